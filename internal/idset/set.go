@@ -1,0 +1,348 @@
+// Package idset holds the sets of the data plane: the ids of one range (2^20 of
+// them) as up to 16 containers of 65,536 bits, worked on a word at a time.
+//
+// A Set belongs to one goroutine. Its containers come from a pool; Release gives
+// them back, and a set that is never released is merely garbage. Nothing here
+// allocates per id.
+package idset
+
+import (
+	"iter"
+	"math/bits"
+	"sync"
+
+	"crier/job"
+)
+
+// ContainerBits is the width of a container, as in roaring.
+const ContainerBits = 16
+
+// Words is the number of 64-bit words of a container.
+const Words = 1 << (ContainerBits - 6)
+
+// Containers is the number of containers of a range.
+const Containers = 1 << (job.RangeBits - ContainerBits)
+
+// Container is 65,536 ids as bits: id & 0xffff is bit (id & 63) of word
+// (id & 0xffff) >> 6.
+type Container [Words]uint64
+
+var pool = sync.Pool{New: func() any { return new(Container) }}
+
+// GetContainer gives a zeroed container from the pool.
+func GetContainer() *Container {
+	c := pool.Get().(*Container)
+	clear(c[:])
+	return c
+}
+
+// PutContainer returns a container to the pool.
+func PutContainer(c *Container) { pool.Put(c) }
+
+// Card counts the ids of the container.
+func (c *Container) Card() int {
+	n := 0
+	for _, w := range c {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// Set is a set of ids of one range. The zero value is the empty set of range 0.
+type Set struct {
+	Range job.Range
+	c     [Containers]*Container
+}
+
+// New makes an empty set of ids of a range.
+func New(r job.Range) *Set { return &Set{Range: r} }
+
+// Of makes a set of ids, all of one range. It is meant for tests and small sets.
+func Of(ids ...uint32) *Set {
+	s := &Set{}
+	if len(ids) > 0 {
+		s.Range = job.Recipient(ids[0]).Range()
+	}
+	for _, id := range ids {
+		s.Add(id)
+	}
+	return s
+}
+
+// Container gives the i-th container of the range for reading, or nil if it is
+// absent.
+func (s *Set) Container(i int) *Container { return s.c[i] }
+
+// Ensure gives the i-th container of the range for writing.
+func (s *Set) Ensure(i int) *Container {
+	if s.c[i] == nil {
+		s.c[i] = GetContainer()
+	}
+	return s.c[i]
+}
+
+// Drop removes the i-th container.
+func (s *Set) Drop(i int) {
+	if s.c[i] != nil {
+		PutContainer(s.c[i])
+		s.c[i] = nil
+	}
+}
+
+// Release gives the set's containers back to the pool and leaves it empty.
+func (s *Set) Release() {
+	if s == nil {
+		return
+	}
+	for i := range s.c {
+		s.Drop(i)
+	}
+}
+
+// Add puts one id in. The id must be of the set's range.
+func (s *Set) Add(id uint32) {
+	s.Ensure(int(id >> 16 & (Containers - 1)))[id>>6&(Words-1)] |= 1 << (id & 63)
+}
+
+// Remove takes one id out.
+func (s *Set) Remove(id uint32) {
+	if c := s.c[id>>16&(Containers-1)]; c != nil {
+		c[id>>6&(Words-1)] &^= 1 << (id & 63)
+	}
+}
+
+// Has reports whether the id, of whatever range, is in the set.
+func (s *Set) Has(id uint32) bool {
+	if job.Recipient(id).Range() != s.Range {
+		return false
+	}
+	c := s.c[id>>16&(Containers-1)]
+	return c != nil && c[id>>6&(Words-1)]>>(id&63)&1 == 1
+}
+
+// And keeps what is also in t, a set of the same range.
+func (s *Set) And(t *Set) {
+	for i, c := range s.c {
+		switch {
+		case c == nil:
+		case t.c[i] == nil:
+			s.Drop(i)
+		default:
+			for w := range c {
+				c[w] &= t.c[i][w]
+			}
+		}
+	}
+}
+
+// AndNot takes out what is in t, a set of the same range.
+func (s *Set) AndNot(t *Set) {
+	for i, c := range s.c {
+		if c == nil || t.c[i] == nil {
+			continue
+		}
+		for w := range c {
+			c[w] &^= t.c[i][w]
+		}
+	}
+}
+
+// Or puts in what is in t, a set of the same range.
+func (s *Set) Or(t *Set) {
+	for i, d := range t.c {
+		if d == nil {
+			continue
+		}
+		c := s.Ensure(i)
+		for w := range c {
+			c[w] |= d[w]
+		}
+	}
+}
+
+// Clone copies the set.
+func (s *Set) Clone() *Set {
+	t := New(s.Range)
+	for i, c := range s.c {
+		if c != nil {
+			t.c[i] = pool.Get().(*Container)
+			*t.c[i] = *c
+		}
+	}
+	return t
+}
+
+// Card counts the ids; a nil set is empty.
+func (s *Set) Card() int {
+	if s == nil {
+		return 0
+	}
+	n := 0
+	for _, c := range s.c {
+		if c != nil {
+			n += c.Card()
+		}
+	}
+	return n
+}
+
+// IsEmpty reports whether the set has no id; a nil set is empty.
+func (s *Set) IsEmpty() bool {
+	if s == nil {
+		return true
+	}
+	for _, c := range s.c {
+		if c == nil {
+			continue
+		}
+		for _, w := range c {
+			if w != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Equal reports whether two sets hold the same ids.
+func (s *Set) Equal(t *Set) bool {
+	if s.Range != t.Range {
+		return s.IsEmpty() && t.IsEmpty()
+	}
+	var none Container
+	for i := range s.c {
+		a, b := s.c[i], t.c[i]
+		if a == nil {
+			a = &none
+		}
+		if b == nil {
+			b = &none
+		}
+		if *a != *b {
+			return false
+		}
+	}
+	return true
+}
+
+// Intersects reports whether the sets, of the same range, share an id.
+func (s *Set) Intersects(t *Set) bool {
+	for i, c := range s.c {
+		if c == nil || t.c[i] == nil {
+			continue
+		}
+		for w := range c {
+			if c[w]&t.c[i][w] != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// KeepSpan takes out what lies outside the span.
+func (s *Set) KeepSpan(span job.Span) {
+	base := uint64(s.Range.Lo())
+	for i, c := range s.c {
+		if c == nil {
+			continue
+		}
+		lo := base + uint64(i)<<ContainerBits
+		hi := lo + 1<<ContainerBits
+		if span.Lo <= lo && hi <= span.Hi {
+			continue
+		}
+		if span.Hi <= lo || hi <= span.Lo {
+			s.Drop(i)
+			continue
+		}
+		from, to := max(span.Lo, lo)-lo, min(span.Hi, hi)-lo
+		for w := range c {
+			c[w] &= wordMask(uint64(w)*64, from, to)
+		}
+	}
+}
+
+// wordMask has the bits of the word that starts at bit at and lie in [from, to).
+func wordMask(at, from, to uint64) uint64 {
+	if to <= at || from >= at+64 {
+		return 0
+	}
+	m := ^uint64(0)
+	if from > at {
+		m <<= from - at
+	}
+	if to < at+64 {
+		m &= 1<<(to-at) - 1
+	}
+	return m
+}
+
+// AddSpan puts in every id of the range that lies in the span.
+func (s *Set) AddSpan(span job.Span) {
+	base := uint64(s.Range.Lo())
+	for i := range Containers {
+		lo := base + uint64(i)<<ContainerBits
+		if span.Hi <= lo || lo+1<<ContainerBits <= span.Lo {
+			continue
+		}
+		c := s.Ensure(i)
+		from, to := max(span.Lo, lo)-lo, min(span.Hi, lo+1<<ContainerBits)-lo
+		for w := range c {
+			c[w] |= wordMask(uint64(w)*64, from, to)
+		}
+	}
+}
+
+// All yields the ids in ascending order.
+func (s *Set) All() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		if s == nil {
+			return
+		}
+		for i, c := range s.c {
+			if c == nil {
+				continue
+			}
+			base := s.Range.Lo() + uint32(i)<<ContainerBits
+			for w, word := range c {
+				for ; word != 0; word &= word - 1 {
+					if !yield(base + uint32(w)<<6 + uint32(bits.TrailingZeros64(word))) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// Cut finds the end of the longest span, starting at lo and ending at a word
+// boundary, that holds at most n ids of the set. If the first word with an id
+// holds more than n (n is at least 1), the end lies inside that word, after its
+// n-th id. It returns hi if the whole of [lo, hi) fits.
+func (s *Set) Cut(lo, hi uint64, n int) uint64 {
+	left := n
+	base := uint64(s.Range.Lo())
+	for i, c := range s.c {
+		at := base + uint64(i)<<ContainerBits
+		if c == nil || at+1<<ContainerBits <= lo || at >= hi {
+			continue
+		}
+		for w, word := range c {
+			k := bits.OnesCount64(word)
+			if k <= left {
+				left -= k
+				continue
+			}
+			start := at + uint64(w)<<6
+			if left < n {
+				return max(start, lo)
+			}
+			for ; left > 0; left-- {
+				word &= word - 1
+			}
+			return start + uint64(bits.TrailingZeros64(word))
+		}
+	}
+	return hi
+}

@@ -1,0 +1,58 @@
+package job
+
+import "errors"
+
+// Code classes an error for the edge: the HTTP status and the exit code follow
+// from it.
+type Code string
+
+// The codes. An error without one is internal.
+const (
+	CodeInvalid     Code = "invalid"      // bad input; nothing was done
+	CodeNotFound    Code = "not_found"    // no such object
+	CodeConflict    Code = "conflict"     // it exists already, or its state forbids this
+	CodeDenied      Code = "denied"       // no key, or one without this right
+	CodeTooLarge    Code = "too_large"    // over a written limit
+	CodeUnavailable Code = "unavailable"  // try again later
+	CodeFull        Code = "storage_full" // a store is at its limit
+)
+
+// Error is an error that a user sees: what was being done to what, why it did
+// not happen, and which field of the input is to blame, if one is.
+type Error struct {
+	Code    Code
+	Message string
+	Field   string // empty unless one input field is at fault
+	Err     error  // cause, for logs; may be nil
+}
+
+// Error writes the message and its cause.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Message + ": " + e.Err.Error()
+	}
+	return e.Message
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// CodeOf finds the code in a chain of errors; "" means internal.
+func CodeOf(err error) Code {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// Invalid makes an error about an input field; cause may be nil.
+func Invalid(field, message string, cause error) error {
+	return &Error{Code: CodeInvalid, Field: field, Message: message, Err: cause}
+}
+
+// NotFound makes an error about an object that does not exist.
+func NotFound(message string) error { return &Error{Code: CodeNotFound, Message: message} }
+
+// Conflict makes an error about an object whose state forbids the request.
+func Conflict(message string) error { return &Error{Code: CodeConflict, Message: message} }

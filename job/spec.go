@@ -1,0 +1,168 @@
+package job
+
+import (
+	"fmt"
+	"time"
+)
+
+// MaxBody is the largest body of a message, in bytes.
+const MaxBody = 256 << 10
+
+// DefaultTTL is how long a recipient who is offline can still get the message.
+const DefaultTTL = 7 * 24 * time.Hour
+
+// MaxTTL is the longest time to live that a job may ask for.
+const MaxTTL = 366 * 24 * time.Hour
+
+// Class separates urgent jobs from the rest.
+type Class uint8
+
+// The classes.
+const (
+	Normal   Class = iota
+	Realtime       // by priority, 99 first, then age; ahead of every normal job
+)
+
+// String is the word used in the API and the CLI.
+func (c Class) String() string {
+	if c == Realtime {
+		return "realtime"
+	}
+	return "normal"
+}
+
+// MarshalText writes what String writes.
+func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads "normal" or "realtime"; nothing means normal.
+func (c *Class) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "normal", "":
+		*c = Normal
+	case "realtime":
+		*c = Realtime
+	default:
+		return fmt.Errorf("class %q: want normal or realtime", b)
+	}
+	return nil
+}
+
+// OnUnknown is the job's policy for a recipient in doubt.
+type OnUnknown uint8
+
+// The policies.
+const (
+	Hold   OnUnknown = iota // stays in doubt until decided; failed(unknown) at the time to live
+	Resend                  // sent again at the next login
+)
+
+// String is the word used in the API and the CLI.
+func (p OnUnknown) String() string {
+	if p == Resend {
+		return "resend"
+	}
+	return "hold"
+}
+
+// MarshalText writes what String writes.
+func (p OnUnknown) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads "hold" or "resend"; nothing means hold.
+func (p *OnUnknown) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "hold", "":
+		*p = Hold
+	case "resend":
+		*p = Resend
+	default:
+		return fmt.Errorf("on_unknown %q: want hold or resend", b)
+	}
+	return nil
+}
+
+// Spec is a job as accepted: it is written to the ledger once and never changes.
+// What may change later (rate, pause, cancel) are controls.
+type Spec struct {
+	ID             ID        `json:"id"`
+	Account        uint32    `json:"account"`       // the account's number
+	Package        Digest    `json:"package"`       // blob that holds the recipient package
+	Set            Digest    `json:"set"`           // SHA-256 of its canonical set
+	Recipients     uint64    `json:"recipients"`    // its cardinality
+	FollowersRev   uint64    `json:"followers_rev"` // revision of the account's followers
+	Followers      Digest    `json:"followers"`     // blob of the followers at that revision
+	Body           Digest    `json:"body"`          // blob that holds the body
+	BodyBytes      uint32    `json:"body_bytes"`
+	Class          Class     `json:"class"`
+	Priority       uint8     `json:"priority"` // 1..99, 99 first
+	Rate           uint32    `json:"rate"`     // recipients a second; 0 is unlimited
+	OnUnknown      OnUnknown `json:"on_unknown"`
+	CollapseKey    string    `json:"collapse_key,omitempty"`
+	Request        Digest    `json:"request"` // SHA-256 of the submitted request, for idempotency
+	IdempotencyKey string    `json:"idempotency_key,omitempty"`
+	SubmittedAt    time.Time `json:"submitted_at"`
+	DisplayAt      time.Time `json:"display_at,omitzero"`
+	ExpiresAt      time.Time `json:"expires_at"`
+}
+
+// Validate names the first field that is out of its bounds.
+func (s Spec) Validate() error {
+	switch {
+	case s.ID.IsZero():
+		return Invalid("id", "a job needs an id", nil)
+	case s.Package.IsZero():
+		return Invalid("package", "a job needs a recipient package", nil)
+	case s.Priority < 1 || s.Priority > 99:
+		return Invalid("priority", fmt.Sprintf("priority %d is not between 1 and 99", s.Priority), nil)
+	case s.BodyBytes > MaxBody:
+		return &Error{Code: CodeTooLarge, Field: "body", Message: fmt.Sprintf("body of %d bytes is over %d", s.BodyBytes, MaxBody)}
+	case !s.ExpiresAt.After(s.SubmittedAt):
+		return Invalid("ttl", "the time to live must be positive", nil)
+	case s.ExpiresAt.Sub(s.SubmittedAt) > MaxTTL:
+		return Invalid("ttl", fmt.Sprintf("the time to live is over %d days", MaxTTL/(24*time.Hour)), nil)
+	case len(s.CollapseKey) > 128:
+		return Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
+	}
+	return nil
+}
+
+// Control is an instruction to a job that is under way. A nil field changes
+// nothing; controls add up in the order of the ledger.
+type Control struct {
+	Pause  *bool     `json:"pause,omitempty"`
+	Cancel bool      `json:"cancel,omitempty"`
+	Rate   *uint32   `json:"rate,omitempty"`  // recipients a second; 0 is unlimited
+	Doubt  *Decision `json:"doubt,omitempty"` // ends a hold of what is in doubt
+	By     string    `json:"by,omitempty"`    // who asked
+	At     time.Time `json:"at"`
+}
+
+// Decision is what an operator orders for recipients in doubt.
+type Decision uint8
+
+// The decisions.
+const (
+	DecideResend Decision = iota + 1 // parked again, flagged
+	DecideDrop                       // failed(unknown)
+)
+
+// Controls is the sum of a job's controls.
+type Controls struct {
+	Paused    bool
+	Cancelled bool
+	Rate      *uint32
+	Doubt     Decision // the latest, 0 if none was given
+}
+
+// Apply adds one control. A cancel is final.
+func (c *Controls) Apply(x Control) {
+	if x.Pause != nil {
+		c.Paused = *x.Pause
+	}
+	c.Cancelled = c.Cancelled || x.Cancel
+	if x.Rate != nil {
+		c.Rate = x.Rate
+	}
+	if x.Doubt != nil {
+		c.Doubt = *x.Doubt
+	}
+}

@@ -1,0 +1,181 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+)
+
+// State is a job's place in its life. Every change of it is one versioned
+// record in the ledger.
+type State uint8
+
+// The states of a job.
+const (
+	Submitted State = iota
+	Scheduled
+	AwaitingApproval
+	Held
+	Packing
+	Packed
+	Queued
+	Preparing // sources loaded and counted, nothing charged
+	Prepared
+	Sending
+	Paused
+	Preempted
+	Sent       // every online recipient handled, the rest parked
+	Completed  // nobody pending, parked, handed off or in doubt
+	Cancelling // no new sends; what is open is being closed
+	JobCancelled
+	Recalling
+	JobRecalled
+	JobFailed
+	JobExpired
+	Quarantined
+	FailedOver
+)
+
+var stateNames = [...]string{"submitted", "scheduled", "awaiting-approval", "held", "packing", "packed",
+	"queued", "preparing", "prepared", "sending", "paused", "preempted", "sent", "completed", "cancelling",
+	"cancelled", "recalling", "recalled", "failed", "expired", "quarantined", "failed-over"}
+
+// next is the one table of a job's transitions. Cancelling, recalling, failure
+// and quarantine are possible from every state that is not terminal.
+var next = map[State][]State{
+	Submitted:        {Scheduled, AwaitingApproval, Held, Packing, Packed},
+	Scheduled:        {AwaitingApproval, Held, Packing, Packed, Queued},
+	AwaitingApproval: {Scheduled, Held, Packing, Packed},
+	Held:             {Scheduled, AwaitingApproval, Packing, Packed, Queued},
+	Packing:          {Packed},
+	Packed:           {Queued, Held},
+	Queued:           {Preparing, Held},
+	Preparing:        {Prepared, Queued},
+	Prepared:         {Sending, Paused, Queued},
+	Sending:          {Paused, Preempted, Sent, FailedOver},
+	Paused:           {Sending, Preempted, FailedOver},
+	Preempted:        {Queued, Sending, FailedOver},
+	Sent:             {Completed, JobExpired, FailedOver},
+	Cancelling:       {JobCancelled, FailedOver},
+	Recalling:        {JobRecalled, FailedOver},
+	Quarantined:      {Queued},
+	FailedOver:       {Queued, Sending, Sent, Cancelling, Recalling},
+}
+
+// CanBecome reports whether the table allows a change from s to t.
+func (s State) CanBecome(t State) bool {
+	if slices.Contains(next[s], t) {
+		return true
+	}
+	if s.Terminal() || s == t {
+		return false
+	}
+	switch t {
+	case Cancelling:
+		return s != Recalling
+	case Recalling, JobFailed, Quarantined:
+		return true
+	}
+	return false
+}
+
+// Terminal reports whether the job is over.
+func (s State) Terminal() bool {
+	switch s {
+	case Completed, JobCancelled, JobRecalled, JobFailed, JobExpired:
+		return true
+	}
+	return false
+}
+
+// Reached reports whether a job in state s is as far as t: sent counts as
+// reached by everything that comes after it and by every terminal state.
+func (s State) Reached(t State) bool {
+	return s == t || s.Terminal() || t == Sent && s == FailedOver
+}
+
+// String is the word used in the API and the CLI.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// MarshalText writes what String writes.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (s *State) UnmarshalText(b []byte) error {
+	i := slices.Index(stateNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("job state %q is unknown", b)
+	}
+	*s = State(i)
+	return nil
+}
+
+// SliceState is a slice's place in its life.
+type SliceState uint8
+
+// The states of a slice.
+const (
+	SlicePlanned SliceState = iota
+	SliceOffered
+	SliceClaimed
+	SliceSending
+	SlicePaused
+	SliceSent
+	SliceFolded
+	SliceInDoubt
+	SliceReleased
+	SliceAbandoned
+)
+
+var sliceNames = [...]string{"planned", "offered", "claimed", "sending", "paused", "sent", "folded",
+	"in-doubt", "released", "abandoned"}
+
+var sliceNext = map[SliceState][]SliceState{
+	SlicePlanned:  {SliceOffered, SliceAbandoned},
+	SliceOffered:  {SliceClaimed, SlicePlanned, SliceAbandoned},
+	SliceClaimed:  {SliceSending, SliceReleased, SliceInDoubt, SliceAbandoned},
+	SliceSending:  {SlicePaused, SliceSent, SliceReleased, SliceInDoubt, SliceAbandoned},
+	SlicePaused:   {SliceSending, SliceReleased, SliceInDoubt, SliceAbandoned},
+	SliceSent:     {SliceFolded, SliceInDoubt},
+	SliceInDoubt:  {SliceClaimed},
+	SliceReleased: {SliceOffered, SliceClaimed},
+}
+
+// CanBecome reports whether the table allows a change from s to t.
+func (s SliceState) CanBecome(t SliceState) bool { return slices.Contains(sliceNext[s], t) }
+
+// String is the word used in the API and the CLI.
+func (s SliceState) String() string {
+	if int(s) < len(sliceNames) {
+		return sliceNames[s]
+	}
+	return fmt.Sprintf("slice state(%d)", uint8(s))
+}
+
+// MarshalText writes what String writes.
+func (s SliceState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (s *SliceState) UnmarshalText(b []byte) error {
+	i := slices.Index(sliceNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("slice state %q is unknown", b)
+	}
+	*s = SliceState(i)
+	return nil
+}
+
+// Transition is one change of a job's state as it stands in the ledger.
+// Versions of a job count up from 1 without a gap.
+type Transition struct {
+	Job     ID     `json:"job"`
+	Version uint64 `json:"version"`
+	State   State  `json:"state"`
+	Reason  string `json:"reason,omitempty"` // in words: why, or what it waits on
+	At      string `json:"at"`               // RFC 3339 with nanoseconds
+	Spec    *Spec  `json:"spec,omitempty"`   // with version 1 only: the job as accepted
+}
