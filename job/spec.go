@@ -99,6 +99,7 @@ type Spec struct {
 	CollapseKey    string    `json:"collapse_key,omitempty"`
 	Request        Digest    `json:"request"` // SHA-256 of the submitted request, for idempotency
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
+	Nonce          Digest    `json:"nonce"` // random: tells one submit from another
 	SubmittedAt    time.Time `json:"submitted_at"`
 	DisplayAt      time.Time `json:"display_at,omitzero"`
 	ExpiresAt      time.Time `json:"expires_at"`

@@ -169,13 +169,14 @@ func (s *SliceState) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Transition is one change of a job's state as it stands in the ledger.
-// Versions of a job count up from 1 without a gap.
+// Transition is one change of a job's state as it stands in the ledger. Versions
+// of a job count up from 1 without a gap; each carries the whole spec, so that the
+// last record of a job says everything.
 type Transition struct {
 	Job     ID     `json:"job"`
 	Version uint64 `json:"version"`
 	State   State  `json:"state"`
 	Reason  string `json:"reason,omitempty"` // in words: why, or what it waits on
 	At      string `json:"at"`               // RFC 3339 with nanoseconds
-	Spec    *Spec  `json:"spec,omitempty"`   // with version 1 only: the job as accepted
+	Spec    Spec   `json:"spec"`
 }

@@ -24,8 +24,8 @@ var (
 	ErrNoRecord = errors.New("ledger: no such record")
 )
 
-// Entry is one stored record.
-type Entry struct {
+// Stored is one stored record.
+type Stored struct {
 	Seq     uint64 // its place in the stream, from 1
 	Subject string
 	Time    time.Time // when the stream stored it
@@ -46,15 +46,15 @@ type Log interface {
 	// once it is durable. It is not idempotent; see the errors above.
 	Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error)
 	// Last gives the last record of a subject (no wildcards), or ErrNoRecord.
-	Last(ctx context.Context, subject string) (Entry, error)
+	Last(ctx context.Context, subject string) (Stored, error)
 	// Get gives the record with a sequence, or ErrNoRecord if it never was or is purged.
-	Get(ctx context.Context, seq uint64) (Entry, error)
+	Get(ctx context.Context, seq uint64) (Stored, error)
 	// Follow calls fn for each record whose subject matches filter (NATS wildcards),
 	// in order, each once, from sequence from on, and waits for more until ctx
 	// ends or fn returns an error, which it returns. caughtUp, if not nil, is called
 	// each time that the follower has seen all that was stored when it looked, at
 	// least once and then at least every second while the stream answers.
-	Follow(ctx context.Context, from uint64, filter string, fn func(Entry) error, caughtUp func()) error
+	Follow(ctx context.Context, from uint64, filter string, fn func(Stored) error, caughtUp func()) error
 	// Subjects lists the subjects that match filter with the number of their records.
 	Subjects(ctx context.Context, filter string) (map[string]uint64, error)
 	// Purge removes a subject's records below sequence before, but never its last
@@ -66,7 +66,7 @@ type Log interface {
 
 // ReadAll calls fn for each record that matches filter, from sequence from to
 // the end of the stream as it is when it gets there, and returns.
-func ReadAll(ctx context.Context, l Log, from uint64, filter string, fn func(Entry) error) error {
+func ReadAll(ctx context.Context, l Log, from uint64, filter string, fn func(Stored) error) error {
 	done := errors.New("caught up")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

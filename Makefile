@@ -1,0 +1,56 @@
+# Crier. Needs Go, make and git; what else a target needs it installs, by name.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Packages without goroutines of their own: the race detector has nothing to find there.
+PLAIN := ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset
+JS    := presence/client/js
+
+.PHONY: build test check unit js demo soak fmt clean compiler node
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
+
+# Everything that decides whether a change is good.
+test: check unit js demo
+
+check:
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+unit: compiler
+	go test -timeout 6m $(PLAIN)
+	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
+
+js: node
+	@if [ -d $(JS) ]; then node --test $(JS); fi
+
+# The main job on the embedded default; exits 0 only if nothing is lost or doubled.
+demo: build
+	bin/crier demo
+
+# Kills the server 30 times in the middle of a job; make test does it 3 times.
+soak:
+	CRIER_KILLS=30 go test -count=1 -timeout 90m -run Kill ./internal/app/...
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+clean:
+	rm -rf bin
+
+# The race detector is linked by a C compiler.
+compiler:
+	@command -v "$$(go env CC)" >/dev/null || { \
+		echo "make: the race detector needs a C compiler; installing the packages gcc and libc6-dev"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install gcc by hand" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
+
+# The tests of the JavaScript client need Node.
+node:
+	@[ ! -d $(JS) ] || command -v node >/dev/null || { \
+		echo "make: the tests of the JavaScript client need Node; installing the package nodejs"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs by hand" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs; }

@@ -1,0 +1,313 @@
+package apitest
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"crier/api"
+	"crier/job"
+)
+
+// Life is the life of a job of the fake: the states it goes through.
+var Life = []job.State{job.Queued, job.Sending, job.Sent, job.Completed}
+
+// SubmitJob implements api.Service.
+func (f *Fake) SubmitJob(_ context.Context, req api.SubmitJob) (api.Job, error) {
+	if err := f.enter("SubmitJob"); err != nil {
+		return api.Job{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a, err := f.findLocked(req.Account)
+	if err != nil {
+		return api.Job{}, err
+	}
+	var random [10]byte
+	binary.BigEndian.PutUint32(random[6:], uint32(len(f.mu.jobs)+1))
+	id := job.NewID(f.Now(), random)
+	if req.IdempotencyKey != "" {
+		id = job.KeyID(a.Name, req.IdempotencyKey)
+	}
+	if r := f.recordLocked(id); r != nil {
+		if !reflect.DeepEqual(r.req, req) {
+			return api.Job{}, job.Conflict("the idempotency key was used for another request; choose another key")
+		}
+		return r.job, nil
+	}
+	set, n := job.Digest{1}, a.Followers
+	if req.Audience == "" {
+		set, n = req.Package, 0
+		for _, p := range f.mu.packages {
+			if p.ID == set {
+				n = p.Cardinality
+			}
+		}
+		if n == 0 {
+			return api.Job{}, job.NotFound("there is no package " + set.String())
+		}
+	}
+	ttl, priority := time.Duration(req.TTL), req.Priority
+	if ttl == 0 {
+		ttl = job.DefaultTTL
+	}
+	if priority == 0 {
+		priority = api.DefaultPriority
+	}
+	r := &record{req: req, job: api.Job{Job: id, State: Life[0], Version: 1, WaitingOn: "a free worker",
+		Account: a.Name, AccountID: a.ID, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
+		Package: set, Recipients: n, Revision: a.Revision, BodyBytes: uint32(len(req.Message())),
+		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),
+		DisplayAt: req.DisplayAt, ExpiresAt: f.Now().Add(ttl), Counts: job.Counts{Package: n, Pending: n}}}
+	f.mu.jobs = append(f.mu.jobs, r)
+	f.noteLocked(r, "accepted")
+	return r.job, nil
+}
+
+func (f *Fake) recordLocked(id job.ID) *record {
+	for _, r := range f.mu.jobs {
+		if r.job.Job == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// noteLocked adds a record to the ledger and wakes whoever watches.
+func (f *Fake) noteLocked(r *record, kind string) {
+	detail := json.RawMessage(fmt.Sprintf(`{"job":%q,"version":%d,"state":%q}`, r.job.Job, r.job.Version, r.job.State))
+	f.mu.entries = append(f.mu.entries, api.LedgerEntry{Seq: uint64(len(f.mu.entries) + 1),
+		Subject: "led.job." + r.job.Job.String(), Time: f.Now(), Kind: kind, Bytes: len(detail), Detail: detail})
+	close(f.mu.changed)
+	f.mu.changed = make(chan struct{})
+}
+
+// Advance moves a job one step on in its Life; a job that is over stays.
+func (f *Fake) Advance(id job.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.recordLocked(id); r != nil {
+		f.advanceLocked(r)
+	}
+}
+
+func (f *Fake) advanceLocked(r *record) {
+	if r.job.State.Terminal() {
+		return
+	}
+	r.step++
+	n := r.job.Recipients
+	c := job.Counts{Package: n, Delivered: n / 2}
+	if n/4 > 0 {
+		c.Dropped = map[job.Reason]uint64{job.ReasonRelation: n / 4}
+	}
+	rest := n - n/2 - n/4
+	switch Life[r.step] {
+	case job.Sending:
+		c.Pending = rest
+	case job.Sent:
+		c.Parked = rest
+	default:
+		c.Delivered += rest
+	}
+	r.job.State, r.job.Counts, r.job.WaitingOn = Life[r.step], c, ""
+	r.job.Version++
+	f.noteLocked(r, "transition")
+}
+
+// ListJobs implements api.Service.
+func (f *Fake) ListJobs(_ context.Context, req api.ListJobs) (api.JobList, error) {
+	if err := f.enter("ListJobs"); err != nil {
+		return api.JobList{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var match []api.Job
+	for _, r := range f.mu.jobs {
+		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State) {
+			match = append(match, r.job)
+		}
+	}
+	items, next, err := cut(newestFirst(match), req.Page)
+	return api.JobList{Jobs: items, Next: next}, err
+}
+
+// with does something with a job.
+func (f *Fake) with(method string, id job.ID, do func(*record) error) (api.Job, error) {
+	if err := f.enter(method); err != nil {
+		return api.Job{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.recordLocked(id)
+	if r == nil {
+		return api.Job{}, job.NotFound("there is no job " + id.String())
+	}
+	if err := do(r); err != nil {
+		return api.Job{}, err
+	}
+	return r.job, nil
+}
+
+// GetJob implements api.Service.
+func (f *Fake) GetJob(_ context.Context, id job.ID) (api.Job, error) {
+	return f.with("GetJob", id, func(*record) error { return nil })
+}
+
+// next gives the job and a channel that is closed at its next change.
+func (f *Fake) next(method string, id job.ID, advance bool) (j api.Job, changed <-chan struct{}, err error) {
+	j, err = f.with(method, id, func(r *record) error {
+		if advance && !f.Manual {
+			f.advanceLocked(r)
+		}
+		changed = f.mu.changed
+		return nil
+	})
+	return j, changed, err
+}
+
+// WatchJob implements api.Service.
+func (f *Fake) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) error) error {
+	seen := uint64(0)
+	for first := true; ; first = false {
+		j, changed, err := f.next("WatchJob", id, !first)
+		if err != nil {
+			return err
+		}
+		if j.Version != seen {
+			seen = j.Version
+			if err := fn(j); err != nil {
+				return err
+			}
+		}
+		if j.State.Terminal() {
+			return nil
+		}
+		if f.Manual {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// WaitJob implements api.Service.
+func (f *Fake) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.Job, error) {
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
+		defer cancel()
+	}
+	for first := true; ; first = false {
+		j, changed, err := f.next("WaitJob", id, !first)
+		if err != nil || j.State.Reached(req.For) {
+			return j, err
+		}
+		if !f.Manual {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return j, nil
+		}
+	}
+}
+
+// control does something with a job that is not over.
+func (f *Fake) control(method string, id job.ID, do func(*record)) (api.Job, error) {
+	return f.with(method, id, func(r *record) error {
+		if r.job.State.Terminal() {
+			return job.Conflict(fmt.Sprintf("the job %s is over: %s", id, r.job.State))
+		}
+		do(r)
+		f.noteLocked(r, "control")
+		return nil
+	})
+}
+
+// PauseJob implements api.Service.
+func (f *Fake) PauseJob(_ context.Context, id job.ID) (api.Job, error) {
+	return f.control("PauseJob", id, func(r *record) { r.job.Paused = true })
+}
+
+// ResumeJob implements api.Service.
+func (f *Fake) ResumeJob(_ context.Context, id job.ID) (api.Job, error) {
+	return f.control("ResumeJob", id, func(r *record) { r.job.Paused = false })
+}
+
+// CancelJob implements api.Service.
+func (f *Fake) CancelJob(_ context.Context, id job.ID) (api.Job, error) {
+	return f.control("CancelJob", id, func(r *record) {
+		c := r.job.Counts
+		c.Cancelled += c.Pending + c.Parked + c.InDoubt
+		c.Pending, c.Parked, c.InDoubt = 0, 0, 0
+		r.job.Counts = c
+		r.job.State, r.job.WaitingOn = job.JobCancelled, ""
+		r.job.Version++
+	})
+}
+
+// SetRate implements api.Service.
+func (f *Fake) SetRate(_ context.Context, id job.ID, rate uint32) (api.Job, error) {
+	return f.control("SetRate", id, func(r *record) { r.job.Rate = rate })
+}
+
+// ResolveJob implements api.Service. Recipients are in doubt if a test put them there.
+func (f *Fake) ResolveJob(_ context.Context, id job.ID, decision job.Decision) (api.Resolution, error) {
+	out := api.Resolution{Job: id, Decision: api.DecisionName(decision)}
+	_, err := f.control("ResolveJob", id, func(r *record) {
+		out.Resolved = r.job.Counts.InDoubt
+		if decision == job.DecideDrop {
+			r.job.Counts.Failed += out.Resolved
+		} else {
+			r.job.Counts.Parked += out.Resolved
+		}
+		r.job.Counts.InDoubt = 0
+	})
+	return out, err
+}
+
+// Doubt puts n delivered recipients of a job in doubt.
+func (f *Fake) Doubt(id job.ID, n uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.recordLocked(id); r != nil {
+		n = min(n, r.job.Counts.Delivered)
+		r.job.Counts.Delivered -= n
+		r.job.Counts.InDoubt += n
+	}
+}
+
+// ExplainJob implements api.Service: every recipient below the package's
+// cardinality is in it.
+func (f *Fake) ExplainJob(_ context.Context, id job.ID, rcpt job.Recipient) (api.Explanation, error) {
+	out := api.Explanation{Job: id, Recipient: rcpt, Outcome: job.Pending}
+	_, err := f.with("ExplainJob", id, func(r *record) error {
+		if uint64(rcpt) >= r.job.Recipients {
+			return job.NotFound(fmt.Sprintf("recipient %s is not in the package of %s", rcpt, id))
+		}
+		if uint64(rcpt) < r.job.Counts.Delivered {
+			out.Outcome = job.Delivered
+		}
+		for _, e := range f.mu.entries {
+			if strings.HasSuffix(e.Subject, id.String()) {
+				out.Evidence = append(out.Evidence, api.Evidence{Seq: e.Seq, Says: e.Kind, At: e.Time})
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// ReconcileJob implements api.Service.
+func (f *Fake) ReconcileJob(_ context.Context, id job.ID) (api.Reconciliation, error) {
+	j, err := f.with("ReconcileJob", id, func(*record) error { return nil })
+	return api.Reconciliation{Job: id, State: j.State, Counts: j.Counts, Conserved: j.Counts.Sum() == j.Counts.Package}, err
+}

@@ -1,0 +1,52 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"crier/api"
+	"crier/job"
+)
+
+// An error keeps its code, message and field through a problem; its cause never shows.
+func TestProblemKeepsErrors(t *testing.T) {
+	cause := errors.New("the secret cause")
+	statuses := map[job.Code]int{job.CodeInvalid: 422, job.CodeNotFound: 404, job.CodeConflict: 409, job.CodeDenied: 403,
+		job.CodeTooLarge: 413, job.CodeUnavailable: 503, job.CodeFull: 507}
+	for code, status := range statuses {
+		for _, field := range []string{"", "ttl", "/ids/3", "Idempotency-Key"} {
+			in := &job.Error{Code: code, Message: "no such thing", Field: field, Err: cause}
+			p := api.ProblemOf(fmt.Errorf("while working: %w", in))
+			if p.Status != status || p.Code != string(code) {
+				t.Errorf("%s: problem has status %d and code %s; want %d", code, p.Status, p.Code, status)
+			}
+			text, err := api.MarshalJSON(p)
+			if err != nil || strings.Contains(string(text), "secret") || strings.Contains(string(text), "while working") {
+				t.Errorf("%s: the problem shows the inside: %s, %v", code, text, err)
+			}
+			var out *job.Error
+			if !errors.As(p.Err(), &out) || out.Code != code || out.Message != in.Message || out.Field != field {
+				t.Errorf("%s, field %q: came back as %#v", code, field, p.Err())
+			}
+		}
+	}
+}
+
+func TestProblemOfInternalErrors(t *testing.T) {
+	p := api.ProblemOf(errors.New("password is hunter2"))
+	if p.Status != 500 || strings.Contains(p.Detail, "hunter2") {
+		t.Errorf("internal error shows as %d %q", p.Status, p.Detail)
+	}
+	if job.CodeOf(p.Err()) != "" {
+		t.Errorf("an internal error came back with code %q", job.CodeOf(p.Err()))
+	}
+	if p := api.ProblemOf(context.DeadlineExceeded); p.Status != 503 {
+		t.Errorf("running out of time has status %d; want 503", p.Status)
+	}
+	if p := api.ProblemOf(&job.Error{Code: "made_up", Message: "x"}); p.Status != 500 {
+		t.Errorf("an unknown code has status %d; want 500", p.Status)
+	}
+}

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"crier/api"
+	"crier/job"
+)
+
+// huma keeps these settings in variables of its package; this package is the
+// only one that may import it.
+func init() {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		return humaProblem(nil, status, msg, errs)
+	}
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
+		return humaProblem(ctx, status, msg, errs)
+	}
+	huma.ValidateStrictCasing = true
+	huma.DefaultArrayNullable = false
+}
+
+// humaProblem words what huma itself found wrong with a request: a body that
+// strictBody refused, or a bad parameter.
+func humaProblem(ctx huma.Context, status int, msg string, errs []error) *api.Problem {
+	code := string(job.CodeInvalid)
+	if status >= http.StatusInternalServerError {
+		code, msg, errs = api.CodeInternal, api.InternalDetail, nil
+	}
+	p := api.NewProblem(status, code, msg)
+	for _, err := range errs {
+		if found, ok := err.(*api.Problem); ok {
+			q := *found
+			p = &q
+			break
+		}
+		if d, ok := err.(huma.ErrorDetailer); ok {
+			detail := d.ErrorDetail()
+			where, name, _ := strings.Cut(detail.Location, ".")
+			if where == "body" {
+				p.Errors = append(p.Errors, api.FieldError{Detail: detail.Message, Pointer: "#"})
+			} else {
+				p.Errors = append(p.Errors, api.FieldError{Detail: detail.Message, Parameter: name})
+			}
+			p.Detail = name + ": " + detail.Message
+		}
+	}
+	if ctx != nil {
+		p.RequestID = requestIDOf(ctx.Context())
+	}
+	return p
+}
+
+// openAPI is the configuration of huma: OpenAPI 3.1 at /openapi.json, one strict
+// format, no page that loads anything from elsewhere.
+func openAPI(version string) huma.Config {
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Crier", Version: version,
+				Description: "Sends one message to a set of recipients: each reachable recipient once, urgent jobs first, through crashes.",
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"adminKey": {Type: "http", Scheme: "bearer", Description: "The admin key, crier_ and 48 characters."},
+				},
+			},
+			Security: []map[string][]string{{"adminKey": {}}},
+		},
+		OpenAPIPath:                  "/openapi",
+		Formats:                      map[string]huma.Format{"application/json": strictFormat, "json": strictFormat}, // "json" is what follows the + of problem+json
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+	}
+}
+
+// humaMux is the mux as huma sees it: each operation passes a gate and has its
+// body read first.
+type humaMux struct{ *Server }
+
+// HandleFunc registers an operation.
+func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	gate := m.reads
+	method, _, _ := strings.Cut(pattern, " ")
+	if method != http.MethodGet {
+		gate = m.writes
+	}
+	m.mux.HandleFunc(pattern, m.guarded(gate, func(w http.ResponseWriter, r *http.Request) {
+		if p := slurp(w, r); p != nil {
+			m.writeProblem(w, r, p)
+			return
+		}
+		h(w, r)
+	}))
+}
+
+// guarded lets a handler work while it holds a slot of a gate.
+func (s *Server) guarded(g *gate, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := g.enter(r.Context()); err != nil {
+			s.writeProblem(w, r, s.problem(r.Context(), err))
+			return
+		}
+		defer g.leave()
+		h(w, r)
+	}
+}
+
+// operation describes one operation under /v1. status is the one of success.
+type operation struct {
+	id, method, path, tag, summary string
+	status                         int
+}
+
+func (o operation) huma() huma.Operation {
+	return huma.Operation{
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Tags: []string{o.tag},
+		DefaultStatus: o.status,
+		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict,
+			http.StatusServiceUnavailable},
+		// strictBody decodes and validates; slurp has read the body within its limits.
+		SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}
+}
+
+// handle registers an operation whose input has no JSON body: a field at fault
+// is a parameter.
+func handle[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
+	register(s, o, fn, (*api.Problem).AsParameters)
+}
+
+// handleBody registers an operation with a JSON body.
+func handleBody[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
+	register(s, o, fn, func(p *api.Problem) *api.Problem { return p })
+}
+
+// output is the body of an answer, with the headers that some have.
+type output[O any] struct {
+	Location string `header:"Location"`
+	Body     O
+}
+
+// locationOf says where the object is that an operation made.
+func locationOf(made any) string {
+	switch x := made.(type) {
+	case api.Account:
+		return "/v1/accounts/" + strconv.FormatUint(uint64(x.ID), 10)
+	case api.Package:
+		return "/v1/packages/" + x.ID.String()
+	case api.Job:
+		return "/v1/jobs/" + x.Job.String()
+	}
+	return ""
+}
+
+func register[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error), shape func(*api.Problem) *api.Problem) {
+	huma.Register(s.doc, o.huma(), func(ctx context.Context, in *I) (*output[O], error) {
+		out, err := fn(ctx, in)
+		if err != nil {
+			return nil, shape(s.problem(ctx, err))
+		}
+		answer := &output[O]{Body: out}
+		if o.status == http.StatusCreated || o.status == http.StatusAccepted {
+			answer.Location = locationOf(out)
+		}
+		return answer, nil
+	})
+}

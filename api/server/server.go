@@ -1,0 +1,205 @@
+// Package server puts an api.Service on the network: HTTP, described by OpenAPI 3.1
+// at /openapi.json.
+//
+// It guarantees: an operation under /v1 without a valid admin key has no effect
+// and tells nothing; a JSON body is read whole, within 2 MiB and 30 s, strictly
+// (one value, valid UTF-8, no duplicate, unknown or wrongly cased names) and
+// validated before the service sees it; every error is a problem of RFC 9457 with
+// a code and a request id, and says nothing of the inside; a panic costs one
+// request; the number of requests under way, and so their memory, is bounded.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"crier/api"
+)
+
+// AdminKeys decides who may use the API.
+type AdminKeys interface {
+	// VerifyAdmin returns nil for a valid admin key. It takes the same time for
+	// every wrong key of the right form.
+	VerifyAdmin(key string) error
+}
+
+// Config is what the server needs. Service and Keys are required.
+type Config struct {
+	// Service does the work.
+	Service api.Service
+	// Keys checks the Bearer key of every operation under /v1.
+	Keys AdminKeys
+	// Connect serves GET /v1/connect, the recipients' WebSocket, with checks of its
+	// own. Nil: there is no such path.
+	Connect http.Handler
+	// Metrics serves GET /metrics, which needs no key and therefore must not have
+	// a label for an account, a job or a recipient. Nil: there is no such path.
+	Metrics http.Handler
+	// Ready says why the server cannot take requests yet, for GET /readyz. Nil: it
+	// always can.
+	Ready func() error
+	// Version stands in the OpenAPI document.
+	Version string
+	// MaxUpload is the largest upload in bytes. Default: 2 GiB.
+	MaxUpload int64
+	// Heartbeat is the time after which a silent stream gets an empty line. Default: 15 s.
+	Heartbeat time.Duration
+	// Log gets a line for each request at level debug, and for each internal error
+	// at level error. Default: slog.Default.
+	Log *slog.Logger
+}
+
+// Validate names what is missing.
+func (c Config) Validate() error {
+	switch {
+	case c.Service == nil:
+		return errors.New("api/server: Config.Service is needed")
+	case c.Keys == nil:
+		return errors.New("api/server: Config.Keys is needed")
+	case c.MaxUpload < 0:
+		return errors.New("api/server: Config.MaxUpload is negative")
+	case c.Heartbeat < 0:
+		return errors.New("api/server: Config.Heartbeat is negative")
+	}
+	return nil
+}
+
+// Server is the HTTP server of a Service: an http.Handler.
+type Server struct {
+	cfg Config
+	mux *http.ServeMux
+	doc huma.API
+	// One gate for each kind of request; see gate.go for what they bound.
+	reads, writes, uploads, streams *gate
+}
+
+// New builds the handler; it starts nothing.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.MaxUpload == 0 {
+		cfg.MaxUpload = 2 << 30
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = 15 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := &Server{
+		cfg: cfg, mux: http.NewServeMux(),
+		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0),
+	}
+	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))
+	s.accountRoutes()
+	s.followerRoutes()
+	s.packageRoutes()
+	s.jobRoutes()
+	s.controlRoutes()
+	s.proofRoutes()
+	s.operationRoutes()
+	s.plainRoutes()
+	return s, nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.Connect != nil && r.URL.Path == "/v1/connect" {
+		s.cfg.Connect.ServeHTTP(w, r) // nothing is wrapped: connections live long and are many
+		return
+	}
+	id := requestID(r)
+	r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+	w.Header().Set("X-Request-Id", id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	sw := &statusWriter{ResponseWriter: w}
+	start := time.Now()
+	defer func() {
+		s.recovered(sw, r, recover())
+		s.cfg.Log.Debug("request", "id", id, "method", r.Method, "path", r.URL.Path, "status", sw.status, "took", time.Since(start))
+	}()
+	s.dispatch(sw, r)
+}
+
+// dispatch refuses what no operation should see, and finds the operation.
+func (s *Server) dispatch(w *statusWriter, r *http.Request) {
+	if p := wellFormed(r); p != nil {
+		s.writeProblem(w, r, p)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		if p := s.authorize(r); p != nil {
+			s.writeProblem(w, r, p)
+			return
+		}
+	}
+	handler, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		s.noSuchPath(w, r, handler)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// noSuchPath answers 404, or 405 if the path exists with another method; which
+// of them the mux tells by its own answer.
+func (s *Server) noSuchPath(w *statusWriter, r *http.Request, muxAnswer http.Handler) {
+	probe := &discard{header: http.Header{}}
+	muxAnswer.ServeHTTP(probe, r)
+	if probe.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", probe.header.Get("Allow"))
+		s.writeProblem(w, r, api.NewProblem(http.StatusMethodNotAllowed, api.CodeMethod,
+			"this path does not take "+r.Method+"; it takes "+probe.header.Get("Allow")))
+		return
+	}
+	s.writeProblem(w, r, api.NewProblem(http.StatusNotFound, "not_found", "there is no such path; GET /openapi.json lists them"))
+}
+
+// recovered turns a panic into a problem, or cuts the connection if the answer
+// is already under way, so that the client does not take a part for the whole.
+func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	s.cfg.Log.Error("panic in a request", "id", requestIDOf(r.Context()), "method", r.Method, "path", r.URL.Path,
+		"panic", v, "stack", stack())
+	if w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	s.writeProblem(w, r, api.ProblemOf(errors.New("panic")))
+}
+
+// problem makes the answer to an error and logs it if it is internal.
+func (s *Server) problem(ctx context.Context, err error) *api.Problem {
+	p := *api.ProblemOf(err)
+	p.RequestID = requestIDOf(ctx)
+	if p.Status >= http.StatusInternalServerError {
+		s.cfg.Log.Error("request failed", "id", p.RequestID, "status", p.Status, "error", err)
+	}
+	return &p
+}
+
+// writeProblem writes a problem outside huma.
+func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, p *api.Problem) {
+	q := *p
+	q.RequestID = requestIDOf(r.Context())
+	for k, v := range q.GetHeaders() {
+		w.Header()[k] = v
+	}
+	w.Header().Set("Content-Type", q.ContentType(""))
+	w.WriteHeader(q.Status)
+	if err := strictFormat.Marshal(w, &q); err != nil {
+		s.cfg.Log.Debug("the client did not read the problem", "id", q.RequestID, "error", err)
+	}
+}

@@ -1,0 +1,325 @@
+package server_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"crier/api/apitest"
+	"crier/api/server"
+)
+
+const goodKey = "crier_good"
+
+type keys struct{}
+
+func (keys) VerifyAdmin(key string) error {
+	if key != goodKey {
+		return errors.New("no")
+	}
+	return nil
+}
+
+// harness is a server over a fake, on a real listener.
+type harness struct {
+	t    *testing.T
+	fake *apitest.Fake
+	url  string
+	log  *bytes.Buffer
+}
+
+func start(t *testing.T, change func(*server.Config)) *harness {
+	t.Helper()
+	h := &harness{t: t, fake: apitest.New(), log: &bytes.Buffer{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(h.log.String())
+		}
+	})
+	cfg := server.Config{Service: h.fake, Keys: keys{}, Version: "1.2.3", Log: slog.New(slog.NewTextHandler(h.log, nil))}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := server.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := httptest.NewServer(s)
+	t.Cleanup(ts.Close)
+	h.url = ts.URL
+	return h
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// problem decodes the answer as a problem and checks its form.
+func (a answer) problem(t *testing.T) (p struct {
+	Type, Title, Detail, Code string
+	Status                    int
+	RequestID                 string `json:"request_id"`
+	Errors                    []struct{ Detail, Pointer, Parameter string }
+}) {
+	t.Helper()
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Fatalf("status %d has content type %q: %s", a.status, ct, a.body)
+	}
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	if p.Status != a.status || p.Type != "about:blank" || p.Title != http.StatusText(a.status) || p.Detail == "" || p.Code == "" {
+		t.Errorf("malformed problem of status %d: %s", a.status, a.body)
+	}
+	if p.RequestID == "" || p.RequestID != a.header.Get("X-Request-Id") {
+		t.Errorf("request id %q in the body, %q in the header", p.RequestID, a.header.Get("X-Request-Id"))
+	}
+	return p
+}
+
+func (h *harness) do(method, path, body string, header ...string) answer {
+	h.t.Helper()
+	req, err := http.NewRequest(method, h.url+path, strings.NewReader(body))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+goodKey)
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+		if header[i+1] == "" {
+			req.Header.Del(header[i])
+		}
+	}
+	resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(data)}
+}
+
+type operation struct{ method, path string }
+
+// operations reads the OpenAPI document, so that no operation can be forgotten.
+func (h *harness) operations() []operation {
+	h.t.Helper()
+	a := h.do(http.MethodGet, "/openapi.json", "", "Authorization", "")
+	var doc struct {
+		OpenAPI string
+		Info    struct{ Version string }
+		Paths   map[string]map[string]struct{ OperationID string }
+	}
+	if err := json.Unmarshal([]byte(a.body), &doc); err != nil || a.status != 200 {
+		h.t.Fatalf("openapi.json: status %d, %v", a.status, err)
+	}
+	if !strings.HasPrefix(doc.OpenAPI, "3.1") || doc.Info.Version != "1.2.3" {
+		h.t.Errorf("the document is OpenAPI %q of version %q", doc.OpenAPI, doc.Info.Version)
+	}
+	var all []operation
+	var ids []string
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			all = append(all, operation{strings.ToUpper(method), path})
+			ids = append(ids, op.OperationID)
+		}
+	}
+	want := strings.Fields(`create-account list-accounts get-account add-followers remove-followers import-followers
+		add-suppressed remove-suppressed get-suppression import-package list-packages get-package
+		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job set-rate resolve-job explain-job reconcile-job
+		tail-ledger verify-ledger status mint-token`)
+	slices.Sort(ids)
+	slices.Sort(want)
+	if !slices.Equal(ids, want) {
+		h.t.Errorf("operations of the document:\n%v\nwant\n%v", ids, want)
+	}
+	return all
+}
+
+// Every operation × (no key, not a key, another scheme, a wrong key, the key).
+func TestEveryOperationNeedsTheKey(t *testing.T) {
+	h := start(t, nil)
+	calls := 0
+	h.fake.Fail = func(string) error { calls++; return nil }
+	for _, op := range h.operations() {
+		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64),
+			"{recipient}", "1").Replace(op.path)
+		for _, auth := range []string{"", "Bearer", "Bearer ", "Basic " + goodKey, goodKey, "Bearer crier_bad", "Bearer " + goodKey + "x", "Bearer  " + goodKey} {
+			a := h.do(op.method, path, "{}", "Authorization", auth)
+			if p := a.problem(t); a.status != 401 || p.Code != "denied" {
+				t.Errorf("%s %s with %q: status %d, code %s; want 401 denied", op.method, op.path, auth, a.status, p.Code)
+			}
+			if a.header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s %s with %q: no WWW-Authenticate", op.method, op.path, auth)
+			}
+		}
+		if calls != 0 {
+			t.Fatalf("%s %s reached the service without a key", op.method, op.path)
+		}
+		if a := h.do(op.method, path, "{}"); a.status == 401 {
+			t.Errorf("%s %s: 401 with the good key", op.method, op.path)
+		}
+		calls = 0
+	}
+	if a := h.do(http.MethodGet, "/v1/no/such/path", "", "Authorization", ""); a.status != 401 {
+		t.Errorf("a path that does not exist tells so without a key: %d", a.status)
+	}
+}
+
+func TestPathsAndMethods(t *testing.T) {
+	h := start(t, nil)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		{"GET", "/v1/nothing", 404, "not_found"},
+		{"GET", "/nothing", 404, "not_found"},
+		{"GET", "/", 404, "not_found"},
+		{"DELETE", "/v1/jobs", 405, "method_not_allowed"},
+		{"POST", "/v1/status", 405, "method_not_allowed"},
+		{"GET", "/v1/tokens", 405, "method_not_allowed"},
+		{"GET", "/v1//jobs", 404, "not_found"},
+		{"GET", "/v1/../v1/jobs", 404, "not_found"},
+		{"GET", "/v1/accounts/%2e%2e", 404, "not_found"},
+		{"GET", "/v1/accounts/a%2fb", 404, "not_found"},
+		{"GET", "/v1/accounts/%ff", 400, "invalid"},
+		{"GET", "/v1/suppression?account=%ff", 400, "invalid"},
+		{"GET", "/v1/suppression?account=a&account=b", 400, "invalid"},
+		{"GET", "/v1/suppression?account=%zz", 400, "invalid"},
+		{"GET", "/v1/suppression?acount=a", 422, "invalid"},
+		{"GET", "/v1/jobs?limit=0", 422, "invalid"},
+		{"GET", "/v1/jobs?limit=501", 422, "invalid"},
+		{"GET", "/v1/jobs?limit=many", 422, "invalid"},
+		{"GET", "/v1/jobs?state=dancing", 422, "invalid"},
+		{"GET", "/v1/jobs/nope", 404, "not_found"},
+		{"GET", "/v1/jobs/job_00000000000000000000000000", 404, "not_found"},
+		{"GET", "/v1/jobs/nope/watch", 404, "not_found"},
+		{"GET", "/v1/jobs/nope/wait", 404, "not_found"},
+		{"GET", "/v1/jobs/job_00000000000000000000000000/wait?for=queued", 422, "invalid"},
+		{"GET", "/v1/jobs/job_00000000000000000000000000/wait?timeout=-1s", 422, "invalid"},
+		{"GET", "/v1/jobs/job_00000000000000000000000000/recipients/4294967296", 422, "invalid"},
+		{"GET", "/v1/packages/nope", 404, "not_found"},
+		{"GET", "/v1/ledger?from=x", 422, "invalid"},
+		{"GET", "/v1/ledger?follow=maybe", 422, "invalid"},
+		{"GET", "/v1/ledger?since=1", 422, "invalid"},
+		{"POST", "/v1/followers/import?format=xml", 422, "invalid"},
+		{"POST", "/v1/followers/import?format=edges&skip=x", 422, "invalid"},
+		{"POST", "/v1/packages", 422, "invalid"},
+		{"POST", "/v1/packages?account=nobody", 404, "not_found"},
+	} {
+		a := h.do(c.method, c.path, "")
+		if p := a.problem(t); a.status != c.status || p.Code != c.code {
+			t.Errorf("%s %s: %d %s; want %d %s", c.method, c.path, a.status, a.body, c.status, c.code)
+		} else if a.status == 422 && len(p.Errors) == 0 {
+			t.Errorf("%s %s: no field named: %s", c.method, c.path, a.body)
+		}
+		if c.status == 405 && a.header.Get("Allow") == "" {
+			t.Errorf("%s %s: no Allow header", c.method, c.path)
+		}
+	}
+}
+
+func TestErrorsOfTheService(t *testing.T) {
+	h := start(t, nil)
+	h.fake.Fail = func(string) error { return errors.New("dial tcp 10.0.0.1: the inside") }
+	a := h.do("GET", "/v1/status", "", "X-Request-Id", "my-id.1")
+	if p := a.problem(t); a.status != 500 || p.Code != "internal" || strings.Contains(a.body, "inside") {
+		t.Errorf("an internal error shows as %d %s", a.status, a.body)
+	}
+	if a.header.Get("X-Request-Id") != "my-id.1" || !strings.Contains(h.log.String(), "my-id.1") || !strings.Contains(h.log.String(), "the inside") {
+		t.Errorf("request id %q; log: %s", a.header.Get("X-Request-Id"), h.log)
+	}
+	for _, bad := range []string{"a b", strings.Repeat("x", 65), "é", "<script>"} {
+		if a := h.do("GET", "/healthz", "", "X-Request-Id", bad); a.header.Get("X-Request-Id") == bad {
+			t.Errorf("the id %q was taken over", bad)
+		}
+	}
+}
+
+func TestPanicCostsOneRequest(t *testing.T) {
+	h := start(t, nil)
+	h.fake.Fail = func(m string) error {
+		if m == "GetAccount" {
+			panic("the inside")
+		}
+		return nil
+	}
+	a := h.do("GET", "/v1/accounts/a", "")
+	if p := a.problem(t); a.status != 500 || p.Code != "internal" || strings.Contains(a.body, "inside") {
+		t.Errorf("a panic shows as %d %s", a.status, a.body)
+	}
+	if !strings.Contains(h.log.String(), "the inside") {
+		t.Errorf("the log lacks the panic: %s", h.log)
+	}
+	if a := h.do("GET", "/v1/status", ""); a.status != 200 {
+		t.Errorf("after a panic: status %d", a.status)
+	}
+}
+
+func TestPagesWithoutKey(t *testing.T) {
+	notReady := errors.New("replaying")
+	h := start(t, func(c *server.Config) {
+		c.Ready = func() error { return notReady }
+		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "crier_up 1\n") })
+		c.Connect = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	})
+	get := func(path string) answer { return h.do("GET", path, "", "Authorization", "") }
+	if a := get("/healthz"); a.status != 200 || a.body != "alive\n" {
+		t.Errorf("healthz: %d %q", a.status, a.body)
+	}
+	a := get("/readyz")
+	if a.problem(t); a.status != 503 || a.header.Get("Retry-After") == "" || strings.Contains(a.body, "replaying") {
+		t.Errorf("readyz while not ready: %d %s", a.status, a.body)
+	}
+	notReady = nil
+	if a := get("/readyz"); a.status != 200 {
+		t.Errorf("readyz when ready: %d", a.status)
+	}
+	if a := get("/metrics"); a.body != "crier_up 1\n" {
+		t.Errorf("metrics: %d %q", a.status, a.body)
+	}
+	if a := get("/v1/connect?token=x"); a.status != http.StatusTeapot {
+		t.Errorf("connect: %d; want the gateway's own answer", a.status)
+	}
+	for _, path := range []string{"/docs", "/docs/docs.js"} {
+		a := get(path)
+		if a.status != 200 || strings.Contains(a.body, "https://") || strings.Contains(a.body, "http://") || strings.Contains(a.body, `"//`) {
+			t.Errorf("%s: status %d, or it loads from elsewhere", path, a.status)
+		}
+		if csp := a.header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") {
+			t.Errorf("%s: policy %q", path, csp)
+		}
+	}
+}
+
+func TestWithoutConnectAndMetrics(t *testing.T) {
+	h := start(t, nil)
+	for _, path := range []string{"/v1/connect", "/metrics"} {
+		if a := h.do("GET", path, ""); a.status != 404 {
+			t.Errorf("%s: %d; want 404", path, a.status)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	for _, cfg := range []server.Config{{}, {Service: apitest.New()}, {Keys: keys{}},
+		{Service: apitest.New(), Keys: keys{}, MaxUpload: -1}, {Service: apitest.New(), Keys: keys{}, Heartbeat: -time.Second}} {
+		if _, err := server.New(cfg); err == nil || !strings.Contains(err.Error(), "Config.") {
+			t.Errorf("%+v: %v; want the field named", cfg, err)
+		}
+	}
+}

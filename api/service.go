@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"io"
+
+	"crier/job"
+)
+
+// Service is everything that can be asked of Crier. All methods are safe for
+// concurrent use. Errors that a user can act on are *job.Error; any other error
+// is internal. Requests are valid in the sense of their Validate methods.
+//
+// An account is referred to by its name or its id; a name wins over an id.
+type Service interface {
+	Accounts
+	Followers
+	Suppression
+	Packages
+	Jobs
+	Controls
+	Proofs
+	Operations
+}
+
+// Accounts are the senders.
+type Accounts interface {
+	// CreateAccount makes an account. A name that is taken is a conflict.
+	CreateAccount(ctx context.Context, req CreateAccount) (Account, error)
+	// ListAccounts gives the accounts in the order of their ids.
+	ListAccounts(ctx context.Context, page Page) (AccountList, error)
+	// GetAccount gives one account, or not found.
+	GetAccount(ctx context.Context, account string) (Account, error)
+}
+
+// Followers are the sets of recipients that follow an account.
+type Followers interface {
+	// AddFollowers adds ids; those that follow already count as unchanged. Idempotent.
+	AddFollowers(ctx context.Context, account string, ids []job.Recipient) (FollowersChange, error)
+	// RemoveFollowers takes ids out; those that do not follow count as unchanged. Idempotent.
+	RemoveFollowers(ctx context.Context, account string, ids []job.Recipient) (FollowersChange, error)
+	// ImportFollowers reads a file of edges or ids to its end. Nothing is kept
+	// unless all of it was good. Idempotent.
+	ImportFollowers(ctx context.Context, req ImportFollowers, body io.Reader) (FollowersImport, error)
+}
+
+// Suppression holds the lists of recipients who get nothing: a global one, and
+// one for each account. An empty account means the global list.
+type Suppression interface {
+	// AddSuppressed puts ids on a list; what is parked for them is dropped. Idempotent.
+	AddSuppressed(ctx context.Context, req SuppressionChange) (SuppressionList, error)
+	// RemoveSuppressed takes ids off a list. Idempotent.
+	RemoveSuppressed(ctx context.Context, req SuppressionChange) (SuppressionList, error)
+	// GetSuppression describes a list; one that was never written to is empty.
+	GetSuppression(ctx context.Context, account string) (SuppressionList, error)
+}
+
+// Packages are recipient packages that were handed in.
+type Packages interface {
+	// ImportPackage reads a package in its envelope (.crpk) to its end and keeps
+	// it for an account. Idempotent: the same set gives the same package.
+	ImportPackage(ctx context.Context, req ImportPackage, body io.Reader) (Package, error)
+	// ListPackages gives packages, the newest first; an empty account means all.
+	ListPackages(ctx context.Context, account string, page Page) (PackageList, error)
+	// GetPackage gives one package by its id, or not found.
+	GetPackage(ctx context.Context, id job.Digest) (Package, error)
+}
+
+// Jobs are sends.
+type Jobs interface {
+	// SubmitJob accepts a job: when it returns, the job is in the ledger. With an
+	// idempotency key it is idempotent; the same key with another request is a
+	// conflict. Without one, an error other than a *job.Error leaves it unknown.
+	SubmitJob(ctx context.Context, req SubmitJob) (Job, error)
+	// ListJobs gives jobs, the newest first.
+	ListJobs(ctx context.Context, req ListJobs) (JobList, error)
+	// GetJob gives one job, or not found.
+	GetJob(ctx context.Context, id job.ID) (Job, error)
+	// WatchJob calls fn with the job as it is, then after each change, at most a
+	// few times a second, and returns nil after the call with a terminal state.
+	// It returns fn's error at once, and ctx's when ctx ends.
+	WatchJob(ctx context.Context, id job.ID, fn func(Job) error) error
+	// WaitJob returns the job once its state has reached req.For or is terminal,
+	// or as it stands when req.Timeout has passed.
+	WaitJob(ctx context.Context, id job.ID, req WaitJob) (Job, error)
+}
+
+// Controls change a job that is under way. Each is a record in the ledger when
+// it returns, and idempotent. A job that is over answers conflict.
+type Controls interface {
+	// PauseJob stops new hand-offs until ResumeJob.
+	PauseJob(ctx context.Context, id job.ID) (Job, error)
+	// ResumeJob undoes PauseJob.
+	ResumeJob(ctx context.Context, id job.ID) (Job, error)
+	// CancelJob stops the job for good; who has no outcome yet is cancelled.
+	CancelJob(ctx context.Context, id job.ID) (Job, error)
+	// SetRate changes the rate, in recipients handed to gateways a second; 0 is unlimited.
+	SetRate(ctx context.Context, id job.ID, rate uint32) (Job, error)
+	// ResolveJob ends the hold of the recipients who are in doubt.
+	ResolveJob(ctx context.Context, id job.ID, decision job.Decision) (Resolution, error)
+}
+
+// Proofs are what the ledger shows. It changes nothing.
+type Proofs interface {
+	// ExplainJob gives one recipient's outcome with its evidence. A recipient who
+	// is not in the job's package is not found.
+	ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (Explanation, error)
+	// ReconcileJob proves the law of conservation for a job by set algebra.
+	ReconcileJob(ctx context.Context, id job.ID) (Reconciliation, error)
+	// TailLedger calls fn for each record that the request asks for, in the order
+	// of the ledger, each once; with Follow it goes on until ctx ends.
+	TailLedger(ctx context.Context, req TailLedger, fn func(LedgerEntry) error) error
+	// VerifyLedger reads the whole ledger and checks each journal's chain.
+	VerifyLedger(ctx context.Context) (LedgerReport, error)
+}
+
+// Operations are for whoever runs the server.
+type Operations interface {
+	// Status is the one-screen summary. It answers also when the server is not healthy.
+	Status(ctx context.Context) (Status, error)
+	// MintToken makes a token with which a recipient connects to a gateway.
+	MintToken(ctx context.Context, req MintToken) (Token, error)
+}

@@ -1,0 +1,72 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"crier/job"
+)
+
+// MarshalJSON writes a value of this package as the server does: fields in their
+// order, maps sorted, no null for an empty list.
+func MarshalJSON(v any) ([]byte, error) {
+	return json.Marshal(v, json.Deterministic(true))
+}
+
+// DecodeStrict reads one JSON value and nothing after it. Invalid UTF-8, lone
+// surrogates, duplicate names, names in another case and unknown names are
+// refused; the error is a problem that points at the place.
+func DecodeStrict(data []byte, into any) error {
+	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		p := NewProblem(http.StatusBadRequest, string(job.CodeInvalid),
+			fmt.Sprintf("the body is not one strict JSON value: byte %d: %s", syntax.ByteOffset, reason(syntax.Err)))
+		p.Errors = []FieldError{{Detail: reason(syntax.Err), Pointer: "#" + Printable(string(syntax.JSONPointer))}}
+		return p
+	}
+	var meaning *json.SemanticError
+	if errors.As(err, &meaning) {
+		why := reason(meaning.Err)
+		if meaning.Err == nil {
+			why = fmt.Sprintf("a JSON %s cannot stand here", meaning.JSONKind)
+		}
+		p := NewProblem(http.StatusUnprocessableEntity, string(job.CodeInvalid), "the body has a field that cannot be read: "+why)
+		p.Errors = []FieldError{{Detail: why, Pointer: "#" + Printable(string(meaning.JSONPointer))}}
+		return p
+	}
+	return NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the body cannot be read as JSON")
+}
+
+// reason words the cause of a JSON error without the decoder's prefix.
+func reason(err error) string {
+	switch {
+	case err == nil:
+		return "malformed"
+	case errors.Is(err, json.ErrUnknownName):
+		return "unknown field"
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return "duplicate field"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends too early"
+	}
+	return Printable(string(bytes.TrimPrefix([]byte(err.Error()), []byte("jsontext: "))))
+}
+
+// Printable keeps what bad input had to say short and valid UTF-8.
+func Printable(s string) string {
+	const limit = 200
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return string(bytes.ToValidUTF8([]byte(s), []byte("?")))
+}

@@ -1,0 +1,117 @@
+package api_test
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"testing"
+
+	"crier/api"
+	"crier/internal/testdata"
+)
+
+// strictCases stand in for the real suite where that is absent, and hold what it lacks.
+var strictCases = map[string]string{
+	"y_object.json": `{"a":1}`, "y_surrogates.json": `"\ud83d\ude00"`, "y_space.json": " [1]\n",
+	"n_utf8.json": "\"\xff\"", "n_overlong.json": "\"\xc0\xaf\"", "n_lone_surrogate.json": `"\ud83d"`, "n_duplicate.json": `{"a":1,"a":2}`,
+	"n_trailing.json": `{} x`, "n_two.json": `1 2`, "n_comma.json": `[1,]`, "n_empty.json": ``, "n_bom.json": "\ufeff{}", "n_nan.json": `NaN`, "n_single.json": `{'a':1}`,
+}
+
+// suite gives the files of the real suite and the cases above.
+func suite(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for name, text := range strictCases {
+		files["own/"+name] = text
+	}
+	at, ok := testdata.Path(t, "badinput/jsontestsuite_even.tar.gz")
+	if !ok {
+		return files
+	}
+	f, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[h.Name] = string(data)
+	}
+}
+
+// Every file that is no JSON is refused with a problem of status 4xx; every
+// one that is passes, except those that strictness refuses.
+func TestDecodeStrictOnTheSuite(t *testing.T) {
+	refusedThough := func(name string) bool { return strings.Contains(name, "duplicated_key") }
+	yes, no := 0, 0
+	for name, text := range suite(t) {
+		var v any
+		err := api.DecodeStrict([]byte(text), &v)
+		var p *api.Problem
+		if err != nil && (!errors.As(err, &p) || p.Status/100 != 4) {
+			t.Errorf("%s: refused with %v, which is no problem of the client", name, err)
+		}
+		switch base := path.Base(name); {
+		case strings.HasPrefix(base, "n_"):
+			no++
+			if err == nil {
+				t.Errorf("%s: accepted %.60q", name, text)
+			}
+		case strings.HasPrefix(base, "y_"):
+			yes++
+			if (err != nil) != refusedThough(base) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	t.Logf("%d valid and %d invalid texts", yes, no)
+	if yes < 3 || no < 11 {
+		t.Errorf("only %d valid and %d invalid texts were tried", yes, no)
+	}
+}
+
+func TestDecodeStrictPointsAtThePlace(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"name":"x","Name":"y"}`: "#/Name",
+		`{"NAME":"x"}`:            "#/NAME",
+		`{"name":"x","name":"y"}`: "#/name",
+		`{"name":"x","extra":1}`:  "#/extra",
+		`{"name":1}`:              "#/name",
+		"{\"name\":\"\xff\"}":     "#/name",
+		`{"name":"\udc00"}`:       "#/name",
+		`["name"]`:                "#",
+		"{\"" + strings.Repeat("\xff", 4000) + "\":1}": "#",
+	} {
+		var into api.CreateAccount
+		err := api.DecodeStrict([]byte(text), &into)
+		var p *api.Problem
+		if !errors.As(err, &p) || len(p.Errors) != 1 {
+			t.Errorf("%.60q: %v; want one problem", text, err)
+			continue
+		}
+		if p.Errors[0].Pointer != want {
+			t.Errorf("%.60q: points at %q (%s); want %q", text, p.Errors[0].Pointer, p.Detail, want)
+		}
+		if len(p.Detail) > 600 {
+			t.Errorf("%.60q: the detail has %d bytes", text, len(p.Detail))
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"crier/job"
+)
+
+// Explanation is one recipient's outcome in a job and what proves it.
+type Explanation struct {
+	Job       job.ID        `json:"job"`
+	Recipient job.Recipient `json:"recipient"`
+	Outcome   job.Outcome   `json:"outcome"`
+	Reason    job.Reason    `json:"reason" doc:"Why it was dropped or failed; empty otherwise."`
+	Evidence  []Evidence    `json:"evidence"`
+}
+
+// Evidence is one record that bears on an outcome: a record of the ledger by its
+// sequence, or a record of a folded report by the report's digest.
+type Evidence struct {
+	Seq    uint64     `json:"seq,omitzero" doc:"Sequence in the ledger."`
+	Report job.Digest `json:"report,omitzero" doc:"Digest of the report that the record was folded into."`
+	Record string     `json:"record,omitzero" doc:"The record: journal/number/entry, or its number in the report."`
+	Says   string     `json:"says" doc:"What it says of the recipient, in words."`
+	At     time.Time  `json:"at,omitzero"`
+}
+
+// Reconciliation is the proof of the law of conservation for one job.
+type Reconciliation struct {
+	Job   job.ID    `json:"job"`
+	State job.State `json:"state"`
+	job.Counts
+	// Conserved is true only if the outcome sets are pairwise disjoint subsets of
+	// the package whose union it is, every done lies inside its reserve, and
+	// nothing is pending once the job is sent.
+	Conserved  bool     `json:"conserved"`
+	Violations []string `json:"violations,omitzero" doc:"What is wrong, if it is not conserved."`
+}
+
+// TailLedger asks for records of the ledger.
+type TailLedger struct {
+	// From is the first sequence wanted; 0 is the first that is stored.
+	From uint64
+	// Filter is a subject of the ledger with NATS wildcards; empty is all.
+	Filter string
+	// Follow waits for more at the end.
+	Follow bool
+}
+
+// Validate refuses a filter that cannot be a subject.
+func (r TailLedger) Validate() error {
+	if len(r.Filter) > 256 {
+		return job.Invalid("filter", "a filter has at most 256 bytes", nil)
+	}
+	for i := range len(r.Filter) {
+		if r.Filter[i] <= ' ' || r.Filter[i] > '~' {
+			return job.Invalid("filter", fmt.Sprintf("a filter is a subject such as led.job.>; character %d cannot be in one", i+1), nil)
+		}
+	}
+	return nil
+}
+
+// LedgerEntry is one record of the ledger, for reading.
+type LedgerEntry struct {
+	Seq     uint64    `json:"seq"`
+	Subject string    `json:"subject"`
+	Time    time.Time `json:"time"`
+	Kind    string    `json:"kind" doc:"accepted, transition, claim, open, reserve, done, seal and so on."`
+	Bytes   int       `json:"bytes"`
+	// Detail is the record's content as JSON, shortened where it holds sets.
+	Detail json.RawMessage `json:"detail,omitzero"`
+}
+
+// LedgerReport is the result of reading the whole ledger.
+type LedgerReport struct {
+	Valid    bool           `json:"valid"`
+	Streams  []LedgerStream `json:"streams"`
+	Problems []string       `json:"problems,omitzero" doc:"What is wrong, each with its sequence."`
+}
+
+// LedgerStream is the size of one stream of the ledger.
+type LedgerStream struct {
+	Name     string `json:"name"`
+	First    uint64 `json:"first"`
+	Last     uint64 `json:"last"`
+	Records  uint64 `json:"records"`
+	Bytes    uint64 `json:"bytes"`
+	Limit    uint64 `json:"limit"`
+	Journals uint64 `json:"journals"`
+	Sealed   uint64 `json:"sealed" doc:"How many of its journals are sealed."`
+}
+
+// Status is the one-screen summary of a server.
+type Status struct {
+	Healthy   bool                 `json:"healthy"`
+	Since     time.Time            `json:"since" doc:"Since when it is healthy, or is not."`
+	Problems  []string             `json:"problems,omitzero" doc:"Why it is not healthy."`
+	Version   string               `json:"version"`
+	StartedAt time.Time            `json:"started_at"`
+	Roles     []string             `json:"roles"`
+	Online    uint64               `json:"online" doc:"Recipients who are online."`
+	Sockets   uint64               `json:"sockets" doc:"Open connections of recipients."`
+	Jobs      map[job.State]uint64 `json:"jobs" doc:"How many jobs are in each state."`
+	Oldest    *Waiting             `json:"oldest_waiting,omitzero" doc:"The job that has waited longest."`
+	Stores    []Store              `json:"stores"`
+}
+
+// Waiting is a job that waits, and on what.
+type Waiting struct {
+	Job       job.ID    `json:"job"`
+	State     job.State `json:"state"`
+	Since     time.Time `json:"since"`
+	WaitingOn string    `json:"waiting_on"`
+}
+
+// Store is one store's size on disk.
+type Store struct {
+	Name  string `json:"name"`
+	Bytes uint64 `json:"bytes"`
+	Limit uint64 `json:"limit,omitzero" doc:"Bytes it may have; absent if nothing but the disk limits it."`
+}
+
+// DefaultTokenTTL is how long a token is good for if no time is asked for.
+const DefaultTokenTTL = Duration(24 * time.Hour)
+
+// MintToken asks for a recipient's token.
+type MintToken struct {
+	// Recipient is a pointer so that its absence is not taken for recipient 0.
+	Recipient *job.Recipient `json:"recipient"`
+	TTL       Duration       `json:"ttl,omitzero" doc:"How long it is good for, such as 12h or 30d; absent means 24h, at most 366d."`
+}
+
+// Validate refuses a missing recipient and a time out of its bounds.
+func (r MintToken) Validate() error {
+	if r.Recipient == nil {
+		return job.Invalid("recipient", "a recipient is needed", nil)
+	}
+	if r.TTL < 0 || time.Duration(r.TTL) > job.MaxTTL {
+		return job.Invalid("ttl", fmt.Sprintf("a token cannot be good for %s: want at most %s", r.TTL, Duration(job.MaxTTL)), nil)
+	}
+	return nil
+}
+
+// Token lets a recipient connect to a gateway.
+type Token struct {
+	Token     string        `json:"token"`
+	Recipient job.Recipient `json:"recipient"`
+	Expires   time.Time     `json:"expires"`
+}

@@ -1,0 +1,102 @@
+package api_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"crier/api"
+	"crier/job"
+)
+
+type valid interface{ Validate() error }
+
+// Each case is a good request with one thing wrong, and the field that must be named.
+func TestValidateNamesTheField(t *testing.T) {
+	submit := func(change func(*api.SubmitJob)) api.SubmitJob {
+		r := api.SubmitJob{Account: "a", Audience: "followers", Body: "hi"}
+		change(&r)
+		return r
+	}
+	rcpt := job.Recipient(0)
+	for _, c := range []struct {
+		name  string
+		req   valid
+		field string // empty: it must pass
+	}{
+		{"submit", submit(func(*api.SubmitJob) {}), ""},
+		{"submit by package", submit(func(r *api.SubmitJob) { r.Audience, r.Package = "", job.Digest{1} }), ""},
+		{"no account", submit(func(r *api.SubmitJob) { r.Account = "" }), "account"},
+		{"no recipients", submit(func(r *api.SubmitJob) { r.Audience = "" }), "package"},
+		{"two audiences", submit(func(r *api.SubmitJob) { r.Package = job.Digest{1} }), "audience"},
+		{"odd audience", submit(func(r *api.SubmitJob) { r.Audience = "everyone" }), "audience"},
+		{"no body", submit(func(r *api.SubmitJob) { r.Body = "" }), "body"},
+		{"two bodies", submit(func(r *api.SubmitJob) { r.BodyBase64 = []byte("x") }), "body_base64"},
+		{"largest body", submit(func(r *api.SubmitJob) { r.Body = strings.Repeat("x", 256<<10) }), ""},
+		{"body too large", submit(func(r *api.SubmitJob) { r.Body = strings.Repeat("x", 256<<10+1) }), "body"},
+		{"body not UTF-8", submit(func(r *api.SubmitJob) { r.Body, r.BodyBase64 = "", []byte{0xff} }), "body_base64"},
+		{"priority", submit(func(r *api.SubmitJob) { r.Priority = 100 }), "priority"},
+		{"ttl", submit(func(r *api.SubmitJob) { r.TTL = api.Duration(367 * 24 * time.Hour) }), "ttl"},
+		{"collapse key", submit(func(r *api.SubmitJob) { r.CollapseKey = strings.Repeat("k", 129) }), "collapse_key"},
+		{"idempotency key", submit(func(r *api.SubmitJob) { r.IdempotencyKey = "a b" }), "Idempotency-Key"},
+		{"long key", submit(func(r *api.SubmitJob) { r.IdempotencyKey = strings.Repeat("k", 256) }), "Idempotency-Key"},
+		{"name", api.CreateAccount{Name: "Ärzte & Söhne 42"}, ""},
+		{"no name", api.CreateAccount{}, "name"},
+		{"slash", api.CreateAccount{Name: "a/b"}, "name"},
+		{"dots", api.CreateAccount{Name: ".."}, "name"},
+		{"new line", api.CreateAccount{Name: "a\nb"}, "name"},
+		{"escape", api.CreateAccount{Name: "\x1b[31m"}, "name"},
+		{"right to left", api.CreateAccount{Name: "a\u202eb"}, "name"},
+		{"name not UTF-8", api.CreateAccount{Name: "a\xff"}, "name"},
+		{"long name", api.CreateAccount{Name: strings.Repeat("n", 129)}, "name"},
+		{"space", api.CreateAccount{Name: " a"}, "name"},
+		{"no ids", api.IDs{}, "ids"},
+		{"too many ids", api.IDs{IDs: make([]job.Recipient, api.MaxIDs+1)}, "ids"},
+		{"most ids", api.IDs{IDs: make([]job.Recipient, api.MaxIDs)}, ""},
+		{"no suppressed", api.SuppressionChange{}, "ids"},
+		{"format", api.ImportFollowers{Format: "xml"}, "format"},
+		{"ids without account", api.ImportFollowers{Format: "ids"}, "account"},
+		{"edges", api.ImportFollowers{Format: "edges"}, ""},
+		{"skip", api.ImportFollowers{Format: "edges", Skip: -1}, "skip"},
+		{"package", api.ImportPackage{Account: "a"}, ""},
+		{"package of nobody", api.ImportPackage{}, "account"},
+		{"package name", api.ImportPackage{Account: "a", Name: "x/y"}, "name"},
+		{"limit", api.Page{Limit: 501}, "limit"},
+		{"cursor", api.Page{Cursor: strings.Repeat("c", 257)}, "cursor"},
+		{"state", api.ListJobs{State: "dancing"}, "state"},
+		{"wait", api.WaitJob{For: job.Queued}, "for"},
+		{"timeout", api.WaitJob{For: job.Sent, Timeout: -1}, "timeout"},
+		{"rate", api.Rate{}, "rate"},
+		{"decision", api.Resolve{Decision: "shrug"}, "decision"},
+		{"filter", api.TailLedger{Filter: "led. job"}, "filter"},
+		{"token", api.MintToken{Recipient: &rcpt}, ""},
+		{"token of nobody", api.MintToken{}, "recipient"},
+		{"token for ever", api.MintToken{Recipient: &rcpt, TTL: api.Duration(367 * 24 * time.Hour)}, "ttl"},
+	} {
+		err := c.req.Validate()
+		if c.field == "" {
+			if err != nil {
+				t.Errorf("%s: %v; want it to pass", c.name, err)
+			}
+			continue
+		}
+		p := api.ProblemOf(err)
+		if err == nil || p.Status/100 != 4 {
+			t.Errorf("%s: %v; want it refused", c.name, err)
+			continue
+		}
+		back, _ := p.Err().(*job.Error)
+		if back == nil || back.Field != c.field {
+			t.Errorf("%s: %v names field %+v; want %s", c.name, err, p.Errors, c.field)
+		}
+	}
+}
+
+func TestMessageIsTheBodyEitherWay(t *testing.T) {
+	for _, r := range []api.SubmitJob{{Body: "hé"}, {BodyBase64: []byte("hé")}} {
+		if !bytes.Equal(r.Message(), []byte("h\xc3\xa9")) {
+			t.Errorf("%+v: message is %q", r, r.Message())
+		}
+	}
+}

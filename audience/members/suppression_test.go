@@ -1,0 +1,123 @@
+package members_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"crier/audience/members"
+	"crier/job"
+)
+
+func suppressed(t *testing.T, lists *members.SuppressionLists, account uint32, q job.Range) []uint32 {
+	t.Helper()
+	set, err := lists.Range(t.Context(), account, q)
+	must(t, err)
+	defer set.Release()
+	return slices.Collect(set.All())
+}
+
+func TestSuppressionIsGlobalAndOwn(t *testing.T) {
+	w := onDisk(t, func(c *members.Config) { c.MaxIncrements = 2 })
+	lists := members.NewSuppressionLists(w.Store)
+	defer func() { must(t, lists.Close()) }()
+	check := func(when string, account uint32, q job.Range, want ...uint32) {
+		t.Helper()
+		if got := suppressed(t, lists, account, q); !slices.Equal(got, want) {
+			t.Errorf("%s: account %d, range %s: %v, want %v", when, account, q, got, want)
+		}
+	}
+	change := func(f func(context.Context, members.Key, []uint32) (members.Result, error), key members.Key, ids ...uint32) {
+		t.Helper()
+		before := lists.Version()
+		res, err := f(t.Context(), key, ids)
+		must(t, err)
+		if moved := lists.Version() != before; moved != (res.Changed > 0) {
+			t.Errorf("%d changed, but that the version moved is %v", res.Changed, moved)
+		}
+	}
+	check("at first", 0, 0)
+	change(w.Add, members.GlobalSuppression(), 5, 1<<20)
+	check("global", 0, 0, 5)
+	check("global", 7, 0, 5)
+	check("global", 7, 1, 1<<20)
+	change(w.Add, members.Suppression(0), 5, 6)
+	change(w.Add, members.Suppression(7), 4)
+	check("own", 0, 0, 5, 6)
+	check("own", 7, 0, 4, 5)
+	check("own", 8, 0, 5)
+	for i := range uint32(5) { // over the bound: the list becomes a snapshot
+		change(w.Add, members.Suppression(7), 100+i)
+	}
+	check("as a snapshot", 7, 0, 4, 5, 100, 101, 102, 103, 104)
+	change(w.Remove, members.GlobalSuppression(), 5)
+	check("taken off", 0, 0, 5, 6)
+	check("taken off", 8, 0)
+	change(w.Add, members.Suppression(8))
+	change(w.Add, members.Suppression(7), 4)
+
+	before := lists.Version()
+	if _, err := w.Add(t.Context(), members.Followers(7), []uint32{1}); err != nil || lists.Version() != before {
+		t.Errorf("a follower moved the version of the lists: %v", err)
+	}
+	must(t, lists.Close())
+	check("closed and asked again", 8, 1, 1<<20)
+}
+
+func TestManySuppressionLists(t *testing.T) {
+	w := inMemory(t, nil)
+	lists := members.NewSuppressionLists(w.Store)
+	defer func() { must(t, lists.Close()) }()
+	for account := range uint32(200) {
+		_, err := w.Add(t.Context(), members.Suppression(account), []uint32{account})
+		must(t, err)
+	}
+	for range 2 {
+		for account := range uint32(200) {
+			if got := suppressed(t, lists, account, 0); !slices.Equal(got, []uint32{account}) {
+				t.Fatalf("account %d: %v", account, got)
+			}
+		}
+	}
+}
+
+// TestAnEntryCountsAtOnce asks from several goroutines while entries are added:
+// whatever Add had returned before a question must be in the answer.
+func TestAnEntryCountsAtOnce(t *testing.T) {
+	w := onDisk(t, func(c *members.Config) { c.MaxIncrements = 8 })
+	lists := members.NewSuppressionLists(w.Store)
+	defer func() { must(t, lists.Close()) }()
+	var added atomic.Uint32 // ids below it are suppressed
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for account := range uint32(4) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				know := added.Load()
+				set, err := lists.Range(ctx, account, 0)
+				if errors.Is(err, context.Canceled) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := uint32(set.Card()); n < know {
+					t.Errorf("%d entries are shown after %d were added", n, know)
+				}
+				set.Release()
+			}
+		})
+	}
+	for id := range uint32(60) {
+		if _, err := w.Add(t.Context(), members.GlobalSuppression(), []uint32{id}); err != nil {
+			t.Error(err)
+		}
+		added.Store(id + 1)
+	}
+	cancel()
+	wg.Wait()
+}

@@ -1,0 +1,212 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"crier/audience"
+	"crier/job"
+)
+
+// Format is what files are read as.
+type Format string
+
+// The formats, as --from names them.
+const (
+	FormatIDs     Format = "ids"
+	FormatCSV     Format = "csv"
+	FormatRoaring Format = "roaring"
+	FormatZip     Format = "zip" // its members are any of the others
+)
+
+// Formats lists them.
+func Formats() []Format { return []Format{FormatIDs, FormatCSV, FormatRoaring, FormatZip} }
+
+// Stdin as a file's name stands for standard input; its package is called so
+// too unless it is given a name.
+const (
+	Stdin     = "-"
+	stdinName = "stdin"
+)
+
+// Config says what to build packages from.
+type Config struct {
+	// From is the format of all files.
+	From Format
+	// Files are paths; Stdin is standard input, once at most.
+	Files []string
+	// Name is the package's name, for one package only. By default a package is
+	// called like its file or zip member without directory and last extension.
+	Name string
+	// Column is the column of CSV files and of a zip's CSV members: a number from 1
+	// on or a name; the default is 1.
+	Column string
+	// Stdin is read for the file "-"; by default os.Stdin.
+	Stdin io.Reader
+}
+
+// Validate names the field that is wrong.
+func (c Config) Validate() error {
+	switch c.From {
+	case FormatIDs, FormatRoaring:
+		if c.Column != "" {
+			return job.Invalid("column", fmt.Sprintf("a column goes with csv and zip, not with %s", c.From), nil)
+		}
+	case FormatCSV, FormatZip:
+		if _, err := NewCSV(Input{}, c.Column); err != nil {
+			return err
+		}
+	default:
+		return job.Invalid("from", fmt.Sprintf("format %q: want one of ids, csv, roaring, zip", c.From), nil)
+	}
+	if len(c.Files) == 0 {
+		return job.Invalid("file", "no file is given; - is standard input", nil)
+	}
+	if c.Name != "" {
+		return audience.ValidateName(c.Name)
+	}
+	return nil
+}
+
+// List is the packages to build. Close it when they are built.
+type List struct {
+	Sources []audience.Source
+	config  Config
+	from    map[string]string // package name → file, for collisions
+	closers []io.Closer
+}
+
+// Open finds the packages to build and refuses two of one name. Contents are
+// read, and errors in them found, by the sources; of zips the directory is read
+// here.
+func Open(cfg Config) (*List, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Stdin == nil {
+		cfg.Stdin = os.Stdin
+	}
+	l := &List{config: cfg, from: map[string]string{}}
+	for _, file := range cfg.Files {
+		if err := l.addFile(file); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	if cfg.Name != "" && len(l.Sources) > 1 {
+		err := job.Invalid("name", fmt.Sprintf("one name for %d packages; leave --name out or build them one by one", len(l.Sources)), nil)
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// Build makes the packages in a directory: all of them, or none after an error.
+// See audience.BuildAll.
+func Build(ctx context.Context, cfg Config, dir string) (infos []audience.Info, err error) {
+	l, err := Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	// What is closed was only read; the packages are made or refused by now.
+	defer l.Close()
+	return audience.BuildAll(ctx, dir, l.Sources)
+}
+
+// Close closes all sources and files.
+func (l *List) Close() error {
+	var errs []error
+	for _, s := range l.Sources {
+		errs = append(errs, s.Close())
+	}
+	for _, c := range l.closers {
+		errs = append(errs, c.Close())
+	}
+	l.closers = nil
+	return errors.Join(errs...)
+}
+
+// addFile adds the package of a file, or those of a zip.
+func (l *List) addFile(file string) error {
+	name, shown := nameOf(filepath.Base(file)), file
+	open := func() (io.ReadCloser, error) { return os.Open(file) }
+	if file == Stdin {
+		name, shown = stdinName, "standard input"
+		open = func() (io.ReadCloser, error) { return io.NopCloser(l.config.Stdin), nil }
+	} else if err := checkFile(file); err != nil {
+		return err
+	}
+	if l.config.From == FormatZip {
+		return l.addZip(shown, open)
+	}
+	in := Input{Name: name, File: shown}
+	return l.add(in, func(in Input) (audience.Source, error) {
+		var err error
+		if in.R, err = open(); err != nil {
+			return nil, fmt.Errorf("opening %s: %w", shown, err)
+		}
+		switch l.config.From {
+		case FormatCSV:
+			return NewCSV(in, l.config.Column)
+		case FormatRoaring:
+			return NewRoaring(in), nil
+		}
+		return NewText(in), nil
+	})
+}
+
+// checkFile refuses early what cannot be read as a file.
+func checkFile(file string) error {
+	st, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return job.NotFound(fmt.Sprintf("file %s does not exist", file))
+	case err != nil:
+		return fmt.Errorf("looking at %s: %w", file, err)
+	case st.IsDir():
+		return job.Invalid("file", fmt.Sprintf("%s is a directory; name its files", file), nil)
+	}
+	return nil
+}
+
+// add adds a package, under the configured name if there is one.
+func (l *List) add(in Input, open func(Input) (audience.Source, error)) error {
+	if l.config.Name != "" {
+		in.Name = l.config.Name
+	}
+	if err := audience.ValidateName(in.Name); err != nil {
+		return job.Invalid("file", fmt.Sprintf("%s cannot give its package a name", in.File), err)
+	}
+	if other, taken := l.from[in.Name]; taken && l.config.Name == "" {
+		return job.Conflict(fmt.Sprintf("%s and %s would both make package %q; nothing was built", other, in.File, in.Name))
+	}
+	l.from[in.Name] = in.File
+	l.Sources = append(l.Sources, &lazy{name: in.Name, open: func() (audience.Source, error) { return open(in) }})
+	return nil
+}
+
+// addZip adds the members of a zip.
+func (l *List) addZip(shown string, open func() (io.ReadCloser, error)) error {
+	f, size, err := openSeekable(open)
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", shown, err)
+	}
+	l.closers = append(l.closers, f)
+	members, err := readZip(shown, f, size)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		in := Input{Name: nameOf(path.Base(m.Name)), File: shown + ":" + m.Name}
+		if err := l.add(in, func(in Input) (audience.Source, error) {
+			return openMember(in, m, l.config.Column)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) followersCommand() *cobra.Command {
+	return c.group("followers", "Followers of accounts", c.followersImport(),
+		c.followersChange("add", "Add followers to an account", api.Service.AddFollowers),
+		c.followersChange("rm", "Remove followers from an account", api.Service.RemoveFollowers))
+}
+
+func (c *cli) followersImport() *cobra.Command {
+	var req api.ImportFollowers
+	cmd := c.command("import --format edges|ids [--account A] [--skip N] FILE", "Import a file of edges (src dst: src follows dst) or ids; - is standard input",
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			if err := req.Validate(); err != nil {
+				return err
+			}
+			svc, err := c.service()
+			if err != nil {
+				return err
+			}
+			in, err := c.open(args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close() // only read
+			res, err := svc.ImportFollowers(ctx, req, in)
+			if err != nil {
+				return refused(args[0], err)
+			}
+			return c.print(res, func(*out.Printer) out.Grid {
+				return out.Grid{Rows: [][]string{{"read", out.Count(res.Read)}, {"self-loops", out.Count(res.SelfLoops)},
+					{"other accounts", out.Count(res.OtherAccounts)}, {"repeated", out.Count(res.Repeated)}, {"already", out.Count(res.Already)},
+					{"added", out.Count(res.Added)}, {"accounts created", out.Count(res.AccountsCreated)}, {"accounts touched", out.Count(res.AccountsTouched)}}}
+			})
+		})
+	cmd.Flags().StringVar(&req.Format, "format", "", "edges or ids")
+	cmd.Flags().IntVar(&req.Skip, "skip", 0, "lines to leave out at the start")
+	c.accountFlag(cmd, &req.Account, "name or id of the account; with edges, only those that lead to it")
+	_ = cmd.MarkFlagRequired("format") // the flag is there
+	return cmd
+}
+
+// refused says which file was not accepted; what is in a file is no matter of usage.
+func refused(file string, err error) error {
+	if job.CodeOf(err) == job.CodeInvalid || job.CodeOf(err) == job.CodeTooLarge {
+		return exiting(exitError, fmt.Errorf("%s: %w", file, err))
+	}
+	return err
+}
+
+// open opens a file to read; - is standard input.
+func (c *cli) open(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(c.in), nil
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, job.NotFound("there is no file " + name)
+	}
+	return f, err
+}
+
+func (c *cli) followersChange(verb, short string, do func(api.Service, context.Context, string, []job.Recipient) (api.FollowersChange, error)) *cobra.Command {
+	var account string
+	cmd := c.command(verb+" --account A ID...", short+"; - reads ids from standard input", cobra.MinimumNArgs(1),
+		func(ctx context.Context, args []string) error {
+			svc, err := c.service()
+			if err != nil {
+				return err
+			}
+			var total api.FollowersChange
+			err = c.eachIDs(args, func(ids []job.Recipient) error {
+				one, err := do(svc, ctx, account, ids)
+				one.Changed += total.Changed
+				one.Unchanged += total.Unchanged
+				total = one
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return c.print(total, func(*out.Printer) out.Grid {
+				return out.Grid{Rows: [][]string{{"account", total.Account}, {"changed", out.Count(total.Changed)}, {"unchanged", out.Count(total.Unchanged)},
+					{"followers", out.Count(total.Followers)}, {"revision", fmt.Sprint(total.Revision)}}}
+			})
+		})
+	c.accountFlag(cmd, &account, "name or id of the account")
+	_ = cmd.MarkFlagRequired("account") // the flag is there
+	return cmd
+}
+
+// eachIDs reads recipient ids from the arguments, or from standard input if the
+// only one is -, and calls do with as many as one request may carry.
+func (c *cli) eachIDs(args []string, do func([]job.Recipient) error) error {
+	var in io.Reader = strings.NewReader(strings.Join(args, "\n"))
+	if len(args) == 1 && args[0] == "-" {
+		in = c.in
+	}
+	var ids []job.Recipient
+	scan := bufio.NewScanner(in)
+	for scan.Scan() {
+		for _, word := range strings.FieldsFunc(scan.Text(), func(r rune) bool { return r == ' ' || r == '\t' || r == ',' || r == '\r' }) {
+			id, err := job.ParseRecipient(word)
+			if err != nil {
+				return usage("%w", err)
+			}
+			if ids = append(ids, id); len(ids) == api.MaxIDs {
+				if err := do(ids); err != nil {
+					return err
+				}
+				ids = ids[:0]
+			}
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return fmt.Errorf("read recipient ids: %w", err)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return do(ids)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"crier/api"
+	"crier/api/apitest"
+	"crier/job"
+)
+
+// furnished is a fake with something of everything, and the newest job's id.
+func furnished(t *testing.T) (*apitest.Fake, string) {
+	t.Helper()
+	ctx := t.Context()
+	f := apitest.New()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last api.Job
+	for i, name := range []string{"news", "The Very Long Name of an Account That Has Much to Say", "日本のニュース\u00e9"} {
+		_, err := f.CreateAccount(ctx, api.CreateAccount{Name: name})
+		check(err)
+		ids := make([]job.Recipient, 8*(i+1))
+		for k := range ids {
+			ids[k] = job.Recipient(k)
+		}
+		_, err = f.AddFollowers(ctx, name, ids)
+		check(err)
+		_, err = f.ImportPackage(ctx, api.ImportPackage{Account: name, Name: "package of " + name}, strings.NewReader(strings.Repeat("x", 12345*(i+1))))
+		check(err)
+		last, err = f.SubmitJob(ctx, api.SubmitJob{Account: name, Audience: "followers", Body: "hello", Class: job.Class(i % 2), CollapseKey: "score"})
+		check(err)
+		for range i {
+			f.Advance(last.Job)
+		}
+	}
+	f.Doubt(last.Job, 5)
+	return f, last.Job.String()
+}
+
+// The tables of every command that prints one, at 80 and at 160 columns.
+func TestGoldenTables(t *testing.T) {
+	fake, id := furnished(t)
+	dir := t.TempDir()
+	ids := filepath.Join(dir, "a package with a rather long name.txt")
+	if err := os.WriteFile(ids, []byte("1\n2\n2\n70000\n4294967295\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string]string{
+		"account-ls": "account ls", "account-info": "account info 3", "job-ls": "job ls", "job-info": "job info JOB", "job-reconcile": "job reconcile JOB",
+		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4",
+		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
+	} {
+		for _, width := range []int{80, 160} {
+			var stdout, stderr bytes.Buffer
+			c := &cli{in: strings.NewReader(""), out: &stdout, err: &stderr,
+				getenv: func(k string) string {
+					return map[string]string{"COLUMNS": strconv.Itoa(width), "CRIER_TOKEN": "k"}[k]
+				},
+				now:  func() time.Time { return time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC) },
+				dial: func(string, string) (api.Service, error) { return fake, nil },
+			}
+			words := strings.Fields(args)
+			for i, w := range words {
+				words[i] = strings.NewReplacer("JOB", id, "DIR", filepath.Join(dir, "out"), "FILE", ids).Replace(w)
+			}
+			if code := c.main(context.Background(), words); code != 0 || stderr.Len() != 0 {
+				t.Errorf("%s: exit code %d, %s", args, code, &stderr)
+			}
+			golden := filepath.Join("testdata", "golden", name+"-"+strconv.Itoa(width)+".txt")
+			if *update {
+				if err := os.WriteFile(golden, stdout.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), stdout.String()); diff != "" {
+				t.Errorf("%s at %d columns differs from %s (-want +got); go test ./cmd/crier -update writes it anew:\n%s", args, width, golden, diff)
+			}
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) jobCommand() *cobra.Command {
+	return c.group("job", "Jobs: sends", c.jobSubmit(), c.jobList(), c.jobInfo(), c.jobWatch(), c.jobWait(),
+		c.jobControl("pause", "Stop new hand-offs", api.Service.PauseJob),
+		c.jobControl("resume", "Let a paused job go on", api.Service.ResumeJob),
+		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob),
+		c.jobRate(), c.jobExplain(), c.jobReconcile(), c.jobResolve())
+}
+
+// onJob makes a command about one job: its first argument is the id.
+func (c *cli) onJob(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, svc api.Service, id job.ID, args []string) error) *cobra.Command {
+	cmd := c.command(use, short, args, func(ctx context.Context, args []string) error {
+		id, err := api.ParseJobID(args[0])
+		if err != nil {
+			return err
+		}
+		svc, err := c.service()
+		if err != nil {
+			return err
+		}
+		return do(ctx, svc, id, args[1:])
+	})
+	cmd.ValidArgsFunction = c.completeJobs
+	return cmd
+}
+
+func (c *cli) jobInfo() *cobra.Command {
+	return c.onJob("info JOB", "Show a job", cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+		j, err := svc.GetJob(ctx, id)
+		if err != nil {
+			return err
+		}
+		return c.print(j, jobFields(j))
+	})
+}
+
+// jobFields is a job as a screen of names and values.
+func jobFields(j api.Job) func(*out.Printer) out.Grid {
+	return func(p *out.Printer) out.Grid {
+		state := j.State.String()
+		if j.Paused {
+			state += ", paused by an operator"
+		}
+		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
+		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"idempotency key", j.IdempotencyKey}} {
+			if r[1] != "" {
+				rows = append(rows, r)
+			}
+		}
+		rows = append(rows, []string{"account", fmt.Sprintf("%s (%d)", j.Account, j.AccountID)},
+			[]string{"class", fmt.Sprintf("%s, priority %d", j.Class, j.Priority)}, []string{"rate", rateWords(j.Rate)},
+			[]string{"on unknown", j.OnUnknown.String()},
+			[]string{"package", j.Package.String()}, []string{"message", out.Bytes(uint64(j.BodyBytes))},
+			[]string{"submitted", p.Ago(j.SubmittedAt)}, []string{"expires", p.Ago(j.ExpiresAt)},
+			[]string{"done", fmt.Sprintf("%s of %s (%s)", out.Count(j.Done()), out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients))})
+		return out.Grid{Rows: append(rows, countRows(j.Counts)...)}
+	}
+}
+
+func rateWords(rate uint32) string {
+	if rate == 0 {
+		return "unlimited"
+	}
+	return out.Count(uint64(rate)) + " recipients a second"
+}
+
+// countRows lists the outcomes that recipients have, the package first.
+func countRows(n job.Counts) [][]string {
+	rows := [][]string{{"recipients", out.Count(n.Package)}}
+	for _, x := range []struct {
+		o job.Outcome
+		n uint64
+	}{{job.Delivered, n.Delivered}, {job.HandedOff, n.HandedOff}, {job.Parked, n.Parked}, {job.Pending, n.Pending}, {job.InDoubt, n.InDoubt},
+		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
+		if x.n > 0 {
+			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), out.Count(x.n)})
+		}
+	}
+	for r := job.NoReason; r <= job.ReasonUnknown; r++ {
+		if n.Dropped[r] > 0 {
+			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), out.Count(n.Dropped[r])})
+		}
+	}
+	return rows
+}

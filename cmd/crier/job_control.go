@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+// jobControl makes pause, resume or cancel.
+func (c *cli) jobControl(verb, short string, do func(api.Service, context.Context, job.ID) (api.Job, error)) *cobra.Command {
+	return c.onJob(verb+" JOB", short, cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+		j, err := do(svc, ctx, id)
+		if err != nil {
+			return err
+		}
+		return c.print(j, jobFields(j))
+	})
+}
+
+func (c *cli) jobRate() *cobra.Command {
+	return c.onJob("rate JOB N", "Change a job's rate, in recipients a second; 0 is unlimited", cobra.ExactArgs(2),
+		func(ctx context.Context, svc api.Service, id job.ID, args []string) error {
+			rate, err := strconv.ParseUint(args[0], 10, 32)
+			if err != nil {
+				return usage("rate %q: want a number of recipients a second; 0 is unlimited", args[0])
+			}
+			j, err := svc.SetRate(ctx, id, uint32(rate))
+			if err != nil {
+				return err
+			}
+			return c.print(j, jobFields(j))
+		})
+}
+
+func (c *cli) jobResolve() *cobra.Command {
+	var resend, drop bool
+	cmd := c.onJob("resolve JOB (--resend | --drop)", "End the hold of the recipients who are in doubt", cobra.ExactArgs(1),
+		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			decision := job.DecideResend
+			if drop {
+				decision = job.DecideDrop
+			}
+			res, err := svc.ResolveJob(ctx, id, decision)
+			if err != nil {
+				return err
+			}
+			err = c.print(res, func(*out.Printer) out.Grid {
+				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"resolved", out.Count(res.Resolved)}}}
+			})
+			if err == nil && res.Resolved == 0 {
+				err = exiting(exitNothing, fmt.Errorf("nobody is in doubt in %s", id))
+			}
+			return err
+		})
+	cmd.Flags().BoolVar(&resend, "resend", false, "park them again; some may see the message twice")
+	cmd.Flags().BoolVar(&drop, "drop", false, "give them up: failed(unknown)")
+	cmd.MarkFlagsMutuallyExclusive("resend", "drop")
+	cmd.MarkFlagsOneRequired("resend", "drop")
+	return cmd
+}

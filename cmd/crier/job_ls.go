@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+)
+
+func (c *cli) jobList() *cobra.Command {
+	var req api.ListJobs
+	var limit int
+	cmd := c.command("ls [--account A] [--state S] [--limit N]", "List jobs, the newest first", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		if err := req.Validate(); err != nil {
+			return err
+		}
+		svc, err := c.service()
+		if err != nil {
+			return err
+		}
+		all, err := pages(limit, func(page api.Page) ([]api.Job, string, error) {
+			req.Page = page
+			list, err := svc.ListJobs(ctx, req)
+			return list.Jobs, list.Next, err
+		})
+		if err != nil {
+			return err
+		}
+		return c.print(all, func(p *out.Printer) out.Grid { return jobGrid(p, all) })
+	})
+	c.accountFlag(cmd, &req.Account, "name or id of the account; without it, all")
+	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state")
+	limitFlag(cmd, &limit)
+	return cmd
+}
+
+func jobGrid(p *out.Printer, all []api.Job) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state"}, {Name: "account", Flex: 1}, {Name: "class", Wide: true},
+		{Name: "pri", Right: true, Wide: true}, {Name: "recipients", Right: true}, {Name: "done", Right: true},
+		{Name: "delivered", Right: true, Wide: true}, {Name: "parked", Right: true, Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "waiting on", Flex: 1, Wide: true}}}
+	for _, j := range all {
+		g.Rows = append(g.Rows, []string{j.Job.String(), j.State.String(), j.Account, j.Class.String(), fmt.Sprint(j.Priority),
+			out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients), out.Count(j.Counts.Delivered), out.Count(j.Counts.Parked),
+			out.Span(p.Now.Sub(j.SubmittedAt)), j.WaitingOn})
+	}
+	return g
+}

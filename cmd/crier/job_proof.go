@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) jobExplain() *cobra.Command {
+	return c.onJob("explain JOB RECIPIENT", "One recipient's outcome in a job, with its evidence", cobra.ExactArgs(2),
+		func(ctx context.Context, svc api.Service, id job.ID, args []string) error {
+			r, err := job.ParseRecipient(args[0])
+			if err != nil {
+				return usage("%w", err)
+			}
+			x, err := svc.ExplainJob(ctx, id, r)
+			if err != nil {
+				return err
+			}
+			return c.print(x, func(p *out.Printer) out.Grid { return explainFields(p, x) })
+		})
+}
+
+func explainFields(p *out.Printer, x api.Explanation) out.Grid {
+	outcome := strings.ReplaceAll(x.Outcome.String(), "_", " ")
+	if x.Reason != job.NoReason {
+		outcome += " (" + strings.ReplaceAll(x.Reason.String(), "_", " ") + ")"
+	}
+	g := out.Grid{Rows: [][]string{{"job", x.Job.String()}, {"recipient", x.Recipient.String()}, {"outcome", outcome}}}
+	for _, e := range x.Evidence {
+		where := fmt.Sprintf("ledger %d", e.Seq)
+		if !e.Report.IsZero() {
+			where = "report " + e.Report.String()[:12]
+		}
+		text := e.Says
+		if e.Record != "" {
+			text += ", record " + e.Record
+		}
+		if !e.At.IsZero() {
+			text += ", " + p.Ago(e.At)
+		}
+		g.Rows = append(g.Rows, []string{where, text})
+	}
+	return g
+}
+
+func (c *cli) jobReconcile() *cobra.Command {
+	return c.onJob("reconcile JOB", "Prove that nothing of a job is lost or counted twice", cobra.ExactArgs(1),
+		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			r, err := svc.ReconcileJob(ctx, id)
+			if err != nil {
+				return err
+			}
+			err = c.print(r, func(*out.Printer) out.Grid {
+				rows := append([][]string{{"job", r.Job.String()}, {"state", r.State.String()}}, countRows(r.Counts)...)
+				rows = append(rows, []string{"conserved", out.YesNo(r.Conserved)})
+				for _, v := range r.Violations {
+					rows = append(rows, []string{"violation", v})
+				}
+				return out.Grid{Rows: rows}
+			})
+			if err == nil && !r.Conserved {
+				err = exiting(exitError, fmt.Errorf("the job %s is not conserved", id))
+			}
+			return err
+		})
+}

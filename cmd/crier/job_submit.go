@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/job"
+)
+
+// submitFlags are the flags of job submit as text.
+type submitFlags struct {
+	account, pkg, audience, body, class, ttl, onUnknown, collapseKey, displayAt, key, wait string
+	priority                                                                               uint8
+	rate                                                                                   uint32
+}
+
+func (c *cli) jobSubmit() *cobra.Command {
+	var f submitFlags
+	cmd := c.command("submit --account A (--package FILE|ID | --audience followers) --body TEXT|@FILE [flags]",
+		"Submit a job: it is in the ledger when this returns", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return c.submit(ctx, f)
+		})
+	set := cmd.Flags()
+	c.accountFlag(cmd, &f.account, "name or id of the account that sends")
+	set.StringVar(&f.pkg, "package", "", "recipient package: its id, or a file to hand in first")
+	set.StringVar(&f.audience, "audience", "", "\"followers\": everyone who follows the account now")
+	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from; @- is standard input")
+	set.StringVar(&f.class, "class", "normal", "normal or realtime")
+	set.Uint8Var(&f.priority, "priority", api.DefaultPriority, "1 to 99, 99 first")
+	set.Uint32Var(&f.rate, "rate", 0, "recipients handed to gateways a second; 0 is unlimited")
+	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
+	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
+	set.StringVar(&f.collapseKey, "collapse-key", "", "a later message with this key replaces an earlier one that is parked")
+	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z")
+	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job")
+	set.StringVar(&f.wait, "wait", "", "wait until the job is sent (default) or completed, or over")
+	set.Lookup("wait").NoOptDefVal = "sent"
+	_ = cmd.MarkFlagRequired("account") // the flags are there
+	_ = cmd.MarkFlagRequired("body")
+	_ = cmd.RegisterFlagCompletionFunc("class", cobra.FixedCompletions([]string{"normal", "realtime"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("audience", cobra.FixedCompletions([]string{api.AudienceFollowers}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("on-unknown", cobra.FixedCompletions([]string{"hold", "resend"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (c *cli) submit(ctx context.Context, f submitFlags) error {
+	req, err := c.submitRequest(f)
+	if err != nil {
+		return err
+	}
+	target := job.Sent
+	if f.wait != "" {
+		if target, err = waitTarget("--wait", f.wait); err != nil {
+			return err
+		}
+	}
+	svc, err := c.service()
+	if err != nil {
+		return err
+	}
+	file := req.Package.IsZero() && f.pkg != ""
+	if file { // checked with the rest before the file is handed in
+		req.Package = job.Digest{1}
+	}
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	if file {
+		p, err := c.upload(ctx, svc, api.ImportPackage{Account: f.account}, f.pkg)
+		if err != nil {
+			return err
+		}
+		req.Package = p.ID
+	}
+	j, err := svc.SubmitJob(ctx, req)
+	if err != nil {
+		return err
+	}
+	if f.wait == "" {
+		return c.print(j, jobFields(j))
+	}
+	c.say("submitted %s; waiting until it is %s", j.Job, target)
+	return c.waitAndPrint(ctx, svc, j.Job, target)
+}
+
+// submitRequest reads the flags. A package that is a file stays unset.
+func (c *cli) submitRequest(f submitFlags) (api.SubmitJob, error) {
+	req := api.SubmitJob{Account: f.account, Audience: f.audience, Priority: f.priority, Rate: f.rate,
+		CollapseKey: f.collapseKey, IdempotencyKey: f.key}
+	if f.priority == 0 {
+		return req, usage("--priority 0: want 1 to 99")
+	}
+	if err := req.Class.UnmarshalText([]byte(f.class)); err != nil {
+		return req, usage("--class: %w", err)
+	}
+	if err := req.OnUnknown.UnmarshalText([]byte(f.onUnknown)); err != nil {
+		return req, usage("--on-unknown: %w", err)
+	}
+	ttl, err := api.ParseDuration(f.ttl)
+	if err != nil || ttl <= 0 {
+		return req, usage("--ttl %q: want a length of time such as 36h or 7d", f.ttl)
+	}
+	req.TTL = ttl
+	if f.displayAt != "" {
+		if req.DisplayAt, err = time.Parse(time.RFC3339, f.displayAt); err != nil {
+			return req, usage("--display-at %q: want a time such as 2026-05-01T12:00:00Z", f.displayAt)
+		}
+	}
+	if id, err := job.ParseDigest(f.pkg); err == nil {
+		req.Package = id
+	}
+	body, err := c.body(f.body)
+	req.Body = string(body)
+	return req, err
+}
+
+// body reads the message: the text itself, or a file after @.
+func (c *cli) body(text string) ([]byte, error) {
+	name, ok := strings.CutPrefix(text, "@")
+	if !ok {
+		return []byte(text), nil
+	}
+	in, err := c.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close() // only read
+	data, err := io.ReadAll(io.LimitReader(in, job.MaxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the message: %w", err)
+	}
+	if len(data) > job.MaxBody {
+		return nil, &job.Error{Code: job.CodeTooLarge, Message: fmt.Sprintf("%s: a message has at most %d bytes", name, job.MaxBody)}
+	}
+	return data, nil
+}

@@ -1,0 +1,29 @@
+// Command crier sends one message to a set of recipients: each reachable
+// recipient once, urgent jobs first, through crashes. It is the server (crier
+// serve) and the command line that asks one.
+//
+// It guarantees that data goes to standard output and everything else to standard
+// error, and that the exit code tells what happened (see exit.go).
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// version is stamped by the linker.
+var version = "dev"
+
+func main() { os.Exit(run()) }
+
+// run is main without the exit. A second signal ends the process at once.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	c := &cli{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, now: time.Now, dial: dialServer, serve: serveApp}
+	return c.main(ctx, os.Args[1:])
+}

@@ -1,0 +1,211 @@
+package out_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"pgregory.net/rapid"
+
+	"crier/cmd/crier/out"
+)
+
+func TestCount(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 9999: "9,999", 10_000: "10.0k", 99_949: "99.9k", 99_950: "100k",
+		999_499: "999k", 999_500: "1.00M", 1_000_000: "1.00M", 12_345_678: "12.3M", 4_294_967_296: "4.29G", 1 << 63: "9.22E"} {
+		if got := out.Count(n); got != want {
+			t.Errorf("Count(%d) = %s; want %s", n, got, want)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.00 KiB", 10 << 10: "10.0 KiB", 1023 << 10: "1023 KiB", 1<<20 - 1: "1.00 MiB", 10 << 30: "10.0 GiB"} {
+		if got := out.Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %s; want %s", n, got, want)
+		}
+	}
+}
+
+// What is not whole never reads as whole.
+func TestPercent(t *testing.T) {
+	for _, c := range []struct {
+		part, whole uint64
+		want        string
+	}{{0, 0, "100%"}, {0, 5, "0.0%"}, {1, 1000, "0.1%"}, {1, 2, "50%"}, {995, 1000, "99.5%"}, {999_999_999, 1_000_000_000, "99.9%"}, {7, 7, "100%"}} {
+		if got := out.Percent(c.part, c.whole); got != c.want {
+			t.Errorf("Percent(%d, %d) = %s; want %s", c.part, c.whole, got, c.want)
+		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	p := &out.Printer{Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	for d, want := range map[time.Duration]string{0: "0s ago", 59 * time.Second: "59s ago", 61 * time.Second: "1m1s ago", 2 * time.Hour: "2h ago",
+		26 * time.Hour: "1d2h ago", -7 * 24 * time.Hour: "in 7d", -90 * time.Minute: "in 1h30m"} {
+		if got := p.Ago(p.Now.Add(-d)); got != want {
+			t.Errorf("%v: %s; want %s", d, got, want)
+		}
+	}
+	if got := p.Ago(time.Time{}); got != "-" {
+		t.Errorf("no time: %s", got)
+	}
+}
+
+type thing struct {
+	Name  string            `json:"name"`
+	Big   uint64            `json:"big"`
+	Empty []string          `json:"empty"`
+	Map   map[string]uint64 `json:"map"`
+}
+
+func render(t *testing.T, f out.Format, v any) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := (&out.Printer{W: &b, Format: f}).Print(v, nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestFormatsAreRaw(t *testing.T) {
+	v := []thing{{"007", 18446744073709551615, nil, map[string]uint64{"b": 1, "a": 2}}, {"yes: #x", 1, []string{"2026-01-02T03:04:05Z"}, nil}}
+	for f, want := range map[out.Format]string{
+		out.Lines: `{"name":"007","big":18446744073709551615,"empty":[],"map":{"a":2,"b":1}}
+{"name":"yes: #x","big":1,"empty":["2026-01-02T03:04:05Z"],"map":{}}
+`,
+		out.JSON: `[
+  {
+    "name": "007",
+    "big": 18446744073709551615,
+    "empty": [],
+    "map": {
+      "a": 2,
+      "b": 1
+    }
+  },
+  {
+    "name": "yes: #x",
+    "big": 1,
+    "empty": [
+      "2026-01-02T03:04:05Z"
+    ],
+    "map": {}
+  }
+]
+`,
+		out.YAML: `- name: "007"
+  big: 18446744073709551615
+  empty: []
+  map:
+    a: 2
+    b: 1
+- name: 'yes: #x'
+  big: 1
+  empty:
+    - "2026-01-02T03:04:05Z"
+  map: {}
+`,
+	} {
+		if got := render(t, f, v); got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", f, got, want)
+		}
+	}
+	if got := render(t, out.Lines, v[1]); !strings.HasPrefix(got, `{"name":"yes: #x"`) || strings.Count(got, "\n") != 1 {
+		t.Errorf("one object as lines: %s", got)
+	}
+}
+
+// No cell can bring more than text to a terminal, and no row is wider than the
+// width as long as the columns that do not give way fit.
+func TestTablesFit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		width := rapid.IntRange(60, 200).Draw(t, "width")
+		g := out.Grid{Columns: []out.Column{{Name: "id", Right: true}, {Name: "name", Flex: 1}, {Name: "note", Wide: true}, {Name: "more", Flex: 2}}}
+		for range rapid.IntRange(1, 5).Draw(t, "rows") {
+			g.Rows = append(g.Rows, []string{"12345", rapid.String().Draw(t, "name"), rapid.String().Draw(t, "note"), rapid.String().Draw(t, "more")})
+		}
+		p := &out.Printer{Format: out.Table, Width: width}
+		got := p.Render(g)
+		for l := range strings.Lines(got) {
+			l = strings.TrimSuffix(l, "\n")
+			if !utf8.ValidString(l) || strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Fatalf("the row %q is not text", l)
+			}
+			if w := text.StringWidth(l); w > width {
+				t.Fatalf("the row %q has %d columns of %d", l, w, width)
+			}
+		}
+		if n := strings.Count(got, "\n"); n != len(g.Rows)+1 {
+			t.Fatalf("%d lines for %d rows:\n%s", n, len(g.Rows), got)
+		}
+	})
+}
+
+func TestColor(t *testing.T) {
+	g := func() out.Grid { return out.Grid{Rows: [][]string{{"state", "sent"}}} }
+	if got := (&out.Printer{}).Render(g()); strings.Contains(got, "\x1b") {
+		t.Errorf("colour without being asked: %q", got)
+	}
+	if got := (&out.Printer{Color: true}).Render(g()); !strings.Contains(got, "\x1b[32msent\x1b[0m") {
+		t.Errorf("no colour: %q", got)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	var b bytes.Buffer
+	p := out.NewProgress(&b, 80)
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range 11 {
+		if err := p.Update(start.Add(time.Duration(i)*time.Second), "sending", uint64(i)*100_000, 1_000_000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Done(); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\r")[1:]
+	for i, want := range map[int]string{
+		0:  "sending  ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░  0/1.00M  0.0%\x1b[K",
+		4:  "sending  ██████████████░░░░░░░░░░░░░░░░░░░░░░░  400k/1.00M  40%  100k/s  ETA 6s\x1b[K",
+		10: "sending  ████████████████████████████████████████  1.00M/1.00M  100%  100k/s\x1b[K",
+	} {
+		if lines[i] != want {
+			t.Errorf("line %d:\n%q\nwant\n%q", i, lines[i], want)
+		}
+	}
+	for _, l := range lines {
+		if w := text.StringWidthWithoutEscSequences(l); w >= 80 {
+			t.Errorf("%q has %d columns", l, w)
+		}
+	}
+}
+
+func TestNarrowProgress(t *testing.T) {
+	var b bytes.Buffer
+	p := out.NewProgress(&b, 20)
+	if err := p.Update(time.Time{}, "sending", 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	if w := text.StringWidthWithoutEscSequences(strings.TrimPrefix(b.String(), "\r")); w >= 20 {
+		t.Errorf("%q has %d columns of 20", b.String(), w)
+	}
+	b.Reset()
+	if err := out.NewProgress(&b, 20).Done(); err != nil || b.Len() != 0 {
+		t.Errorf("a line that was never drawn was ended: %q, %v", b.String(), err)
+	}
+}
+
+func TestParseFormat(t *testing.T) {
+	for _, f := range out.Formats() {
+		if got, err := out.ParseFormat(f); err != nil || string(got) != f {
+			t.Errorf("%s: %s, %v", f, got, err)
+		}
+	}
+	if _, err := out.ParseFormat("xml"); err == nil {
+		t.Error("xml was accepted")
+	}
+}

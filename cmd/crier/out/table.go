@@ -1,0 +1,172 @@
+package out
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// gap is the room between two columns; minFlex is what a column that gives way
+// keeps at least, comfort what it keeps as long as there are others to leave out.
+const (
+	gap     = 2
+	minFlex = 8
+	comfort = 20
+)
+
+// Render writes a grid as text.
+func (p *Printer) Render(g Grid) string {
+	if len(g.Columns) == 0 {
+		g.Columns = []Column{{}, {}} // a terminal folds long values; cut short they would be useless
+		return p.render(g, false)
+	}
+	if len(g.Rows) == 0 {
+		return ""
+	}
+	return p.render(g, true)
+}
+
+func (p *Printer) render(g Grid, header bool) string {
+	for _, row := range g.Rows {
+		for i := range row {
+			row[i] = Clean(row[i])
+		}
+	}
+	g = p.fit(g)
+	t := table.NewWriter()
+	style := table.Style{Name: "plain", Box: table.BoxStyle{PaddingRight: strings.Repeat(" ", gap), UnfinishedRow: "…"}, Format: table.FormatOptions{Header: text.FormatUpper}}
+	t.SetStyle(style)
+	configs := make([]table.ColumnConfig, len(g.Columns))
+	names := make(table.Row, len(g.Columns))
+	for i, c := range g.Columns {
+		names[i] = c.Name
+		configs[i].Number = i + 1
+		if c.Right {
+			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+		}
+	}
+	t.SetColumnConfigs(configs)
+	if header {
+		t.AppendHeader(names)
+	}
+	for _, row := range g.Rows {
+		cells := make(table.Row, len(row))
+		for i, s := range row {
+			cells[i] = p.paint(g.Columns[i], s)
+		}
+		t.AppendRow(cells)
+	}
+	lines := strings.Split(t.Render(), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// widths are the widest cells of a grid's columns, the names included.
+func widths(g Grid) []int {
+	each := make([]int, len(g.Columns))
+	for i, c := range g.Columns {
+		each[i] = text.StringWidth(c.Name)
+		for _, row := range g.Rows {
+			each[i] = max(each[i], text.StringWidth(row[i]))
+		}
+	}
+	return each
+}
+
+// taken is the width of a table whose columns have these widths.
+func taken(each []int) int {
+	total := gap * (len(each) - 1)
+	for _, w := range each {
+		total += w
+	}
+	return total
+}
+
+// fit makes a grid fit the width, as far as its columns give way: it leaves out
+// wide columns, from the right, if there is no room for them even when the ones
+// that give way first are down to comfort; then it cuts those short, and in the
+// end the others that may be.
+func (p *Printer) fit(g Grid) Grid {
+	if p.Width <= 0 {
+		return g
+	}
+	for i := len(g.Columns) - 1; i >= 0; i-- {
+		least := widths(g)
+		for k, c := range g.Columns {
+			if c.Flex == 1 {
+				least[k] = min(least[k], max(comfort, text.StringWidth(c.Name)))
+			}
+		}
+		if taken(least) <= p.Width {
+			break
+		}
+		if g.Columns[i].Wide {
+			g = without(g, i)
+		}
+	}
+	each := widths(g)
+	for level := 1; level <= 2; level++ {
+		for taken(each) > p.Width {
+			widest := -1
+			for i, c := range g.Columns {
+				if c.Flex == level && each[i] > max(minFlex, text.StringWidth(c.Name)) && (widest < 0 || each[i] > each[widest]) {
+					widest = i
+				}
+			}
+			if widest < 0 {
+				break
+			}
+			each[widest]--
+		}
+	}
+	for _, row := range g.Rows {
+		for i := range row {
+			row[i] = text.Snip(row[i], each[i], "…")
+		}
+	}
+	return g
+}
+
+// without gives a grid without one column.
+func without(g Grid, at int) Grid {
+	cut := Grid{Columns: append(append([]Column{}, g.Columns[:at]...), g.Columns[at+1:]...)}
+	for _, row := range g.Rows {
+		cut.Rows = append(cut.Rows, append(append([]string{}, row[:at]...), row[at+1:]...))
+	}
+	return cut
+}
+
+// The colours of words that tell how well something goes (ECMA-48).
+const (
+	red, green, yellow, cyan = "31", "32", "33", "36"
+)
+
+var stateColors = map[string]string{
+	"sent": green, "completed": green, "healthy": green, "yes": green, "delivered": green,
+	"sending": cyan, "paused": yellow, "held": yellow, "parked": yellow,
+	"failed": red, "cancelled": red, "quarantined": red, "no": red, "not healthy": red, "in_doubt": red,
+}
+
+// paint colours the words of a column of states.
+func (p *Printer) paint(c Column, s string) string {
+	color, ok := stateColors[s]
+	if !p.Color || !ok || c.Right {
+		return s
+	}
+	return "\x1b[" + color + "m" + s + "\x1b[0m"
+}
+
+// Clean makes text from elsewhere harmless: a character that does not print
+// becomes U+FFFD.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/audience"
+	"crier/audience/source"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) packageCommand() *cobra.Command {
+	return c.group("package", "Recipient packages", c.packageBuild(), c.packageInfo(), c.packageDiff(), c.packageImport(), c.packageList())
+}
+
+func (c *cli) packageBuild() *cobra.Command {
+	var cfg source.Config
+	var from, dir string
+	cmd := c.command("build --from ids|csv|roaring|zip [--name N] [--column C] FILE... --out DIR",
+		"Build a package of each file or zip member; needs no server; - is standard input", cobra.MinimumNArgs(1),
+		func(ctx context.Context, args []string) error {
+			cfg.From, cfg.Files, cfg.Stdin = source.Format(from), args, c.in
+			if err := cfg.Validate(); err != nil {
+				return err
+			}
+			infos, err := source.Build(ctx, cfg, dir)
+			if job.CodeOf(err) == job.CodeInvalid || job.CodeOf(err) == job.CodeTooLarge {
+				err = exiting(exitError, err) // what is in a file is no matter of usage
+			}
+			if err != nil {
+				return err
+			}
+			return c.print(infos, func(*out.Printer) out.Grid { return packageGrid(infos) })
+		})
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "format of the files: ids, csv, roaring or zip")
+	f.StringVar(&cfg.Name, "name", "", "name of the package, if there is one only (default: the file's, without its last extension)")
+	f.StringVar(&cfg.Column, "column", "", "column of a CSV file: its name, or its number from 1")
+	f.StringVar(&dir, "out", "", "directory for NAME.crpk")
+	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"ids", "csv", "roaring", "zip"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	_ = cmd.MarkFlagRequired("from")
+	_ = cmd.MarkFlagRequired("out")
+	return cmd
+}
+
+func packageGrid(infos []audience.Info) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "name", Flex: 1}, {Name: "ids", Right: true}, {Name: "min", Right: true, Wide: true},
+		{Name: "max", Right: true, Wide: true}, {Name: "repeated", Right: true}, {Name: "size", Right: true}, {Name: "sha256", Flex: 2}}}
+	for _, i := range infos {
+		g.Rows = append(g.Rows, []string{i.Name, out.Count(i.Cardinality), fmt.Sprint(i.Min), fmt.Sprint(i.Max),
+			out.Count(i.Repeated), out.Bytes(i.Bytes), i.SHA256.String()})
+	}
+	return g
+}
+
+func (c *cli) packageInfo() *cobra.Command {
+	return c.command("info FILE|ID", "Show a package: a file, checked whole, or one that was handed in", cobra.ExactArgs(1),
+		func(ctx context.Context, args []string) error {
+			if id, err := job.ParseDigest(args[0]); err == nil {
+				svc, err := c.service()
+				if err != nil {
+					return err
+				}
+				p, err := svc.GetPackage(ctx, id)
+				if err != nil {
+					return err
+				}
+				return c.print(p, packageFields(p))
+			}
+			info, err := audience.Inspect(ctx, args[0])
+			if err != nil {
+				return badPackage(args[0], err)
+			}
+			return c.print(info, func(*out.Printer) out.Grid { return infoFields(info) })
+		})
+}
+
+// badPackage words what is wrong with the file of a package.
+func badPackage(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return job.NotFound("there is no file " + name)
+	}
+	return refused(name, err)
+}
+
+func infoFields(i audience.Info) out.Grid {
+	return out.Grid{Rows: [][]string{{"name", i.Name}, {"ids", out.Count(i.Cardinality)}, {"min", fmt.Sprint(i.Min)}, {"max", fmt.Sprint(i.Max)},
+		{"repeated", out.Count(i.Repeated)}, {"size", out.Bytes(i.Bytes)}, {"sha256", i.SHA256.String()}}}
+}
+
+func packageFields(x api.Package) func(*out.Printer) out.Grid {
+	return func(p *out.Printer) out.Grid {
+		g := infoFields(audience.Info{Name: x.Name, Cardinality: x.Cardinality, Min: x.Min, Max: x.Max, Repeated: x.Repeated, Bytes: x.Bytes, SHA256: x.SHA256})
+		g.Rows = append(g.Rows, []string{"id", x.ID.String()}, []string{"account", x.Account}, []string{"created", p.Ago(x.CreatedAt)})
+		return g
+	}
+}
+
+func (c *cli) packageDiff() *cobra.Command {
+	return c.command("diff FILE FILE", "Count the ids that two packages share and do not share", cobra.ExactArgs(2),
+		func(ctx context.Context, args []string) error {
+			for _, name := range args {
+				if _, err := os.Stat(name); err != nil {
+					return badPackage(name, err)
+				}
+			}
+			d, err := audience.DiffFiles(ctx, args[0], args[1], nil)
+			if err != nil {
+				return exiting(exitError, err)
+			}
+			return c.print(d, func(*out.Printer) out.Grid {
+				return out.Grid{Rows: [][]string{{"only in " + args[0], out.Count(d.OnlyA)}, {"only in " + args[1], out.Count(d.OnlyB)}, {"in both", out.Count(d.Both)}}}
+			})
+		})
+}
+
+func (c *cli) packageImport() *cobra.Command {
+	var req api.ImportPackage
+	cmd := c.command("import FILE --account A [--name N]", "Hand a package in for an account", cobra.ExactArgs(1),
+		func(ctx context.Context, args []string) error {
+			if err := req.Validate(); err != nil {
+				return err
+			}
+			svc, err := c.service()
+			if err != nil {
+				return err
+			}
+			p, err := c.upload(ctx, svc, req, args[0])
+			if err != nil {
+				return err
+			}
+			return c.print(p, packageFields(p))
+		})
+	c.accountFlag(cmd, &req.Account, "name or id of the account that will send to it")
+	cmd.Flags().StringVar(&req.Name, "name", "", "name of the package (default: the one in the file)")
+	_ = cmd.MarkFlagRequired("account") // the flag is there
+	return cmd
+}
+
+// upload hands in the package in a file.
+func (c *cli) upload(ctx context.Context, svc api.Service, req api.ImportPackage, name string) (api.Package, error) {
+	in, err := c.open(name)
+	if err != nil {
+		return api.Package{}, err
+	}
+	defer in.Close() // only read
+	p, err := svc.ImportPackage(ctx, req, in)
+	if err != nil {
+		return p, refused(name, err)
+	}
+	return p, nil
+}
+
+func (c *cli) packageList() *cobra.Command {
+	var account string
+	var limit int
+	cmd := c.command("ls [--account A] [--limit N]", "List the packages that were handed in, the newest first", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			svc, err := c.service()
+			if err != nil {
+				return err
+			}
+			all, err := pages(limit, func(page api.Page) ([]api.Package, string, error) {
+				list, err := svc.ListPackages(ctx, account, page)
+				return list.Packages, list.Next, err
+			})
+			if err != nil {
+				return err
+			}
+			return c.print(all, func(p *out.Printer) out.Grid {
+				g := out.Grid{Columns: []out.Column{{Name: "id", Flex: 2}, {Name: "name", Flex: 1}, {Name: "account", Flex: 1},
+					{Name: "ids", Right: true}, {Name: "size", Right: true}, {Name: "created"}}}
+				for _, x := range all {
+					g.Rows = append(g.Rows, []string{x.ID.String(), x.Name, x.Account, out.Count(x.Cardinality), out.Bytes(x.Bytes), p.Ago(x.CreatedAt)})
+				}
+				return g
+			})
+		})
+	c.accountFlag(cmd, &account, "name or id of the account; without it, all")
+	limitFlag(cmd, &limit)
+	return cmd
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	return c.command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		svc, err := c.service()
+		if err != nil {
+			return err
+		}
+		s, err := svc.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return c.print(s, func(p *out.Printer) out.Grid { return statusFields(p, s) })
+	})
+}
+
+func statusFields(p *out.Printer, s api.Status) out.Grid {
+	health := "healthy"
+	if !s.Healthy {
+		health = "not healthy"
+	}
+	rows := [][]string{{"server", health}, {"since", p.Ago(s.Since)}}
+	for _, x := range s.Problems {
+		rows = append(rows, []string{"problem", x})
+	}
+	rows = append(rows, []string{"version", s.Version}, []string{"started", p.Ago(s.StartedAt)}, []string{"roles", strings.Join(s.Roles, ", ")},
+		[]string{"online", fmt.Sprintf("%s recipients, %s sockets", out.Count(s.Online), out.Count(s.Sockets))}, []string{"jobs", jobsByState(s.Jobs)})
+	if w := s.Oldest; w != nil {
+		rows = append(rows, []string{"oldest waiting", fmt.Sprintf("%s, %s for %s, on %s", w.Job, w.State, out.Span(p.Now.Sub(w.Since)), w.WaitingOn)})
+	}
+	for _, x := range s.Stores {
+		size := out.Bytes(x.Bytes)
+		if x.Limit > 0 {
+			size += fmt.Sprintf(" of %s (%s)", out.Bytes(x.Limit), out.Percent(x.Bytes, x.Limit))
+		}
+		rows = append(rows, []string{x.Name, size})
+	}
+	return out.Grid{Rows: rows}
+}
+
+// jobsByState lists the states that jobs are in, in the order of a job's life.
+func jobsByState(jobs map[job.State]uint64) string {
+	var parts []string
+	for s := job.Submitted; s <= job.FailedOver; s++ {
+		if n := jobs[s]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", out.Count(n), s))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) suppressionCommand() *cobra.Command {
+	return c.group("suppression", "Suppression lists: recipients who get nothing",
+		c.suppressionChange("add", "Put recipients on a list", api.Service.AddSuppressed),
+		c.suppressionChange("rm", "Take recipients off a list", api.Service.RemoveSuppressed), c.suppressionInfo())
+}
+
+const suppressionAccount = "name or id of the account whose list it is; without it, the global list"
+
+func (c *cli) suppressionChange(verb, short string, do func(api.Service, context.Context, api.SuppressionChange) (api.SuppressionList, error)) *cobra.Command {
+	var account string
+	cmd := c.command(verb+" [--account A] ID...", short+"; - reads ids from standard input", cobra.MinimumNArgs(1),
+		func(ctx context.Context, args []string) error {
+			svc, err := c.service()
+			if err != nil {
+				return err
+			}
+			var total api.SuppressionList
+			err = c.eachIDs(args, func(ids []job.Recipient) error {
+				one, err := do(svc, ctx, api.SuppressionChange{Account: account, IDs: ids})
+				one.Changed += total.Changed
+				total = one
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return c.print(total, suppressionFields(total))
+		})
+	c.accountFlag(cmd, &account, suppressionAccount)
+	return cmd
+}
+
+func (c *cli) suppressionInfo() *cobra.Command {
+	var account string
+	cmd := c.command("info [--account A]", "Show a list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		svc, err := c.service()
+		if err != nil {
+			return err
+		}
+		list, err := svc.GetSuppression(ctx, account)
+		if err != nil {
+			return err
+		}
+		return c.print(list, suppressionFields(list))
+	})
+	c.accountFlag(cmd, &account, suppressionAccount)
+	return cmd
+}
+
+func suppressionFields(l api.SuppressionList) func(*out.Printer) out.Grid {
+	return func(p *out.Printer) out.Grid {
+		name := l.Account
+		if l.AccountID == nil {
+			name = "(global)"
+		}
+		return out.Grid{Rows: [][]string{{"list", name}, {"entries", out.Count(l.Entries)}, {"changed", out.Count(l.Changed)},
+			{"revision", fmt.Sprint(l.Revision)}, {"updated", p.Ago(l.UpdatedAt)}}}
+	}
+}

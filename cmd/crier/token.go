@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+func (c *cli) tokenCommand() *cobra.Command {
+	var recipient, ttl string
+	mint := c.command("mint --recipient N [--ttl D]", "Make a token with which a recipient connects to a gateway", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			r, err := job.ParseRecipient(recipient)
+			if err != nil {
+				return usage("--recipient: %w", err)
+			}
+			d, err := api.ParseDuration(ttl)
+			if err != nil || d <= 0 {
+				return usage("--ttl %q: want a length of time such as 12h or 30d", ttl)
+			}
+			req := api.MintToken{Recipient: &r, TTL: d}
+			if err := req.Validate(); err != nil {
+				return err
+			}
+			svc, err := c.service()
+			if err != nil {
+				return err
+			}
+			t, err := svc.MintToken(ctx, req)
+			if err != nil {
+				return err
+			}
+			return c.print(t, func(p *out.Printer) out.Grid {
+				return out.Grid{Rows: [][]string{{"token", t.Token}, {"recipient", t.Recipient.String()}, {"expires", p.Ago(t.Expires)}}}
+			})
+		})
+	mint.Flags().StringVar(&recipient, "recipient", "", "recipient id")
+	mint.Flags().StringVar(&ttl, "ttl", api.DefaultTokenTTL.String(), "how long it is good for, such as 12h or 30d")
+	_ = mint.MarkFlagRequired("recipient") // the flag is there
+	return c.group("token", "Recipients' tokens", mint)
+}

@@ -1,0 +1,247 @@
+// Package app wires a Crier process: it opens the stores under one data
+// directory, starts the roles that were asked for, and ends them in the reverse
+// order.
+//
+// It guarantees that one process at a time works on a data directory, that what a
+// former process left open is taken over before anything new is begun, and that
+// stopping is bounded.
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crier/api/server"
+	"crier/job"
+)
+
+// Roles are the parts that a process can play.
+var Roles = []string{"api", "scheduler", "worker", "gateway"}
+
+// Config says how a process runs.
+type Config struct {
+	Data      string       // data directory, made if need be
+	Listen    string       // host:port of API and gateway; port 0 takes a free one
+	Roles     []string     // of Roles; all by default
+	ReadyFile string       // if set, written when ready
+	NATS      string       // host:port on which the embedded NATS server also listens; default none
+	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
+	Lanes     int          // blocks a worker has under way; default 8
+	Version   string       // of this binary
+	Logger    *slog.Logger // default slog.Default()
+	// Announce is told, once, when the process is ready.
+	Announce func(Ready)
+}
+
+// Ready is what a process tells when it is ready; it is the content of ReadyFile.
+type Ready struct {
+	API     string `json:"api"`     // URL
+	Gateway string `json:"gateway"` // URL to which clients connect
+	Token   string `json:"token"`   // admin key
+	PID     int    `json:"pid"`
+	NATS    string `json:"nats,omitempty"`
+	NATSKey string `json:"nats_token,omitempty"`
+}
+
+// stopWithin bounds stopping.
+const stopWithin = 8 * time.Second
+
+// Validate fills in defaults and names the field that is wrong.
+func (c *Config) Validate() error {
+	if c.Data == "" {
+		return job.Invalid("data", "a data directory is needed", nil)
+	}
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:7420"
+	}
+	if len(c.Roles) == 0 {
+		c.Roles = Roles
+	}
+	for _, r := range c.Roles {
+		if !slices.Contains(Roles, r) {
+			return job.Invalid("roles", fmt.Sprintf("role %q: want some of %v", r, Roles), nil)
+		}
+	}
+	if c.LedgerMax < 0 {
+		return job.Invalid("ledger_max", "the ledger's limit is negative", nil)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return nil
+}
+
+func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+// closer is a tear-down, by name.
+type closer struct {
+	name string
+	fn   func() error
+}
+
+// app is a process under construction or at work.
+type app struct {
+	cfg     Config
+	log     *slog.Logger
+	node    *node
+	started time.Time
+	closers []closer
+	health  health
+	parts
+}
+
+// onClose registers a tear-down; they run in the reverse order.
+func (a *app) onClose(name string, fn func() error) {
+	a.closers = append(a.closers, closer{name, fn})
+}
+
+func (a *app) close() {
+	for _, c := range slices.Backward(a.closers) {
+		if err := c.fn(); err != nil {
+			a.log.Error("closing", "what", c.name, "error", err)
+		}
+	}
+}
+
+// Run runs a process until ctx ends, and returns nil then; or until a part of it
+// cannot go on. What it accepted is then taken over by the next process on the
+// same data directory.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	a := &app{cfg: cfg, log: cfg.Logger, started: time.Now().UTC()}
+	defer a.close()
+	n, err := takeNode(cfg.Data)
+	if err != nil {
+		return err
+	}
+	a.node = n
+	a.onClose("lock of the data directory", n.release)
+	if err := a.open(ctx); err != nil {
+		return fmt.Errorf("starting: %w", err)
+	}
+	return a.run(ctx)
+}
+
+// run starts the roles and waits.
+func (a *app) run(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	part := func(name string, run func(context.Context) error) {
+		g.Go(func() error {
+			if err := run(gctx); err != nil && gctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	part("job table", a.jobs.Run)
+	part("recorder", a.recorder.run)
+	if a.worker != nil {
+		part("worker", a.worker.Run)
+	} else {
+		part("index", a.feedIndex)
+	}
+	if err := a.waitReady(gctx); err != nil {
+		return errors.Join(g.Wait(), err)
+	}
+	if a.scheduler != nil {
+		part("scheduler", a.scheduler.Run)
+	}
+	if a.gateway != nil {
+		part("gateway", a.gateway.Run)
+	}
+	if err := a.serve(g, gctx); err != nil {
+		return errors.Join(err, g.Wait())
+	}
+	return g.Wait()
+}
+
+// waitReady waits for the take-over from the former process.
+func (a *app) waitReady(ctx context.Context) error {
+	ready := []<-chan struct{}{a.jobs.Ready()}
+	if a.worker != nil {
+		ready = append(ready, a.worker.Ready())
+	}
+	for _, c := range ready {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// serve listens and tells the world.
+func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
+	l, err := net.Listen("tcp", a.cfg.Listen)
+	if err != nil {
+		return job.Invalid("listen", "listening", err)
+	}
+	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Service: a.service}
+	if a.gateway != nil {
+		scfg.Connect = a.gateway
+	}
+	h, err := server.New(scfg)
+	if err != nil {
+		l.Close()
+		return err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	g.Go(func() error {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		if err := srv.Shutdown(stop); err != nil {
+			return srv.Close()
+		}
+		return nil
+	})
+	return a.announce(l.Addr().String())
+}
+
+func (a *app) announce(addr string) error {
+	token, err := a.keys.AdminKey()
+	if err != nil {
+		return err
+	}
+	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid(), NATS: a.nats.URL(), NATSKey: a.natsToken}
+	if r.NATS == "" {
+		r.NATSKey = ""
+	}
+	if a.cfg.ReadyFile != "" {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("encoding the ready file: %w", err)
+		}
+		path, err := filepath.Abs(a.cfg.ReadyFile)
+		if err != nil {
+			return fmt.Errorf("finding the ready file: %w", err)
+		}
+		if err := writeWhole(path, append(b, '\n'), 0o600); err != nil {
+			return fmt.Errorf("writing the ready file: %w", err)
+		}
+	}
+	if a.cfg.Announce != nil {
+		a.cfg.Announce(r)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package app
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"crier/job"
+)
+
+// node is what a data directory says of the process that owns it.
+type node struct {
+	Name   string `json:"name"`   // random, made once
+	Starts uint32 `json:"starts"` // how often a process took the directory over
+	lock   *os.File
+}
+
+// takeNode locks a data directory, making it if need be, and counts this start.
+// The lock is the kernel's: it ends with the process, so that holding it proves
+// the former owner dead (protocol rule 5). The start is durable before anything
+// can be named after it.
+func takeNode(dir string) (*node, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of the data directory: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, job.Conflict(fmt.Sprintf("another crier owns the data directory %s; stop it, or give this one another --data", dir))
+		}
+		return nil, fmt.Errorf("locking the data directory %s: %w", dir, err)
+	}
+	n := &node{lock: lock}
+	if err := n.count(filepath.Join(dir, "node.json")); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) count(path string) error {
+	b, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(b, n); err != nil || !job.ValidName(n.Name) {
+			return fmt.Errorf("reading %s: it is damaged (%v); restore it, for it holds the name under which the ledger knows this process", path, err)
+		}
+	case errors.Is(err, os.ErrNotExist):
+		var r [4]byte
+		rand.Read(r[:]) // never fails
+		n.Name = hex.EncodeToString(r[:])
+	default:
+		return fmt.Errorf("reading the node's name: %w", err)
+	}
+	n.Starts++
+	b, err = json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("encoding the node's name: %w", err)
+	}
+	if err := writeWhole(path, b, 0o600); err != nil {
+		return fmt.Errorf("counting this start: %w", err)
+	}
+	return nil
+}
+
+func (n *node) worker() string  { return "w-" + n.Name }
+func (n *node) gateway() string { return "g-" + n.Name }
+func (n *node) scheduler() job.Journal {
+	return job.Journal{Worker: "s-" + n.Name, Incarnation: n.Starts}
+}
+
+func (n *node) release() error { return n.lock.Close() }
+
+// writeWhole makes a file appear with all its bytes or not at all.
+func writeWhole(path string, b []byte, mode os.FileMode) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// bootID names this boot of the machine: memory mapped files of another boot may
+// be older than what was written to them.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("reading the machine's boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

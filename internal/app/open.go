@@ -1,0 +1,247 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/nats-io/nats.go"
+
+	"crier/audience/members"
+	"crier/internal/auth"
+	"crier/internal/bus/natsbus"
+	"crier/internal/idset"
+	"crier/internal/service"
+	"crier/job"
+	"crier/presence"
+	"crier/scheduler"
+	"crier/state/blob"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/ledger/jetstream"
+	"crier/state/parked"
+	"crier/state/parked/level"
+	"crier/state/sql"
+	"crier/worker"
+)
+
+// controlsMax bounds the stream of controls.
+const controlsMax = 256 << 20
+
+// parts is everything a process is made of.
+type parts struct {
+	boot      string
+	keys      *auth.Keys
+	nats      *natsbus.Server
+	natsToken string
+	conn      *nats.Conn
+	streams   streams
+	store     *sql.DB
+	blobs     *blob.Dir
+	members   *members.Store
+	jobs      *jobs.Table
+	content   *content
+	index     *parked.Index
+	kv        parked.KV
+	planes    *presence.Planes
+	worker    *worker.Worker
+	scheduler *scheduler.Scheduler
+	recorder  *recorder
+	gateway   *gatewayPart
+	service   *service.Service
+}
+
+type streams struct{ ledger, controls *jetstream.Log }
+
+// open makes the parts, each after those that it needs.
+func (a *app) open(ctx context.Context) error {
+	for _, step := range []struct {
+		what string
+		fn   func(context.Context) error
+	}{
+		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"stores", a.openStores},
+		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"service", a.openService},
+	} {
+		if err := step.fn(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+func (a *app) path(name ...string) string {
+	return filepath.Join(append([]string{a.cfg.Data}, name...)...)
+}
+
+func (a *app) openBoot(context.Context) (err error) {
+	a.boot, err = bootID()
+	return err
+}
+
+func (a *app) openKeys(context.Context) (err error) {
+	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Data})
+	return err
+}
+
+func (a *app) openNATS(context.Context) (err error) {
+	var token [16]byte
+	rand.Read(token[:]) // never fails
+	a.natsToken = hex.EncodeToString(token[:])
+	a.nats, err = natsbus.Start(natsbus.Config{Dir: a.path("nats"), Listen: a.cfg.NATS, Token: a.natsToken, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.onClose("NATS server", func() error { a.nats.Shutdown(); return nil })
+	if a.conn, err = a.nats.Connect("crier " + a.node.Name); err != nil {
+		return err
+	}
+	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
+	return nil
+}
+
+func (a *app) openLedger(ctx context.Context) (err error) {
+	limit := a.cfg.LedgerMax
+	if limit == 0 {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(a.cfg.Data, &fs); err != nil {
+			return fmt.Errorf("looking how much the disk has free: %w", err)
+		}
+		limit = min(64<<30, int64(fs.Bavail)*fs.Bsize/2)
+	}
+	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
+		MaxBytes: min(controlsMax, limit), Logger: a.log})
+	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
+	return err
+}
+
+func (a *app) openStores(ctx context.Context) (err error) {
+	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
+		return err
+	}
+	if a.store, err = sql.Open(ctx, sql.Config{Path: a.path("crier.db")}); err != nil {
+		return err
+	}
+	a.onClose("SQL store", a.store.Close)
+	if a.blobs, err = blob.OpenDir(a.path("blobs")); err != nil {
+		return err
+	}
+	a.members, err = members.New(members.Config{Sets: a.store.Sets, Blobs: a.blobs, Scratch: a.path("scratch", "members")})
+	if err != nil {
+		return err
+	}
+	a.content = newContent(a.blobs, a.members, names{a.store.Accounts}, a.jobs)
+	return nil
+}
+
+// names gives accounts' names.
+type names struct{ store *sql.Accounts }
+
+// Name is the name of an account.
+func (n names) Name(ctx context.Context, number uint32) (string, error) {
+	a, err := n.store.Get(ctx, number)
+	if job.CodeOf(err) == job.CodeNotFound {
+		return strconv.FormatUint(uint64(number), 10), nil
+	}
+	return a.Name, err
+}
+
+// PackageRange implements parked.Packages.
+func (c *content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*idset.Set, error) {
+	j, err := c.jobs.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	pkg, err := c.Package(ctx, j.Spec)
+	if err != nil {
+		return nil, err
+	}
+	return pkg.Range(r)
+}
+
+// openIndex opens the parked index. One that is damaged is moved aside: the ledger
+// has everything, and the index is built again from it.
+func (a *app) openIndex(ctx context.Context) error {
+	dir := a.path("parked")
+	kv, err := level.Open(level.Config{Dir: dir})
+	if level.IsDamaged(err) {
+		aside := fmt.Sprintf("%s.damaged-%d", dir, a.node.Starts)
+		a.log.Error("the parked index is damaged; it is built again from the ledger", "moved to", aside, "error", err)
+		if err := os.Rename(dir, aside); err != nil {
+			return fmt.Errorf("moving the damaged index aside: %w", err)
+		}
+		kv, err = level.Open(level.Config{Dir: dir})
+	}
+	if err != nil {
+		return err
+	}
+	a.kv = kv
+	a.onClose("parked index", kv.Close)
+	a.index, err = parked.New(ctx, kv, a.content, a.streams.ledger)
+	return err
+}
+
+func (a *app) openPresence(context.Context) (err error) {
+	a.planes, err = presence.Open(presence.Config{Path: a.path("presence.planes")})
+	if err == nil {
+		a.onClose("presence", a.planes.Close)
+	}
+	return err
+}
+
+func (a *app) openRoles(context.Context) (err error) {
+	bus := natsbus.New(a.conn)
+	if a.cfg.has("worker") {
+		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: bus, Index: a.index, Jobs: a.jobs,
+			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, Boot: a.boot, Logger: a.log})
+		if err != nil {
+			return err
+		}
+	}
+	if a.cfg.has("scheduler") {
+		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Log: a.streams.ledger, Bus: bus,
+			Packages: a.content, Totals: a.index, Logger: a.log})
+	}
+	a.recorder = &recorder{log: a.streams.ledger, store: a.store.Jobs, jobs: a.jobs, slog: a.log, tally: func(s job.Spec) (job.Counts, uint64, error) {
+		mark := a.index.Watermark()
+		t, err := a.index.Total(s.ID)
+		return t.Counts(s.Recipients), mark, err
+	}}
+	return nil
+}
+
+func (a *app) openService(context.Context) error {
+	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
+		Jobs: a.jobs, Index: a.index, Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
+		Set: a.content.set,
+		WaitingOn: func(id job.ID) string {
+			if a.scheduler == nil {
+				return ""
+			}
+			return a.scheduler.WaitingOn(id)
+		}})
+	wake := a.jobs.OnJob
+	a.jobs.OnJob = func(j jobs.Job) {
+		if wake != nil {
+			wake(j)
+		}
+		a.service.JobChanged(j.Spec.ID)
+	}
+	return nil
+}
+
+// feedIndex keeps the index of a process that has no worker.
+func (a *app) feedIndex(ctx context.Context) error {
+	return a.streams.ledger.Follow(ctx, a.index.Watermark(), ledger.AllJournals, func(st ledger.Stored) error {
+		_, err := a.index.Apply(ctx, st)
+		return err
+	}, nil)
+}

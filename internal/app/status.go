@@ -1,0 +1,106 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"crier/api"
+	"crier/state/ledger"
+)
+
+// health remembers since when the process is as healthy as it is.
+type health struct {
+	sync.Mutex
+	healthy bool
+	since   time.Time
+}
+
+func (h *health) note(healthy bool, now time.Time) time.Time {
+	h.Lock()
+	defer h.Unlock()
+	if h.since.IsZero() || h.healthy != healthy {
+		h.healthy, h.since = healthy, now
+	}
+	return h.since
+}
+
+// status is what only the process knows of itself.
+func (a *app) status(ctx context.Context) api.Status {
+	st := api.Status{Version: a.cfg.Version, StartedAt: a.started, Roles: a.cfg.Roles, Online: a.planes.Count()}
+	if a.gateway != nil {
+		st.Sockets = uint64(a.gateway.connections())
+	}
+	for _, s := range []struct {
+		name string
+		log  ledger.Log
+	}{{"ledger", a.streams.ledger}, {"controls", a.streams.controls}} {
+		u, err := s.log.Usage(ctx)
+		if err != nil {
+			st.Problems = append(st.Problems, fmt.Sprintf("the %s does not answer: %v", s.name, err))
+			continue
+		}
+		st.Stores = append(st.Stores, api.Store{Name: s.name, Bytes: u.Bytes, Limit: u.Limit})
+		if float64(u.Bytes) > 0.85*float64(u.Limit) {
+			st.Problems = append(st.Problems, fmt.Sprintf("the %s is over 85 %% of its limit; nothing new is sent", s.name))
+		}
+	}
+	for _, dir := range []string{"blobs", "parked"} {
+		st.Stores = append(st.Stores, api.Store{Name: dir, Bytes: diskUsage(a.path(dir))})
+	}
+	st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
+	st.Healthy = len(st.Problems) == 0
+	st.Since = a.health.note(st.Healthy, time.Now().UTC())
+	return st
+}
+
+// diskUsage adds up the files under a path; what vanishes meanwhile counts nothing.
+func diskUsage(root string) uint64 {
+	var n uint64
+	filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			n += uint64(info.Size())
+		}
+		return nil
+	})
+	return n
+}
+
+// metrics is the handler of /metrics: never a label per job or recipient.
+func (a *app) metrics() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge := func(name, help string, fn func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "crier", Name: name, Help: help}, fn))
+	}
+	counter := func(name, help string, fn func() float64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: name, Help: help}, fn))
+	}
+	gauge("online_recipients", "Recipients who are online.", func() float64 { return float64(a.planes.Count()) })
+	gauge("live_jobs", "Jobs that are not over.", func() float64 { return float64(len(a.jobs.Live())) })
+	gauge("index_watermark", "Sequence of the ledger up to which the parked index is built.", func() float64 { return float64(a.index.Watermark()) })
+	if a.worker != nil {
+		s := a.worker.Stats()
+		counter("journal_records_total", "Records appended to this worker's journal.", func() float64 { return float64(s.Records.Load()) })
+		counter("journal_bytes_total", "Bytes appended to this worker's journal.", func() float64 { return float64(s.Bytes.Load()) })
+		counter("reserves_total", "Blocks reserved.", func() float64 { return float64(s.Reserves.Load()) })
+		counter("drains_total", "Drains reserved.", func() float64 { return float64(s.Drains.Load()) })
+		counter("dones_total", "Done and doubt entries appended.", func() float64 { return float64(s.Dones.Load()) })
+	}
+	if a.gateway != nil {
+		gauge("gateway_connections", "Open connections of recipients.", func() float64 { return float64(a.gateway.connections()) })
+		a.gateway.register(counter)
+	}
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}

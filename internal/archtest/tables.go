@@ -1,0 +1,75 @@
+package archtest
+
+// Excuse is an exception to a rule at one place, with its reason.
+type Excuse struct{ Rule, Where, Why string }
+
+// excuses are the exceptions. Each says why the rule does more harm than good there.
+var excuses = []Excuse{}
+
+// base is what everything may import.
+var base = []string{"job", "internal/idset", "internal/bin"}
+
+func with(more ...string) []string { return append(append([]string{}, base...), more...) }
+
+// arrowTable is the directions between the packages: all of them lead to job.
+var arrowTable = []Arrow{
+	{"job", nil, "the vocabulary imports the standard library only, so that everything may import it"},
+	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
+	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
+	{"internal/testdata", nil, "it finds files"},
+	{"internal/archtest", nil, "it reads source text and runs none of it"},
+	{"internal/auth", []string{"job"}, "keys know recipients, not how they are asked for"},
+	{"internal/config", []string{"job"}, "configuration is values; whoever needs one gets it passed"},
+	{"internal/bus/...", nil, "the bus carries bytes and knows nothing of ours"},
+	{"internal/work", with(), "scheduler and worker meet here: messages only"},
+
+	{"audience/...", with("state/blob"), "sets of recipients know nothing of jobs under way; snapshots are blobs"},
+	{"filters", with(), "a filter is a decision about a batch; what it reads is passed in"},
+	{"presence", with(), "planes know gateways' ordinals and ids"},
+	{"presence/handoff", with(), "messages decide nothing"},
+	{"presence/gateway/...", with("presence/handoff", "internal/bus/..."), "a gateway meets workers in presence/handoff and on the bus, never in their code"},
+	{"presence/client/...", []string{"job"}, "a client library is for programs that have nothing else of ours"},
+
+	{"state/ledger", with("internal/bus/subject"), "the forms of the records and the seam to the stream; adapters come below it"},
+	{"state/ledger/jetstream", with("state/ledger", "internal/bus/..."), "an adapter knows its seam and its driver"},
+	{"state/ledger/ledgertest", with("state/ledger", "internal/bus/subject"), "a suite knows its seam"},
+	{"state/parked/...", with("state/ledger"), "the index is made from the ledger alone, so that it can be made again"},
+	{"state/jobs", with("state/ledger"), "the table of jobs is made from the ledger alone"},
+	{"state/proof", with("state/ledger"), "a proof reads the ledger and packages, never an index or a counter"},
+	{"state/blob/...", []string{"job"}, "blobs are bytes under their digest"},
+	{"state/sql/...", with("audience/members"), "SQL holds projections and accounts behind the ports of their users"},
+	{"state/coord/...", []string{"job"}, "the coordination seam knows keys and values"},
+	{"state/natskv/...", []string{"job", "state/coord", "internal/bus/..."}, "an adapter knows its seam and its driver"},
+
+	{"scheduler/...", with("internal/bus", "internal/work", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+
+	{"api", []string{"job"}, "the interface is for users of any implementation"},
+	{"api/server", []string{"job", "api"}, "the server knows the interface, not what is behind it"},
+	{"api/client", []string{"job", "api"}, "the client knows the interface, not what is behind it"},
+	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
+
+	{"internal/service", with("api", "audience/...", "internal/auth", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/bus/...", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
+	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
+	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
+	{"cmd/crier", with("api", "api/client", "audience/...", "cmd/crier/out", "internal/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
+	{"cmd/crier/out", []string{"api", "job"}, "showing data needs no way to get it"},
+}
+
+// driverTable is where libraries that talk to the outside may be imported; tests
+// may import any.
+var driverTable = []Driver{
+	{"github.com/nats-io", []string{"internal/bus", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
+	{"github.com/syndtr/goleveldb", []string{"state/parked/level"}, "the parked index knows an ordered KV, not LevelDB"},
+	{"modernc.org/sqlite", []string{"state/sql"}, "stores are behind the ports of their users"},
+	{"github.com/pressly/goose", []string{"state/sql"}, "migrations belong to the store that they make"},
+	{"database/sql", []string{"state/sql"}, "stores are behind the ports of their users"},
+	{"github.com/coder/websocket", []string{"presence/gateway/ws", "presence/client"}, "the gateway's core knows sockets by number; only its shell has them"},
+	{"github.com/danielgtaylor/huma", []string{"api/server"}, "the interface is not bound to a way of serving it"},
+	{"github.com/spf13/cobra", []string{"cmd/crier"}, "only the command line parses commands"},
+	{"github.com/spf13/pflag", []string{"cmd/crier", "internal/config"}, "only the command line and the configuration parse flags"},
+	{"github.com/jedib0t/go-pretty", []string{"cmd/crier"}, "only the command line draws tables"},
+	{"github.com/knadh/koanf", []string{"cmd/crier", "internal/config"}, "configuration is read in one place"},
+	{"github.com/RoaringBitmap/roaring", []string{"audience"}, "roaring is a format of files; the data plane has internal/idset"},
+}

@@ -1,0 +1,191 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"crier/internal/bus"
+	"crier/internal/idset"
+	"crier/job"
+	"crier/presence/handoff"
+)
+
+// Gateway is a simulated gateway: it speaks the hand-off protocol, acknowledges
+// for its recipients at once, and checks each against who should get the job.
+type Gateway struct {
+	Population
+	Index int
+	Inc   job.Incarnation
+	Bus   bus.Bus
+
+	mu struct {
+		sync.Mutex
+		due     map[job.Range]*idset.Set // should get it and has not yet
+		seen    map[job.Range]*idset.Set // has got it
+		known   map[job.Ref]bool         // reserves taken
+		result  GatewayResult
+		reports map[job.Ref]*handoff.Report // not recorded yet
+	}
+}
+
+// GatewayResult is what a simulated gateway saw. Nothing in it comes from the server.
+type GatewayResult struct {
+	Received uint64 `json:"received"` // recipients, each the first time
+	Twice    uint64 `json:"twice"`
+	Strange  uint64 `json:"strange"` // should not have got it
+	Missing  uint64 `json:"missing"` // should have and did not
+	Errors   uint64 `json:"errors"`  // sending failed
+}
+
+// repeatReports is how often a report that was not recorded is sent again.
+const repeatReports = time.Second
+
+// Prepare works out who should get the job here, subscribes, and announces who is
+// online.
+func (g *Gateway) Prepare(ctx context.Context) error {
+	g.mu.due, g.mu.seen = map[job.Range]*idset.Set{}, map[job.Range]*idset.Set{}
+	g.mu.known = map[job.Ref]bool{}
+	g.mu.reports = map[job.Ref]*handoff.Report{}
+	var ranges []job.Range
+	err := g.Ranges(func(pkg *idset.Set) error {
+		s := pkg.Clone()
+		s.And(g.At(pkg.Range, g.Index))
+		s.And(g.Followers(pkg.Range))
+		s.AndNot(g.Suppressed(pkg.Range))
+		g.mu.due[pkg.Range], g.mu.seen[pkg.Range] = s, idset.New(pkg.Range)
+		ranges = append(ranges, pkg.Range)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for subject, fn := range map[string]func(bus.Msg){
+		handoff.HandoffTo(g.Inc.Gateway):  g.handOff,
+		handoff.RecordedTo(g.Inc.Gateway): g.recorded,
+	} {
+		if _, err := g.Bus.Subscribe(subject, fn); err != nil {
+			return fmt.Errorf("subscribing: %w", err)
+		}
+	}
+	for _, r := range ranges {
+		a := handoff.Announce{Inc: g.Inc, Seq: 1, Range: r, Join: g.At(r, g.Index)}
+		if err := g.announce(ctx, a); err != nil {
+			return fmt.Errorf("announcing range %s: %w", r, err)
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) announce(ctx context.Context, a handoff.Announce) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := g.Bus.Request(try, handoff.AnnounceTo(a.Range), a.Bytes())
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if !errors.Is(err, bus.ErrNoResponders) && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// handOff accepts a hand-off and reports, in a message of its own, that all of its
+// recipients acknowledged.
+func (g *Gateway) handOff(m bus.Msg) {
+	h, err := handoff.ParseHandoff(m.Data)
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h.To != g.Inc {
+		g.answer(m, handoff.Answer{Kind: handoff.Stranger})
+		return
+	}
+	g.answer(m, handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{{Ref: h.Ref, Inc: h.To, Job: h.Job, Version: 1}}})
+	if g.mu.known[h.Ref] {
+		return
+	}
+	g.mu.known[h.Ref] = true
+	g.check(h.Targets)
+	p := &handoff.Report{Ref: h.Ref, Inc: g.Inc, Job: h.Job, Version: 2, Rest: handoff.RestAcked}
+	g.mu.reports[h.Ref] = p
+	g.report(p)
+}
+
+// answer and report send what is asked for again, or sent again, if it gets lost.
+func (g *Gateway) answer(m bus.Msg, a handoff.Answer) {
+	if err := m.Respond(a.Bytes()); err != nil {
+		g.mu.result.Errors++
+	}
+}
+
+func (g *Gateway) report(p *handoff.Report) {
+	if err := g.Bus.Publish(handoff.ReportTo(p.Ref.Journal), p.Bytes()); err != nil {
+		g.mu.result.Errors++
+	}
+}
+
+// check takes recipients off the list of those who are due.
+func (g *Gateway) check(got *idset.Set) {
+	due, seen := g.mu.due[got.Range], g.mu.seen[got.Range]
+	if due == nil {
+		g.mu.result.Strange += uint64(got.Card())
+		return
+	}
+	all := got.Card()
+	got.AndNot(seen)
+	first := got.Card()
+	got.And(due)
+	fine := got.Card()
+	g.mu.result.Received += uint64(fine)
+	g.mu.result.Twice += uint64(all - first)
+	g.mu.result.Strange += uint64(first - fine)
+	due.AndNot(got)
+	seen.Or(got)
+	got.Release()
+}
+
+func (g *Gateway) recorded(m bus.Msg) {
+	r, err := handoff.ParseRecorded(m.Data)
+	if err != nil || r.Version < 2 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.mu.reports, r.Ref)
+}
+
+// Run repeats reports until ctx ends.
+func (g *Gateway) Run(ctx context.Context) {
+	t := time.NewTicker(repeatReports)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		g.mu.Lock()
+		for _, p := range g.mu.reports {
+			g.report(p)
+		}
+		g.mu.Unlock()
+	}
+}
+
+// Result tells what the gateway has seen so far.
+func (g *Gateway) Result() GatewayResult {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.mu.result
+	for _, s := range g.mu.due {
+		r.Missing += uint64(s.Card())
+	}
+	return r
+}

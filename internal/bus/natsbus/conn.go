@@ -1,0 +1,71 @@
+package natsbus
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// A peer that does not answer two pings is taken for cut off.
+const (
+	pingInterval  = 2 * time.Second
+	pingsOut      = 2
+	dialTimeout   = 2 * time.Second
+	reconnectWait = 200 * time.Millisecond
+)
+
+// Dial says where and as whom to connect.
+type Dial struct {
+	URL    string       // of the server; unused inside the process
+	Token  string       // what the server asks for
+	Name   string       // shown in logs, here and at the server
+	Logger *slog.Logger // default slog.Default()
+}
+
+// Connect makes a connection to a server elsewhere. It fails if the server is
+// not there now; once made, the connection comes back by itself for ever.
+func Connect(d Dial) (*nats.Conn, error) { return connect(d) }
+
+func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
+	log := d.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	log = log.With("part", "bus", "connection", d.Name)
+	opts := []nats.Option{
+		nats.Name(d.Name),
+		nats.Timeout(dialTimeout),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectWait, reconnectWait),
+		// Nothing is kept while cut: it would be sent late, after its sender has
+		// already been told that it is unknown.
+		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(), // a server that starts again may refuse for a moment
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(pingsOut),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Error("a message was not taken", "subject", subject, "error", err)
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("the connection is cut; it will come back", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("the connection is back") }),
+	}
+	if d.Token != "" {
+		opts = append(opts, nats.Token(d.Token))
+	}
+	nc, err := nats.Connect(d.URL, append(opts, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting %s to the bus: %w", d.Name, err)
+	}
+	return nc, nil
+}

@@ -1,0 +1,118 @@
+package natsstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// The server's error codes that say that nothing was stored, and why.
+const (
+	codeWrongLast       = 10071 // another last sequence of the subject
+	codeWrongLastRacing = 10164 // the same, from a cluster, while another append is under way
+	codeStoreRefused    = 10077 // the reason is in the text only
+	codeAccountLimit    = 10002
+	codeNoResources     = 10023
+	codeNoStorage       = 10047
+
+	textMaxBytes = "maximum bytes"
+)
+
+// Put says what an append stores and under which condition.
+type Put struct {
+	Subject string
+	Last    uint64 // the sequence of the subject's last record; 0: it has none
+	Data    []byte
+	TTL     time.Duration // 0: it stays; else whole seconds, the stream must allow it
+	Erase   bool          // it marks the end of a value, for the server's own tools
+}
+
+// Append stores a record if the last sequence of its subject is as expected, and
+// returns its own once the server has acknowledged it. See the errors above.
+func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
+	if len(p.Data) > MaxRecord {
+		return 0, fmt.Errorf("storing %d bytes in %s: %w (at most %d)", len(p.Data), p.Subject, ErrTooLarge, MaxRecord)
+	}
+	m := nats.NewMsg(p.Subject)
+	m.Data = p.Data
+	m.Header.Set("Nats-Expected-Last-Subject-Sequence", strconv.FormatUint(p.Last, 10))
+	if p.TTL > 0 {
+		m.Header.Set("Nats-TTL", strconv.FormatInt(int64((p.TTL+time.Second-1)/time.Second), 10))
+	}
+	if p.Erase {
+		m.Header.Set("KV-Operation", "DEL")
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	r, err := s.nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
+	}
+	var ack struct {
+		outcome
+		Seq uint64 `json:"seq"`
+	}
+	if err := json.Unmarshal(r.Data, &ack); err != nil {
+		return 0, fmt.Errorf("storing in %s: an answer that is not understood: %w", p.Subject, err)
+	}
+	if e := ack.failure(); e != nil {
+		return 0, fmt.Errorf("storing in %s: %w", p.Subject, refusal(e))
+	}
+	if ack.Seq == 0 {
+		return 0, fmt.Errorf("storing in %s: the answer has no sequence", p.Subject)
+	}
+	// The followers poll as well: if this is lost they are late, not wrong.
+	_ = s.nc.Publish(s.hints+p.Subject, nil)
+	return ack.Seq, nil
+}
+
+func refusal(e *apiError) error {
+	switch e.ErrCode {
+	case codeWrongLast, codeWrongLastRacing:
+		return fmt.Errorf("%w: %w", ErrConflict, e)
+	case codeAccountLimit, codeNoResources, codeNoStorage:
+		return fmt.Errorf("%w: %w", ErrFull, e)
+	case codeStoreRefused:
+		if strings.Contains(e.Description, textMaxBytes) {
+			return fmt.Errorf("%w: %w", ErrFull, e)
+		}
+	}
+	return e
+}
+
+// Purge removes the records of a subject below a sequence, but never its last one.
+func (s *Stream) Purge(ctx context.Context, subject string, before uint64) error {
+	last, err := s.Last(ctx, subject)
+	if errors.Is(err, ErrNoRecord) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("purging %s: %w", subject, err)
+	}
+	// What is appended meanwhile is above last, so last.Seq is safe to name.
+	before = min(before, last.Seq)
+	if before <= 1 {
+		return nil // 0 would mean all to the server
+	}
+	type request struct {
+		Filter string `json:"filter"`
+		Seq    uint64 `json:"seq"`
+	}
+	var done struct {
+		outcome
+		Success bool `json:"success"`
+	}
+	if err := s.ask(ctx, "$JS.API.STREAM.PURGE."+s.name, request{subject, before}, &done); err != nil {
+		return fmt.Errorf("purging %s below %d: %w", subject, before, err)
+	}
+	if !done.Success {
+		return fmt.Errorf("purging %s below %d: the server did not do it", subject, before)
+	}
+	return nil
+}

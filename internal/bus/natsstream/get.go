@@ -1,0 +1,112 @@
+package natsstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const codeNoMessage = 10037
+
+// getRequest asks for a record: by sequence, the last of a subject, or the first
+// that matches NextFor from Seq on; Batch and MaxBytes for direct gets only.
+type getRequest struct {
+	Seq      uint64 `json:"seq,omitempty"`
+	LastFor  string `json:"last_by_subj,omitempty"`
+	NextFor  string `json:"next_by_subj,omitempty"`
+	Batch    int    `json:"batch,omitempty"`
+	MaxBytes int    `json:"max_bytes,omitempty"`
+}
+
+// fromLeader asks the leader, whose answer is never behind what was acknowledged.
+func (s *Stream) fromLeader(ctx context.Context, r getRequest) (Record, error) {
+	var a struct {
+		outcome
+		Message struct {
+			Seq     uint64    `json:"seq"`
+			Subject string    `json:"subject"`
+			Time    time.Time `json:"time"`
+			Data    []byte    `json:"data"`
+		} `json:"message"`
+	}
+	err := s.ask(ctx, "$JS.API.STREAM.MSG.GET."+s.name, r, &a)
+	var refused *apiError
+	if errors.As(err, &refused) && refused.ErrCode == codeNoMessage {
+		return Record{}, ErrNoRecord
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return Record(a.Message), nil
+}
+
+// Last gives the last record of a subject, or ErrNoRecord.
+func (s *Stream) Last(ctx context.Context, subject string) (Record, error) {
+	r, err := s.fromLeader(ctx, getRequest{LastFor: subject})
+	if err != nil {
+		return Record{}, fmt.Errorf("reading the last record of %s: %w", subject, err)
+	}
+	return r, nil
+}
+
+// Get gives the record with a sequence, or ErrNoRecord.
+func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
+	if seq == 0 {
+		return Record{}, fmt.Errorf("reading record 0 of %s: %w", s.name, ErrNoRecord)
+	}
+	r, err := s.getDirect(ctx, seq)
+	if errors.Is(err, ErrNoRecord) {
+		// Another server of a cluster may be behind; the leader knows.
+		r, err = s.fromLeader(ctx, getRequest{Seq: seq})
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("reading record %d of %s: %w", seq, s.name, err)
+	}
+	return r, nil
+}
+
+func (s *Stream) getDirect(ctx context.Context, seq uint64) (Record, error) {
+	data, err := json.Marshal(getRequest{Seq: seq})
+	if err != nil {
+		return Record{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	m, err := s.nc.RequestWithContext(ctx, s.direct, data)
+	if err != nil {
+		return Record{}, err
+	}
+	switch status := m.Header.Get("Status"); status {
+	case "":
+		return parse(m)
+	case statusNone:
+		return Record{}, ErrNoRecord
+	default:
+		return Record{}, fmt.Errorf("the server answers %s %s", status, m.Header.Get("Description"))
+	}
+}
+
+// Answers of a direct get that are not a record.
+const (
+	statusEnd  = "204" // the end of a batch
+	statusNone = "404" // nothing matches
+)
+
+// parse reads the record in an answer to a direct get. The record owns the
+// answer's bytes.
+func parse(m *nats.Msg) (Record, error) {
+	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil {
+		return Record{}, fmt.Errorf("a record without its sequence: %w", err)
+	}
+	at, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	if err != nil {
+		return Record{}, fmt.Errorf("record %d without its time: %w", seq, err)
+	}
+	return Record{Seq: seq, Subject: m.Header.Get("Nats-Subject"), Time: at, Data: m.Data}, nil
+}

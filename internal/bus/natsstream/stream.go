@@ -1,0 +1,291 @@
+// Package natsstream reads and writes one JetStream stream, for the adapters of
+// the ledger and of the coordination store.
+//
+// An append is conditional on the last sequence of its subject. A follower reads
+// by direct gets from a sequence that it keeps itself, so that a cut, a restart
+// of the server or a lost message costs a repeated request and never a record,
+// a repeat or a change of order; what the leader says decides what "all" is.
+// Hints that something was stored make it prompt; a lost hint costs one poll.
+package natsstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Errors. Any error of Append other than ErrConflict, ErrFull and ErrTooLarge
+// leaves it unknown whether the record was stored.
+var (
+	ErrConflict = errors.New("the subject has another last record")
+	ErrFull     = errors.New("the stream is full")
+	ErrNoRecord = errors.New("no such record")
+	ErrTooLarge = errors.New("the record is too large")
+	// ErrShrunk: the stream ends before what a follower has read, so records
+	// that were acknowledged are gone (a lost disk, an old copy put back).
+	ErrShrunk = errors.New("the stream ends before what was already read")
+)
+
+// MaxRecord is the most bytes of one record.
+const MaxRecord = 4 << 20
+
+const defaultWait = 2 * time.Second
+
+// Config describes a stream.
+type Config struct {
+	// Stream names it: A–Z, 0–9, "-", "_". Required.
+	Stream string
+	// Subjects are the patterns it stores. Required.
+	Subjects []string
+	// MaxBytes bounds what it stores; beyond it appends fail with ErrFull. Required.
+	MaxBytes int64
+	// LastOnly keeps only the last record of each subject. Default: all.
+	LastOnly bool
+	// MarkerTTL, if not 0, allows records with a time to live; where the last
+	// record of a subject lapses, an empty record appears and stays that long.
+	// At least 1 s. Default 0.
+	MarkerTTL time.Duration
+	// Unsynced acknowledges records before the disk has them: the last ones are
+	// lost in a crash of the machine. Default off.
+	Unsynced bool
+	// Wait bounds the wait for each answer of the server when the caller's
+	// context does not end sooner. Default 2 s.
+	Wait time.Duration
+	// Logger takes warnings. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate names the first field that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case c.Stream == "":
+		return errors.New("stream configuration: Stream is empty")
+	case len(c.Subjects) == 0:
+		return errors.New("stream configuration: Subjects is empty")
+	case c.MaxBytes <= 0:
+		return fmt.Errorf("stream configuration: MaxBytes %d is not positive; every stream needs a bound", c.MaxBytes)
+	case c.MarkerTTL != 0 && c.MarkerTTL < time.Second:
+		return fmt.Errorf("stream configuration: MarkerTTL %s is below 1s", c.MarkerTTL)
+	case c.Wait < 0:
+		return fmt.Errorf("stream configuration: Wait %s is negative", c.Wait)
+	}
+	return nil
+}
+
+func (c Config) jetstream() jetstream.StreamConfig {
+	js := jetstream.StreamConfig{
+		Name:      c.Stream,
+		Subjects:  c.Subjects,
+		Retention: jetstream.LimitsPolicy,
+		MaxBytes:  c.MaxBytes,
+		Discard:   jetstream.DiscardNew,
+		Storage:   jetstream.FileStorage,
+		Replicas:  1,
+		// Any server of a cluster may answer a direct get.
+		AllowDirect: true,
+	}
+	if c.LastOnly {
+		js.MaxMsgsPerSubject = 1
+	}
+	if c.MarkerTTL > 0 {
+		js.AllowMsgTTL, js.SubjectDeleteMarkerTTL = true, c.MarkerTTL
+		js.AllowRollup = true // the markers need it
+	}
+	if c.Unsynced {
+		js.PersistMode = jetstream.AsyncPersistMode
+	}
+	return js
+}
+
+// Record is one stored record.
+type Record struct {
+	Seq     uint64
+	Subject string
+	Time    time.Time
+	Data    []byte
+}
+
+// Stream is one stream. Its methods are safe for concurrent use.
+type Stream struct {
+	nc     *nats.Conn
+	name   string
+	wait   time.Duration
+	log    *slog.Logger
+	hints  string // where it is told that something was stored, up to the subject
+	direct string // where direct gets are asked
+}
+
+// Open creates the stream, or takes the one there is if its configuration is the
+// same; only its limit may be another, and is set, if it holds no more than that.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Stream{nc: nc, name: cfg.Stream, wait: cfg.Wait, log: cfg.Logger}
+	if s.wait == 0 {
+		s.wait = defaultWait
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.log = s.log.With("stream", s.name)
+	s.hints = "crier.stored." + s.name + "."
+	s.direct = "$JS.API.DIRECT.GET." + s.name
+	ctx, cancel := context.WithTimeout(ctx, 10*s.wait) // a store may be busy recovering
+	defer cancel()
+	if err := s.create(ctx, cfg.jetstream()); err != nil {
+		return nil, fmt.Errorf("opening the stream %s: %w", s.name, err)
+	}
+	return s, nil
+}
+
+func (s *Stream) create(ctx context.Context, want jetstream.StreamConfig) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return err
+	}
+	st, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = js.CreateStream(ctx, want)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	have := st.CachedInfo()
+	if have.State.Bytes > uint64(want.MaxBytes) {
+		return fmt.Errorf("it holds %d bytes; MaxBytes %d is less", have.State.Bytes, want.MaxBytes)
+	}
+	if err := same(have.Config, want); err != nil {
+		return err
+	}
+	if have.Config.MaxBytes == want.MaxBytes {
+		return nil
+	}
+	limited := have.Config
+	limited.MaxBytes = want.MaxBytes
+	_, err = js.UpdateStream(ctx, limited)
+	return err
+}
+
+// same compares what a difference in would change the promises.
+func same(have, want jetstream.StreamConfig) error {
+	for _, f := range []struct {
+		name       string
+		have, want any
+	}{
+		{"subjects", fmt.Sprint(have.Subjects), fmt.Sprint(want.Subjects)},
+		{"retention", have.Retention, want.Retention},
+		{"discard", have.Discard, want.Discard},
+		{"storage", have.Storage, want.Storage},
+		{"allow direct", have.AllowDirect, want.AllowDirect},
+		{"max age", have.MaxAge, want.MaxAge},
+		{"messages per subject", max(have.MaxMsgsPerSubject, 0), max(want.MaxMsgsPerSubject, 0)},
+		{"message ttl", have.AllowMsgTTL, want.AllowMsgTTL},
+		{"marker ttl", have.SubjectDeleteMarkerTTL, want.SubjectDeleteMarkerTTL},
+		{"persist mode", have.PersistMode, want.PersistMode},
+	} {
+		if f.have != f.want {
+			return fmt.Errorf("there is one with other settings: %s is %v, not %v; give it another name or remove it", f.name, f.have, f.want)
+		}
+	}
+	return nil
+}
+
+// apiError is an error in an answer of the server.
+type apiError struct {
+	Code        int    `json:"code"`
+	ErrCode     int    `json:"err_code"`
+	Description string `json:"description"`
+}
+
+// Error writes the description with its code.
+func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description, e.ErrCode) }
+
+// outcome is the part of every answer that says whether it is an error.
+type outcome struct {
+	Failure *apiError `json:"error"`
+}
+
+func (o *outcome) failure() *apiError { return o.Failure }
+
+// ask sends a request to the server's API and decodes the answer.
+func (s *Stream) ask(ctx context.Context, subject string, request any, answer interface{ failure() *apiError }) error {
+	data, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	m, err := s.nc.RequestWithContext(ctx, subject, data)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(m.Data, answer); err != nil {
+		return fmt.Errorf("an answer that is not understood: %w", err)
+	}
+	if e := answer.failure(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// Info tells the extent of a stream.
+type Info struct {
+	First, Last uint64 // sequences; Last is 0 if nothing was ever stored
+	Bytes       uint64
+	Limit       uint64
+}
+
+type infoAnswer struct {
+	outcome
+	Total  int `json:"total"`
+	Config struct {
+		MaxBytes int64 `json:"max_bytes"`
+	} `json:"config"`
+	State struct {
+		Bytes    uint64            `json:"bytes"`
+		First    uint64            `json:"first_seq"`
+		Last     uint64            `json:"last_seq"`
+		Subjects map[string]uint64 `json:"subjects"`
+	} `json:"state"`
+}
+
+// Info asks the leader for the extent of the stream.
+func (s *Stream) Info(ctx context.Context) (Info, error) {
+	var a infoAnswer
+	if err := s.ask(ctx, "$JS.API.STREAM.INFO."+s.name, struct{}{}, &a); err != nil {
+		return Info{}, fmt.Errorf("asking the extent of %s: %w", s.name, err)
+	}
+	return Info{First: a.State.First, Last: a.State.Last, Bytes: a.State.Bytes, Limit: uint64(max(a.Config.MaxBytes, 0))}, nil
+}
+
+// Subjects gives the subjects that match a pattern with the number of their
+// records. The server answers 100,000 at a time; a subject that appears while it
+// is asked may be missing.
+func (s *Stream) Subjects(ctx context.Context, pattern string) (map[string]uint64, error) {
+	type request struct {
+		Filter string `json:"subjects_filter"`
+		Offset int    `json:"offset"`
+	}
+	all := make(map[string]uint64)
+	for offset := 0; ; {
+		var a infoAnswer
+		if err := s.ask(ctx, "$JS.API.STREAM.INFO."+s.name, request{pattern, offset}, &a); err != nil {
+			return nil, fmt.Errorf("listing the subjects %s of %s: %w", pattern, s.name, err)
+		}
+		for subject, n := range a.State.Subjects {
+			all[subject] = n
+		}
+		offset += len(a.State.Subjects)
+		if len(a.State.Subjects) == 0 || offset >= a.Total {
+			return all, nil
+		}
+	}
+}

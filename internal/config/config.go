@@ -1,0 +1,142 @@
+// Package config reads the server's configuration: defaults, then a file (YAML),
+// then the environment (CRIER_*), then flags; what comes later wins.
+//
+// It guarantees that a setting nobody reads is an error that names it and the
+// place where it stands, and that what Load returns has passed Validate.
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"crier/job"
+)
+
+// DefaultListen is where a server listens if it is not told otherwise, and where
+// the command line looks for one.
+const DefaultListen = "127.0.0.1:7420"
+
+// Roles are the parts of a server, in the order in which they are listed.
+func Roles() []string { return []string{"api", "scheduler", "worker", "gateway"} }
+
+// Server is the configuration of one process.
+type Server struct {
+	// Data is the directory that holds everything; one process at a time owns it.
+	// It is made if it is missing. Default: see DefaultData.
+	Data string `koanf:"data"`
+	// Listen is the address, host:port, of the API and the gateway; port 0 takes a
+	// free one. Default: DefaultListen, which is reachable from this machine only.
+	Listen string `koanf:"listen"`
+	// Roles are the parts that this process runs. Default: all of Roles.
+	Roles []string `koanf:"roles"`
+	// ReadyFile is a file that is written when the server is ready: JSON with api,
+	// gateway, token and pid. Default: none.
+	ReadyFile string `koanf:"ready_file"`
+	// Log is about the server's log.
+	Log Log `koanf:"log"`
+	// NATS is about the message bus and the ledger's store.
+	NATS NATS `koanf:"nats"`
+	// Limits bound disk and memory.
+	Limits Limits `koanf:"limits"`
+}
+
+// Log is about the server's log, which goes to standard error.
+type Log struct {
+	// Level is debug, info, warn or error: what is below it is left out. Default: info.
+	Level string `koanf:"level"`
+	// Format is text or json. Default: text.
+	Format string `koanf:"format"`
+}
+
+// NATS is about the message bus, a server embedded in this process.
+type NATS struct {
+	// Listen is an address, host:port, at which it takes connections of other
+	// processes. Default: none; only this process can reach it.
+	Listen string `koanf:"listen"`
+}
+
+// Limits bound disk and memory.
+type Limits struct {
+	// Ledger is the size of the ledger's stream in bytes: at 85 % no more is
+	// reserved. Default: 0, which is half of what the disk has free, at most 64 GiB.
+	Ledger Bytes `koanf:"ledger"`
+	// Lanes is the number of blocks that a worker hands over at a time, 1 to 256;
+	// each takes at most a few MiB. Default: 8.
+	Lanes int `koanf:"lanes"`
+}
+
+// Default is the configuration of a server that is told nothing.
+func Default() Server {
+	return Server{
+		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
+		Log: Log{Level: "info", Format: "text"}, Limits: Limits{Lanes: 8},
+	}
+}
+
+// DefaultData is the data directory of a user who names none: crier in
+// XDG_DATA_HOME, else in ~/.local/share, else crier-data here.
+func DefaultData(getenv func(string) string) string {
+	if dir := getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "crier")
+	}
+	if home := getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "share", "crier")
+	}
+	return "crier-data"
+}
+
+// Validate names the first setting that is out of its bounds.
+func (s Server) Validate() error {
+	switch {
+	case s.Data == "":
+		return job.Invalid("data", "data: a directory is needed", nil)
+	case !slices.Contains([]string{"debug", "info", "warn", "error"}, s.Log.Level):
+		return job.Invalid("log.level", fmt.Sprintf("log.level: %q is none of debug, info, warn, error", s.Log.Level), nil)
+	case s.Log.Format != "text" && s.Log.Format != "json":
+		return job.Invalid("log.format", fmt.Sprintf("log.format: %q is none of text, json", s.Log.Format), nil)
+	case s.Limits.Ledger != 0 && s.Limits.Ledger < 64<<20:
+		return job.Invalid("limits.ledger", fmt.Sprintf("limits.ledger: %s is too small; 64MiB is the least", s.Limits.Ledger), nil)
+	case s.Limits.Lanes < 1 || s.Limits.Lanes > 256:
+		return job.Invalid("limits.lanes", fmt.Sprintf("limits.lanes: %d is not between 1 and 256", s.Limits.Lanes), nil)
+	}
+	if err := validAddress("listen", s.Listen); err != nil {
+		return err
+	}
+	if s.NATS.Listen != "" {
+		if err := validAddress("nats.listen", s.NATS.Listen); err != nil {
+			return err
+		}
+	}
+	return s.validRoles()
+}
+
+func (s Server) validRoles() error {
+	if len(s.Roles) == 0 {
+		return job.Invalid("roles", "roles: at least one is needed", nil)
+	}
+	for i, r := range s.Roles {
+		if !slices.Contains(Roles(), r) {
+			return job.Invalid("roles", fmt.Sprintf("roles: %q is none of %s", r, strings.Join(Roles(), ", ")), nil)
+		}
+		if slices.Contains(s.Roles[:i], r) {
+			return job.Invalid("roles", fmt.Sprintf("roles: %s is given twice", r), nil)
+		}
+	}
+	return nil
+}
+
+func validAddress(key, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return job.Invalid(key, fmt.Sprintf("%s: %q is no address such as 127.0.0.1:7420", key, address), nil)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+	"pgregory.net/rapid"
+
+	"crier/internal/config"
+	"crier/job"
+)
+
+func flags(t *testing.T, args ...string) *pflag.FlagSet {
+	t.Helper()
+	set := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	config.Flags(set)
+	if err := set.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "crier.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestNothingIsTheDefault(t *testing.T) {
+	got, err := config.Load([]string{"HOME=/x", "CRIER_TOKEN=k", "CRIER_SERVER=u", "CRIER_TESTDATA=d"}, flags(t))
+	if err != nil || !reflect.DeepEqual(got, config.Default()) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := config.Default().Validate(); err != nil {
+		t.Errorf("the default is not valid: %v", err)
+	}
+}
+
+// Flags win over the environment, which wins over the file; the file may be named either way.
+func TestLayers(t *testing.T) {
+	path := file(t, "data: /from/file\nlisten: 127.0.0.1:1\nroles: [api, worker]\nlog: {level: debug}\nlimits:\n  ledger: 1GiB\n  lanes: 7\n")
+	env := []string{"CRIER_LISTEN=127.0.0.1:2", "CRIER_LIMITS_LANES=9", "CRIER_LOG_FORMAT=json", "CRIER_CONFIG=" + path}
+	for name, load := range map[string]func() (config.Server, error){
+		"variable": func() (config.Server, error) {
+			return config.Load(env, flags(t, "--listen", ":3"))
+		},
+		"flag": func() (config.Server, error) {
+			return config.Load(append(env[:3:3], "CRIER_CONFIG=/nowhere"), flags(t, "--listen", ":3", "--config", path))
+		},
+	} {
+		got, err := load()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want := config.Default()
+		want.Data, want.Listen, want.Roles = "/from/file", ":3", []string{"api", "worker"}
+		want.Log = config.Log{Level: "debug", Format: "json"}
+		want.Limits = config.Limits{Ledger: 1 << 30, Lanes: 9}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", name, got, want)
+		}
+	}
+}
+
+// Every setting can be set by its flag and by its variable.
+func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
+	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
+		"log-format": "json", "limit-ledger": "1GiB", "limit-lanes": "9", "nats-listen": ":4222"}
+	n := 0
+	flags(t).VisitAll(func(f *pflag.Flag) {
+		if f.Name == "config" {
+			return
+		}
+		n++
+		value, ok := values[f.Name]
+		if !ok {
+			t.Errorf("the test has no value for --%s", f.Name)
+			return
+		}
+		byFlag, err := config.Load(nil, flags(t, "--"+f.Name, value))
+		if err != nil || reflect.DeepEqual(byFlag, config.Default()) {
+			t.Errorf("--%s %s changes nothing, %v", f.Name, value, err)
+		}
+		name := "CRIER_" + strings.ToUpper(strings.ReplaceAll(strings.Replace(f.Name, "limit-", "limits-", 1), "-", "_"))
+		byVariable, err := config.Load([]string{name + "=" + value}, nil)
+		if err != nil || !reflect.DeepEqual(byVariable, byFlag) {
+			t.Errorf("%s gives %+v, %v; the flag %+v", name, byVariable, err, byFlag)
+		}
+	})
+	if n != len(values) {
+		t.Errorf("%d flags, %d values", n, len(values))
+	}
+}
+
+// What is wrong is refused, and the error names the setting and where it stands.
+func TestErrorsNameTheSetting(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		env, args  []string
+		want       []string
+	}{
+		{"unknown key", "datas: x\n", nil, nil, []string{"datas", "crier.yaml"}},
+		{"unknown nested key", "limits: {lane: 3}\n", nil, nil, []string{"limits.lane", "crier.yaml"}},
+		{"section as value", "limits: 3\n", nil, nil, []string{"limits"}},
+		{"value as section", "data: {dir: x}\n", nil, nil, []string{"data.dir"}},
+		{"twice", "data: a\ndata: b\n", nil, nil, []string{"data", "crier.yaml"}},
+		{"no YAML", "{", nil, nil, []string{"crier.yaml"}},
+		{"unknown variable", "", []string{"CRIER_LISTENS=x"}, nil, []string{"CRIER_LISTENS"}},
+		{"no such file", "", nil, []string{"--config", "/nowhere/c.yaml"}, []string{"/nowhere/c.yaml"}},
+		{"type", "limits: {lanes: many}\n", nil, nil, []string{"lanes"}},
+		{"size", "", []string{"CRIER_LIMITS_LEDGER=big"}, nil, []string{"ledger", "16GiB"}},
+		{"data", "", nil, []string{"--data", ""}, []string{"data:"}},
+		{"listen", "", nil, []string{"--listen", "here"}, []string{"listen:"}},
+		{"port", "", nil, []string{"--listen", ":70000"}, []string{"listen:"}},
+		{"role", "", nil, []string{"--roles", "api,king"}, []string{"roles:", "king"}},
+		{"role twice", "", nil, []string{"--roles", "api,api"}, []string{"roles:", "twice"}},
+		{"no role", "", nil, []string{"--roles", ""}, []string{"roles:"}},
+		{"level", "", nil, []string{"--log-level", "loud"}, []string{"log.level:"}},
+		{"format", "", nil, []string{"--log-format", "xml"}, []string{"log.format:"}},
+		{"nats", "", nil, []string{"--nats-listen", "x"}, []string{"nats.listen:"}},
+		{"ledger", "", nil, []string{"--limit-ledger", "1MiB"}, []string{"limits.ledger:"}},
+		{"lanes", "", nil, []string{"--limit-lanes", "0"}, []string{"limits.lanes:"}},
+		{"too many lanes", "", nil, []string{"--limit-lanes", "257"}, []string{"limits.lanes:"}},
+	} {
+		args := c.args
+		if c.file != "" {
+			args = append(args, "--config", file(t, c.file))
+		}
+		_, err := config.Load(c.env, flags(t, args...))
+		if job.CodeOf(err) != job.CodeInvalid {
+			t.Errorf("%s: %v; want it refused", c.name, err)
+			continue
+		}
+		for _, w := range c.want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %v; want it to name %s", c.name, err, w)
+			}
+		}
+	}
+}
+
+func TestDefaultData(t *testing.T) {
+	for _, c := range []struct{ xdg, home, want string }{
+		{"/x", "/h", "/x/crier"}, {"", "/h", "/h/.local/share/crier"}, {"rel", "/h", "/h/.local/share/crier"}, {"", "", "crier-data"},
+	} {
+		env := map[string]string{"XDG_DATA_HOME": c.xdg, "HOME": c.home}
+		if got := config.DefaultData(func(k string) string { return env[k] }); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := config.Bytes(rapid.Int64Min(0).Draw(t, "n"))
+		text, err := b.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back config.Bytes
+		if err := back.UnmarshalText(text); err != nil || back != b {
+			t.Fatalf("%d wrote %s, which reads as %d, %v", int64(b), text, int64(back), err)
+		}
+	})
+	for _, bad := range []string{"", "GiB", "-1", "1.5GiB", "9GB", "9999999999TiB", "0x10"} {
+		if b, err := config.ParseBytes(bad); err == nil {
+			t.Errorf("%q reads as %d", bad, int64(b))
+		}
+	}
+}

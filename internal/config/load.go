@@ -1,0 +1,188 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"crier/job"
+)
+
+// setting is one key of the configuration with its flag; its variable is
+// CRIER_ and the key in capitals with _ for dots.
+type setting struct{ key, flag, usage string }
+
+var settings = []setting{
+	{"data", "data", "directory that holds everything"},
+	{"listen", "listen", "address of the API and the gateway; port 0 takes a free one"},
+	{"roles", "roles", "parts to run, separated by commas: " + strings.Join(Roles(), ", ")},
+	{"ready_file", "ready-file", "file to write when ready: JSON with api, gateway, token, pid"},
+	{"log.level", "log-level", "debug, info, warn or error"},
+	{"log.format", "log-format", "text or json"},
+	{"nats.listen", "nats-listen", "address at which the embedded NATS server takes connections"},
+	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free"},
+	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time"},
+}
+
+const envPrefix = "CRIER_"
+
+// others are the variables with our prefix that are no settings of the server:
+// the client's, the tests', and the one that names the file.
+var others = []string{"CRIER_SERVER", "CRIER_TOKEN", "CRIER_TESTDATA", "CRIER_KILLS", "CRIER_CONFIG"}
+
+// Flags defines a flag for each setting and --config. Each is text: Load parses
+// them all in one way, wherever they come from.
+func Flags(set *pflag.FlagSet) {
+	text := defaultsAsText()
+	set.String("config", "", "configuration file (YAML); also CRIER_CONFIG")
+	for _, s := range settings {
+		set.String(s.flag, text[s.key], s.usage)
+	}
+}
+
+func defaultsAsText() map[string]string {
+	d := Default()
+	return map[string]string{
+		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
+		"limits.ledger": d.Limits.Ledger.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes),
+	}
+}
+
+// Load puts the configuration together. environ is os.Environ(); set has the
+// flags that Flags defined, parsed, and may be nil.
+func Load(environ []string, set *pflag.FlagSet) (Server, error) {
+	all := koanf.New(".")
+	path := configFile(environ, set)
+	if path != "" {
+		if err := merge(all, path, func(k *koanf.Koanf) error { return k.Load(file.Provider(path), yaml.Parser()) }); err != nil {
+			return Server{}, err
+		}
+	}
+	if err := knownVariables(environ); err != nil {
+		return Server{}, err
+	}
+	variables := env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: func() []string { return environ },
+		TransformFunc: func(name, value string) (string, any) { return keyOfVariable(name), value }})
+	if err := merge(all, "the environment", func(k *koanf.Koanf) error { return k.Load(variables, nil) }); err != nil {
+		return Server{}, err
+	}
+	if set != nil {
+		flags := posflag.ProviderWithFlag(set, ".", nil, func(f *pflag.Flag) (string, any) { return keyOfFlag(f.Name), f.Value.String() })
+		if err := merge(all, "the flags", func(k *koanf.Koanf) error { return k.Load(flags, nil) }); err != nil {
+			return Server{}, err
+		}
+	}
+	return decode(all)
+}
+
+func configFile(environ []string, set *pflag.FlagSet) string {
+	if set != nil {
+		if f := set.Lookup("config"); f != nil && f.Changed {
+			return f.Value.String()
+		}
+	}
+	for _, kv := range environ {
+		if path, ok := strings.CutPrefix(kv, "CRIER_CONFIG="); ok {
+			return path
+		}
+	}
+	return ""
+}
+
+// merge loads one source, refuses the keys that are no settings, and lays it over
+// what was there.
+func merge(all *koanf.Koanf, source string, load func(*koanf.Koanf) error) error {
+	layer := koanf.New(".")
+	if err := load(layer); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return job.Invalid("config", "there is no configuration file "+source, err)
+		}
+		return job.Invalid("config", fmt.Sprintf("%s cannot be read: %v", source, err), nil)
+	}
+	for _, key := range layer.Keys() {
+		known := slices.ContainsFunc(settings, func(s setting) bool { return s.key == key })
+		if !known {
+			return job.Invalid(key, fmt.Sprintf("%s has %q, which is no setting; the settings are %s", source, key, keys()), nil)
+		}
+	}
+	return all.Merge(layer)
+}
+
+func keys() string {
+	names := make([]string, len(settings))
+	for i, s := range settings {
+		names[i] = s.key
+	}
+	return strings.Join(names, ", ")
+}
+
+// decode lays the settings over the defaults.
+func decode(all *koanf.Koanf) (Server, error) {
+	s := Default()
+	if text, ok := all.Get("roles").(string); ok {
+		if err := all.Set("roles", strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })); err != nil {
+			return Server{}, job.Invalid("roles", "roles: "+err.Error(), nil)
+		}
+	}
+	if all.Exists("roles") {
+		s.Roles = nil // a list is replaced, not laid over
+	}
+	if err := all.Unmarshal("", &s); err != nil {
+		return Server{}, job.Invalid("config", "the configuration cannot be read: "+strings.Join(strings.Fields(err.Error()), " "), nil)
+	}
+	return s, s.Validate()
+}
+
+func variable(s setting) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+}
+
+// knownVariables refuses variables with our prefix that nobody reads.
+func knownVariables(environ []string) error {
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(others, name) || keyOfVariable(name) != "" {
+			continue
+		}
+		return job.Invalid(name, fmt.Sprintf("the environment has %s, which is no setting; the settings are CRIER_ and one of %s in capitals, with _ for dots", name, keys()), nil)
+	}
+	return nil
+}
+
+func keyOfVariable(name string) string {
+	for _, s := range settings {
+		if variable(s) == name {
+			return s.key
+		}
+	}
+	return ""
+}
+
+func keyOfFlag(name string) string {
+	for _, s := range settings {
+		if s.flag == name {
+			return s.key
+		}
+	}
+	return ""
+}
+
+// ClientData is the data directory in which the command line looks for the key of
+// a server on this machine: CRIER_DATA or the default.
+func ClientData() string {
+	if dir := os.Getenv("CRIER_DATA"); dir != "" {
+		return dir
+	}
+	return DefaultData(os.Getenv)
+}

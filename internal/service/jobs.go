@@ -1,0 +1,196 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"crier/api"
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/sql"
+)
+
+// describe makes the picture of a job that users see.
+func (s *Service) describe(ctx context.Context, j jobs.Job) (api.Job, error) {
+	spec := j.Spec
+	total, err := s.cfg.Index.Total(spec.ID)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("reading the counts of job %s: %w", spec.ID, err)
+	}
+	a, err := s.cfg.Store.Accounts.Get(ctx, spec.Account)
+	if err != nil {
+		return api.Job{}, err
+	}
+	return api.Job{Job: spec.ID, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
+		Paused: j.Controls.Paused, Account: a.Name, AccountID: a.Number, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
+		OnUnknown: spec.OnUnknown, Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
+		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
+		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
+}
+
+// GetJob implements api.Jobs.
+func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
+	j, err := s.cfg.Jobs.Get(ctx, id)
+	if err != nil {
+		return api.Job{}, err
+	}
+	return s.describe(ctx, j)
+}
+
+// ListJobs implements api.Jobs. The list is SQL's, which may lag by a moment; each
+// job in it is as the ledger has it.
+func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, error) {
+	filter := sql.JobFilter{Cursor: req.Cursor, Limit: req.Size()}
+	list := api.JobList{Jobs: []api.Job{}}
+	if req.Account != "" {
+		a, err := s.account(ctx, req.Account)
+		if err != nil {
+			return list, err
+		}
+		filter.Account = &a.Number
+	}
+	if req.State != "" {
+		var state job.State
+		if err := state.UnmarshalText([]byte(req.State)); err != nil {
+			return list, job.Invalid("state", err.Error(), nil)
+		}
+		filter.States = []job.State{state}
+	}
+	found, next, err := s.cfg.Store.Jobs.List(ctx, filter)
+	if err != nil {
+		return list, err
+	}
+	for _, f := range found {
+		x, err := s.GetJob(ctx, f.Spec.ID)
+		if err != nil {
+			return list, err
+		}
+		list.Jobs = append(list.Jobs, x)
+	}
+	list.Next = next
+	return list, nil
+}
+
+// watchEvery is how often a watched job is looked at if nobody says that it
+// changed: its counts move without a change of state.
+const watchEvery = 250 * time.Millisecond
+
+// WatchJob implements api.Jobs.
+func (s *Service) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) error) error {
+	changed, stop := s.notify.listen(id)
+	defer stop()
+	var last api.Job
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		x, err := s.GetJob(ctx, id)
+		if err != nil {
+			return err
+		}
+		if !same(x, last) {
+			if err := fn(x); err != nil {
+				return err
+			}
+			last = x
+		}
+		if x.State.Terminal() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case <-t.C:
+		}
+	}
+}
+
+// same reports whether nothing that a watcher sees has changed.
+func same(a, b api.Job) bool {
+	return a.Version == b.Version && a.Paused == b.Paused && a.Rate == b.Rate && a.WaitingOn == b.WaitingOn &&
+		fmt.Sprint(a.Counts) == fmt.Sprint(b.Counts)
+}
+
+// WaitJob implements api.Jobs.
+func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.Job, error) {
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
+		defer cancel()
+	}
+	changed, stop := s.notify.listen(id)
+	defer stop()
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		j, err := s.cfg.Jobs.Get(ctx, id)
+		if err != nil {
+			return api.Job{}, err
+		}
+		if j.State.Reached(req.For) {
+			return s.describe(ctx, j)
+		}
+		select {
+		case <-ctx.Done():
+			if req.Timeout > 0 && context.Cause(ctx) == context.DeadlineExceeded {
+				return s.describe(context.WithoutCancel(ctx), j)
+			}
+			return api.Job{}, ctx.Err()
+		case <-changed:
+		case <-t.C:
+		}
+	}
+}
+
+// control records an instruction and gives the job as it then is.
+func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Job, error) {
+	j, err := s.cfg.Jobs.Get(ctx, id)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if j.State.Terminal() {
+		return api.Job{}, job.Conflict(fmt.Sprintf("job %s is %s; nothing can be changed any more", id, j.State))
+	}
+	c.At = now()
+	if err := s.cfg.Jobs.Control(ctx, id, c); err != nil {
+		return api.Job{}, err
+	}
+	j.Controls.Apply(c)
+	return s.describe(ctx, j)
+}
+
+// PauseJob implements api.Controls.
+func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
+	yes := true
+	return s.control(ctx, id, job.Control{Pause: &yes})
+}
+
+// ResumeJob implements api.Controls.
+func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
+	no := false
+	return s.control(ctx, id, job.Control{Pause: &no})
+}
+
+// CancelJob implements api.Controls.
+func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
+	return s.control(ctx, id, job.Control{Cancel: true})
+}
+
+// SetRate implements api.Controls.
+func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job, error) {
+	return s.control(ctx, id, job.Control{Rate: &rate})
+}
+
+// ResolveJob implements api.Controls. The decision stands for what comes into
+// doubt later, too.
+func (s *Service) ResolveJob(ctx context.Context, id job.ID, decision job.Decision) (api.Resolution, error) {
+	before, err := s.cfg.Index.Total(id)
+	if err != nil {
+		return api.Resolution{}, err
+	}
+	if _, err := s.control(ctx, id, job.Control{Doubt: &decision}); err != nil {
+		return api.Resolution{}, err
+	}
+	return api.Resolution{Job: id, Decision: api.DecisionName(decision), Resolved: before.InDoubt}, nil
+}

@@ -1,0 +1,71 @@
+// Package service is what the server can be asked: it implements api.Service on
+// the ledger, the stores and the workers.
+//
+// It guarantees that a job it accepted is in the ledger with everything that
+// sending it needs already durable: the package, the followers it relates to, and
+// the body.
+package service
+
+import (
+	"context"
+	"time"
+
+	"crier/api"
+	"crier/audience"
+	"crier/audience/members"
+	"crier/internal/auth"
+	"crier/job"
+	"crier/state/blob"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/parked"
+	"crier/state/sql"
+)
+
+// Config is what the service works with.
+type Config struct {
+	Log, Controls ledger.Log
+	Store         *sql.DB
+	Blobs         *blob.Dir
+	Members       *members.Store
+	Jobs          *jobs.Table
+	Index         *parked.Index
+	Keys          *auth.Keys
+	// Set opens a blob that holds a set: a package or a snapshot of followers. It
+	// stays open with whoever gives it.
+	Set func(ctx context.Context, blob job.Digest) (*audience.Set, error)
+	// WaitingOn says what a live job waits on; "" if this process does not know.
+	WaitingOn func(job.ID) string
+	// Status fills in what only the process knows: roles, sockets, stores, problems.
+	Status func(ctx context.Context) api.Status
+	// Scratch is a directory on the disk of the stores, for uploads under way.
+	Scratch string
+}
+
+// Service implements api.Service.
+type Service struct {
+	cfg    Config
+	notify *notify
+}
+
+var _ api.Service = (*Service)(nil)
+
+// New makes the service.
+func New(cfg Config) *Service { return &Service{cfg: cfg, notify: newNotify()} }
+
+// JobChanged wakes those who wait for a job; whoever follows the ledger calls it.
+func (s *Service) JobChanged(id job.ID) { s.notify.wake(id) }
+
+// account finds an account by its name or number.
+func (s *Service) account(ctx context.Context, name string) (sql.Account, error) {
+	if name == "" {
+		return sql.Account{}, job.Invalid("account", "an account is needed", nil)
+	}
+	return s.cfg.Store.Accounts.Find(ctx, name)
+}
+
+// now is the time as it is recorded: UTC, without a monotonic reading.
+func now() time.Time { return time.Now().UTC().Round(0) }
+
+// isCode reports whether the error has a code.
+func isCode(err error, c job.Code) bool { return err != nil && job.CodeOf(err) == c }

@@ -1,0 +1,132 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"crier/api"
+	"crier/audience/members"
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/sql"
+)
+
+// SubmitJob implements api.Jobs. Everything that sending needs is stored before
+// the job's first record, whose append makes it accepted (and, with an idempotency
+// key, decides between concurrent submits: the key makes the id, the id the
+// subject, and a subject has one first record).
+func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error) {
+	a, err := s.account(ctx, req.Account)
+	if err != nil {
+		return api.Job{}, err
+	}
+	request, err := fingerprint(req, a)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if req.IdempotencyKey != "" {
+		j, err := s.cfg.Jobs.Get(ctx, job.KeyID(a.Name, req.IdempotencyKey))
+		switch {
+		case err == nil:
+			return s.repeated(ctx, j, request)
+		case !isCode(err, job.CodeNotFound):
+			return api.Job{}, err
+		}
+	}
+	spec, err := s.spec(ctx, req, a)
+	if err != nil {
+		return api.Job{}, err
+	}
+	spec.Request = request
+	if err := spec.Validate(); err != nil {
+		return api.Job{}, err
+	}
+	j, isNew, err := s.cfg.Jobs.Accept(ctx, spec)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if !isNew {
+		return s.repeated(ctx, j, request)
+	}
+	return s.describe(ctx, j)
+}
+
+// repeated answers a submit whose key is known: the same job for the same request.
+func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) (api.Job, error) {
+	if j.Spec.Request != request {
+		return api.Job{}, &job.Error{Code: job.CodeConflict, Field: "Idempotency-Key",
+			Message: fmt.Sprintf("this idempotency key belongs to job %s, which was another request", j.Spec.ID)}
+	}
+	return s.describe(ctx, j)
+}
+
+// fingerprint is the request's identity: equal for equal requests, whichever way
+// the account was named and the body given.
+func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
+	req.Account = a.Name
+	req.Body, req.BodyBase64 = "", req.Message()
+	b, err := json.Marshal(req)
+	if err != nil {
+		return job.Digest{}, fmt.Errorf("encoding the request: %w", err)
+	}
+	return sha256.Sum256(b), nil
+}
+
+// spec stores what the job needs and describes it.
+func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (job.Spec, error) {
+	at := now()
+	ttl := time.Duration(req.TTL)
+	if ttl == 0 {
+		ttl = job.DefaultTTL
+	}
+	spec := job.Spec{Account: a.Number, Class: req.Class, Priority: req.Priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
+		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: at, DisplayAt: req.DisplayAt, ExpiresAt: at.Add(ttl)}
+	if spec.Priority == 0 {
+		spec.Priority = api.DefaultPriority
+	}
+	rand.Read(spec.Nonce[:]) // never fails
+	spec.ID = job.NewID(at, [10]byte(spec.Nonce[:10]))
+	if req.IdempotencyKey != "" {
+		spec.ID = job.KeyID(a.Name, req.IdempotencyKey)
+	}
+	pin, err := s.cfg.Members.Pin(ctx, members.Followers(a.Number))
+	if err != nil {
+		return spec, fmt.Errorf("fixing the followers of account %s: %w", a.Name, err)
+	}
+	spec.Followers, spec.FollowersRev = pin.Blob, pin.Revision
+	if err := s.setPackage(ctx, req, a, pin, &spec); err != nil {
+		return spec, err
+	}
+	body, size, err := s.cfg.Blobs.Put(ctx, bytes.NewReader(req.Message()))
+	if err != nil {
+		return spec, fmt.Errorf("storing the body: %w", err)
+	}
+	spec.Body, spec.BodyBytes = body, uint32(size)
+	return spec, nil
+}
+
+func (s *Service) setPackage(ctx context.Context, req api.SubmitJob, a sql.Account, pin members.Pin, spec *job.Spec) error {
+	if req.Audience == api.AudienceFollowers {
+		set, err := s.cfg.Set(ctx, pin.Blob)
+		if err != nil {
+			return fmt.Errorf("opening the followers of account %s: %w", a.Name, err)
+		}
+		spec.Package, spec.Set, spec.Recipients = pin.Blob, set.Info().SHA256, pin.Cardinality
+		return nil
+	}
+	p, err := s.cfg.Store.Packages.Get(ctx, a.Number, req.Package)
+	if isCode(err, job.CodeNotFound) {
+		return &job.Error{Code: job.CodeNotFound, Field: "package",
+			Message: fmt.Sprintf("account %s has no package %s; import it first", a.Name, req.Package)}
+	}
+	if err != nil {
+		return err
+	}
+	spec.Package, spec.Set, spec.Recipients = p.Blob, p.Set, p.Cardinality
+	return nil
+}

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"crier/job"
+	"crier/presence/handoff"
+)
+
+func (g *rig) announcements() []Announce { return all[Announce](g.effects) }
+
+func ids(e Announce) (join, leave []uint32) {
+	return slices.Collect(e.Message.Join.All()), slices.Collect(e.Message.Leave.All())
+}
+
+func TestAnnouncements(t *testing.T) {
+	g := newRig(t, Config{})
+	g.tick(batchWithin)
+	first := g.announcements()
+	if len(first) != 1 || first[0].Message.Inc != me || first[0].Message.Seq != 1 {
+		t.Fatalf("a new incarnation makes itself known: %s", describe(g.effects))
+	}
+	g.do(Announced{Range: 0, Flight: first[0].Flight})
+
+	// Joins within 5 ms go together, range by range; one who came and left is gone.
+	g.connect(1, 5, 1, jobID(3))
+	g.connect(2, 1<<20, 1)
+	g.connect(3, 6, 1)
+	g.do(Disconnected{Conn: 3})
+	if g.tick(batchWithin - time.Millisecond); len(g.announcements()) != 0 {
+		t.Fatal("announced before others could join")
+	}
+	g.tick(time.Millisecond)
+	a := g.announcements()
+	if len(a) != 2 || a[0].Message.Seq != 2 || a[1].Message.Range != 1 || a[1].Message.Seq != 1 {
+		t.Fatalf("announced: %s", describe(g.effects))
+	}
+	if join, leave := ids(a[0]); !slices.Equal(join, []uint32{5}) || !slices.Equal(leave, []uint32{6}) {
+		t.Fatalf("join %v leave %v", join, leave)
+	}
+	if h := a[0].Message.Hellos; len(h) != 1 || h[0].Recipient != 5 || !slices.Equal(h[0].Have, []job.ID{jobID(3)}) || !h[0].Speaks {
+		t.Fatalf("hellos %v", h)
+	}
+
+	// Unanswered it is repeated as it was; what changes meanwhile waits for the next.
+	g.do(Disconnected{Conn: 1})
+	g.connect(4, 7, 1)
+	g.tick(time.Second)
+	again := g.announcements()
+	if len(again) != 2 || string(again[0].Message.Bytes()) != string(a[0].Message.Bytes()) {
+		t.Fatalf("repeated: %s", describe(g.effects))
+	}
+	g.do(Announced{Range: 0, Flight: a[0].Flight})
+	g.do(Announced{Range: 0, Flight: a[0].Flight}) // a second answer says nothing new
+	g.tick(batchWithin)
+	next := g.announcements()
+	if len(next) != 1 || next[0].Message.Seq != 3 {
+		t.Fatalf("next: %s", describe(g.effects))
+	}
+	if join, leave := ids(next[0]); !slices.Equal(join, []uint32{7}) || !slices.Equal(leave, []uint32{5}) {
+		t.Fatalf("join %v leave %v", join, leave)
+	}
+	if len(next[0].Message.Hellos) != 1 {
+		t.Fatal("a hello is announced again")
+	}
+
+	// A home that lost its memory gets everything, from 1 on.
+	g.connect(5, 8, 1, jobID(9))
+	g.do(Announced{Range: 0, Flight: next[0].Flight, Again: true})
+	g.tick(batchWithin)
+	whole := g.announcements()
+	if len(whole) != 1 || whole[0].Message.Seq != 1 || len(whole[0].Message.Hellos) != 2 {
+		t.Fatalf("everything: %s", describe(g.effects))
+	}
+	if join, leave := ids(whole[0]); !slices.Equal(join, []uint32{7, 8}) || len(leave) != 0 {
+		t.Fatalf("everything: join %v leave %v", join, leave)
+	}
+}
+
+func TestAnnouncementsAreBounded(t *testing.T) {
+	g := newRig(t, Config{})
+	g.tick(batchWithin)
+	g.do(Announced{Range: 0, Flight: 1})
+	const people = maxJoins + 10
+	for i := range people {
+		g.s.Step(g.now, Connected{Conn: Conn(i), Recipient: job.Recipient(i)})
+	}
+	seen := 0
+	for range 3 {
+		g.tick(batchWithin)
+		for _, a := range g.announcements() {
+			if n := len(a.Message.Bytes()); n > 1<<20 {
+				t.Fatalf("an announcement of %d bytes", n)
+			}
+			seen += a.Message.Join.Card()
+			g.do(Announced{Range: 0, Flight: a.Flight})
+		}
+	}
+	if seen != people {
+		t.Fatalf("%d of %d are announced", seen, people)
+	}
+}
+
+func TestALateHelloIsAnnouncedAndCounts(t *testing.T) {
+	g := newRig(t, Config{})
+	g.do(Connected{Conn: 1, Recipient: 5}) // said nothing in time
+	g.do(HandedOff{request(1, jobID(1), 5), 1})
+	g.tick(batchWithin)
+	for _, a := range g.announcements() {
+		g.do(Announced{Range: 0, Flight: a.Flight})
+	}
+	g.do(Connected{Conn: 1, Recipient: 5, Client: 2, Speaks: true, Have: []job.ID{jobID(2)}})
+	g.do(Connected{Conn: 1, Recipient: 5, Client: 3, Speaks: true, Have: []job.ID{jobID(7)}}) // only the first counts
+	g.tick(batchWithin)
+	if a := g.announcements(); len(a) != 1 || len(a[0].Message.Hellos) != 1 || !slices.Equal(a[0].Message.Hellos[0].Have, []job.ID{jobID(2)}) {
+		t.Fatalf("announced: %s", describe(g.effects))
+	}
+	g.do(HandedOff{request(2, jobID(2), 5), 1})
+	g.wantAnswer(handoff.Accepted, "v1")
+	// The message sent before the hello ends as that of a client that said nothing.
+	g.do(HandedOff{request(3, jobID(3), 5), 1})
+	g.do(Disconnected{Conn: 1})
+	var got []string
+	for _, p := range all[Publish](g.effects) {
+		got = append(got, says(p.Report))
+	}
+	if !slices.Equal(got, []string{"v2 mute[5]", "v2 unacked[5]"}) {
+		t.Fatalf("reports %q", got)
+	}
+}

@@ -1,0 +1,153 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/parked"
+)
+
+// MaxSending is the number of normal jobs that may be sending at a time; the rest
+// waits in the queue. Real-time jobs do not wait.
+const MaxSending = 64
+
+// queued orders jobs: real-time first, by priority, 99 first, then by age; normal
+// ones by age.
+func queued(a, b jobs.Job) int {
+	return cmp.Or(cmp.Compare(urgency(b.Spec), urgency(a.Spec)), a.Spec.SubmittedAt.Compare(b.Spec.SubmittedAt),
+		slices.Compare(a.Spec.ID[:], b.Spec.ID[:]))
+}
+
+func urgency(s job.Spec) uint8 {
+	if s.Class == job.Realtime {
+		return s.Priority
+	}
+	return 0
+}
+
+// view is what a decision about a job is made of.
+type view struct {
+	job      jobs.Job
+	total    parked.Tally
+	prepared bool // its package is verified and cut into slices
+	failure  string
+	unsent   int // slices that are not sent
+	room     bool
+}
+
+// step is what to do about a job: become another state, for a reason.
+type step struct {
+	to     job.State
+	reason string
+}
+
+// decide says what a job becomes next; ok is false if it stays what it is.
+func decide(v view) (s step, ok bool) {
+	c := v.job.Controls
+	// The totals may lag behind the ledger: nothing is closed before all of the
+	// package is in them.
+	closed := v.total.Reserved == v.job.Spec.Recipients && v.total.Parked+v.total.HandedOff+v.total.InDoubt == 0
+	if c.Cancelled && v.job.State != job.Cancelling && v.job.State.CanBecome(job.Cancelling) {
+		return step{job.Cancelling, "cancel was asked for"}, true
+	}
+	switch v.job.State {
+	case job.Submitted:
+		return step{job.Packed, "its package is sealed"}, true
+	case job.Packed:
+		return step{job.Queued, "waits for its turn"}, true
+	case job.Queued:
+		if v.room {
+			return step{job.Preparing, "its package is verified"}, true
+		}
+	case job.Preparing:
+		if v.failure != "" {
+			return step{job.JobFailed, v.failure}, true
+		}
+		if v.prepared {
+			return step{job.Prepared, "its slices are planned"}, true
+		}
+	case job.Prepared:
+		if c.Paused {
+			return step{job.Paused, "pause was asked for"}, true
+		}
+		return step{job.Sending, "its slices are offered"}, true
+	case job.Sending:
+		if c.Paused {
+			return step{job.Paused, "pause was asked for"}, true
+		}
+		if v.prepared && v.unsent == 0 {
+			return step{job.Sent, "every online recipient is handled, the rest is parked"}, true
+		}
+	case job.Paused:
+		if !c.Paused {
+			return step{job.Sending, "resume was asked for"}, true
+		}
+	case job.Sent:
+		if closed {
+			return step{job.Completed, "nobody is pending, parked, handed off or in doubt"}, true
+		}
+	case job.Cancelling:
+		if v.prepared && v.unsent == 0 && closed {
+			return step{job.JobCancelled, "nothing of it is open"}, true
+		}
+	}
+	return step{}, false
+}
+
+// waitingOn says, in words, what a job in its state waits on.
+func waitingOn(v view, ahead int) string {
+	switch v.job.State {
+	case job.Queued:
+		return fmt.Sprintf("its turn; %d jobs are ahead", ahead)
+	case job.Preparing:
+		return "its package to be verified"
+	case job.Sending:
+		return fmt.Sprintf("%d slices to be sent", v.unsent)
+	case job.Paused:
+		return "resume"
+	case job.Sent:
+		return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+	case job.Cancelling:
+		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, v.total.Parked+v.total.HandedOff+v.total.InDoubt)
+	}
+	return ""
+}
+
+// Slice is a contiguous part of a job's ids, cut between ranges.
+type Slice struct {
+	Number uint32
+	Span   job.Span
+	State  job.SliceState
+}
+
+const (
+	maxSlices   = 64
+	sliceTarget = 4 << 20 // recipients
+)
+
+// cut divides a package into at most 64 slices of whole ranges, each of about the
+// same number of recipients. It depends on the package only, so that every
+// scheduler cuts a job in the same way.
+func cut(ranges []job.Range, sizes []int) []Slice {
+	var total int
+	for _, n := range sizes {
+		total += n
+	}
+	n := min(maxSlices, total/sliceTarget+1)
+	want := (total + n - 1) / n
+	var out []Slice
+	have := 0
+	for i, r := range ranges {
+		if have == 0 {
+			out = append(out, Slice{Number: uint32(len(out)), Span: job.Span{Lo: uint64(r.Lo())}})
+		}
+		out[len(out)-1].Span.Hi = uint64(r.Lo()) + 1<<job.RangeBits
+		if have += sizes[i]; have >= want {
+			have = 0
+		}
+	}
+	return out
+}

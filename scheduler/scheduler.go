@@ -1,0 +1,347 @@
+// Package scheduler moves jobs through their states: it claims them, queues them,
+// has their packages verified, cuts them into slices, offers these to workers, and
+// notes when they are sent and completed.
+//
+// It owns no truth: what it knows comes from the ledger and from the workers'
+// answers, and a scheduler that starts again goes on from there. It guarantees
+// that an accepted job is moved on until it is over, and that every state a job
+// can wait in is named with what it waits on.
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"crier/internal/bus"
+	"crier/internal/work"
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/parked"
+)
+
+// Packages checks a job's recipient package and lists its ranges.
+type Packages interface {
+	// Check reads the whole package and compares it with its digest. A package
+	// that is not what the job says is an error of code invalid, and final; any
+	// other error may pass.
+	Check(ctx context.Context, spec job.Spec) (ranges []job.Range, sizes []int, err error)
+}
+
+// Totals tells how far a job is; parked.Index has it.
+type Totals interface {
+	Total(id job.ID) (parked.Tally, error)
+}
+
+// Config is what a scheduler is made of.
+type Config struct {
+	Self     job.Journal // name and incarnation under which it claims jobs
+	Jobs     *jobs.Table
+	Log      ledger.Log
+	Bus      bus.Bus
+	Packages Packages
+	Totals   Totals
+	Logger   *slog.Logger // default: slog.Default()
+}
+
+// Timing of the scheduler.
+const (
+	round     = 100 * time.Millisecond // between looks at all live jobs
+	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
+	offerWait = 5 * time.Second
+)
+
+// Scheduler is a scheduler.
+type Scheduler struct {
+	cfg  Config
+	log  *slog.Logger
+	wake chan struct{} // holds one; asks for a round before the next is due
+	mu   struct {
+		sync.Mutex
+		plans   map[job.ID]*plan
+		waiting map[job.ID]string
+	}
+}
+
+// plan is what the scheduler knows of one job's slices.
+type plan struct {
+	claimed  bool
+	checking bool
+	failure  string
+	slices   []Slice // nil until the package is checked
+	offered  []time.Time
+}
+
+// New makes a scheduler; Run runs it. It sets the job table's OnJob.
+func New(cfg Config) *Scheduler {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	s := &Scheduler{cfg: cfg, log: cfg.Logger.With("scheduler", cfg.Self.Worker), wake: make(chan struct{}, 1)}
+	cfg.Jobs.OnJob = func(jobs.Job) { s.soon() }
+	s.mu.plans = map[job.ID]*plan{}
+	s.mu.waiting = map[job.ID]string{}
+	return s
+}
+
+// Run moves jobs on until ctx ends; it returns nil then.
+func (s *Scheduler) Run(ctx context.Context) error {
+	sub, err := s.cfg.Bus.Subscribe(work.SentTo, func(m bus.Msg) {
+		var o work.Offer
+		if json.Unmarshal(m.Data, &o) == nil {
+			s.note(o.Job, o.Number, job.SliceSent)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribing to sent slices: %w", err)
+	}
+	defer sub.Unsubscribe()
+	t := time.NewTicker(round)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-s.wake:
+		}
+		s.look(ctx)
+	}
+}
+
+func (s *Scheduler) soon() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// WaitingOn says in words what a live job waits on; "" if it is not known here.
+func (s *Scheduler) WaitingOn(id job.ID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.waiting[id]
+}
+
+// look goes over all live jobs once, in the order of the queue.
+func (s *Scheduler) look(ctx context.Context) {
+	live := s.cfg.Jobs.Live()
+	slices.SortFunc(live, queued)
+	sending := 0
+	for _, j := range live {
+		if j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted {
+			sending++
+		}
+	}
+	ahead := 0
+	for _, j := range live {
+		if ctx.Err() != nil {
+			return
+		}
+		room := j.Spec.Class == job.Realtime || sending < MaxSending
+		moved, err := s.advance(ctx, j, room, ahead)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		}
+		if j.State == job.Queued {
+			ahead++
+			if moved && j.Spec.Class == job.Normal {
+				sending++
+			}
+		}
+	}
+	s.forget(live)
+}
+
+// forget drops what is known of jobs that are over.
+func (s *Scheduler) forget(live []jobs.Job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keep := map[job.ID]bool{}
+	for _, j := range live {
+		keep[j.Spec.ID] = true
+	}
+	for id := range s.mu.plans {
+		if !keep[id] {
+			delete(s.mu.plans, id)
+			delete(s.mu.waiting, id)
+		}
+	}
+}
+
+// advance moves one job on as far as it can go now.
+func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead int) (moved bool, err error) {
+	for {
+		if err := s.claim(ctx, j.Spec.ID); err != nil {
+			return moved, err
+		}
+		v, err := s.see(ctx, j, room)
+		if err != nil {
+			return moved, err
+		}
+		next, ok := decide(v)
+		s.mu.Lock()
+		s.mu.waiting[j.Spec.ID] = waitingOn(v, ahead)
+		s.mu.Unlock()
+		if !ok {
+			return moved, s.drive(ctx, j)
+		}
+		now, err := s.cfg.Jobs.Transition(ctx, j.Spec.ID, next.to, next.reason, time.Now())
+		if err != nil {
+			return moved, err
+		}
+		if now.State == j.State { // the table forbids it: a fault of ours
+			return moved, fmt.Errorf("job %s cannot become %s from %s", j.Spec.ID, next.to, j.State)
+		}
+		s.log.Info("job", "id", j.Spec.ID.String(), "state", now.State.String(), "reason", next.reason)
+		j, moved = now, true
+		if j.State.Terminal() {
+			return true, nil
+		}
+	}
+}
+
+// see gathers what the decision about a job needs.
+func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error) {
+	total, err := s.cfg.Totals.Total(j.Spec.ID)
+	if err != nil {
+		return view{}, fmt.Errorf("reading the totals of job %s: %w", j.Spec.ID, err)
+	}
+	if j.State >= job.Preparing {
+		s.check(ctx, j)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[j.Spec.ID]
+	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure}
+	for _, x := range p.slices {
+		if x.State != job.SliceSent {
+			v.unsent++
+		}
+	}
+	return v, nil
+}
+
+// claim makes this scheduler the one that moves the job on.
+func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
+	s.mu.Lock()
+	p := s.mu.plans[id]
+	if p == nil {
+		p = &plan{}
+		s.mu.plans[id] = p
+	}
+	claimed := p.claimed
+	s.mu.Unlock()
+	if claimed {
+		return nil
+	}
+	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: s.cfg.Self, At: time.Now().UTC()}
+	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { return holder.Worker == s.cfg.Self.Worker })
+	if err == nil {
+		s.mu.Lock()
+		p.claimed = true
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// check starts to verify the job's package, beside the scheduler's rounds, unless
+// that is under way or done.
+func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[j.Spec.ID]
+	if p.checking || p.slices != nil || p.failure != "" {
+		return
+	}
+	p.checking = true
+	go func() {
+		ranges, sizes, err := s.cfg.Packages.Check(ctx, j.Spec)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		p.checking = false
+		defer s.soon()
+		switch {
+		case err == nil:
+			p.slices = append([]Slice{}, cut(ranges, sizes)...)
+			p.offered = make([]time.Time, len(p.slices))
+		case job.CodeOf(err) == job.CodeInvalid:
+			p.failure = err.Error()
+		case ctx.Err() == nil:
+			s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
+		}
+	}()
+}
+
+// drive offers what is not sent of a job that may be sent or closed.
+func (s *Scheduler) drive(ctx context.Context, j jobs.Job) error {
+	if j.State != job.Sending && j.State != job.Cancelling && j.State != job.Paused {
+		return nil
+	}
+	s.mu.Lock()
+	p := s.mu.plans[j.Spec.ID]
+	var due []work.Offer
+	now := time.Now()
+	for i, x := range p.slices {
+		if x.State != job.SliceSent && now.Sub(p.offered[i]) >= reoffer {
+			p.offered[i] = now
+			due = append(due, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
+		}
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, o := range due {
+		errs = append(errs, s.offer(ctx, o))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Scheduler) offer(ctx context.Context, o work.Offer) error {
+	ctx, cancel := context.WithTimeout(ctx, offerWait)
+	defer cancel()
+	b, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("encoding an offer: %w", err)
+	}
+	answer, err := s.cfg.Bus.Request(ctx, work.OfferTo, b)
+	if err != nil {
+		return fmt.Errorf("offering slice %d: %w", o.Number, err)
+	}
+	var reply work.Reply
+	if err := json.Unmarshal(answer, &reply); err != nil {
+		return fmt.Errorf("reading the answer to an offer: %w", err)
+	}
+	if reply.State == job.SlicePlanned {
+		return fmt.Errorf("slice %d was not taken: %s", o.Number, reply.Why)
+	}
+	s.note(o.Job, o.Number, reply.State)
+	return nil
+}
+
+// note keeps a slice's state.
+func (s *Scheduler) note(id job.ID, number uint32, state job.SliceState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[id]
+	if p == nil || int(number) >= len(p.slices) || p.slices[number].State == job.SliceSent {
+		return
+	}
+	p.slices[number].State = state
+	s.soon()
+}
+
+// Slices lists a job's slices as far as this scheduler knows them.
+func (s *Scheduler) Slices(id job.ID) []Slice {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.mu.plans[id]; p != nil {
+		return slices.Clone(p.slices)
+	}
+	return nil
+}

@@ -1,0 +1,546 @@
+// Package coordtest holds every coord.Store to what its comments promise.
+package coordtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"crier/state/coord"
+)
+
+// patience bounds a wait for something that must happen.
+const patience = 20 * time.Second
+
+// Open makes two ends of one empty store, as two processes have them; they may be
+// the same. It registers their tear-down with t. It is called from parallel tests.
+type Open func(t *testing.T) (a, b coord.Store)
+
+// Run runs the suite.
+func Run(t *testing.T, open Open) {
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T, a, b coord.Store)
+	}{
+		{"a value changes by compare and set", testPut},
+		{"a key is created, deleted and created again", testDelete},
+		{"one of many racing writes wins", testRacing},
+		{"a lease lapses, not too early and not too late", testLeaseLapses},
+		{"a lease that is renewed stays", testLeaseRenewed},
+		{"a lapsed lease cannot be renewed and can be taken", testLeaseTaken},
+		{"a lease can be given back", testLeaseGivenBack},
+		{"a list has what lies under its prefix, by key", testList},
+		{"a watch tells what is there and what changes", testWatch},
+		{"a watch tells of a lease that lapses", testWatchLapse},
+		{"a watch ends with its function's error, and with its context", testWatchEnds},
+		{"a watcher that is slow sees the last state", testWatchSlow},
+		{"a watcher sees the store answer", testWatchLooks},
+		{"what cannot be stored is refused", testInvalid},
+		{"an ended context ends a call", testContext},
+		{"caller and store own their bytes", testOwnership},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := open(t)
+			c.run(t, a, b)
+		})
+	}
+}
+
+func put(t *testing.T, s coord.Store, key, value string, expect coord.Version) coord.Version {
+	t.Helper()
+	v, err := s.Put(t.Context(), key, []byte(value), expect)
+	if err != nil {
+		t.Fatalf("Put(%s, %q, %d): %v", key, value, expect, err)
+	}
+	if v == 0 || v == expect {
+		t.Fatalf("Put(%s, %q, %d) gives the version %d", key, value, expect, v)
+	}
+	return v
+}
+
+func lease(t *testing.T, s coord.Store, key, value string, expect coord.Version, ttl time.Duration) coord.Version {
+	t.Helper()
+	v, err := s.Lease(t.Context(), key, []byte(value), expect, ttl)
+	if err != nil {
+		t.Fatalf("Lease(%s, %q, %d): %v", key, value, expect, err)
+	}
+	return v
+}
+
+func remove(t *testing.T, s coord.Store, key string, expect coord.Version) {
+	t.Helper()
+	if err := s.Delete(t.Context(), key, expect); err != nil {
+		t.Fatalf("Delete(%s, %d): %v", key, expect, err)
+	}
+}
+
+func has(t *testing.T, s coord.Store, key, value string, version coord.Version) {
+	t.Helper()
+	e, err := s.Get(t.Context(), key)
+	if err != nil || e.Key != key || string(e.Value) != value || e.Version != version {
+		t.Fatalf("Get(%s) = %q %q %d, %v; want %q %d", key, e.Key, e.Value, e.Version, err, value, version)
+	}
+}
+
+func hasNot(t *testing.T, s coord.Store, key string) {
+	t.Helper()
+	if e, err := s.Get(t.Context(), key); !errors.Is(err, coord.ErrNotFound) {
+		t.Fatalf("Get(%s) = %q, %v; want ErrNotFound", key, e.Value, err)
+	}
+}
+
+func conflicts(t *testing.T, what string, err error) {
+	t.Helper()
+	if !errors.Is(err, coord.ErrConflict) {
+		t.Fatalf("%s: %v, want ErrConflict", what, err)
+	}
+}
+
+func testPut(t *testing.T, a, b coord.Store) {
+	hasNot(t, a, "job/1")
+	_, err := a.Put(t.Context(), "job/1", []byte("x"), 7)
+	conflicts(t, "Put over a version of a key that is not there", err)
+	v1 := put(t, a, "job/1", "one", 0)
+	has(t, b, "job/1", "one", v1)
+	_, err = b.Put(t.Context(), "job/1", []byte("x"), 0)
+	conflicts(t, "Put of a key that is there", err)
+	v2 := put(t, b, "job/1", "two", v1)
+	_, err = a.Put(t.Context(), "job/1", []byte("x"), v1)
+	conflicts(t, "Put over an old version", err)
+	has(t, a, "job/1", "two", v2)
+	put(t, a, "job/2", "other", 0)
+	v3 := put(t, a, "job/1", "two", v2) // the same value is another version
+	has(t, b, "job/1", "two", v3)
+}
+
+func testDelete(t *testing.T, a, b coord.Store) {
+	conflicts(t, "Delete of no key", a.Delete(t.Context(), "k", 3))
+	conflicts(t, "Delete of version 0", a.Delete(t.Context(), "k", 0))
+	seen := map[coord.Version]bool{}
+	for i := range 4 {
+		v := put(t, a, "k", fmt.Sprint(i), 0)
+		if seen[v] {
+			t.Fatalf("version %d came twice", v)
+		}
+		seen[v] = true
+		conflicts(t, "Delete of another version", b.Delete(t.Context(), "k", v+1))
+		has(t, a, "k", fmt.Sprint(i), v)
+		remove(t, b, "k", v)
+		hasNot(t, a, "k")
+		conflicts(t, "Delete of what is deleted", a.Delete(t.Context(), "k", v))
+		_, err := a.Put(t.Context(), "k", []byte("x"), v)
+		conflicts(t, "Put over what is deleted", err)
+	}
+}
+
+func testRacing(t *testing.T, a, b coord.Store) {
+	const racers, rounds = 8, 10
+	var version coord.Version
+	for round := range rounds {
+		type result struct {
+			version coord.Version
+			err     error
+		}
+		results := make(chan result, racers)
+		expect := version
+		for i := range racers {
+			s := []coord.Store{a, b}[i%2]
+			go func() {
+				v, err := s.Put(t.Context(), "claim/x", fmt.Appendf(nil, "%d/%d", round, i), expect)
+				results <- result{v, err}
+			}()
+		}
+		won := 0
+		for range racers {
+			r := <-results
+			if r.err == nil {
+				won++
+				version = r.version
+			} else {
+				conflicts(t, "a racing Put", r.err)
+			}
+		}
+		if won != 1 {
+			t.Fatalf("%d of %d racing writes won", won, racers)
+		}
+	}
+}
+
+// gone waits until a key is not there and tells when it was last seen and when it
+// was not.
+func gone(t *testing.T, s coord.Store, key string) (seen, missed time.Time) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	end := time.Now().Add(patience)
+	for {
+		asked := time.Now()
+		_, err := s.Get(t.Context(), key)
+		if errors.Is(err, coord.ErrNotFound) {
+			return seen, asked
+		}
+		if err != nil {
+			t.Fatalf("Get(%s): %v", key, err)
+		}
+		if seen = asked; asked.After(end) {
+			t.Fatalf("%s does not lapse", key)
+		}
+		<-tick.C
+	}
+}
+
+func testLeaseLapses(t *testing.T, a, b coord.Store) {
+	before := time.Now()
+	v := lease(t, a, "member/1", "w1", 0, 1200*time.Millisecond) // rounded up to 2 s
+	after := time.Now()
+	has(t, b, "member/1", "w1", v)
+	put(t, a, "stays", "x", 0)
+	_, missed := gone(t, b, "member/1")
+	if early := missed.Sub(before); early < 2*time.Second-50*time.Millisecond {
+		t.Fatalf("a lease of 2 s lapsed after %s", early)
+	}
+	if late := missed.Sub(after); late > 5*time.Second+time.Second {
+		t.Fatalf("a lease of 2 s lapsed after %s", late)
+	}
+	if _, err := a.Get(t.Context(), "stays"); err != nil {
+		t.Fatalf("a key without a lease: %v", err)
+	}
+}
+
+func testLeaseRenewed(t *testing.T, a, b coord.Store) {
+	v := lease(t, a, "member/1", "w1", 0, 2*time.Second)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for i := range 9 { // 4.5 s
+		<-tick.C
+		next, err := a.Lease(t.Context(), "member/1", fmt.Appendf(nil, "w1 %d", i), v, 2*time.Second)
+		if err != nil {
+			t.Fatalf("renewal %d: %v", i, err)
+		}
+		has(t, b, "member/1", fmt.Sprintf("w1 %d", i), next)
+		_, err = b.Lease(t.Context(), "member/1", []byte("x"), v, 2*time.Second)
+		conflicts(t, "a renewal of an old version", err)
+		v = next
+	}
+	start := time.Now()
+	_, missed := gone(t, b, "member/1")
+	if early := missed.Sub(start); early < 1500*time.Millisecond {
+		t.Fatalf("the last renewal for 2 s held %s", early)
+	}
+}
+
+func testLeaseTaken(t *testing.T, a, b coord.Store) {
+	v := lease(t, a, "member/1", "w1", 0, time.Second)
+	_, err := b.Lease(t.Context(), "member/1", []byte("w2"), 0, time.Second)
+	conflicts(t, "a lease on what is leased", err)
+	gone(t, b, "member/1")
+	_, err = a.Lease(t.Context(), "member/1", []byte("w1"), v, time.Second)
+	conflicts(t, "a renewal of a lapsed lease", err)
+	lease(t, b, "member/1", "w2", 0, time.Minute)
+	_, err = a.Lease(t.Context(), "member/1", []byte("w1"), v, time.Second)
+	conflicts(t, "a renewal of what another has taken", err)
+}
+
+func testLeaseGivenBack(t *testing.T, a, b coord.Store) {
+	v := lease(t, a, "member/1", "w1", 0, time.Minute)
+	remove(t, a, "member/1", v)
+	hasNot(t, b, "member/1")
+	lease(t, b, "member/1", "w2", 0, time.Minute)
+}
+
+func testList(t *testing.T, a, b coord.Store) {
+	for _, prefix := range []string{"", "job"} {
+		if got, err := a.List(t.Context(), prefix); err != nil || len(got) != 0 {
+			t.Fatalf("List(%q) of an empty store: %v, %v", prefix, got, err)
+		}
+	}
+	versions := map[string]coord.Version{}
+	for _, key := range []string{"job/b", "job/a/status", "jobs/x", "job", "member/w-1_=", "job/a", "gone/x", "job/c"} {
+		versions[key] = put(t, a, key, "value of "+key, 0)
+	}
+	versions["job/c"] = put(t, b, "job/c", "value of job/c", versions["job/c"])
+	remove(t, b, "gone/x", versions["gone/x"])
+	for prefix, want := range map[string]string{
+		"":        "job job/a job/a/status job/b job/c jobs/x member/w-1_=",
+		"job":     "job/a job/a/status job/b job/c",
+		"job/a":   "job/a/status",
+		"gone":    "",
+		"nothing": "",
+	} {
+		got, err := b.List(t.Context(), prefix)
+		if err != nil {
+			t.Fatalf("List(%q): %v", prefix, err)
+		}
+		var keys []string
+		for _, e := range got {
+			keys = append(keys, e.Key)
+			if string(e.Value) != "value of "+e.Key || e.Version != versions[e.Key] {
+				t.Errorf("List(%q) has %s with %q %d", prefix, e.Key, e.Value, e.Version)
+			}
+		}
+		if strings.Join(keys, " ") != want {
+			t.Errorf("List(%q) = %v, want %s", prefix, keys, want)
+		}
+	}
+}
+
+func testInvalid(t *testing.T, a, _ coord.Store) {
+	long := strings.Repeat("x", coord.MaxKey+1)
+	for _, key := range []string{"", "/", "a/", "/a", "a//b", "a.b", "a b", "a*", "a/>", "ü", long} {
+		if _, err := a.Put(t.Context(), key, []byte("x"), 0); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("Put(%q): %v, want ErrInvalid", key, err)
+		}
+		if _, err := a.Get(t.Context(), key); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("Get(%q): %v, want ErrInvalid", key, err)
+		}
+		if err := a.Delete(t.Context(), key, 1); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("Delete(%q): %v, want ErrInvalid", key, err)
+		}
+		if key == "" {
+			continue // it is a prefix
+		}
+		if _, err := a.List(t.Context(), key); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("List(%q): %v, want ErrInvalid", key, err)
+		}
+		if err := a.Watch(t.Context(), key, nil, nil); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("Watch(%q): %v, want ErrInvalid", key, err)
+		}
+	}
+	for _, size := range []int{0, coord.MaxValue + 1} {
+		if _, err := a.Put(t.Context(), "k", make([]byte, size), 0); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("Put of %d bytes: %v, want ErrInvalid", size, err)
+		}
+	}
+	for _, ttl := range []time.Duration{-1, 0, 999 * time.Millisecond, 25 * time.Hour} {
+		if _, err := a.Lease(t.Context(), "k", []byte("x"), 0, ttl); !errors.Is(err, coord.ErrInvalid) {
+			t.Errorf("Lease for %s: %v, want ErrInvalid", ttl, err)
+		}
+	}
+	hasNot(t, a, "k")
+	put(t, a, strings.Repeat("x", coord.MaxKey), strings.Repeat("v", coord.MaxValue), 0)
+}
+
+func testContext(t *testing.T, a, _ coord.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := a.Get(ctx, "k")
+	_, perr := a.Put(ctx, "k", []byte("x"), 0)
+	_, lerr := a.Lease(ctx, "k", []byte("x"), 0, time.Second)
+	_, serr := a.List(ctx, "")
+	for what, err := range map[string]error{"Get": err, "Put": perr, "Lease": lerr, "List": serr, "Delete": a.Delete(ctx, "k", 1)} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want Canceled", what, err)
+		}
+	}
+}
+
+func testOwnership(t *testing.T, a, b coord.Store) {
+	value := []byte("mine")
+	v, err := a.Put(t.Context(), "k/1", value, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(value, "xxxx")
+	for range 2 {
+		e, err := b.Get(t.Context(), "k/1")
+		if err != nil || string(e.Value) != "mine" || e.Version != v {
+			t.Fatalf("the value is %q (%v)", e.Value, err)
+		}
+		copy(e.Value, "yyyy")
+		list, err := b.List(t.Context(), "k")
+		if err != nil || len(list) != 1 || string(list[0].Value) != "mine" {
+			t.Fatalf("the list is %v (%v)", list, err)
+		}
+		copy(list[0].Value, "zzzz")
+	}
+}
+
+// watching is a watcher in the background.
+type watching struct {
+	t      *testing.T
+	cancel func()
+	done   chan error
+	news   chan struct{}
+	mu     sync.Mutex
+	state  map[string]string // what the changes add up to
+	log    []string          // the changes
+	looks  int
+}
+
+func watch(t *testing.T, s coord.Store, prefix string) *watching {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &watching{t: t, cancel: cancel, done: make(chan error, 1), news: make(chan struct{}, 1), state: map[string]string{}}
+	tell := func() {
+		select {
+		case w.news <- struct{}{}:
+		default:
+		}
+	}
+	go func() {
+		w.done <- s.Watch(ctx, prefix, func(c coord.Change) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if c.Gone {
+				delete(w.state, c.Key)
+				w.log = append(w.log, "-"+c.Key)
+			} else {
+				w.state[c.Key] = string(c.Value)
+				w.log = append(w.log, c.Key+"="+string(c.Value))
+			}
+			tell()
+			return nil
+		}, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.looks++
+			tell()
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-w.done
+	})
+	return w
+}
+
+// until waits for a state of the watcher.
+func (w *watching) until(what string, ok func() bool) {
+	w.t.Helper()
+	end := time.After(patience)
+	for {
+		w.mu.Lock()
+		reached := ok()
+		w.mu.Unlock()
+		if reached {
+			return
+		}
+		select {
+		case <-w.news:
+		case <-end:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.t.Fatalf("not reached: %s (%v, caught up %d times)", what, w.log, w.looks)
+		}
+	}
+}
+
+func (w *watching) told(change string) func() bool {
+	return func() bool { return len(w.log) > 0 && w.log[len(w.log)-1] == change }
+}
+
+func testWatch(t *testing.T, a, b coord.Store) {
+	va := put(t, a, "job/a", "1", 0)
+	put(t, a, "other/x", "1", 0)
+	vd := put(t, a, "job/d", "1", 0)
+	remove(t, a, "job/d", vd)
+	w := watch(t, b, "job")
+	w.until("the first look", func() bool { return w.looks > 0 })
+	w.mu.Lock()
+	if got := strings.Join(w.log, " "); got != "job/a=1" {
+		t.Fatalf("at first the watcher is told %s", got)
+	}
+	w.mu.Unlock()
+	va = put(t, a, "job/a", "2", va)
+	w.until("a new value", w.told("job/a=2"))
+	vb := put(t, a, "job/b/c", "1", 0)
+	w.until("a new key", w.told("job/b/c=1"))
+	put(t, a, "jobs/b", "1", 0)
+	remove(t, a, "job/b/c", vb)
+	w.until("a deleted key", w.told("-job/b/c"))
+	put(t, a, "job/b/c", "2", 0)
+	w.until("a key created again", w.told("job/b/c=2"))
+	remove(t, a, "job/a", va)
+	w.until("another deleted key", w.told("-job/a"))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := strings.Join(w.log, " "); got != "job/a=1 job/a=2 job/b/c=1 -job/b/c job/b/c=2 -job/a" {
+		t.Fatalf("the watcher was told %s", got)
+	}
+}
+
+func testWatchLapse(t *testing.T, a, b coord.Store) {
+	w := watch(t, b, "member")
+	lease(t, a, "member/1", "w1", 0, time.Second)
+	w.until("the lease", w.told("member/1=w1"))
+	start := time.Now()
+	w.until("its end", w.told("-member/1"))
+	if took := time.Since(start); took > 6*time.Second {
+		t.Fatalf("the end of a lease of 1 s was told after %s", took)
+	}
+	lease(t, a, "member/1", "w2", 0, time.Minute)
+	w.until("the next lease", w.told("member/1=w2"))
+}
+
+func testWatchEnds(t *testing.T, a, b coord.Store) {
+	put(t, a, "k", "1", 0)
+	put(t, a, "l", "1", 0)
+	stop := errors.New("enough")
+	n := 0
+	err := b.Watch(t.Context(), "", func(coord.Change) error { n++; return stop }, func() { t.Error("saw all of two keys after one") })
+	if !errors.Is(err, stop) || n != 1 {
+		t.Fatalf("Watch gave %d changes and %v, want 1 and the function's error", n, err)
+	}
+	w := watch(t, b, "")
+	w.until("a look", func() bool { return w.looks > 0 })
+	w.cancel()
+	select {
+	case err := <-w.done:
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("Watch ends with %v, want Canceled", err)
+		}
+		w.done <- nil // for the tear-down
+	case <-time.After(patience):
+		t.Fatal("Watch does not end with its context")
+	}
+}
+
+func testWatchSlow(t *testing.T, a, b coord.Store) {
+	const n = 300
+	hold := make(chan struct{})
+	last := make(chan string, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Watch(ctx, "k", func(c coord.Change) error {
+			<-hold
+			last <- string(c.Value)
+			return nil
+		}, nil)
+	}()
+	var v coord.Version
+	for i := range n {
+		v = put(t, a, "k/1", fmt.Sprintf("%04d", i), v)
+	}
+	close(hold)
+	end := time.After(patience)
+	for previous := ""; ; {
+		select {
+		case value := <-last:
+			if value <= previous {
+				t.Fatalf("%s was told after %s", value, previous)
+			}
+			previous = value
+		case <-end:
+			t.Fatalf("the last value told is %s", previous)
+		}
+		if previous == fmt.Sprintf("%04d", n-1) {
+			break
+		}
+	}
+	cancel()
+	<-ended
+}
+
+func testWatchLooks(t *testing.T, a, _ coord.Store) {
+	w := watch(t, a, "member")
+	start := time.Now()
+	w.until("five looks", func() bool { return w.looks >= 5 })
+	if took := time.Since(start); took > 10*time.Second {
+		t.Fatalf("five looks at an idle store took %s", took)
+	}
+}

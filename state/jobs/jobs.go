@@ -1,0 +1,309 @@
+// Package jobs is the table of jobs as the ledger tells them: each one's spec, its
+// state with its version, and the sum of its controls.
+//
+// It follows the ledger and the stream of controls, so that every process has the
+// same table without asking anybody. Jobs that are over are not kept in memory;
+// Get reads them from the ledger again.
+package jobs
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crier/job"
+	"crier/state/ledger"
+)
+
+// Job is one job's place.
+type Job struct {
+	Spec     job.Spec
+	State    job.State
+	Version  uint64
+	Reason   string // what it waits on, or why it is in this state
+	Since    time.Time
+	Controls job.Controls
+	seq      uint64 // of its last record
+}
+
+// Over is what becomes of those who are not sent to any more: Cancelled or
+// Expired, or Parked while the job may be sent.
+func (j Job) Over(now time.Time) job.Outcome {
+	switch {
+	case j.Controls.Cancelled || j.State == job.JobCancelled || j.State == job.Cancelling:
+		return job.Cancelled
+	case !now.Before(j.Spec.ExpiresAt):
+		return job.Expired
+	}
+	return job.Parked
+}
+
+// Rate is the rate in force, in recipients a second; 0 is unlimited.
+func (j Job) Rate() uint32 {
+	if j.Controls.Rate != nil {
+		return *j.Controls.Rate
+	}
+	return j.Spec.Rate
+}
+
+// Table is the table. It is safe for concurrent use.
+type Table struct {
+	log, controls ledger.Log
+
+	// OnJob, OnControls and OnCaughtUp are called by Run, after the table has the
+	// change; set them before Run. OnCaughtUp says that all controls stored so far
+	// are in. They must not block for long.
+	OnJob      func(Job)
+	OnControls func(job.ID, job.Controls)
+	OnCaughtUp func()
+
+	ready chan struct{} // closed when both streams were read to their ends once
+	mu    struct {
+		sync.RWMutex
+		jobs     map[job.ID]*Job         // live ones
+		early    map[job.ID]job.Controls // of jobs not seen yet
+		caughtUp int
+	}
+}
+
+// New makes a table of the two streams.
+func New(log, controls ledger.Log) *Table {
+	t := &Table{log: log, controls: controls, ready: make(chan struct{})}
+	t.mu.jobs = map[job.ID]*Job{}
+	t.mu.early = map[job.ID]job.Controls{}
+	return t
+}
+
+// Run follows both streams until ctx ends or one cannot be read.
+func (t *Table) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		var once sync.Once
+		return t.log.Follow(ctx, 1, ledger.AllJobs, t.takeJob, func() { once.Do(t.oneReady) })
+	})
+	g.Go(func() error {
+		var once sync.Once
+		return t.controls.Follow(ctx, 1, ledger.AllControls, t.takeControl, func() {
+			once.Do(t.oneReady)
+			if t.OnCaughtUp != nil {
+				t.OnCaughtUp()
+			}
+		})
+	})
+	return g.Wait()
+}
+
+func (t *Table) oneReady() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.caughtUp++; t.mu.caughtUp == 2 {
+		close(t.ready)
+	}
+}
+
+// Ready is closed when the table has everything that was stored when Run began.
+func (t *Table) Ready() <-chan struct{} { return t.ready }
+
+func (t *Table) takeJob(st ledger.Stored) error {
+	var tr job.Transition
+	if err := json.Unmarshal(st.Data, &tr); err != nil {
+		return fmt.Errorf("decoding the transition of %s in record %d: %w", st.Subject, st.Seq, err)
+	}
+	j := fromTransition(tr, st.Seq)
+	t.mu.Lock()
+	old := t.mu.jobs[tr.Job]
+	switch {
+	case old != nil && old.Version >= tr.Version:
+		t.mu.Unlock()
+		return nil
+	case old != nil:
+		j.Controls = old.Controls
+	default:
+		j.Controls = t.mu.early[tr.Job]
+		delete(t.mu.early, tr.Job)
+	}
+	if j.State.Terminal() {
+		delete(t.mu.jobs, tr.Job)
+	} else {
+		t.mu.jobs[tr.Job] = &j
+	}
+	t.mu.Unlock()
+	if t.OnJob != nil {
+		t.OnJob(j)
+	}
+	return nil
+}
+
+func fromTransition(tr job.Transition, seq uint64) Job {
+	at, _ := time.Parse(time.RFC3339Nano, tr.At) // written by Transition below
+	return Job{Spec: tr.Spec, State: tr.State, Version: tr.Version, Reason: tr.Reason, Since: at, seq: seq}
+}
+
+func (t *Table) takeControl(st ledger.Stored) error {
+	id, err := ledger.ControlJob(st.Subject)
+	if err != nil {
+		return err
+	}
+	var c job.Control
+	if err := json.Unmarshal(st.Data, &c); err != nil {
+		return fmt.Errorf("decoding the control in record %d: %w", st.Seq, err)
+	}
+	t.mu.Lock()
+	var sum job.Controls
+	if j := t.mu.jobs[id]; j != nil {
+		j.Controls.Apply(c)
+		sum = j.Controls
+	} else {
+		sum = t.mu.early[id]
+		sum.Apply(c)
+		t.mu.early[id] = sum
+	}
+	t.mu.Unlock()
+	if t.OnControls != nil {
+		t.OnControls(id, sum)
+	}
+	return nil
+}
+
+// Get gives a job; one that is over is read from the ledger, without its controls.
+func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
+	t.mu.RLock()
+	j := t.mu.jobs[id]
+	t.mu.RUnlock()
+	if j != nil {
+		return *j, nil
+	}
+	st, err := t.log.Last(ctx, ledger.JobSubject(id))
+	if errors.Is(err, ledger.ErrNoRecord) {
+		return Job{}, job.NotFound(fmt.Sprintf("there is no job %s", id))
+	}
+	if err != nil {
+		return Job{}, fmt.Errorf("reading job %s from the ledger: %w", id, err)
+	}
+	var tr job.Transition
+	if err := json.Unmarshal(st.Data, &tr); err != nil {
+		return Job{}, fmt.Errorf("decoding job %s: %w", id, err)
+	}
+	return fromTransition(tr, st.Seq), nil
+}
+
+// Live lists the jobs that are not over, oldest first.
+func (t *Table) Live() []Job {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := make([]Job, 0, len(t.mu.jobs))
+	for _, j := range t.mu.jobs {
+		out = append(out, *j)
+	}
+	slices.SortFunc(out, func(a, b Job) int {
+		return cmp.Or(a.Spec.SubmittedAt.Compare(b.Spec.SubmittedAt), slices.Compare(a.Spec.ID[:], b.Spec.ID[:]))
+	})
+	return out
+}
+
+// Accept records a job as submitted, version 1. If the job's subject has a record
+// already, an earlier submit of the same id won: it gives that job and false.
+func (t *Table) Accept(ctx context.Context, spec job.Spec) (j Job, isNew bool, err error) {
+	tr := job.Transition{Job: spec.ID, Version: 1, State: job.Submitted, At: stamp(spec.SubmittedAt), Spec: spec}
+	for {
+		seq, err := t.log.Append(ctx, ledger.JobSubject(spec.ID), 0, encode(tr))
+		switch {
+		case err == nil:
+			return fromTransition(tr, seq), true, nil
+		case errors.Is(err, ledger.ErrFull):
+			return Job{}, false, &job.Error{Code: job.CodeFull, Message: "the ledger is full; nothing was accepted", Err: err}
+		}
+		// A conflict, or an answer that got lost: see what the ledger has (rule 2).
+		j, got := t.Get(ctx, spec.ID)
+		switch {
+		case got == nil:
+			return j, j.Version == 1 && j.Spec.SubmittedAt.Equal(spec.SubmittedAt) && j.Spec.Nonce == spec.Nonce, nil
+		case job.CodeOf(got) != job.CodeNotFound:
+			return Job{}, false, &job.Error{Code: job.CodeUnavailable, Message: "the ledger did not say whether the job was stored; submit again with the same idempotency key", Err: err}
+		case ctx.Err() != nil:
+			return Job{}, false, &job.Error{Code: job.CodeUnavailable, Message: "the ledger did not answer in time; the job was not seen in it", Err: err}
+		}
+	}
+}
+
+// Transition records that a job has become something else. It gives the job as it
+// then stands, which is unchanged if the state machine does not allow the change.
+func (t *Table) Transition(ctx context.Context, id job.ID, to job.State, reason string, now time.Time) (Job, error) {
+	for {
+		j, err := t.Get(ctx, id)
+		if err != nil {
+			return j, err
+		}
+		if j.State == to || !j.State.CanBecome(to) {
+			return j, nil
+		}
+		tr := job.Transition{Job: id, Version: j.Version + 1, State: to, Reason: reason, At: stamp(now), Spec: j.Spec}
+		seq, err := t.log.Append(ctx, ledger.JobSubject(id), j.seq, encode(tr))
+		if err == nil {
+			if err := t.takeJob(ledger.Stored{Seq: seq, Subject: ledger.JobSubject(id), Data: encode(tr)}); err != nil {
+				return j, err
+			}
+			next := fromTransition(tr, seq)
+			next.Controls = j.Controls
+			return next, nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, ledger.ErrConflict) {
+			return j, fmt.Errorf("recording that job %s is %s: %w", id, to, err)
+		}
+		if err := t.refresh(ctx, id); err != nil {
+			return j, err
+		}
+	}
+}
+
+// refresh takes in the job's last record, which Run has not delivered yet.
+func (t *Table) refresh(ctx context.Context, id job.ID) error {
+	st, err := t.log.Last(ctx, ledger.JobSubject(id))
+	if err != nil {
+		return fmt.Errorf("reading job %s from the ledger: %w", id, err)
+	}
+	return t.takeJob(st)
+}
+
+// Control records an instruction to a job. It is in force when it is stored.
+func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encoding a control: %w", err)
+	}
+	subject := ledger.ControlSubject(id)
+	for {
+		var last uint64
+		st, err := t.controls.Last(ctx, subject)
+		switch {
+		case err == nil:
+			last = st.Seq
+		case !errors.Is(err, ledger.ErrNoRecord):
+			return fmt.Errorf("reading the controls of job %s: %w", id, err)
+		}
+		_, err = t.controls.Append(ctx, subject, last, b)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, ledger.ErrConflict) || ctx.Err() != nil {
+			return &job.Error{Code: job.CodeUnavailable, Message: "the control may not have been stored; give it again", Err: err}
+		}
+	}
+}
+
+func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339Nano) }
+
+func encode(tr job.Transition) []byte {
+	b, err := json.Marshal(tr)
+	if err != nil {
+		panic(fmt.Sprintf("encoding a transition: %v", err)) // its fields cannot fail
+	}
+	return b
+}

@@ -1,0 +1,345 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"crier/internal/bin"
+	"crier/internal/idset"
+	"crier/job"
+)
+
+// MaxRecord is the size, in bytes, from which on a journal starts another record.
+const MaxRecord = 1 << 20
+
+// MaxEntries is the largest number of entries in one record.
+const MaxEntries = 4096
+
+// ErrRecord is wrapped by errors about bytes that are no record.
+var ErrRecord = errors.New("not a journal record")
+
+// Record is one append to a journal (protocol rule 1). Its bytes are hashed into
+// the next one, so that a journal is a chain from its open to its seal.
+type Record struct {
+	Journal job.Journal
+	N       uint64     // 0, 1, 2, …
+	Nonce   [16]byte   // tells my append from another's with the same number
+	Prev    job.Digest // SHA-256 of the record before; zero for the first
+	Entries []Entry
+}
+
+// Entry is one of Open, Reserve, Drain, Done, Doubt, Decide, Outcome, Release, Seal.
+type Entry interface {
+	kind() byte
+	write(*bin.Writer)
+}
+
+// Open is the first entry of a journal.
+type Open struct {
+	Boot string // the machine's boot id, for whoever reads the history
+}
+
+// Reserve takes a block (rule 8): what is neither dropped nor a target is given
+// Rest by this very record.
+type Reserve struct {
+	Job     job.ID
+	Slice   uint32
+	Span    job.Span // inside one range
+	IDs     uint32   // how many ids of the package lie in the span
+	Rest    job.Outcome
+	Dropped []Drop
+	Targets Targets
+}
+
+// Drop is the ids that one filter took out.
+type Drop struct {
+	Reason job.Reason
+	Set    *idset.Set
+}
+
+// Drain takes parked recipients of one job and range and hands them over
+// (rule 20). All of its ids are targets.
+type Drain struct {
+	Job     job.ID
+	Range   job.Range
+	Targets Targets
+}
+
+// Done tells where the targets of a reserve stand at one incarnation (rule 11):
+// those in no set are delivered. It is cumulative, like the report behind it;
+// what is still in Waiting stays open.
+type Done struct {
+	Job     job.ID
+	Range   job.Range
+	Of      job.Ref
+	Inc     job.Incarnation
+	Waiting *idset.Set // still handed off
+	NotHere *idset.Set // parked
+	Unacked *idset.Set // parked, flagged: may have been seen
+	Mute    *idset.Set // in doubt
+	Refused *idset.Set // failed(refused)
+}
+
+// Doubt says that nobody can tell what became of the open targets of a reserve
+// at one incarnation: for now, and a later Done of the same two decides it; or
+// for good (Final), because the incarnation is over and left nothing readable,
+// and the home decides (rule 18).
+type Doubt struct {
+	Job   job.ID
+	Range job.Range
+	Of    job.Ref
+	Inc   job.Incarnation
+	Final bool
+}
+
+// Decide ends the doubt about recipients, whichever reserves it came from.
+type Decide struct {
+	Job       job.ID
+	Range     job.Range
+	Delivered *idset.Set // a client has it
+	Parked    *idset.Set // parked again, flagged
+	Failed    *idset.Set // failed(unknown)
+}
+
+// Outcome ends the waiting of parked recipients (rule 21).
+type Outcome struct {
+	Job     job.ID
+	Range   job.Range
+	Outcome job.Outcome
+	Reason  job.Reason // with Dropped and Failed
+	Set     *idset.Set
+}
+
+// Release gives up the rest of a slice in a planned way (rule 3): what follows of
+// it in this journal is void.
+type Release struct {
+	Job   job.ID
+	Slice uint32
+}
+
+// Seal is the last entry of a journal: nothing after it counts.
+type Seal struct {
+	By job.Journal // zero if an owner sealed its own old journal before it had a new one
+}
+
+const (
+	kindOpen = iota + 1
+	kindReserve
+	kindDrain
+	kindDone
+	kindDoubt
+	kindDecide
+	kindOutcome
+	kindRelease
+	kindSeal
+)
+
+func (Open) kind() byte     { return kindOpen }
+func (*Reserve) kind() byte { return kindReserve }
+func (*Drain) kind() byte   { return kindDrain }
+func (*Done) kind() byte    { return kindDone }
+func (*Doubt) kind() byte   { return kindDoubt }
+func (*Decide) kind() byte  { return kindDecide }
+func (*Outcome) kind() byte { return kindOutcome }
+func (Release) kind() byte  { return kindRelease }
+func (Seal) kind() byte     { return kindSeal }
+
+const recordMagic = "CJ\x01"
+
+// EncodeEntry gives the bytes of one entry, as they stand in a record.
+func EncodeEntry(e Entry) []byte {
+	var w bin.Writer
+	w.Byte(e.kind())
+	e.write(&w)
+	return w.B
+}
+
+// EncodeRecord gives the bytes of a record whose entries are encoded already.
+func EncodeRecord(r Record, entries [][]byte) []byte {
+	size := 128
+	for _, e := range entries {
+		size += len(e) + 4
+	}
+	w := bin.Writer{B: make([]byte, 0, size)}
+	w.Fixed([]byte(recordMagic))
+	w.Journal(r.Journal)
+	w.Uint(r.N)
+	w.Fixed(r.Nonce[:])
+	w.Fixed(r.Prev[:])
+	w.Uint(uint64(len(entries)))
+	for _, e := range entries {
+		w.Bytes(e)
+	}
+	return w.B
+}
+
+// Bytes encodes the record.
+func (r Record) Bytes() []byte {
+	entries := make([][]byte, len(r.Entries))
+	for i, e := range r.Entries {
+		entries[i] = EncodeEntry(e)
+	}
+	return EncodeRecord(r, entries)
+}
+
+// HashOf is the value of Prev in the record that follows these bytes.
+func HashOf(record []byte) job.Digest { return sha256.Sum256(record) }
+
+// Sealed reports whether the record holds a seal.
+func (r Record) Sealed() bool {
+	for _, e := range r.Entries {
+		if _, ok := e.(Seal); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseRecord decodes a record. The sets it returns are its own.
+func ParseRecord(b []byte) (Record, error) {
+	r := bin.NewReader(b)
+	var rec Record
+	if string(r.Fixed(len(recordMagic))) != recordMagic {
+		return rec, fmt.Errorf("%w: it starts with other bytes", ErrRecord)
+	}
+	rec.Journal, rec.N = r.Journal(), r.Uint()
+	copy(rec.Nonce[:], r.Fixed(len(rec.Nonce)))
+	rec.Prev = r.Digest()
+	n := r.Max(MaxEntries)
+	for i := range n {
+		body := bin.NewReader(r.Bytes())
+		if err := r.Err(false); err != nil {
+			return Record{}, fmt.Errorf("%w: %w", ErrRecord, err)
+		}
+		e, err := readEntry(body)
+		if err != nil {
+			return Record{}, fmt.Errorf("%w: entry %d of %s/%d: %w", ErrRecord, i, rec.Journal, rec.N, err)
+		}
+		rec.Entries = append(rec.Entries, e)
+	}
+	if err := r.Err(true); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	return rec, nil
+}
+
+func readEntry(r *bin.Reader) (Entry, error) {
+	var e Entry
+	switch k := r.Byte(); k {
+	case kindOpen:
+		e = Open{Boot: r.String()}
+	case kindReserve:
+		e = readReserve(r)
+	case kindDrain:
+		e = &Drain{Job: r.JobID(), Range: readRange(r), Targets: readTargets(r)}
+	case kindDone:
+		e = readDone(r)
+	case kindDoubt:
+		e = &Doubt{Job: r.JobID(), Range: readRange(r), Of: r.Ref(), Inc: r.Incarnation(), Final: r.Bool()}
+	case kindDecide:
+		e = &Decide{Job: r.JobID(), Range: readRange(r), Delivered: r.Set(), Parked: r.Set(), Failed: r.Set()}
+	case kindOutcome:
+		e = &Outcome{Job: r.JobID(), Range: readRange(r), Outcome: job.Outcome(r.Max(uint64(job.Failed))),
+			Reason: job.Reason(r.Byte()), Set: r.Set()}
+	case kindRelease:
+		e = Release{Job: r.JobID(), Slice: uint32(r.Max(1<<32 - 1))}
+	case kindSeal:
+		e = Seal{By: r.Journal()}
+	default:
+		r.Fail(fmt.Errorf("kind %d is unknown to this version", k))
+	}
+	return e, r.Err(true)
+}
+
+func readRange(r *bin.Reader) job.Range { return job.Range(r.Max(job.Ranges - 1)) }
+
+func (e Open) write(w *bin.Writer) { w.String(e.Boot) }
+
+func (e *Reserve) write(w *bin.Writer) {
+	w.Fixed(e.Job[:])
+	w.Uint(uint64(e.Slice))
+	w.Span(e.Span)
+	w.Uint(uint64(e.IDs))
+	w.Byte(byte(e.Rest))
+	w.Uint(uint64(len(e.Dropped)))
+	for _, d := range e.Dropped {
+		w.Byte(byte(d.Reason))
+		w.Set(d.Set)
+	}
+	e.Targets.write(w)
+}
+
+func readReserve(r *bin.Reader) *Reserve {
+	e := &Reserve{Job: r.JobID(), Slice: uint32(r.Max(1<<32 - 1)), Span: r.Span(), IDs: uint32(r.Max(1 << job.RangeBits)),
+		Rest: job.Outcome(r.Max(uint64(job.Failed)))}
+	for range r.Max(255) {
+		e.Dropped = append(e.Dropped, Drop{job.Reason(r.Byte()), r.Set()})
+	}
+	e.Targets = readTargets(r)
+	return e
+}
+
+// Range is the range that the block lies in.
+func (e *Reserve) Range() job.Range { return job.Range(e.Span.Lo >> job.RangeBits) }
+
+func (e *Drain) write(w *bin.Writer) {
+	w.Fixed(e.Job[:])
+	w.Uint(uint64(e.Range))
+	e.Targets.write(w)
+}
+
+func (e *Done) sets() [5]**idset.Set {
+	return [5]**idset.Set{&e.Waiting, &e.NotHere, &e.Unacked, &e.Mute, &e.Refused}
+}
+
+func (e *Done) write(w *bin.Writer) {
+	w.Fixed(e.Job[:])
+	w.Uint(uint64(e.Range))
+	w.Ref(e.Of)
+	w.Incarnation(e.Inc)
+	for _, s := range e.sets() {
+		w.Bool(!(*s).IsEmpty())
+		if !(*s).IsEmpty() {
+			w.Set(*s)
+		}
+	}
+}
+
+func readDone(r *bin.Reader) *Done {
+	e := &Done{Job: r.JobID(), Range: readRange(r), Of: r.Ref(), Inc: r.Incarnation()}
+	for _, s := range e.sets() {
+		if r.Bool() {
+			*s = r.Set()
+		}
+	}
+	return e
+}
+
+func (e *Doubt) write(w *bin.Writer) {
+	w.Fixed(e.Job[:])
+	w.Uint(uint64(e.Range))
+	w.Ref(e.Of)
+	w.Incarnation(e.Inc)
+	w.Bool(e.Final)
+}
+
+func (e *Decide) write(w *bin.Writer) {
+	w.Fixed(e.Job[:])
+	w.Uint(uint64(e.Range))
+	w.Set(e.Delivered)
+	w.Set(e.Parked)
+	w.Set(e.Failed)
+}
+
+func (e *Outcome) write(w *bin.Writer) {
+	w.Fixed(e.Job[:])
+	w.Uint(uint64(e.Range))
+	w.Byte(byte(e.Outcome))
+	w.Byte(byte(e.Reason))
+	w.Set(e.Set)
+}
+
+func (e Release) write(w *bin.Writer) { w.Fixed(e.Job[:]); w.Uint(uint64(e.Slice)) }
+
+func (e Seal) write(w *bin.Writer) { w.Journal(e.By) }

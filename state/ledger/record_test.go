@@ -1,0 +1,114 @@
+package ledger
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"crier/internal/idset"
+	"crier/job"
+)
+
+var sets = cmp.Comparer(func(a, b *idset.Set) bool {
+	if a == nil || b == nil {
+		return a.IsEmpty() && b.IsEmpty()
+	}
+	return a.Equal(b)
+})
+
+func randomSet(rng *rand.Rand, r job.Range, n int) *idset.Set {
+	s := idset.New(r)
+	for range n {
+		s.Add(r.Lo() + rng.Uint32N(1<<20))
+	}
+	return s
+}
+
+// randomTargets deals ids to gateways and remembers, in a map, who got which.
+func randomTargets(rng *rand.Rand, r job.Range, gateways, n int) (Targets, map[uint32]int) {
+	var t Targets
+	for i := range gateways {
+		t.Incs = append(t.Incs, job.Incarnation{Gateway: "gw", Start: uint32(i)})
+		t.Sets = append(t.Sets, idset.New(r))
+	}
+	dealt := map[uint32]int{}
+	for range n {
+		id := r.Lo() + rng.Uint32N(1<<20)
+		if _, ok := dealt[id]; ok || gateways == 0 {
+			continue
+		}
+		k := rng.IntN(gateways)
+		dealt[id] = k
+		t.Sets[k].Add(id)
+	}
+	return t, dealt
+}
+
+func TestEveryEntrySurvivesARecord(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		r := job.Range(rng.IntN(job.Ranges))
+		id := job.NewID(time.UnixMilli(rng.Int64N(1<<40)), [10]byte{1, 2, 3})
+		ref := job.Ref{Journal: job.Journal{Worker: "w1", Incarnation: 7}, N: rng.Uint64(), Entry: 9}
+		inc := job.Incarnation{Gateway: "gw1", Start: 3}
+		targets, dealt := randomTargets(rng, r, rng.IntN(20), rng.IntN(5000))
+		rec := Record{Journal: ref.Journal, N: 5, Nonce: [16]byte{9}, Prev: job.Digest{8}, Entries: []Entry{
+			Open{Boot: "boot"},
+			&Reserve{Job: id, Slice: 4, Span: job.Span{Lo: uint64(r.Lo()), Hi: uint64(r.Lo()) + 1<<20}, IDs: 77, Rest: job.Parked,
+				Dropped: []Drop{{job.ReasonRelation, randomSet(rng, r, 50)}}, Targets: targets},
+			&Drain{Job: id, Range: r, Targets: targets},
+			&Done{Job: id, Range: r, Of: ref, Inc: inc, Waiting: randomSet(rng, r, 3), Mute: randomSet(rng, r, 3)},
+			&Doubt{Job: id, Range: r, Of: ref, Inc: inc},
+			&Decide{Job: id, Range: r, Delivered: randomSet(rng, r, 3), Failed: randomSet(rng, r, 1)},
+			&Outcome{Job: id, Range: r, Outcome: job.Expired, Set: randomSet(rng, r, 30)},
+			Release{Job: id, Slice: 4},
+			Seal{By: ref.Journal},
+		}}
+		b := rec.Bytes()
+		got, err := ParseRecord(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(rec, got, sets, cmp.Comparer(func(a, b Targets) bool {
+			return len(a.Sets) == len(b.Sets) && cmp.Equal(a.Incs, b.Incs) && cmp.Equal(a.Sets, b.Sets, sets)
+		})); d != "" {
+			t.Fatal(d)
+		}
+		for id, k := range dealt {
+			if !got.Entries[2].(*Drain).Targets.Sets[k].Has(id) {
+				t.Fatalf("id %d was dealt to gateway %d and is not there", id, k)
+			}
+		}
+		if !bytes.Equal(got.Bytes(), b) || !got.Sealed() {
+			t.Fatalf("the record's bytes change, or its seal is lost")
+		}
+	})
+}
+
+func TestTargetsAreShort(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	targets, _ := randomTargets(rng, 0, 8, 16*20000)
+	e := EncodeEntry(&Reserve{Targets: targets})
+	if per := len(e) / 16; per > 16<<10 {
+		t.Fatalf("%d bytes a dense container with 30 %% online at 8 gateways, want about 15 KB", per)
+	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	targets, _ := randomTargets(rng, 0, 3, 20)
+	f.Add(Record{Entries: []Entry{&Drain{Targets: targets}, Seal{}}}.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseRecord(b)
+		if err != nil {
+			return
+		}
+		if _, err := ParseRecord(r.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

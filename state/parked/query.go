@@ -1,0 +1,231 @@
+package parked
+
+import (
+	"cmp"
+	"slices"
+
+	"crier/internal/bin"
+	"crier/internal/idset"
+	"crier/job"
+)
+
+// Cell reads where a job stands in a range; absent is empty.
+func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) {
+	b, err := x.kv.Get(cellKey(r, id))
+	if err != nil || b == nil {
+		return Cell{}, err
+	}
+	return parseCell(b)
+}
+
+// Total reads the sum of a job's cells; absent is zero.
+func (x *Index) Total(id job.ID) (Tally, error) {
+	b, err := x.kv.Get(globalKey(rowTotal, id[:]))
+	if err != nil || b == nil {
+		return Tally{}, err
+	}
+	r := bin.NewReader(b)
+	t := readTally(r)
+	return t, r.Err(true)
+}
+
+// Item is what waits for some recipients of a range: one job, parked by one record.
+type Item struct {
+	Job     job.ID
+	Number  Number
+	Flagged bool // may have been seen
+	Set     *idset.Set
+}
+
+// ParkedOf lists what is parked for the given recipients, which are all of one
+// range, in the order in which it was parked. The sets are the caller's.
+func (x *Index) ParkedOf(who *idset.Set) ([]Item, error) {
+	var items []Item
+	for n := range pages {
+		words := pageOf(who, n)
+		if words == nil {
+			continue
+		}
+		prefix := pagePrefix(who.Range, n)
+		if err := x.scanParked(who.Range, prefix, words, &items); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(items, func(a, b Item) int {
+		return cmp.Or(cmp.Compare(a.Number.Seq, b.Number.Seq), cmp.Compare(a.Number.Entry, b.Number.Entry),
+			slices.Compare(a.Job[:], b.Job[:]), cmp.Compare(b2i(a.Flagged), b2i(b.Flagged)))
+	})
+	return mergeItems(items), nil
+}
+
+// scanParked appends what the rows under prefix hold of the given words (nil:
+// of everything).
+func (x *Index) scanParked(r job.Range, prefix []byte, words []uint64, items *[]Item) error {
+	return x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+		row, err := parseParkedKey(k)
+		if err != nil {
+			return err
+		}
+		var p page
+		if err := parsePage(v, &p); err != nil {
+			return err
+		}
+		for i := range words {
+			p[i] &= words[i]
+		}
+		if p.isEmpty() {
+			return nil
+		}
+		s := idset.New(r)
+		addPage(s, row.page, &p)
+		*items = append(*items, Item{row.job, row.number, row.flagged, s})
+		return nil
+	})
+}
+
+// mergeItems joins neighbours that differ in nothing but their page.
+func mergeItems(items []Item) []Item {
+	out := items[:0]
+	for _, it := range items {
+		if n := len(out); n > 0 && out[n-1].Job == it.Job && out[n-1].Number == it.Number && out[n-1].Flagged == it.Flagged {
+			out[n-1].Set.Or(it.Set)
+			it.Set.Release()
+			continue
+		}
+		out = append(out, it)
+	}
+	return out
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// ParkedIn gives the recipients of a job that are parked in a range.
+func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
+	s := idset.New(r)
+	for n := range pages {
+		prefix := jobPagePrefix(r, n, id)
+		err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+			var p page
+			if err := parsePage(v, &p); err != nil {
+				return err
+			}
+			addPage(s, n, &p)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// AllParkedIn gives the recipients of a range for whom anything is parked.
+func (x *Index) AllParkedIn(r job.Range) (*idset.Set, error) {
+	s := idset.New(r)
+	prefix := rangeKey(r, rowParked)
+	err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+		var p page
+		if err := parsePage(v, &p); err != nil {
+			return err
+		}
+		addPage(s, int(k[3]), &p)
+		return nil
+	})
+	return s, err
+}
+
+// Doubt is a job's recipients in doubt in one range.
+type Doubt struct {
+	Job        job.ID
+	Range      job.Range
+	Ref        job.Ref
+	Inc        job.Incarnation
+	Unanswered bool // the incarnation has not given its last word
+	Mute       bool // written to a client that does not say what it has
+	Set        *idset.Set
+}
+
+// DoubtIn lists what is in doubt in a range; a zero id lists every job's.
+func (x *Index) DoubtIn(r job.Range, id job.ID) ([]Doubt, error) {
+	prefix := rangeKey(r, rowDoubt)
+	if !id.IsZero() {
+		prefix = rangeKey(r, rowDoubt, id[:])
+	}
+	var out []Doubt
+	err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+		kr := bin.NewReader(k[3:])
+		d := Doubt{Range: r, Job: kr.JobID(), Ref: kr.Ref(), Inc: kr.Incarnation()}
+		how := kr.Byte()
+		d.Unanswered, d.Mute = how == doubtUnanswered, how == doubtMute
+		if err := kr.Err(true); err != nil {
+			return err
+		}
+		s, err := readSet(v)
+		d.Set = s
+		out = append(out, d)
+		return err
+	})
+	return out, err
+}
+
+// OpenReserves lists what is open of the journals for which want is true, in the
+// order of the ledger.
+func (x *Index) OpenReserves(want func(job.Journal) bool) []*Open {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var out []*Open
+	for _, o := range x.mu.open {
+		if want(o.Ref.Journal) {
+			out = append(out, o)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Open) int {
+		return cmp.Or(cmp.Compare(a.At.Seq, b.At.Seq), cmp.Compare(a.At.Entry, b.At.Entry), cmp.Compare(a.Inc.String(), b.Inc.String()))
+	})
+	return out
+}
+
+// Where tells where one recipient of a job stands, as far as the index knows: a
+// terminal outcome is told as Delivered, whichever it is.
+func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	r := who.Range()
+	cell, err := x.Cell(r, id)
+	if err != nil || !cell.Covers(who) {
+		return job.Pending, err
+	}
+	for _, o := range x.mu.open {
+		if o.Job == id && o.Set.Has(uint32(who)) {
+			return job.HandedOff, nil
+		}
+	}
+	doubts, err := x.DoubtIn(r, id)
+	if err != nil {
+		return job.Pending, err
+	}
+	for _, d := range doubts {
+		if d.Set.Has(uint32(who)) {
+			return job.InDoubt, nil
+		}
+	}
+	page := int(who) >> pageBits & (pages - 1)
+	var items []Item
+	if err := x.scanParked(r, jobPagePrefix(r, page, id), pageOf(idset.Of(uint32(who)), page), &items); err != nil {
+		return job.Pending, err
+	}
+	if len(items) > 0 {
+		return job.Parked, nil
+	}
+	return job.Delivered, nil
+}
+
+// Dump calls fn for every row, in order: two indexes are equal if their dumps are.
+func (x *Index) Dump(fn func(key, value []byte) error) error {
+	return x.kv.Scan(nil, nil, fn)
+}

@@ -1,0 +1,229 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"crier/job"
+)
+
+// MaxName is the longest name of an account, in bytes.
+const MaxName = 100
+
+// bulk is the number of rows that one statement inserts or looks up.
+const bulk = 500
+
+// nextAccount is the mark below which every account number is taken.
+const nextAccount = "accounts.next"
+
+// Account is a sender with its followers.
+type Account struct {
+	Number    uint32    `json:"number"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Accounts keeps the accounts. They are never deleted and their numbers never
+// used again. A name of digits only is the account's own number, so that what a
+// user writes names one account, be it a name or a number.
+type Accounts struct{ c *conn }
+
+// numberName is the name that an account gets that was never named.
+func numberName(number uint32) string { return strconv.FormatUint(uint64(number), 10) }
+
+// checkName refuses a name that no account can have. If the name is a number,
+// that is the account's number and returned.
+func checkName(name string, number *uint32) (*uint32, error) {
+	switch {
+	case name == "" || len(name) > MaxName:
+		return nil, job.Invalid("name", fmt.Sprintf("an account's name has 1 to %d bytes, not %d", MaxName, len(name)), nil)
+	case !utf8.ValidString(name):
+		return nil, job.Invalid("name", fmt.Sprintf("account name %q is not UTF-8", name), nil)
+	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return nil, job.Invalid("name", fmt.Sprintf("account name %q has space around it or characters that cannot be printed", name), nil)
+	}
+	if !digitsOnly(name) {
+		return number, nil
+	}
+	own, err := job.ParseRecipient(name)
+	if err != nil || numberName(uint32(own)) != name || number != nil && *number != uint32(own) {
+		return nil, job.Invalid("name", fmt.Sprintf("account name %q is of digits only: then it must be the account's own number", name), nil)
+	}
+	n := uint32(own)
+	return &n, nil
+}
+
+func digitsOnly(s string) bool { return strings.Trim(s, "0123456789") == "" }
+
+func nameTaken(a Account) error {
+	return job.Conflict(fmt.Sprintf("account name %q belongs to account %d", a.Name, a.Number))
+}
+
+func numberTaken(a Account) error {
+	return job.Conflict(fmt.Sprintf("account number %d belongs to account %q", a.Number, a.Name))
+}
+
+// Create makes an account; without a number it gets the smallest one, from 1,
+// that nobody has. A name or number that is taken is job.CodeConflict.
+func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Account, error) {
+	number, err := checkName(name, number)
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{Name: name, CreatedAt: s.c.now().UTC()}
+	err = s.c.tx(ctx, "creating account "+name, func(tx *dbsql.Tx) error {
+		if old, err := accountBy(ctx, tx, `name = ?`, name); err == nil {
+			return nameTaken(old)
+		} else if !errors.Is(err, dbsql.ErrNoRows) {
+			return err
+		}
+		if number != nil {
+			a.Number = *number
+			if old, err := accountBy(ctx, tx, `number = ?`, a.Number); err == nil {
+				return numberTaken(old)
+			} else if !errors.Is(err, dbsql.ErrNoRows) {
+				return err
+			}
+		} else if a.Number, err = freeNumber(ctx, tx); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO accounts (number, name, created_at) VALUES (?, ?, ?)`,
+			a.Number, a.Name, nanos(a.CreatedAt))
+		return err
+	})
+	if err != nil {
+		return Account{}, err
+	}
+	return a, nil
+}
+
+// freeNumber finds the smallest unused number from 1 and notes that all below
+// the next one are taken, so that many creations do not search the same ground.
+func freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
+	from, err := readMark(ctx, tx, nextAccount)
+	if err != nil {
+		return 0, err
+	}
+	free := max(from, 1)
+	for {
+		taken, err := collect(ctx, tx, func(r scanner) (n uint64, err error) { return n, r.Scan(&n) },
+			`SELECT number FROM accounts WHERE number >= ? ORDER BY number LIMIT ?`, free, bulk)
+		if err != nil {
+			return 0, err
+		}
+		before := free
+		for _, n := range taken {
+			if n != free {
+				break
+			}
+			free++
+		}
+		if free-before < bulk {
+			break
+		}
+	}
+	if free > 1<<32-1 {
+		return 0, job.Conflict("every account number is taken")
+	}
+	return uint32(free), raiseMark(ctx, tx, nextAccount, free+1)
+}
+
+// CreateMissing makes an account, named by its number, for each number that has
+// none, and tells how many it made. It is idempotent.
+func (s *Accounts) CreateMissing(ctx context.Context, numbers []uint32) (created int, err error) {
+	err = s.c.tx(ctx, "creating accounts", func(tx *dbsql.Tx) error {
+		created = 0
+		for chunk := range slices.Chunk(numbers, bulk) {
+			n, err := s.c.createMissing(ctx, tx, chunk)
+			if err != nil {
+				return err
+			}
+			created += n
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return created, nil
+}
+
+// createMissing is CreateMissing for at most bulk numbers.
+func (c *conn) createMissing(ctx context.Context, tx *dbsql.Tx, numbers []uint32) (int, error) {
+	at := nanos(c.now())
+	args := make([]any, 0, 3*len(numbers))
+	for _, n := range numbers {
+		args = append(args, n, numberName(n), at)
+	}
+	res, err := tx.ExecContext(ctx, c.dialect.insertIgnore+
+		` INTO accounts (number, name, created_at) VALUES `+tuples(len(numbers), 3), args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	return int(n), err
+}
+
+func scanAccount(r scanner) (a Account, err error) {
+	var at int64
+	err = r.Scan(&a.Number, &a.Name, &at)
+	a.CreatedAt = fromNanos(at)
+	return a, err
+}
+
+// accountBy finds one account, or sql.ErrNoRows. The condition is a constant.
+func accountBy(ctx context.Context, q querier, condition string, arg any) (Account, error) {
+	return scanAccount(q.QueryRowContext(ctx, `SELECT number, name, created_at FROM accounts WHERE `+condition, arg))
+}
+
+// Get gives the account with a number, or job.CodeNotFound.
+func (s *Accounts) Get(ctx context.Context, number uint32) (Account, error) {
+	a, err := accountBy(ctx, s.c.read, `number = ?`, number)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return Account{}, noAccount(numberName(number))
+	}
+	return a, s.c.wrap("looking for account "+numberName(number), err)
+}
+
+// Find gives the account with a name or, if digits only are given, a number; or
+// job.CodeNotFound.
+func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, error) {
+	if digitsOnly(nameOrNumber) {
+		n, err := job.ParseRecipient(nameOrNumber)
+		if err != nil {
+			return Account{}, noAccount(nameOrNumber)
+		}
+		return s.Get(ctx, uint32(n))
+	}
+	a, err := accountBy(ctx, s.c.read, `name = ?`, nameOrNumber)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return Account{}, noAccount(nameOrNumber)
+	}
+	return a, s.c.wrap(fmt.Sprintf("looking for account %q", nameOrNumber), err)
+}
+
+func noAccount(nameOrNumber string) error {
+	return job.NotFound(fmt.Sprintf("there is no account %q; create it or import its followers", nameOrNumber))
+}
+
+// List gives accounts in ascending order of number, starting with from; limit is
+// at most 1,000, and 0 means 100.
+func (s *Accounts) List(ctx context.Context, from uint32, limit int) ([]Account, error) {
+	all, err := collect(ctx, s.c.read, scanAccount,
+		`SELECT number, name, created_at FROM accounts WHERE number >= ? ORDER BY number LIMIT ?`, from, page(limit))
+	return all, s.c.wrap("listing accounts", err)
+}
+
+// Count tells how many accounts there are.
+func (s *Accounts) Count(ctx context.Context) (n uint64, err error) {
+	err = s.c.read.QueryRowContext(ctx, `SELECT COUNT(*) FROM accounts`).Scan(&n)
+	return n, s.c.wrap("counting accounts", err)
+}

@@ -1,0 +1,119 @@
+package sql
+
+import (
+	"cmp"
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"crier/job"
+)
+
+// packageCursor marks a place between two packages, the newest first.
+type packageCursor struct {
+	created int64
+	account uint32
+	name    string
+}
+
+func (c packageCursor) String() string {
+	return fmt.Sprintf("%d.%d.%s", c.created, c.account, c.name)
+}
+
+func parsePackageCursor(s string) (c packageCursor, err error) {
+	if s == "" {
+		return packageCursor{created: 1<<63 - 1}, nil
+	}
+	created, rest, ok1 := strings.Cut(s, ".")
+	account, name, ok2 := strings.Cut(rest, ".")
+	at, err1 := strconv.ParseInt(created, 10, 64)
+	number, err2 := strconv.ParseUint(account, 10, 32)
+	if !ok1 || !ok2 || err1 != nil || err2 != nil {
+		return c, job.Invalid("cursor", fmt.Sprintf("cursor %q is none that a list gave", s), nil)
+	}
+	return packageCursor{at, uint32(number), name}, nil
+}
+
+// nextPackages is the cursor behind a full page, "" if it was not full.
+func nextPackages(all []Package, limit int) string {
+	if len(all) < page(limit) || len(all) == 0 {
+		return ""
+	}
+	last := all[len(all)-1]
+	return packageCursor{nanos(last.CreatedAt), last.Account, last.Name}.String()
+}
+
+// Newest gives packages, those imported last first, of one account or (nil) of
+// all, and the cursor for the next page, "" if this was the last; limit is as List's.
+func (s *Packages) Newest(ctx context.Context, account *uint32, cursor string, limit int) ([]Package, string, error) {
+	c, err := parsePackageCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	where, args := "", []any{}
+	if account != nil {
+		where, args = "account = ? AND ", []any{*account}
+	}
+	args = append(args, c.created, c.created, c.account, c.account, c.name, page(limit))
+	all, err := collect(ctx, s.c.read, scanPackage, `SELECT `+packageColumns+` FROM packages WHERE `+where+
+		`(created_at < ? OR (created_at = ? AND (account > ? OR (account = ? AND name > ?)))) ORDER BY created_at DESC, account, name LIMIT ?`, args...)
+	if err != nil {
+		return nil, "", s.c.wrap("listing packages", err)
+	}
+	return all, nextPackages(all, limit), nil
+}
+
+// BySet gives a package by the digest of its set, whichever account has it, the
+// one imported first; or job.CodeNotFound.
+func (s *Packages) BySet(ctx context.Context, set job.Digest) (Package, error) {
+	p, err := packageBy(ctx, s.c.read, `set_digest = ? ORDER BY created_at, account, name LIMIT 1`, set[:])
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return Package{}, job.NotFound(fmt.Sprintf("there is no package %s", set))
+	}
+	return p, s.c.wrap("looking for package "+set.String(), err)
+}
+
+// allLocked lists packages, those imported last first.
+func (s *MemoryPackages) allLocked(account *uint32) []Package {
+	var all []Package
+	for _, p := range s.m.packages {
+		if account == nil || p.Account == *account {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b Package) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// Newest is as Packages'.
+func (s *MemoryPackages) Newest(_ context.Context, account *uint32, cursor string, limit int) ([]Package, string, error) {
+	c, err := parsePackageCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	s.m.Lock()
+	defer s.m.Unlock()
+	all := slices.DeleteFunc(s.allLocked(account), func(p Package) bool {
+		return cmp.Or(cmp.Compare(c.created, nanos(p.CreatedAt)), cmp.Compare(p.Account, c.account), cmp.Compare(p.Name, c.name)) <= 0
+	})
+	all = all[:min(len(all), page(limit))]
+	return all, nextPackages(all, limit), nil
+}
+
+// BySet is as Packages'.
+func (s *MemoryPackages) BySet(_ context.Context, set job.Digest) (Package, error) {
+	s.m.Lock()
+	defer s.m.Unlock()
+	for _, p := range slices.Backward(s.allLocked(nil)) {
+		if p.Set == set {
+			return p, nil
+		}
+	}
+	return Package{}, job.NotFound(fmt.Sprintf("there is no package %s", set))
+}

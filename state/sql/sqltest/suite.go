@@ -1,0 +1,258 @@
+// Package sqltest is the suite that every SQL store passes.
+package sqltest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"crier/audience/members"
+	"crier/job"
+	"crier/state/sql"
+)
+
+// Accounts is what a store of accounts offers.
+type Accounts interface {
+	Create(ctx context.Context, name string, number *uint32) (sql.Account, error)
+	CreateMissing(ctx context.Context, numbers []uint32) (int, error)
+	Get(ctx context.Context, number uint32) (sql.Account, error)
+	Find(ctx context.Context, nameOrNumber string) (sql.Account, error)
+	List(ctx context.Context, from uint32, limit int) ([]sql.Account, error)
+	Count(ctx context.Context) (uint64, error)
+}
+
+// Packages is what a store of packages' descriptions offers.
+type Packages interface {
+	Put(ctx context.Context, p sql.Package) (sql.Package, error)
+	Get(ctx context.Context, account uint32, set job.Digest) (sql.Package, error)
+	ByName(ctx context.Context, account uint32, name string) (sql.Package, error)
+	List(ctx context.Context, account uint32, after string, limit int) ([]sql.Package, error)
+}
+
+// Jobs is what a store of jobs' projections offers.
+type Jobs interface {
+	Project(ctx context.Context, p sql.Projection) error
+	Watermark(ctx context.Context, recorder string) (uint64, error)
+	Get(ctx context.Context, id job.ID) (sql.Job, error)
+	List(ctx context.Context, f sql.JobFilter) ([]sql.Job, string, error)
+	CountByState(ctx context.Context) (map[job.State]uint64, error)
+	OldestOpen(ctx context.Context) (sql.Job, bool, error)
+}
+
+// Store is a store with all its parts.
+type Store struct {
+	Accounts Accounts
+	Sets     members.Sets
+	Packages Packages
+	Jobs     Jobs
+}
+
+// Run holds stores that open makes, each empty, to the suite. Their clock must
+// be Now.
+func Run(t *testing.T, open func(t *testing.T) Store) {
+	for name, test := range map[string]func(*testing.T, Store){
+		"accounts: names and numbers":        accountNames,
+		"accounts: refused names":            accountRefusals,
+		"accounts: the smallest free number": accountNumbers,
+		"accounts: bulk and pages":           accountBulk,
+		"packages":                           packages,
+		"jobs: versions":                     jobVersions,
+		"jobs: all or nothing":               jobAtomic,
+		"jobs: counts":                       jobCounts,
+		"jobs: lists":                        jobLists,
+		"sets: increments":                   setIncrements,
+		"sets: all or nothing":               setAtomic,
+		"sets: accounts":                     setAccounts,
+		"sets: snapshots":                    setSnapshots,
+		"sets: large changes":                setLarge,
+		"sets: many":                         setMany,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// Now is the clock of the stores under test.
+func Now() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 890, time.UTC) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantCode(t *testing.T, what string, err error, code job.Code) {
+	t.Helper()
+	if job.CodeOf(err) != code {
+		t.Errorf("%s: %v, want code %s", what, err, code)
+	}
+}
+
+func number(n uint32) *uint32 { return &n }
+
+func accountNames(t *testing.T, s Store) {
+	ctx := t.Context()
+	a, err := s.Accounts.Create(ctx, "Weather Office", nil)
+	must(t, err)
+	if want := (sql.Account{Number: 1, Name: "Weather Office", CreatedAt: Now()}); a != want {
+		t.Errorf("created %+v, want %+v", a, want)
+	}
+	zero, err := s.Accounts.Create(ctx, "zero", number(0))
+	must(t, err)
+	top, err := s.Accounts.Create(ctx, "grüße", number(4294967295))
+	must(t, err)
+	byDigits, err := s.Accounts.Create(ctx, "77", nil)
+	must(t, err)
+	if byDigits.Number != 77 {
+		t.Errorf("account 77 got number %d", byDigits.Number)
+	}
+	for key, want := range map[string]sql.Account{"Weather Office": a, "1": a, "zero": zero, "0": zero,
+		"grüße": top, "4294967295": top, "77": byDigits} {
+		if got, err := s.Accounts.Find(ctx, key); err != nil || got != want {
+			t.Errorf("find %q: %+v, %v", key, got, err)
+		}
+	}
+	if got, err := s.Accounts.Get(ctx, 4294967295); err != nil || got != top {
+		t.Errorf("get: %+v, %v", got, err)
+	}
+	for _, key := range []string{"weather office", "2", "99999999999", "", "-1"} {
+		_, err := s.Accounts.Find(ctx, key)
+		wantCode(t, "find "+key, err, job.CodeNotFound)
+	}
+	_, err = s.Accounts.Create(ctx, "zero", nil)
+	wantCode(t, "a name twice", err, job.CodeConflict)
+	_, err = s.Accounts.Create(ctx, "other", number(0))
+	wantCode(t, "a number twice", err, job.CodeConflict)
+	_, err = s.Accounts.Create(ctx, "1", nil)
+	wantCode(t, "a number that a named account has", err, job.CodeConflict)
+}
+
+func accountRefusals(t *testing.T, s Store) {
+	long := fmt.Sprintf("%0*d", sql.MaxName+1, 7)
+	for _, name := range []string{"", " a", "a ", "a\nb", "a\x00", "\xff", long, "007", "4294967296", "x\u2028"} {
+		_, err := s.Accounts.Create(t.Context(), name, nil)
+		wantCode(t, fmt.Sprintf("name %q", name), err, job.CodeInvalid)
+	}
+	_, err := s.Accounts.Create(t.Context(), "5", number(6))
+	wantCode(t, "a name that is another number", err, job.CodeInvalid)
+	if n, err := s.Accounts.Count(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d accounts after refusals, %v", n, err)
+	}
+}
+
+func accountNumbers(t *testing.T, s Store) {
+	ctx := t.Context()
+	taken := []uint32{0, 2, 3, 5}
+	for n := range uint32(1200) {
+		taken = append(taken, n+10)
+	}
+	if n, err := s.Accounts.CreateMissing(ctx, taken); err != nil || n != len(taken) {
+		t.Fatalf("created %d of %d: %v", n, len(taken), err)
+	}
+	for i, want := range []uint32{1, 4, 6, 7, 8, 9, 1210, 1211} {
+		a, err := s.Accounts.Create(ctx, fmt.Sprintf("name %d", i), nil)
+		must(t, err)
+		if a.Number != want {
+			t.Errorf("account %d got number %d, want %d", i, a.Number, want)
+		}
+	}
+	_, err := s.Accounts.Create(ctx, "1212", nil)
+	must(t, err)
+	if a, err := s.Accounts.Create(ctx, "last", nil); err != nil || a.Number != 1213 {
+		t.Errorf("the last got %d, %v", a.Number, err)
+	}
+}
+
+func accountBulk(t *testing.T, s Store) {
+	ctx := t.Context()
+	_, err := s.Accounts.Create(ctx, "seven", number(7))
+	must(t, err)
+	var numbers []uint32
+	for i := range uint32(2345) {
+		numbers = append(numbers, (i*7919)%2345)
+	}
+	for _, want := range []int{2344, 0} {
+		if n, err := s.Accounts.CreateMissing(ctx, numbers); err != nil || n != want {
+			t.Errorf("created %d, %v; want %d", n, err, want)
+		}
+	}
+	if n, err := s.Accounts.CreateMissing(ctx, nil); n != 0 || err != nil {
+		t.Errorf("none: %d, %v", n, err)
+	}
+	var next uint32
+	for page := range 24 {
+		list, err := s.Accounts.List(ctx, next, 100)
+		must(t, err)
+		if want := min(100, 2345-100*page); len(list) != want {
+			t.Fatalf("page %d has %d accounts, want %d", page, len(list), want)
+		}
+		for _, a := range list {
+			name := fmt.Sprint(a.Number)
+			if a.Number == 7 {
+				name = "seven"
+			}
+			if a.Number != next || a.Name != name {
+				t.Fatalf("%+v, want number %d", a, next)
+			}
+			next++
+		}
+	}
+	if list, err := s.Accounts.List(ctx, 0, 5000); err != nil || len(list) != 1000 {
+		t.Errorf("the largest page has %d, %v", len(list), err)
+	}
+	if list, err := s.Accounts.List(ctx, 0, 0); err != nil || len(list) != 100 {
+		t.Errorf("the usual page has %d, %v", len(list), err)
+	}
+	if n, err := s.Accounts.Count(ctx); n != 2345 || err != nil {
+		t.Errorf("%d accounts, %v", n, err)
+	}
+}
+
+func packages(t *testing.T, s Store) {
+	ctx := t.Context()
+	d := func(b byte) job.Digest { return job.Digest{0: b, 31: 9} }
+	p := sql.Package{Account: 4294967295, Name: "b", Set: d(1), Blob: d(2), Cardinality: 1 << 32, Min: 0, Max: 4294967295,
+		Repeated: 3, Bytes: 1 << 40}
+	stored, err := s.Packages.Put(ctx, p)
+	must(t, err)
+	p.CreatedAt = Now()
+	if stored != p {
+		t.Errorf("stored %+v, want %+v", stored, p)
+	}
+	again := p
+	again.Blob, again.Repeated = d(5), 0
+	if got, err := s.Packages.Put(ctx, again); err != nil || got != p {
+		t.Errorf("again: %+v, %v", got, err)
+	}
+	other := p
+	other.Set = d(6)
+	_, err = s.Packages.Put(ctx, other)
+	wantCode(t, "another set by the same name", err, job.CodeConflict)
+	other.Name = "c"
+	third := p
+	third.Name = "a"
+	elsewhere := p
+	elsewhere.Account = 0
+	for _, x := range []*sql.Package{&other, &third, &elsewhere} {
+		*x, err = s.Packages.Put(ctx, *x)
+		must(t, err)
+	}
+	if got, err := s.Packages.Get(ctx, p.Account, d(1)); err != nil || got != third {
+		t.Errorf("by set: %+v, %v", got, err)
+	}
+	if got, err := s.Packages.ByName(ctx, p.Account, "b"); err != nil || got != p {
+		t.Errorf("by name: %+v, %v", got, err)
+	}
+	_, err = s.Packages.Get(ctx, 0, d(6))
+	wantCode(t, "another account's set", err, job.CodeNotFound)
+	_, err = s.Packages.ByName(ctx, 0, "c")
+	wantCode(t, "another account's name", err, job.CodeNotFound)
+	first, err := s.Packages.List(ctx, p.Account, "", 2)
+	must(t, err)
+	rest, err := s.Packages.List(ctx, p.Account, "b", 2)
+	must(t, err)
+	if len(first) != 2 || first[0] != third || first[1] != p || len(rest) != 1 || rest[0] != other {
+		t.Errorf("listed %+v and %+v", first, rest)
+	}
+}

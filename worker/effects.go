@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"crier/internal/work"
+	"crier/job"
+	"crier/presence/handoff"
+	"crier/state/ledger"
+	"crier/worker/journal"
+	"crier/worker/outbound"
+)
+
+const (
+	handOffWait = 5 * time.Second
+	readRetry   = 200 * time.Millisecond
+)
+
+// readLast reads the journal's last record until the ledger answers.
+func (l *loop) readLast() {
+	for {
+		st, err := l.w.cfg.Log.Last(l.ctx, ledger.JournalSubject(l.w.journal))
+		switch {
+		case err == nil:
+			l.w.post(l.ctx, journal.LastRecord{Stored: st})
+			return
+		case errors.Is(err, ledger.ErrNoRecord):
+			l.w.post(l.ctx, journal.NoRecord{})
+			return
+		}
+		l.w.log.Warn("reading the journal's last record", "error", err)
+		select {
+		case <-time.After(readRetry):
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// handOff asks a gateway to take a reserve's targets.
+func (w *Worker) handOff(ctx context.Context, e outbound.Send) {
+	key := outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}
+	a, err := w.askGateway(ctx, e)
+	if err != nil {
+		w.log.Debug("hand-off without an answer", "gateway", key.Inc.String(), "reserve", key.Ref.String(), "error", err)
+		w.post(ctx, outbound.Lost{Key: key})
+		return
+	}
+	w.post(ctx, outbound.Answered{Key: key, Answer: a})
+}
+
+func (w *Worker) askGateway(ctx context.Context, e outbound.Send) (*handoff.Answer, error) {
+	if e.WithBody {
+		j, err := w.cfg.Jobs.Get(ctx, e.Handoff.Job)
+		if err != nil {
+			return nil, err
+		}
+		if e.Handoff.Message, err = w.cfg.Content.Message(ctx, j.Spec); err != nil {
+			return nil, err
+		}
+	}
+	return w.ask(ctx, handoff.HandoffTo(e.Handoff.To.Gateway), e.Handoff.Bytes())
+}
+
+func (w *Worker) fence(ctx context.Context, e outbound.SendFence) {
+	a, err := w.ask(ctx, handoff.FenceTo(e.Fence.To.Gateway), e.Fence.Bytes())
+	if err != nil {
+		w.log.Debug("fence without an answer", "gateway", e.Fence.To.String(), "journal", e.Fence.Journal.String(), "error", err)
+		w.post(ctx, outbound.Lost{Journal: e.Fence.Journal, Key: outbound.Key{Inc: e.Fence.To}})
+		return
+	}
+	w.post(ctx, outbound.Fenced{Journal: e.Fence.Journal, Inc: e.Fence.To, Answer: a})
+}
+
+func (w *Worker) ask(ctx context.Context, subject string, data []byte) (*handoff.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, handOffWait)
+	defer cancel()
+	b, err := w.cfg.Bus.Request(ctx, subject, data)
+	if err != nil {
+		return nil, err
+	}
+	return handoff.ParseAnswer(b)
+}
+
+// publish sends what is repeated until it has its effect.
+func (w *Worker) publish(subject string, data []byte) {
+	if err := w.cfg.Bus.Publish(subject, data); err != nil {
+		w.log.Debug("publishing", "subject", subject, "error", err)
+	}
+}
+
+// tellSent hints that a slice is sent; who misses it asks by offering it again.
+func (w *Worker) tellSent(id job.ID, number uint32) {
+	b, err := json.Marshal(work.Offer{Job: id, Number: number})
+	if err == nil {
+		w.publish(work.SentTo, b)
+	}
+}

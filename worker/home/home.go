@@ -1,0 +1,275 @@
+// Package home is the pure core of a range's home: it owns what happens to the
+// recipients who are parked or in doubt there (protocol rules 18, 20 and 21).
+//
+// It guarantees that the passes over a range follow each other: a pass looks at
+// the index only after everything that the pass before it decided is applied
+// there, so that nothing is drained twice and nothing is stranded.
+package home
+
+import (
+	"slices"
+
+	"crier/internal/idset"
+	"crier/job"
+	"crier/presence/handoff"
+	"crier/state/ledger"
+)
+
+// State is the core's state for all ranges. The zero value is not usable; see New.
+type State struct {
+	ranges  map[job.Range]*rangeState
+	applied uint64
+	waiting []job.Range // ranges whose entries are durable but not applied yet
+}
+
+type phase uint8
+
+const (
+	idle phase = iota
+	looking
+	appending
+	applying
+)
+
+type rangeState struct {
+	phase  phase
+	next   Pass
+	until  uint64 // sequence that must be applied
+	after  []handoff.Settle
+	more   *idset.Set
+	failed bool
+}
+
+// Pass is what the next look at a range is about.
+type Pass struct {
+	Range  job.Range
+	Who    *idset.Set // recipients who may have something waiting
+	Logins []Login
+	Ending []job.ID // jobs that are over, or whose doubt is to end
+}
+
+func (p *Pass) isEmpty() bool {
+	return p.Who.IsEmpty() && len(p.Logins) == 0 && len(p.Ending) == 0
+}
+
+// New makes the core.
+func New() *State { return &State{ranges: map[job.Range]*rangeState{}} }
+
+// Event is one of Wanted, Ending, Found, Durable, Refused, Applied, Closed, Tick.
+type Event interface{ event() }
+
+// Wanted says that recipients of a range may have something waiting: they came
+// online, were parked while online, or a sweep found them.
+type Wanted struct {
+	Who    *idset.Set // kept
+	Logins []Login
+}
+
+// Ending says that a job is over, or that its doubt is to end; it is repeated
+// while anything of it is left in the range.
+type Ending struct {
+	Range job.Range
+	Job   job.ID
+}
+
+// Found is the answer to a Look.
+type Found struct{ Findings Findings }
+
+// NotFound says that a Look could not be answered; it is tried again at the next Tick.
+type NotFound struct{ Pass Pass }
+
+// Durable says that all entries of the range's Append are in the ledger, the last
+// of them in record Seq.
+type Durable struct {
+	Range job.Range
+	Seq   uint64
+}
+
+// Refused says that the entries of the range's Append were not and will not be
+// appended.
+type Refused struct{ Range job.Range }
+
+// Applied says that the index has everything up to and including Seq.
+type Applied struct{ Seq uint64 }
+
+// Closed says that a done of the range is applied: who had more waiting than one
+// pass takes may get it now.
+type Closed struct{ Range job.Range }
+
+// Tick lets time pass: what was refused is tried again.
+type Tick struct{}
+
+func (Wanted) event()   {}
+func (Ending) event()   {}
+func (Found) event()    {}
+func (NotFound) event() {}
+func (Durable) event()  {}
+func (Refused) event()  {}
+func (Applied) event()  {}
+func (Closed) event()   {}
+func (Tick) event()     {}
+
+// Effect is one of Look, Append, Settle.
+type Effect interface{ effect() }
+
+// Look asks for the findings of a pass; Found or NotFound comes back.
+type Look struct{ Pass Pass }
+
+// Append asks for entries to be made durable, in this order; Durable or Refused
+// comes back.
+type Append struct {
+	Range   job.Range
+	Entries []ledger.Entry
+	Urgent  []uint8 // of each entry
+}
+
+// Settle tells a gateway what clients may forget.
+type Settle struct{ Settle handoff.Settle }
+
+func (Look) effect()   {}
+func (Append) effect() {}
+func (Settle) effect() {}
+
+// Step takes one event in and says what to do.
+func (s *State) Step(ev Event) []Effect {
+	switch ev := ev.(type) {
+	case Wanted:
+		x := s.at(ev.Who.Range)
+		x.want(ev.Who.Range, ev.Who)
+		x.next.Logins = append(x.next.Logins, ev.Logins...)
+		return s.start(x)
+	case Ending:
+		x := s.at(ev.Range)
+		if !slices.Contains(x.next.Ending, ev.Job) {
+			x.next.Ending = append(x.next.Ending, ev.Job)
+		}
+		return s.start(x)
+	case Found:
+		return s.found(ev.Findings)
+	case NotFound:
+		x := s.at(ev.Pass.Range)
+		x.want(ev.Pass.Range, ev.Pass.Who)
+		x.next.Logins = append(ev.Pass.Logins, x.next.Logins...)
+		x.next.Ending = append(ev.Pass.Ending, x.next.Ending...)
+		x.phase, x.failed = idle, true
+	case Refused:
+		// What it was about is found again by the sweep and the next Ending.
+		x := s.at(ev.Range)
+		x.phase, x.failed, x.after = idle, true, nil
+	case Durable:
+		x := s.at(ev.Range)
+		x.phase, x.until = applying, ev.Seq
+		s.waiting = append(s.waiting, ev.Range)
+		return s.arrive()
+	case Applied:
+		s.applied = max(s.applied, ev.Seq)
+		return s.arrive()
+	case Closed:
+		x := s.at(ev.Range)
+		if x.more.IsEmpty() {
+			return nil
+		}
+		x.want(ev.Range, x.more)
+		x.more = nil
+		return s.start(x)
+	case Tick:
+		return s.tick()
+	}
+	return nil
+}
+
+func (s *State) at(r job.Range) *rangeState {
+	x := s.ranges[r]
+	if x == nil {
+		x = &rangeState{next: Pass{Range: r}}
+		s.ranges[r] = x
+	}
+	return x
+}
+
+func (x *rangeState) want(r job.Range, who *idset.Set) {
+	if who.IsEmpty() {
+		return
+	}
+	if x.next.Who == nil {
+		x.next.Who = idset.New(r)
+	}
+	x.next.Who.Or(who)
+}
+
+// start begins a pass if none is under way.
+func (s *State) start(x *rangeState) []Effect {
+	if x.phase != idle || x.failed || x.next.isEmpty() {
+		return nil
+	}
+	p := x.next
+	if p.Who == nil {
+		p.Who = idset.New(p.Range)
+	}
+	x.next = Pass{Range: p.Range}
+	x.phase = looking
+	return []Effect{Look{p}}
+}
+
+func (s *State) found(f Findings) []Effect {
+	x := s.at(f.Range)
+	if x.phase != looking {
+		return nil
+	}
+	v := Plan(f)
+	x.after = v.After
+	if x.more == nil {
+		x.more = v.More
+	} else {
+		x.more.Or(v.More)
+	}
+	var out []Effect
+	for _, m := range v.Settle {
+		out = append(out, Settle{m})
+	}
+	if len(v.Entries) == 0 {
+		x.phase = idle
+		return append(out, s.start(x)...)
+	}
+	x.phase = appending
+	return append(out, Append{f.Range, v.Entries, v.Urgent})
+}
+
+// arrive ends the passes whose entries are applied and starts the next ones.
+func (s *State) arrive() []Effect {
+	var out []Effect
+	var left []job.Range
+	for _, r := range s.waiting {
+		x := s.ranges[r]
+		if x.until > s.applied {
+			left = append(left, r)
+			continue
+		}
+		for _, m := range x.after {
+			out = append(out, Settle{m})
+		}
+		x.phase, x.after = idle, nil
+		out = append(out, s.start(x)...)
+	}
+	s.waiting = left
+	return out
+}
+
+// tick tries again what failed and forgets ranges in which nothing goes on.
+func (s *State) tick() []Effect {
+	var rs []job.Range
+	for r := range s.ranges {
+		rs = append(rs, r)
+	}
+	slices.Sort(rs)
+	var out []Effect
+	for _, r := range rs {
+		x := s.ranges[r]
+		x.failed = false
+		out = append(out, s.start(x)...)
+		if x.phase == idle && x.more.IsEmpty() && x.next.isEmpty() {
+			delete(s.ranges, r)
+		}
+	}
+	return out
+}

@@ -1,0 +1,143 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"crier/internal/bus"
+	"crier/internal/idset"
+	"crier/internal/work"
+	"crier/job"
+	"crier/presence/handoff"
+	"crier/worker/home"
+	"crier/worker/journal"
+	"crier/worker/outbound"
+)
+
+// spaceEvery is how often the ledger's size is looked at.
+const spaceEvery = 2 * time.Second
+
+// reserveLimit is the part of the ledger up to which reserves may be appended; the
+// rest is kept for done, seal and checkpoint (rule 3).
+const reserveLimit = 0.85
+
+// listen takes what others send, until ctx ends.
+func (w *Worker) listen(ctx context.Context) error {
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	a := arrivals{last: map[arrivalKey]uint64{}}
+	subs := map[string]func(bus.Msg){
+		handoff.ReportTo(w.journal): func(m bus.Msg) {
+			p, err := handoff.ParseReport(m.Data)
+			if err != nil {
+				w.log.Error("a report that cannot be read", "error", err)
+				return
+			}
+			w.post(ctx, outbound.Reported{Report: p})
+		},
+		handoff.AnnounceToAny: func(m bus.Msg) { w.announced(ctx, &a, m) },
+		work.OfferTo:          func(m bus.Msg) { go w.offered(ctx, m) },
+	}
+	for subject, fn := range subs {
+		sub, err := w.cfg.Bus.Subscribe(subject, fn)
+		if err != nil {
+			return fmt.Errorf("subscribing to %s: %w", subject, err)
+		}
+		defer sub.Unsubscribe()
+	}
+	return w.watchSpace(ctx)
+}
+
+func (w *Worker) offered(ctx context.Context, m bus.Msg) {
+	var o work.Offer
+	var reply work.Reply
+	err := json.Unmarshal(m.Data, &o)
+	if err == nil {
+		reply, err = w.takeOffer(ctx, o)
+	}
+	if err != nil {
+		reply = work.Reply{State: job.SlicePlanned, Why: err.Error()}
+		w.log.Warn("a slice was not taken", "job", o.Job.String(), "slice", o.Number, "error", err)
+	}
+	b, err := json.Marshal(reply)
+	if err == nil && ctx.Err() == nil {
+		err = m.Respond(b)
+	}
+	if err != nil {
+		w.log.Debug("answering an offer", "error", err)
+	}
+}
+
+// arrivals remembers the last announcement of each incarnation to each range.
+type arrivals struct {
+	sync.Mutex
+	last map[arrivalKey]uint64
+}
+
+type arrivalKey struct {
+	inc job.Incarnation
+	r   job.Range
+}
+
+// announced takes an announcement in: presence first, then the home looks for what
+// waits (rule 20), then the gateway is answered.
+func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
+	ann, err := handoff.ParseAnnounce(m.Data)
+	if err != nil {
+		w.log.Error("an announcement that cannot be read", "error", err)
+		return
+	}
+	a.Lock()
+	defer a.Unlock()
+	key := arrivalKey{ann.Inc, ann.Range}
+	if ann.Seq > a.last[key] {
+		if err := w.cfg.Presence.Join(ann.Inc, ann.Join); err != nil {
+			w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
+			return
+		}
+		w.cfg.Presence.Leave(ann.Inc, ann.Leave)
+		a.last[key] = ann.Seq
+	}
+	logins := make([]home.Login, len(ann.Hellos))
+	for i, h := range ann.Hellos {
+		logins[i] = home.Login{Hello: h, Inc: ann.Inc}
+	}
+	if !ann.Join.IsEmpty() || len(logins) > 0 {
+		who := ann.Join
+		if who.IsEmpty() {
+			who = idset.New(ann.Range)
+		}
+		w.post(ctx, home.Wanted{Who: who, Logins: logins})
+	}
+	if err := m.Respond(nil); err != nil {
+		w.log.Debug("answering an announcement", "error", err)
+	}
+}
+
+// watchSpace stops reserves when the ledger is nearly full.
+func (w *Worker) watchSpace(ctx context.Context) error {
+	t := time.NewTicker(spaceEvery)
+	defer t.Stop()
+	for {
+		u, err := w.cfg.Log.Usage(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			w.log.Warn("reading the ledger's size", "error", err)
+		default:
+			w.post(ctx, journal.Space{Full: u.Limit > 0 && float64(u.Bytes) > reserveLimit*float64(u.Limit)})
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}

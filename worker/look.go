@@ -1,0 +1,184 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/worker/home"
+)
+
+// sweepEvery is how often parked ∧ online is looked for: nobody is parked and
+// online for longer than 5 s (rule 20).
+const sweepEvery = 3 * time.Second
+
+// look finds out what a pass over a range decides on. The range is claimed first:
+// only its home decides.
+func (w *Worker) look(ctx context.Context, p home.Pass) {
+	f, err := w.findings(ctx, p)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.log.Error("looking up what is parked; it is tried again", "range", p.Range.String(), "error", err)
+		}
+		w.post(ctx, home.NotFound{Pass: p})
+		return
+	}
+	w.post(ctx, home.Found{Findings: f})
+}
+
+func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
+	f := home.Findings{Range: p.Range, Logins: p.Logins}
+	if err := w.claim(ctx, ledger.ClaimRange, p.Range.String()); err != nil {
+		return f, err
+	}
+	var err error
+	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
+		return f, err
+	}
+	if f.Doubts, err = w.cfg.Index.DoubtIn(p.Range, job.ID{}); err != nil {
+		return f, err
+	}
+	for i, l := range p.Logins {
+		for _, id := range l.Have {
+			where, err := w.cfg.Index.Where(id, l.Recipient)
+			if err != nil {
+				return f, err
+			}
+			f.Standing = append(f.Standing, home.Standing{Login: i, Job: id, Where: where})
+		}
+	}
+	for _, id := range p.Ending {
+		set, err := w.cfg.Index.ParkedIn(p.Range, id)
+		if err != nil {
+			return f, err
+		}
+		f.Ending = append(f.Ending, home.Ended{Job: id, Parked: set})
+	}
+	full := *w.full.Load()
+	targets, offline := w.cfg.Presence.Split(p.Who)
+	offline.Release()
+	for _, t := range targets {
+		if !full[t.Inc] && !t.Set.IsEmpty() {
+			f.Online = append(f.Online, home.Online{Inc: t.Inc, Set: t.Set})
+		}
+	}
+	return f, w.describe(ctx, &f)
+}
+
+// describe looks up every job that the findings name.
+func (w *Worker) describe(ctx context.Context, f *home.Findings) error {
+	infos := map[job.ID]home.JobInfo{}
+	now := time.Now()
+	add := func(id job.ID) error {
+		if _, ok := infos[id]; ok {
+			return nil
+		}
+		info, err := w.describeJob(ctx, now, id, f.Range)
+		infos[id] = info
+		return err
+	}
+	var errs []error
+	for _, it := range f.Items {
+		errs = append(errs, add(it.Job))
+	}
+	for _, d := range f.Doubts {
+		errs = append(errs, add(d.Job))
+	}
+	for _, s := range f.Standing {
+		errs = append(errs, add(s.Job))
+	}
+	for _, e := range f.Ending {
+		errs = append(errs, add(e.Job))
+	}
+	f.Job = func(id job.ID) home.JobInfo { return infos[id] }
+	return errors.Join(errs...)
+}
+
+func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r job.Range) (home.JobInfo, error) {
+	j, err := w.cfg.Jobs.Get(ctx, id)
+	if job.CodeOf(err) == job.CodeNotFound {
+		return home.JobInfo{Over: job.Parked}, nil
+	}
+	if err != nil {
+		return home.JobInfo{}, err
+	}
+	lists, err := w.cfg.Content.Lists(ctx, j.Spec)
+	if err != nil {
+		return home.JobInfo{}, err
+	}
+	suppressed, err := lists.Suppressed.Range(r)
+	if err != nil {
+		return home.JobInfo{}, err
+	}
+	info := home.JobInfo{Known: true, Paused: j.Controls.Paused, Over: j.Over(now), Suppress: suppressed,
+		Resend: j.Spec.OnUnknown == job.Resend || j.Controls.Doubt == job.DecideResend, Drop: j.Controls.Doubt == job.DecideDrop}
+	if j.Spec.Class == job.Realtime {
+		info.Urgent = j.Spec.Priority
+	}
+	return info, nil
+}
+
+// sweep looks, again and again, for who is parked and online, and for jobs that
+// are over and still have somebody waiting.
+func (w *Worker) sweep(ctx context.Context) error {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		if err := w.sweepOnce(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+func (w *Worker) sweepOnce(ctx context.Context) error {
+	for r := range job.Range(job.Ranges) {
+		set, err := w.cfg.Index.AllParkedIn(r)
+		if err != nil {
+			return err
+		}
+		if !set.IsEmpty() {
+			if online := w.cfg.Presence.Online(set); !online.IsEmpty() {
+				w.post(ctx, home.Wanted{Who: online})
+			}
+		}
+		set.Release()
+	}
+	now := time.Now()
+	for _, j := range w.cfg.Jobs.Live() {
+		if err := w.sweepJob(ctx, now, j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepJob asks the homes to end what is left of a job that is over, or whose
+// doubt an operator ended.
+func (w *Worker) sweepJob(ctx context.Context, now time.Time, j jobs.Job) error {
+	over := j.Over(now) != job.Parked
+	if !over && j.Controls.Doubt == 0 {
+		return nil
+	}
+	total, err := w.cfg.Index.Total(j.Spec.ID)
+	if err != nil || total.InDoubt == 0 && (total.Parked == 0 || !over) {
+		return err
+	}
+	for r := range job.Range(job.Ranges) {
+		cell, err := w.cfg.Index.Cell(r, j.Spec.ID)
+		if err != nil {
+			return err
+		}
+		if cell.Counts.InDoubt > 0 || over && cell.Counts.Parked > 0 {
+			w.post(ctx, home.Ending{Range: r, Job: j.Spec.ID})
+		}
+	}
+	return nil
+}

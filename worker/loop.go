@@ -1,0 +1,299 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"crier/internal/idset"
+	"crier/internal/work"
+	"crier/job"
+	"crier/presence/handoff"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/worker/home"
+	"crier/worker/journal"
+	"crier/worker/lane"
+	"crier/worker/outbound"
+)
+
+// What the loop is told. Events of the cores are posted as they are.
+type (
+	tick            struct{}
+	controlsChanged struct {
+		id  job.ID
+		sum job.Controls
+	}
+	controlsCaughtUp struct{}
+	applied          struct {
+		seq    uint64
+		ranges []job.Range
+		online []*idset.Set // parked just now, and online
+	}
+	assign struct {
+		offer work.Offer
+		job   jobs.Job
+		todo  []job.Span
+	}
+	whereIs struct {
+		key    sliceKey
+		answer chan<- job.SliceState // claimed if the lanes do not know it
+	}
+	jobOver struct{ id job.ID }
+)
+
+type sliceKey struct {
+	id     job.ID
+	number uint32
+}
+
+// loop is the one owner of the worker's state. It never waits for anything but
+// its events.
+type loop struct {
+	w        *Worker
+	ctx      context.Context
+	journal  *journal.State
+	lanes    *lane.State
+	outbound *outbound.State
+	home     *home.State
+
+	tickets map[journal.Ticket]func(journal.Durable, bool)
+	ticket  journal.Ticket
+	sent    map[sliceKey]bool
+	caught  time.Time // when the controls were last known to be complete
+	err     error
+}
+
+func newLoop(w *Worker, ctx context.Context) *loop {
+	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal), home: home.New(),
+		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
+}
+
+func (l *loop) run(inherited []outbound.Inherited) error {
+	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce})
+	l.journal = state
+	l.doJournal(effects)
+	for _, in := range inherited {
+		l.doOutbound(l.outbound.Step(time.Now(), in))
+	}
+	close(l.w.ready)
+	for l.err == nil {
+		select {
+		case <-l.ctx.Done():
+			return l.ctx.Err()
+		case ev := <-l.w.events:
+			l.step(ev)
+		}
+	}
+	return l.err
+}
+
+func (l *loop) step(ev any) {
+	now := time.Now()
+	switch ev := ev.(type) {
+	case tick:
+		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
+		l.doLanes(l.lanes.Step(now, lane.Tick{}))
+		l.doHome(l.home.Step(home.Tick{}))
+		l.markFull()
+	case journal.Event:
+		l.doJournal(l.journal.Step(ev))
+	case lane.Event:
+		l.doLanes(l.lanes.Step(now, ev))
+	case outbound.Event:
+		l.doOutbound(l.outbound.Step(now, ev))
+	case home.Event:
+		l.doHome(l.home.Step(ev))
+	case controlsChanged:
+		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: ev.sum}))
+	case controlsCaughtUp:
+		l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
+	case applied:
+		l.applied(ev)
+	case assign:
+		l.assign(now, ev)
+	case whereIs:
+		ev.answer <- l.whereIs(ev.key)
+	case jobOver:
+		for k := range l.sent {
+			if k.id == ev.id {
+				delete(l.sent, k)
+			}
+		}
+	default:
+		l.err = fmt.Errorf("worker loop: event of type %T", ev)
+	}
+}
+
+func (l *loop) whereIs(k sliceKey) job.SliceState {
+	switch {
+	case l.sent[k]:
+		return job.SliceSent
+	case l.lanes.Holds(k.id, k.number):
+		return job.SliceSending
+	}
+	return job.SliceClaimed
+}
+
+func (l *loop) assign(now time.Time, ev assign) {
+	k := sliceKey{ev.offer.Job, ev.offer.Number}
+	if l.whereIs(k) != job.SliceClaimed {
+		return
+	}
+	spec := ev.job.Spec
+	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: ev.job.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
+		Priority: spec.Priority, Rate: spec.Rate, Submitted: spec.SubmittedAt, Expires: spec.ExpiresAt, Todo: ev.todo}}))
+}
+
+func (l *loop) applied(ev applied) {
+	l.doHome(l.home.Step(home.Applied{Seq: ev.seq}))
+	for _, r := range ev.ranges {
+		l.doHome(l.home.Step(home.Closed{Range: r}))
+	}
+	for _, s := range ev.online {
+		l.doHome(l.home.Step(home.Wanted{Who: s}))
+	}
+}
+
+// submit gives the journal an entry and calls then, on the loop, when it is
+// durable (true) or never will be known to be (false).
+func (l *loop) submit(e ledger.Entry, then func(journal.Durable, bool)) {
+	l.ticket++
+	l.tickets[l.ticket] = then
+	l.doJournal(l.journal.Step(journal.Submit{Ticket: l.ticket, Entry: e}))
+}
+
+func (l *loop) settleTicket(t journal.Ticket, d journal.Durable, ok bool) {
+	if then := l.tickets[t]; then != nil {
+		delete(l.tickets, t)
+		then(d, ok)
+	}
+}
+
+func (l *loop) doJournal(effects []journal.Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case journal.Append:
+			l.w.stats.Records.Add(1)
+			l.w.stats.Bytes.Add(uint64(len(e.Data)))
+			go l.append(e)
+		case journal.ReadLast:
+			go l.readLast()
+		case journal.Durable:
+			l.settleTicket(e.Ticket, e, true)
+		case journal.Refused:
+			l.settleTicket(e.Ticket, journal.Durable{}, false)
+		case journal.Stopped:
+			// The tickets stay open: what they stand for is its taker's now.
+			l.err = fmt.Errorf("%w: %s: %s", ErrStopped, l.w.journal, e.Reason)
+		}
+	}
+}
+
+func (l *loop) doLanes(effects []lane.Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case lane.Prepare:
+			go l.w.prepareBlock(l.ctx, e.Task)
+		case lane.Append:
+			l.w.stats.Reserves.Add(1)
+			l.submit(e.Reserve, func(d journal.Durable, ok bool) {
+				if !ok {
+					l.doLanes(l.lanes.Step(time.Now(), lane.Refused{Lane: e.Lane}))
+					return
+				}
+				now := time.Now()
+				l.doLanes(l.lanes.Step(now, lane.Reserved{Lane: e.Lane, Ref: d.Ref}))
+				l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: e.Reserve.Job, Range: e.Reserve.Range(),
+					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
+				l.markFull()
+			})
+		case lane.SliceSent:
+			l.sent[sliceKey{e.Job, e.Number}] = true
+			go l.w.tellSent(e.Job, e.Number)
+		}
+	}
+}
+
+func (l *loop) doOutbound(effects []outbound.Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case outbound.Send:
+			go l.w.handOff(l.ctx, e)
+		case outbound.SendFence:
+			go l.w.fence(l.ctx, e)
+		case outbound.Append:
+			l.w.stats.Dones.Add(1)
+			l.submit(e.Entry, func(_ journal.Durable, ok bool) {
+				if ok {
+					l.doOutbound(l.outbound.Step(time.Now(), outbound.Recorded{Key: e.Key}))
+				}
+			})
+		case outbound.Tell:
+			l.w.publish(handoff.RecordedTo(e.Recorded.Inc.Gateway), e.Recorded.Bytes())
+		case outbound.Handled:
+			l.doLanes(l.lanes.Step(time.Now(), lane.Handled{Ref: e.Ref}))
+		}
+	}
+}
+
+func (l *loop) doHome(effects []home.Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case home.Look:
+			go l.w.look(l.ctx, e.Pass)
+		case home.Settle:
+			l.w.publish(handoff.SettleTo(e.Settle.Inc.Gateway), e.Settle.Bytes())
+		case home.Append:
+			l.appendPass(e)
+		}
+	}
+}
+
+// appendPass submits the entries of a pass and tells the home when the last of
+// them is settled.
+func (l *loop) appendPass(e home.Append) {
+	left, stored, top := len(e.Entries), 0, uint64(0)
+	for i, entry := range e.Entries {
+		l.submit(entry, func(d journal.Durable, ok bool) {
+			left--
+			if ok {
+				stored++
+				top = max(top, d.Seq)
+				if drain, isDrain := entry.(*ledger.Drain); isDrain {
+					l.w.stats.Drains.Add(1)
+					l.doOutbound(l.outbound.Step(time.Now(), outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
+						Urgent: e.Urgent[i], Targets: drain.Targets}))
+				}
+			}
+			switch {
+			case left > 0:
+			case stored > 0:
+				l.doHome(l.home.Step(home.Durable{Range: e.Range, Seq: top}))
+			default:
+				l.doHome(l.home.Step(home.Refused{Range: e.Range}))
+			}
+		})
+	}
+}
+
+// markFull tells those who work out blocks which incarnations have no room.
+func (l *loop) markFull() {
+	full := map[job.Incarnation]bool{}
+	for _, inc := range l.outbound.Incarnations() {
+		if l.outbound.OpenAt(inc) >= outbound.MaxOpen {
+			full[inc] = true
+		}
+	}
+	l.w.full.Store(&full)
+}
+
+func (l *loop) append(e journal.Append) {
+	seq, err := l.w.cfg.Log.Append(l.ctx, ledger.JournalSubject(l.w.journal), e.Last, e.Data)
+	if err != nil {
+		l.w.log.Warn("appending to the journal: reading back what happened", "error", err)
+		l.w.post(l.ctx, journal.Unclear{Err: err})
+		return
+	}
+	l.w.post(l.ctx, journal.Stored{Seq: seq})
+}

@@ -1,0 +1,44 @@
+package worker
+
+import (
+	"context"
+	"iter"
+
+	"crier/filters"
+	"crier/internal/idset"
+	"crier/job"
+	"crier/presence"
+	"crier/presence/handoff"
+)
+
+// Presence is who is connected where. Its writers are serialised by the caller;
+// it is safe for readers meanwhile.
+type Presence interface {
+	// Join makes an incarnation the place of these recipients; a later join wins.
+	Join(inc job.Incarnation, who *idset.Set) error
+	// Leave takes away those who are still at that incarnation.
+	Leave(inc job.Incarnation, who *idset.Set)
+	// Split deals keep, which it does not change, to incarnations, disjoint; the
+	// rest is offline. All sets are the caller's.
+	Split(keep *idset.Set) (targets []presence.Target, offline *idset.Set)
+	// Online is who of the set is connected anywhere, as the caller's set.
+	Online(who *idset.Set) *idset.Set
+}
+
+// Package is a job's recipients.
+type Package interface {
+	filters.Set
+	// Ranges yields the ranges that have ids, ascending, and how many.
+	Ranges() iter.Seq2[job.Range, int]
+}
+
+// Content gives what a job sends and to whom. All of it is immutable, so that
+// implementations may cache.
+type Content interface {
+	// Package opens the job's recipient package.
+	Package(ctx context.Context, spec job.Spec) (Package, error)
+	// Lists gives what the filters of the job read.
+	Lists(ctx context.Context, spec job.Spec) (filters.Lists, error)
+	// Message gives the body and what goes with it.
+	Message(ctx context.Context, spec job.Spec) (*handoff.Message, error)
+}

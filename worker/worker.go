@@ -1,0 +1,196 @@
+// Package worker sends: it claims slices, works out their blocks, makes the
+// reserves durable in its journal, hands them to gateways, and is home to ranges
+// of recipients whose parked messages it drains when they log in.
+//
+// It guarantees that nothing leaves before its reserve is in the ledger, and that
+// after a crash whoever takes over seals this journal, asks the gateways what they
+// accepted, and sends again only what none of them did.
+//
+// One goroutine (loop) owns all decisions: the cores in the packages journal,
+// lane, outbound and home. Everything that reads, waits or talks runs beside it
+// and posts what it found back as an event.
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crier/filters"
+	"crier/internal/bus"
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/parked"
+)
+
+// Config is what a worker is made of.
+type Config struct {
+	Name     string // of this worker: job.ValidName; the same after a restart
+	Log      ledger.Log
+	Bus      bus.Bus
+	Index    *parked.Index
+	Jobs     *jobs.Table // the worker sets its callbacks; whoever made it runs it after New
+	Presence Presence
+	Content  Content
+	Filters  func(filters.Lists) filters.Chain // default: filters.New
+	Lanes    int                               // blocks under way at a time; default 8; each holds up to 2 MiB
+	Boot     string                            // this machine's boot id
+	Logger   *slog.Logger                      // default: slog.Default()
+}
+
+// Worker is a worker.
+type Worker struct {
+	cfg     Config
+	journal job.Journal
+	log     *slog.Logger
+	events  chan any
+	ready   chan struct{}
+	stopped chan struct{}                            // closed when Run returns
+	prepare chan struct{}                            // one slot per block being worked out
+	full    atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	claims  claims
+	stats   Stats
+}
+
+// Stats counts what a worker did since it started. All fields only grow.
+type Stats struct {
+	Records, Bytes, Reserves, Drains, Dones atomic.Uint64
+}
+
+// ErrStopped is wrapped by Run's error when the journal was sealed or lost: the
+// worker must start again, with another incarnation.
+var ErrStopped = errors.New("the worker's journal has ended")
+
+// New makes a worker; Run runs it.
+func New(cfg Config) (*Worker, error) {
+	switch {
+	case !job.ValidName(cfg.Name):
+		return nil, fmt.Errorf("worker name %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", cfg.Name)
+	case cfg.Log == nil || cfg.Bus == nil || cfg.Index == nil || cfg.Jobs == nil || cfg.Presence == nil || cfg.Content == nil:
+		return nil, errors.New("a worker needs a ledger, a bus, an index, jobs, presence and content")
+	}
+	if cfg.Lanes <= 0 {
+		cfg.Lanes = 8
+	}
+	if cfg.Filters == nil {
+		cfg.Filters = filters.New
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	w := &Worker{cfg: cfg, log: cfg.Logger.With("worker", cfg.Name), events: make(chan any, 1024), ready: make(chan struct{}), stopped: make(chan struct{}),
+		prepare: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	w.full.Store(&map[job.Incarnation]bool{})
+	w.claims.held = map[string]*claimed{}
+	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
+	cfg.Jobs.OnCaughtUp = func() { w.postSoon(controlsCaughtUp{}) }
+	return w, nil
+}
+
+// Ready is closed when the worker has taken over from its former incarnation and
+// takes work.
+func (w *Worker) Ready() <-chan struct{} { return w.ready }
+
+// Stats gives the counters.
+func (w *Worker) Stats() *Stats { return &w.stats }
+
+// Journal is the name of this incarnation's journal; valid once Ready.
+func (w *Worker) Journal() job.Journal { return w.journal }
+
+// Run takes over, works until ctx ends, and returns nil then; any other end is an
+// error. What was durable stays; what was not is as if it had never been begun.
+func (w *Worker) Run(ctx context.Context) error {
+	defer close(w.stopped)
+	g, ctx := errgroup.WithContext(ctx)
+	inherited, err := w.takeOver(ctx)
+	if err != nil {
+		return fmt.Errorf("taking over: %w", err)
+	}
+	l := newLoop(w, ctx)
+	g.Go(func() error { return l.run(inherited) })
+	g.Go(func() error { return w.feed(ctx) })
+	g.Go(func() error { return w.pulse(ctx) })
+	g.Go(func() error { return w.sweep(ctx) })
+	g.Go(func() error { return w.listen(ctx) })
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// post gives the loop an event.
+func (w *Worker) post(ctx context.Context, ev any) {
+	select {
+	case w.events <- ev:
+	case <-ctx.Done():
+	}
+}
+
+// postSoon gives the loop an event from a callback that has no context. Before the
+// loop runs there is nobody to tell: it reads the table when it gets a job.
+func (w *Worker) postSoon(ev any) {
+	select {
+	case <-w.ready:
+		select {
+		case w.events <- ev:
+		case <-w.stopped:
+		}
+	default:
+	}
+}
+
+// pulse lets the cores' time pass.
+func (w *Worker) pulse(ctx context.Context) error {
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			w.post(ctx, tick{})
+		}
+	}
+}
+
+// feed passes journal records on to the index, in the order of the ledger.
+func (w *Worker) feed(ctx context.Context) error {
+	from := w.cfg.Index.Watermark()
+	return w.cfg.Log.Follow(ctx, from, ledger.AllJournals, func(st ledger.Stored) error {
+		changes, err := w.cfg.Index.Apply(ctx, st)
+		if err != nil {
+			return fmt.Errorf("feeding the parked index: %w", err)
+		}
+		ev := applied{seq: st.Seq}
+		for _, c := range changes {
+			ev.ranges = append(ev.ranges, c.Range)
+			if c.Parked.IsEmpty() {
+				c.Parked.Release()
+				continue
+			}
+			// No stranding (rule 20): the row is in the index; who is online now will
+			// not log in for it.
+			if online := w.cfg.Presence.Online(c.Parked); !online.IsEmpty() {
+				ev.online = append(ev.online, online)
+			}
+			c.Parked.Release()
+		}
+		w.post(ctx, ev)
+		return nil
+	}, nil)
+}
+
+func nonce() [16]byte {
+	var n [16]byte
+	rand.Read(n[:]) // never fails
+	return n
+}

@@ -1,0 +1,301 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/job"
+	"crier/presence/gateway"
+	"crier/state/ledger"
+	"crier/state/parked"
+)
+
+// crowd makes a package of n recipients in four ranges, most of them followers,
+// and logs a share of it in.
+func (w *world) crowd(n int, onlineShare float64) (pkg people, online []uint32) {
+	pkg = people{}
+	for len(pkg) < n {
+		id := uint32(w.rng.IntN(4))<<20*3 + uint32(w.rng.IntN(n*2))
+		if pkg[id] {
+			continue
+		}
+		pkg[id] = true
+		if w.rng.Float64() < 0.95 {
+			w.content.followers[id] = true
+		}
+		if w.rng.Float64() < 0.05 {
+			w.content.suppressed[id] = true
+		}
+		if w.rng.Float64() < onlineShare {
+			online = append(online, id)
+		}
+	}
+	w.gw.connect(true, online...)
+	w.until("they are online", func() bool { return int(w.planes.Count()) == len(w.gw.clients) })
+	return pkg, online
+}
+
+// admitted is who of a package the filters let through, by the oracle.
+func (w *world) admitted(pkg people) people {
+	out := people{}
+	for id := range pkg {
+		if w.content.followers[id] && !w.content.suppressed[id] {
+			out[id] = true
+		}
+	}
+	return out
+}
+
+// checkShown compares what the clients showed with who should have.
+func (w *world) checkShown(id job.ID, want people) {
+	w.t.Helper()
+	got := w.gw.shown(id)
+	for r, n := range got {
+		if !want[r] {
+			w.t.Fatalf("recipient %d was not to get it", r)
+		}
+		if n != 1 {
+			w.t.Fatalf("recipient %d showed it %d times", r, n)
+		}
+	}
+	if len(got) != len(want) {
+		w.t.Fatalf("%d clients showed it, want %d", len(got), len(want))
+	}
+}
+
+func only(all people, ids []uint32) people {
+	out := people{}
+	for _, id := range ids {
+		if all[id] {
+			out[id] = true
+		}
+	}
+	return out
+}
+
+func TestEveryoneGetsItOnce(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		pkg, online := w.crowd(4000, 0.3)
+		admitted := w.admitted(pkg)
+		id := w.submit(pkg, nil)
+		w.send(id)
+		now := only(admitted, online)
+		w.until("all online have acknowledged", func() bool { return w.counts(id).Delivered == uint64(len(now)) })
+		w.checkShown(id, now)
+		c := w.reconcile(id)
+		if c.Parked != uint64(len(admitted)-len(now)) || c.DroppedTotal() != uint64(len(pkg)-len(admitted)) {
+			t.Fatalf("counts %+v; %d admitted, %d of them online", c, len(admitted), len(now))
+		}
+		var offline []uint32
+		for id := range pkg {
+			if _, isOnline := w.gw.clients[job.Recipient(id)]; !isOnline {
+				offline = append(offline, id)
+			}
+		}
+		w.gw.connect(true, offline...)
+		w.until("all are drained", func() bool { return w.counts(id).Open() == 0 })
+		w.reconcile(id)
+		w.checkShown(id, admitted)
+		w.sameWhenRebuilt()
+	})
+}
+
+// sameWhenRebuilt builds the index again from the ledger alone and compares.
+func (w *world) sameWhenRebuilt() {
+	w.t.Helper()
+	fresh := parked.NewMemory()
+	x, err := parked.New(context.Background(), fresh, w.content, w.log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = ledger.ReadAll(context.Background(), w.log, 1, ledger.AllJournals, func(st ledger.Stored) error {
+		_, err := x.Apply(context.Background(), st)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	dump := func(x *parked.Index) []byte {
+		var b bytes.Buffer
+		if err := x.Dump(func(k, v []byte) error { fmt.Fprintf(&b, "%x=%x\n", k, v); return nil }); err != nil {
+			w.t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	if !bytes.Equal(dump(x), dump(w.index)) {
+		w.t.Fatal("the index, built again from the ledger, is another")
+	}
+}
+
+func TestWorkerCrashesWhileSending(t *testing.T) {
+	for seed := range uint64(8) {
+		inWorld(t, seed, func(w *world) {
+			pkg, online := w.crowd(3000, 0.4)
+			id := w.submit(pkg, func(s *job.Spec) { s.Rate = 400 })
+			for range 4 {
+				w.offer(id)
+				time.Sleep(time.Duration(w.rng.IntN(700)) * time.Millisecond)
+				if seed%2 == 1 {
+					w.kv = parked.NewMemory() // the index is lost, too
+				}
+				w.restart()
+				w.readmit()
+			}
+			w.send(id)
+			now := only(w.admitted(pkg), online)
+			w.until("all online have acknowledged", func() bool { return w.counts(id).Delivered == uint64(len(now)) })
+			w.reconcile(id)
+			w.checkShown(id, now)
+			w.sameWhenRebuilt()
+		})
+	}
+}
+
+// readmit announces everybody again, as a home that starts afresh makes gateways do.
+func (w *world) readmit() { synctest.Wait() }
+
+func TestGatewayCrashesWhileSending(t *testing.T) {
+	for seed := range uint64(8) {
+		inWorld(t, seed, func(w *world) {
+			pkg, online := w.crowd(2000, 0.5)
+			id := w.submit(pkg, func(s *job.Spec) { s.Rate = 300 })
+			var history gateway.History
+			for start := range uint32(3) {
+				w.offer(id)
+				time.Sleep(time.Duration(w.rng.IntN(1200)) * time.Millisecond)
+				history.Ended = append(history.Ended, w.gw.end())
+				history.First = 1
+				w.gw.start(start+2, history)
+				w.gw.connect(true, online...)
+			}
+			w.send(id)
+			now := only(w.admitted(pkg), online)
+			w.until("all online have acknowledged", func() bool { return w.counts(id).Delivered == uint64(len(now)) })
+			w.reconcile(id)
+			w.checkShown(id, now)
+			w.sameWhenRebuilt()
+		})
+	}
+}
+
+func TestSilentClientsAreInDoubtAndListed(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		pkg, online := w.crowd(500, 0)
+		admitted := w.admitted(pkg)
+		n := 0
+		mute := people{}
+		for r := range admitted {
+			if n++; n > 60 {
+				break
+			}
+			w.gw.connect(n%2 == 0, r)
+			w.gw.clients[job.Recipient(r)].deaf = true
+			if n%2 == 1 {
+				mute[r] = true
+			}
+			online = append(online, r)
+		}
+		w.until("they are online", func() bool { return w.planes.Count() == 60 })
+		id := w.submit(pkg, func(s *job.Spec) { s.ExpiresAt = s.SubmittedAt.Add(3 * time.Minute) })
+		w.send(id)
+		// Nobody acknowledges: after 30 s the gateway ends their connections.
+		w.until("the silent are in doubt", func() bool { return w.counts(id).HandedOff == 0 })
+		c := w.reconcile(id)
+		if c.InDoubt != uint64(len(mute)) || c.Parked != uint64(len(admitted)-len(mute)) {
+			t.Fatalf("counts %+v; want %d in doubt", c, len(mute))
+		}
+		var listed people = people{}
+		for r := range job.Range(job.Ranges) {
+			doubts, err := w.index.DoubtIn(r, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range doubts {
+				for who := range d.Set.All() {
+					listed[who] = true
+				}
+			}
+		}
+		if fmt.Sprint(listed) != fmt.Sprint(mute) {
+			t.Fatalf("in doubt are %d, listed %d", len(mute), len(listed))
+		}
+		// Those who speak come back, say that they have it, and it is delivered.
+		for r := range admitted {
+			if c := w.gw.clients[job.Recipient(r)]; c != nil && c.speaks {
+				c.deaf = false
+				w.gw.connect(true, r)
+			}
+		}
+		w.until("those who speak are delivered", func() bool { return w.counts(id).Delivered == uint64(60-len(mute)) })
+		w.checkShown(id, only(admitted, online))
+		// At the end of its time to live the rest fails or expires.
+		time.Sleep(3 * time.Minute)
+		w.until("nobody is open", func() bool { return w.counts(id).Open() == 0 })
+		c = w.reconcile(id)
+		if c.Failed != uint64(len(mute)) || c.Expired != uint64(len(admitted)-60) {
+			t.Fatalf("counts at the end %+v", c)
+		}
+		w.sameWhenRebuilt()
+	})
+}
+
+func TestControls(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		pkg, online := w.crowd(3000, 0.5)
+		id := w.submit(pkg, func(s *job.Spec) { s.Rate = 200 })
+		w.offer(id)
+		time.Sleep(2 * time.Second)
+		yes, no := true, false
+		control := func(c job.Control) {
+			if err := w.table.Control(context.Background(), id, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		control(job.Control{Pause: &yes})
+		time.Sleep(time.Second)
+		paused := len(w.gw.shown(id))
+		time.Sleep(10 * time.Second)
+		if n := len(w.gw.shown(id)); n != paused || n == 0 || n > 700 {
+			t.Fatalf("%d shown when paused, %d ten seconds later", paused, n)
+		}
+		control(job.Control{Pause: &no})
+		time.Sleep(2 * time.Second)
+		going := len(w.gw.shown(id))
+		if going <= paused {
+			t.Fatal("resume changed nothing")
+		}
+		control(job.Control{Cancel: true})
+		w.send(id)
+		w.until("nobody is open", func() bool { return w.counts(id).Open() == 0 })
+		c := w.reconcile(id)
+		if c.Cancelled == 0 || c.Delivered != uint64(len(w.gw.shown(id))) || int(c.Delivered) >= len(online) {
+			t.Fatalf("counts after a cancel %+v", c)
+		}
+		w.sameWhenRebuilt()
+	})
+}
+
+func TestSuppressedWhileParked(t *testing.T) {
+	inWorld(t, 5, func(w *world) {
+		pkg, _ := w.crowd(1000, 0)
+		admitted := w.admitted(pkg)
+		id := w.submit(pkg, nil)
+		w.send(id)
+		var late []uint32
+		for r := range admitted {
+			if len(late) < 100 {
+				late = append(late, r)
+				w.content.suppressed[r] = true
+			}
+		}
+		w.gw.connect(true, late...)
+		w.until("they are dropped", func() bool { return w.counts(id).Dropped[job.SuppressedParked] == uint64(len(late)) })
+		if n := len(w.gw.shown(id)); n != 0 {
+			t.Fatalf("%d who were suppressed while parked got it", n)
+		}
+	})
+}

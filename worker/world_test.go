@@ -1,0 +1,498 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/filters"
+	"crier/internal/bus"
+	"crier/internal/idset"
+	"crier/internal/work"
+	"crier/job"
+	"crier/presence"
+	"crier/presence/gateway"
+	"crier/presence/handoff"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/parked"
+	"crier/state/proof"
+)
+
+// people is a set of recipients made of a map: packages, lists, and the oracle.
+type people map[uint32]bool
+
+func (p people) Range(r job.Range) (*idset.Set, error) {
+	s := idset.New(r)
+	for id := range p {
+		if job.Recipient(id).Range() == r {
+			s.Add(id)
+		}
+	}
+	return s, nil
+}
+
+func (p people) Ranges() iter.Seq2[job.Range, int] {
+	n := map[job.Range]int{}
+	for id := range p {
+		n[job.Recipient(id).Range()]++
+	}
+	return func(yield func(job.Range, int) bool) {
+		for _, r := range slices.Sorted(maps.Keys(n)) {
+			if !yield(r, n[r]) {
+				return
+			}
+		}
+	}
+}
+
+func (p people) Cardinality() uint64 { return uint64(len(p)) }
+
+// content is what jobs send, in memory.
+type content struct {
+	packages   map[job.ID]people
+	followers  people
+	suppressed people
+}
+
+func (c *content) Package(_ context.Context, spec job.Spec) (Package, error) {
+	return c.packages[spec.ID], nil
+}
+
+func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idset.Set, error) {
+	return c.packages[id].Range(r)
+}
+
+func (c *content) Lists(context.Context, job.Spec) (filters.Lists, error) {
+	return filters.Lists{Followers: c.followers, Suppressed: c.suppressed}, nil
+}
+
+func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {
+	return &handoff.Message{Body: []byte("hello")}, nil
+}
+
+// world is a worker with everything around it in memory, in a bubble of fake time.
+type world struct {
+	t        *testing.T
+	rng      *rand.Rand
+	log, ctl *ledger.Memory
+	bus      *bus.Memory
+	kv       parked.KV
+	planes   *presence.Planes
+	content  *content
+	gw       *host
+	table    *jobs.Table
+	index    *parked.Index
+	worker   *Worker
+	stop     func() error
+	starts   uint32
+}
+
+func inWorld(t *testing.T, seed uint64, run func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		planes, err := presence.Open(presence.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), log: ledger.NewMemory(ledger.MemoryConfig{}), ctl: ledger.NewMemory(ledger.MemoryConfig{}),
+			bus: bus.NewMemory(), kv: parked.NewMemory(), planes: planes,
+			content: &content{packages: map[job.ID]people{}, followers: people{}, suppressed: people{}}}
+		w.gw = &host{w: w, clients: map[job.Recipient]*client{}}
+		defer planes.Close()
+		defer w.bus.Close()
+		w.gw.start(1, gateway.History{})
+		defer w.gw.end()
+		w.start()
+		defer func() { w.stop() }()
+		run(w)
+	})
+}
+
+// start runs a worker with its job table and index.
+func (w *world) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	w.table = jobs.New(w.log, w.ctl)
+	index, err := parked.New(ctx, w.kv, w.content, w.log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.index = index
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	w.worker, err = New(Config{Name: "w1", Log: w.log, Bus: w.bus, Index: index, Jobs: w.table, Presence: w.planes, Content: w.content, Logger: quiet})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var runErr error
+	wg.Go(func() { w.table.Run(ctx) })
+	<-w.table.Ready()
+	wg.Go(func() { runErr = w.worker.Run(ctx) })
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-w.worker.Ready():
+	case <-done:
+		w.t.Fatalf("the worker did not start: %v", runErr)
+	}
+	w.stop = func() error {
+		cancel()
+		<-done
+		return runErr
+	}
+}
+
+// restart ends the worker as a crash would: what was not in the ledger is gone.
+func (w *world) restart() {
+	if err := w.stop(); err != nil {
+		w.t.Fatalf("the worker had ended: %v", err)
+	}
+	w.start()
+}
+
+// submit accepts a job and offers it as one slice until it is sent.
+func (w *world) submit(pkg people, change func(*job.Spec)) job.ID {
+	now := time.Now().UTC()
+	spec := job.Spec{Account: 1, Recipients: uint64(len(pkg)), Priority: 50, SubmittedAt: now, ExpiresAt: now.Add(time.Hour)}
+	for i := range spec.Nonce {
+		spec.Nonce[i] = byte(w.rng.Uint32())
+	}
+	spec.ID = job.NewID(now, [10]byte(spec.Nonce[:10]))
+	spec.Package = job.Digest(spec.Nonce)
+	if change != nil {
+		change(&spec)
+	}
+	w.content.packages[spec.ID] = pkg
+	if _, _, err := w.table.Accept(context.Background(), spec); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, s := range []job.State{job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending} {
+		if _, err := w.table.Transition(context.Background(), spec.ID, s, "", now); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	synctest.Wait()
+	return spec.ID
+}
+
+// offer offers the job and gives the worker's answer.
+func (w *world) offer(id job.ID) job.SliceState {
+	b, _ := json.Marshal(work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}})
+	answer, err := w.bus.Request(context.Background(), work.OfferTo, b)
+	if err != nil {
+		return job.SlicePlanned
+	}
+	var r work.Reply
+	if err := json.Unmarshal(answer, &r); err != nil {
+		w.t.Fatal(err)
+	}
+	return r.State
+}
+
+// send offers the job until it is sent.
+func (w *world) send(id job.ID) {
+	w.until("the job is sent", func() bool { return w.offer(id) == job.SliceSent })
+}
+
+// until lets fake time pass until a condition holds.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(5 * time.Minute)
+	for wait := 20 * time.Millisecond; !ok(); wait = min(2*wait, time.Second) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("waited in vain: %s", what)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// reconcile proves conservation and gives the counts; the index must agree.
+func (w *world) reconcile(id job.ID) job.Counts {
+	w.t.Helper()
+	res, err := proof.Reconcile(context.Background(), w.log, id, w.content.packages[id], true)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !res.Conserved() {
+		w.t.Fatalf("not conserved: %v", res.Violations)
+	}
+	u, _ := w.log.Usage(context.Background())
+	w.until("the index has caught up", func() bool { return w.caughtUp(u.Last) })
+	total, err := w.index.Total(id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if got := total.Counts(uint64(len(w.content.packages[id]))); fmt.Sprint(got) != fmt.Sprint(res.Counts) {
+		w.t.Fatalf("the index counts %v, the proof %v", got, res.Counts)
+	}
+	return res.Counts
+}
+
+// counts reads the index.
+func (w *world) counts(id job.ID) job.Counts {
+	total, err := w.index.Total(id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return total.Counts(uint64(len(w.content.packages[id])))
+}
+
+// caughtUp reports whether the index has every journal record up to last.
+func (w *world) caughtUp(last uint64) bool {
+	for seq := w.index.Watermark(); seq <= last; seq++ {
+		st, err := w.log.Get(context.Background(), seq)
+		if err == nil && len(st.Subject) > 6 && st.Subject[:6] == "led.j." {
+			return false
+		}
+	}
+	return true
+}
+
+// client is a recipient's device.
+type client struct {
+	id       job.Recipient
+	speaks   bool
+	deaf     bool // never acknowledges
+	conn     gateway.Conn
+	have     map[job.ID]bool // what a speaking client keeps until it is settled
+	shown    map[job.ID]int
+	lateAcks []job.ID
+}
+
+// host carries out the effects of a gateway's core, with clients in memory.
+type host struct {
+	w       *world
+	mu      sync.Mutex
+	state   *gateway.State
+	inc     job.Incarnation
+	began   time.Time
+	next    gateway.Conn
+	clients map[job.Recipient]*client
+	conns   map[gateway.Conn]*client
+	tokens  map[gateway.Token]bus.Msg
+	records map[job.Ref]*gateway.Record
+	cancel  func()
+	subs    []bus.Subscription
+	events  []gateway.Event
+	busy    bool
+}
+
+func (h *host) start(start uint32, history gateway.History) {
+	h.inc = job.Incarnation{Gateway: "g1", Start: start}
+	state, err := gateway.New(gateway.Config{Incarnation: h.inc, History: history})
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	h.state, h.began = state, time.Now()
+	h.conns, h.tokens, h.records = map[gateway.Conn]*client{}, map[gateway.Token]bus.Msg{}, map[job.Ref]*gateway.Record{}
+	for subject, fn := range map[string]func(bus.Msg){
+		handoff.HandoffTo("g1"): func(m bus.Msg) {
+			if r, err := handoff.ParseHandoff(m.Data); err == nil {
+				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.HandedOff{Request: r, Token: t} })
+			}
+		},
+		handoff.FenceTo("g1"): func(m bus.Msg) {
+			if r, err := handoff.ParseFence(m.Data); err == nil {
+				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.Fenced{Request: *r, Token: t} })
+			}
+		},
+		handoff.RecordedTo("g1"): func(m bus.Msg) {
+			if r, err := handoff.ParseRecorded(m.Data); err == nil {
+				h.post(gateway.Recorded{Recorded: *r})
+			}
+		},
+		handoff.SettleTo("g1"): func(m bus.Msg) {
+			if r, err := handoff.ParseSettle(m.Data); err == nil {
+				h.post(gateway.Settled{Settle: *r})
+			}
+		},
+	} {
+		sub, err := h.w.bus.Subscribe(subject, fn)
+		if err != nil {
+			h.w.t.Fatal(err)
+		}
+		h.subs = append(h.subs, sub)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	go func() {
+		t := time.NewTicker(5 * time.Millisecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				h.post(gateway.Tick{})
+			}
+		}
+	}()
+}
+
+// end kills the gateway and gives what its accepted-file holds.
+func (h *host) end() gateway.Ended {
+	h.cancel()
+	for _, s := range h.subs {
+		s.Unsubscribe()
+	}
+	h.subs = nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := gateway.Ended{Start: h.inc.Start}
+	for _, r := range h.records {
+		e.Records = append(e.Records, *r)
+	}
+	for _, c := range h.conns {
+		c.conn, c.lateAcks = 0, nil
+	}
+	h.state = nil
+	return e
+}
+
+func (h *host) ask(m bus.Msg, event func(gateway.Token) gateway.Event) {
+	h.mu.Lock()
+	h.next++
+	t := gateway.Token(h.next)
+	h.tokens[t] = m
+	h.mu.Unlock()
+	h.post(event(t))
+}
+
+// post gives the core an event and carries out what follows, one after the other.
+func (h *host) post(ev gateway.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, ev)
+	if h.busy {
+		return
+	}
+	h.busy = true
+	for len(h.events) > 0 && h.state != nil {
+		ev := h.events[0]
+		h.events = h.events[1:]
+		for _, e := range slices.Clone(h.state.Step(time.Since(h.began), ev)) {
+			h.do(e)
+		}
+		if h.state.Pending() && len(h.events) == 0 {
+			h.events = append(h.events, gateway.Pump{})
+		}
+	}
+	h.busy = false
+}
+
+func (h *host) do(e gateway.Effect) {
+	switch e := e.(type) {
+	case gateway.Append:
+		r := e.Record
+		h.records[r.Ref] = &gateway.Record{Ref: r.Ref, Job: r.Job, IDs: slices.Clone(r.IDs), Away: slices.Clone(r.Away),
+			Mute: slices.Clone(r.Mute), Acked: append(slices.Clone(r.Acked), make(gateway.Bits, len(r.IDs)/64+1)...)}
+		h.events = append(h.events, gateway.Written{Ref: r.Ref, OK: true})
+	case gateway.Mark:
+		h.records[e.Ref].Acked.Set(int(e.Rank))
+	case gateway.Free:
+		if e.Start == h.inc.Start {
+			delete(h.records, e.Ref)
+		}
+	case gateway.Reply:
+		h.tokens[e.Token].Respond(e.Answer.Bytes())
+		delete(h.tokens, e.Token)
+	case gateway.Publish:
+		h.w.bus.Publish(handoff.ReportTo(e.To), e.Report.Bytes())
+	case gateway.Deliver:
+		for _, conn := range e.Conns {
+			h.receive(h.conns[conn], e.Job)
+		}
+	case gateway.SendSettled:
+		if c := h.conns[e.Conn]; c != nil {
+			for _, id := range e.IDs {
+				delete(c.have, id)
+			}
+		}
+	case gateway.Close:
+		h.disconnect(h.conns[e.Conn])
+	case gateway.Announce:
+		b := e.Message.Bytes()
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if answer, err := h.w.bus.Request(ctx, handoff.AnnounceTo(e.Message.Range), b); err == nil {
+				h.post(gateway.Announced{Range: e.Message.Range, Flight: e.Flight, Again: len(answer) > 0})
+			}
+		}()
+	}
+}
+
+func (h *host) receive(c *client, id job.ID) {
+	if c == nil {
+		return
+	}
+	if !c.speaks || !c.have[id] {
+		c.shown[id]++
+	}
+	if c.speaks {
+		c.have[id] = true
+	}
+	if !c.deaf {
+		h.events = append(h.events, gateway.Acked{Conn: c.conn, IDs: []job.ID{id}})
+	}
+}
+
+func (h *host) disconnect(c *client) {
+	if c == nil || c.conn == 0 {
+		return
+	}
+	h.events = append(h.events, gateway.Disconnected{Conn: c.conn})
+	delete(h.conns, c.conn)
+	c.conn = 0
+}
+
+// connect logs recipients in.
+func (h *host) connect(speaks bool, ids ...uint32) {
+	for _, id := range ids {
+		h.mu.Lock()
+		c := h.clients[job.Recipient(id)]
+		if c == nil {
+			c = &client{id: job.Recipient(id), speaks: speaks, have: map[job.ID]bool{}, shown: map[job.ID]int{}}
+			h.clients[c.id] = c
+		}
+		h.next++
+		c.conn = h.next
+		h.conns[c.conn] = c
+		have := slices.SortedFunc(maps.Keys(c.have), func(a, b job.ID) int { return slices.Compare(a[:], b[:]) })
+		h.mu.Unlock()
+		h.post(gateway.Connected{Conn: c.conn, Recipient: c.id, Client: uint64(id) + 1, Speaks: c.speaks, Have: have})
+	}
+}
+
+// leave breaks recipients' connections.
+func (h *host) leave(ids ...uint32) {
+	for _, id := range ids {
+		h.mu.Lock()
+		c := h.clients[job.Recipient(id)]
+		h.disconnect(c)
+		h.mu.Unlock()
+		h.post(gateway.Tick{})
+	}
+}
+
+// shown counts how often each client showed a job.
+func (h *host) shown(id job.ID) map[uint32]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[uint32]int{}
+	for r, c := range h.clients {
+		if n := c.shown[id]; n > 0 {
+			out[uint32(r)] = n
+		}
+	}
+	return out
+}
