@@ -25,7 +25,7 @@ unit: compiler
 	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
 js: node
-	@if [ -d $(JS) ]; then node --test $(JS); fi
+	@if [ -d $(JS) ]; then cd $(JS) && node --test; fi
 
 # The main job on the embedded default; exits 0 only if nothing is lost or doubled.
 demo: build
@@ -36,7 +36,7 @@ soak:
 	CRIER_KILLS=30 go test -count=1 -timeout 90m -run Kill ./internal/app/...
 
 fmt:
-	gofmt -w $$(git ls-files '*.go')
+	go fmt ./...
 
 clean:
 	rm -rf bin

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 
+	"crier/internal/app"
 	"crier/internal/config"
 )
 
-// serveApp runs the server.
-func serveApp(context.Context, config.Server, string) error {
-	return errors.New("this build has no server in it")
+// serveApp runs the server until ctx ends.
+func serveApp(ctx context.Context, cfg config.Server, s serving) error {
+	return app.Run(ctx, app.Config{Data: cfg.Data, Listen: cfg.Listen, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile, NATS: cfg.NATS.Listen,
+		LedgerMax: int64(cfg.Limits.Ledger), Lanes: cfg.Limits.Lanes, Version: s.version, Logger: s.log,
+		Announce: func(r app.Ready) { s.ready(r.API, r.Gateway) }})
 }

@@ -32,7 +32,7 @@ type cli struct {
 	// dial connects to a server.
 	dial func(server, key string) (api.Service, error)
 	// serve runs the server until ctx ends.
-	serve func(ctx context.Context, cfg config.Server, version string) error
+	serve func(ctx context.Context, cfg config.Server, s serving) error
 
 	server, data, output string // flags
 	started              bool   // a command began; errors before that are about usage

@@ -1,12 +1,25 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"crier/internal/config"
 )
+
+// serving is what the command line gives a server besides its configuration.
+type serving struct {
+	log     *slog.Logger
+	version string
+	// ready tells the user, once, where the server is.
+	ready func(api, gateway string)
+}
 
 func (c *cli) serveCommand() *cobra.Command {
 	cmd := c.command("serve [flags]", "Run the server: everything in one process, under one data directory", cobra.NoArgs, nil)
@@ -17,7 +30,46 @@ func (c *cli) serveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.serve(cmd.Context(), cfg, version)
+		log, err := newLog(c.err, cfg.Log)
+		if err != nil {
+			return err
+		}
+		return c.serve(cmd.Context(), cfg, serving{log: log, version: version,
+			ready: func(api, gateway string) { fmt.Fprint(c.out, welcome(cfg, api, gateway)) }})
 	}
 	return cmd
+}
+
+// newLog makes the server's log.
+func newLog(w io.Writer, cfg config.Log) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		return nil, usage("log.level: %w", err)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, opts)), nil
+}
+
+// welcome says where the server is, and a command to paste that asks it.
+func welcome(cfg config.Server, api, gateway string) string {
+	try := "crier status"
+	if api != "http://"+config.DefaultListen {
+		try += " --server " + shellQuote(api)
+	}
+	if data, err := filepath.Abs(cfg.Data); err == nil && data != config.ClientData() {
+		try += " --data " + shellQuote(data)
+	}
+	return fmt.Sprintf("api      %s\ndocs     %s/docs\ngateway  %s\ntry      %s\n", api, api, gateway, try)
+}
+
+// shellQuote quotes what a shell would not take as one plain word.
+func shellQuote(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

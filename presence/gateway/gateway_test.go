@@ -284,6 +284,26 @@ func TestWhoEndsHow(t *testing.T) {
 	g.wantReport(writer, "v3 not here[3 8] unacked[1] mute[2 4]")
 }
 
+// TestWhatIsQueuedIsNotGivenUp has two reserves with one job: the socket that got it
+// by the first ends while the second is queued for another device.
+func TestWhatIsQueuedIsNotGivenUp(t *testing.T) {
+	g := newRig(t, Config{})
+	g.connect(1, 5, 1)
+	g.do(HandedOff{request(1, jobID(1), 5), 1})
+	g.connect(2, 5, 2)
+	g.hold = true
+	g.do(HandedOff{request(2, jobID(1), 5), 1})
+	g.do(Written{ref(2), true})
+	g.do(Disconnected{Conn: 1})
+	g.wantReport(writer, "v2 unacked[5]")
+	g.do(Pump{})
+	if d := all[Deliver](g.effects); len(d) != 1 || !slices.Equal(d[0].Conns, []Conn{2}) {
+		t.Fatalf("sent: %s", describe(g.effects))
+	}
+	g.do(Acked{2, []job.ID{jobID(1)}})
+	g.wantReport(writer, "v2")
+}
+
 func TestAReportIsRepeatedAsItWasUntilRecorded(t *testing.T) {
 	g := newRig(t, Config{})
 	for r := range job.Recipient(3) {

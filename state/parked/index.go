@@ -69,10 +69,14 @@ type Open struct {
 
 // Change tells what one entry did that somebody may want to act on.
 type Change struct {
-	Job    job.ID
-	Range  job.Range
-	Parked *idset.Set // who was parked by it; may be nil
-	Total  Tally      // of the job, after it
+	Job   job.ID
+	Range job.Range
+	// Parked is who was parked by a reserve or a decision, and may be online by now;
+	// may be nil. Who a gateway sent back is not in it: presence may still show them
+	// there, and an immediate drain would come back as fast. They wait for their
+	// next login or the sweep.
+	Parked *idset.Set
+	Total  Tally // of the job, after it
 }
 
 // New opens the index kept in kv.

@@ -75,7 +75,6 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		moved.AndNot(part)
 		return part
 	}
-	parked := idset.New(e.Range)
 	for i, s := range []*idset.Set{take(e.NotHere), take(e.Unacked)} {
 		if s == nil {
 			continue
@@ -84,17 +83,18 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		if err := t.park(e.Range, e.Job, s, i == 1); err != nil {
 			return err
 		}
-		parked.Or(s)
 	}
 	if mute := take(e.Mute); mute != nil {
 		d.InDoubt += uint64(mute.Card())
-		t.putDoubt(doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtMute), mute)
+		if err := t.addDoubt(doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtMute), mute); err != nil {
+			return err
+		}
 	}
 	if refused := take(e.Refused); refused != nil {
 		d.Failed += uint64(refused.Card())
 	}
 	d.Delivered += uint64(moved.Card())
-	return t.count(e.Range, e.Job, d, nil, parked)
+	return t.count(e.Range, e.Job, d, nil, nil)
 }
 
 func (t *txn) doubt(e *ledger.Doubt) error {
@@ -128,6 +128,25 @@ func (t *txn) putDoubt(key []byte, s *idset.Set) {
 	var w bin.Writer
 	w.Set(s)
 	t.b.Put(key, w.B)
+}
+
+// addDoubt joins recipients with those who are in the row already: a reserve's
+// mute clients may end one after the other.
+func (t *txn) addDoubt(key []byte, s *idset.Set) error {
+	b, err := t.x.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	if b != nil {
+		before, err := readSet(b)
+		if err != nil {
+			return err
+		}
+		s.Or(before)
+		before.Release()
+	}
+	t.putDoubt(key, s)
+	return nil
 }
 
 // takeDoubt removes a row of doubt and gives its recipients, or nil.

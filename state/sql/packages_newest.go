@@ -72,9 +72,13 @@ func (s *Packages) Newest(ctx context.Context, account *uint32, cursor string, l
 func (s *Packages) BySet(ctx context.Context, set job.Digest) (Package, error) {
 	p, err := packageBy(ctx, s.c.read, `set_digest = ? ORDER BY created_at, account, name LIMIT 1`, set[:])
 	if errors.Is(err, dbsql.ErrNoRows) {
-		return Package{}, job.NotFound(fmt.Sprintf("there is no package %s", set))
+		return Package{}, noPackageAnywhere(set)
 	}
 	return p, s.c.wrap("looking for package "+set.String(), err)
+}
+
+func noPackageAnywhere(set job.Digest) error {
+	return job.NotFound(fmt.Sprintf("there is no package %s; import it first", set))
 }
 
 // allLocked lists packages, those imported last first.
@@ -110,10 +114,11 @@ func (s *MemoryPackages) Newest(_ context.Context, account *uint32, cursor strin
 func (s *MemoryPackages) BySet(_ context.Context, set job.Digest) (Package, error) {
 	s.m.Lock()
 	defer s.m.Unlock()
-	for _, p := range slices.Backward(s.allLocked(nil)) {
-		if p.Set == set {
-			return p, nil
-		}
+	same := slices.DeleteFunc(s.allLocked(nil), func(p Package) bool { return p.Set != set })
+	if len(same) == 0 {
+		return Package{}, noPackageAnywhere(set)
 	}
-	return Package{}, job.NotFound(fmt.Sprintf("there is no package %s", set))
+	return slices.MinFunc(same, func(a, b Package) int { // the first of equal ones
+		return a.CreatedAt.Compare(b.CreatedAt)
+	}), nil
 }

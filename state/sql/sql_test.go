@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"crier/audience/members"
 	"crier/job"
@@ -18,9 +19,11 @@ import (
 	"crier/state/sql/sqltest"
 )
 
-func open(t testing.TB, path string) *sql.DB {
+func open(t testing.TB, path string) *sql.DB { return openAt(t, path, time.Now) }
+
+func openAt(t testing.TB, path string, now func() time.Time) *sql.DB {
 	t.Helper()
-	db, err := sql.Open(context.Background(), sql.Config{Path: path, Now: sqltest.Now})
+	db, err := sql.Open(context.Background(), sql.Config{Path: path, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,14 +40,14 @@ func store(db *sql.DB) sqltest.Store {
 }
 
 func TestSQLite(t *testing.T) {
-	sqltest.Run(t, func(t *testing.T) sqltest.Store {
-		return store(open(t, filepath.Join(t.TempDir(), "a ?#%41 b.db")))
+	sqltest.Run(t, func(t *testing.T, clock *sqltest.Clock) sqltest.Store {
+		return store(openAt(t, filepath.Join(t.TempDir(), "a ?#%41 b.db"), clock.Now))
 	})
 }
 
 func TestMemory(t *testing.T) {
-	sqltest.Run(t, func(*testing.T) sqltest.Store {
-		m := sql.NewMemory(sqltest.Now)
+	sqltest.Run(t, func(_ *testing.T, clock *sqltest.Clock) sqltest.Store {
+		m := sql.NewMemory(clock.Now)
 		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs}
 	})
 }

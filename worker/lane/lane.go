@@ -2,9 +2,13 @@
 // which job, at which rate.
 //
 // It guarantees that an urgent job waits for at most one block per lane, that no
-// second sees more recipients handed over than the job's rate, that nothing new
-// starts for a job that is paused, cancelled or whose controls may be out of date,
-// and that every span of a slice is taken once.
+// second sees more recipients of a job handed over than its rate, whatever number
+// of its slices this worker has, that nothing new starts for a job that is paused,
+// cancelled or whose controls may be out of date, and that every span of a slice is
+// taken once.
+//
+// Each Prepare is answered by one Prepared or Failed, each Append by one Reserved
+// or Refused, each Reserved by one Handled.
 package lane
 
 import (
@@ -47,6 +51,7 @@ type Task struct {
 type State struct {
 	lanes    []laneState
 	slices   []*slice
+	jobs     map[job.ID]*sending
 	caughtUp time.Time // when the controls were last known to be complete
 }
 
@@ -63,6 +68,7 @@ type laneState struct {
 	phase   phase
 	slice   *slice
 	span    job.Span
+	sends   bool // its block may have targets
 	ref     job.Ref
 	targets int
 }
@@ -71,12 +77,22 @@ type slice struct {
 	Slice
 	controls job.Controls
 	active   int // lanes at work for it
-	pace     pace
+	job      *sending
 	failed   bool
 }
 
+// sending is what all slices of a job share: its rate.
+type sending struct {
+	slices  int
+	blocks  int // being worked out or reserved, that may have targets
+	pending int // targets of those being reserved
+	pace    pace
+}
+
 // New makes a core with a number of lanes.
-func New(lanes int) *State { return &State{lanes: make([]laneState, lanes)} }
+func New(lanes int) *State {
+	return &State{lanes: make([]laneState, lanes), jobs: map[job.ID]*sending{}}
+}
 
 // Event is one of Assign, Prepared, Failed, Reserved, Refused, Handled, Control,
 // CaughtUp, Tick.
@@ -173,17 +189,11 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 	case Prepared:
 		out = s.prepared(now, ev)
 	case Failed:
-		l := &s.lanes[ev.Lane]
-		l.slice.failed = true
-		l.slice.giveBack(l.span)
-		s.free(l)
+		s.failed(ev.Lane, preparing)
 	case Reserved:
-		out = s.reserved(now, ev)
+		s.reserved(now, ev)
 	case Refused:
-		l := &s.lanes[ev.Lane]
-		l.slice.failed = true
-		l.slice.giveBack(l.span)
-		s.free(l)
+		s.failed(ev.Lane, reserving)
 	case Handled:
 		for i := range s.lanes {
 			if l := &s.lanes[i]; l.phase == handing && l.ref == ev.Ref {
@@ -191,11 +201,22 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 			}
 		}
 	case Tick:
-		for _, x := range s.slices {
-			x.failed = false
-		}
+		s.tick(now)
 	}
 	return s.fill(now, out)
+}
+
+// tick lets what failed be tried again, and forgets jobs without slices once their
+// last second is over.
+func (s *State) tick(now time.Time) {
+	for _, x := range s.slices {
+		x.failed = false
+	}
+	for id, j := range s.jobs {
+		if j.pace.forget(now); j.slices == 0 && len(j.pace.taken) == 0 {
+			delete(s.jobs, id)
+		}
+	}
 }
 
 // Holds reports whether the lanes have this slice.
@@ -218,8 +239,13 @@ func (s *State) assign(ev Assign) {
 	if s.Holds(ev.Slice.Job, ev.Slice.Number) {
 		return
 	}
-	x := &slice{Slice: ev.Slice, controls: ev.Controls}
+	x := &slice{Slice: ev.Slice, controls: ev.Controls, job: s.jobs[ev.Slice.Job]}
 	x.Todo = slices.Clone(x.Todo)
+	if x.job == nil {
+		x.job = &sending{}
+		s.jobs[x.Job] = x.job
+	}
+	x.job.slices++
 	s.slices = append(s.slices, x)
 	slices.SortStableFunc(s.slices, func(a, b *slice) int {
 		return cmp.Or(cmp.Compare(b.urgency(), a.urgency()), a.Submitted.Compare(b.Submitted), slices.Compare(a.Job[:], b.Job[:]),
@@ -253,26 +279,33 @@ func (x *slice) void(now time.Time) job.Outcome {
 	return job.Parked
 }
 
+// mayStart reports whether a block of the slice may be begun and sent, the rate apart.
+func (x *slice) mayStart(now, caughtUp time.Time) bool {
+	return len(x.Todo) > 0 && !x.failed && !x.stopped(now, caughtUp)
+}
+
+// stopped reports whether nothing of the slice may be sent now.
+func (x *slice) stopped(now, caughtUp time.Time) bool {
+	return x.controls.Paused || x.void(now) != job.Parked || now.Sub(caughtUp) > ControlsMaxAge
+}
+
 // ready reports whether a lane may take a block of the slice now, and how many
 // targets it may have (0: any number).
-func (x *slice) ready(now time.Time, caughtUp time.Time) (budget int, ok bool) {
-	if len(x.Todo) == 0 || x.failed {
-		return 0, false
-	}
-	if x.void(now) != job.Parked {
+func (x *slice) ready(now, caughtUp time.Time) (budget int, ok bool) {
+	if len(x.Todo) > 0 && !x.failed && x.void(now) != job.Parked {
 		return 0, true
 	}
-	if x.controls.Paused || now.Sub(caughtUp) > ControlsMaxAge {
+	if !x.mayStart(now, caughtUp) {
 		return 0, false
 	}
 	rate := x.rate()
 	if rate == 0 {
 		return 0, true
 	}
-	if x.active > 0 { // one block at a time, so that the budget is exact
+	if x.job.blocks > 0 { // one block of the job at a time, so that the budget is exact
 		return 0, false
 	}
-	budget = x.pace.budget(now, rate)
+	budget = x.job.pace.budget(now, rate)
 	return budget, budget > 0
 }
 
@@ -287,15 +320,20 @@ func (s *State) fill(now time.Time, out []Effect) []Effect {
 		if x == nil {
 			break
 		}
-		*l = laneState{phase: preparing, slice: x, span: x.Todo[0]}
+		void := x.void(now)
+		*l = laneState{phase: preparing, slice: x, span: x.Todo[0], sends: void == job.Parked}
 		x.Todo = x.Todo[1:]
 		x.active++
-		out = append(out, Prepare{Task{Lane: i, Job: x.Job, Slice: x.Number, Span: l.span, Budget: budget, Void: x.void(now)}})
+		if l.sends {
+			x.job.blocks++
+		}
+		out = append(out, Prepare{Task{Lane: i, Job: x.Job, Slice: x.Number, Span: l.span, Budget: budget, Void: void}})
 	}
 	s.slices = slices.DeleteFunc(s.slices, func(x *slice) bool {
 		if len(x.Todo) > 0 || x.active > 0 {
 			return false
 		}
+		x.job.slices--
 		out = append(out, SliceSent{x.Job, x.Number})
 		return true
 	})
@@ -312,6 +350,9 @@ func (s *State) pick(now time.Time) (*slice, int) {
 }
 
 func (s *State) free(l *laneState) {
+	if l.sends && l.phase != handing {
+		l.slice.job.blocks--
+	}
 	l.slice.active--
 	*l = laneState{}
 }
@@ -323,6 +364,18 @@ func (x *slice) giveBack(span job.Span) {
 	}
 }
 
+// failed takes back the span of a lane in a phase; it is tried again at the next Tick.
+func (s *State) failed(n int, in phase) {
+	l := &s.lanes[n]
+	if l.phase != in {
+		return
+	}
+	l.slice.job.pending -= l.targets
+	l.slice.failed = true
+	l.slice.giveBack(l.span)
+	s.free(l)
+}
+
 // prepared appends the block's reserve, unless the job may not go on: then the
 // whole span waits, and nothing of the block was done.
 func (s *State) prepared(now time.Time, ev Prepared) []Effect {
@@ -331,8 +384,15 @@ func (s *State) prepared(now time.Time, ev Prepared) []Effect {
 		return nil
 	}
 	x := l.slice
-	sends := ev.Reserve != nil && ev.Reserve.Rest == job.Parked
-	if sends && (x.controls.Paused || x.void(now) != job.Parked || now.Sub(s.caughtUp) > ControlsMaxAge) {
+	if ev.Took.Lo != l.span.Lo || ev.Took.IsEmpty() || ev.Took.Hi > l.span.Hi {
+		s.failed(ev.Lane, preparing)
+		return nil
+	}
+	targets := 0
+	if ev.Reserve != nil {
+		targets = ev.Reserve.Targets.Card()
+	}
+	if ev.Reserve != nil && l.sends && (x.stopped(now, s.caughtUp) || !x.fits(now, targets)) {
 		x.giveBack(l.span)
 		s.free(l)
 		return nil
@@ -343,31 +403,47 @@ func (s *State) prepared(now time.Time, ev Prepared) []Effect {
 		s.free(l)
 		return nil
 	}
-	l.phase, l.targets = reserving, ev.Reserve.Targets.Card()
+	l.phase, l.targets = reserving, targets
+	x.job.pending += targets
 	return []Effect{Append{Lane: ev.Lane, Urgent: x.urgency(), Reserve: ev.Reserve}}
 }
 
-func (s *State) reserved(now time.Time, ev Reserved) []Effect {
+// fits reports whether a block keeps to the rate, which may have been lowered since
+// the block was begun.
+func (x *slice) fits(now time.Time, targets int) bool {
+	rate := x.rate()
+	return rate == 0 || targets == 0 || targets+x.job.pending <= x.job.pace.room(now, rate)
+}
+
+func (s *State) reserved(now time.Time, ev Reserved) {
 	l := &s.lanes[ev.Lane]
 	if l.phase != reserving {
-		return nil
+		return
 	}
+	j := l.slice.job
+	j.pending -= l.targets
 	if l.targets > 0 {
-		l.slice.pace.take(now, l.targets)
+		j.pace.take(now, l.targets, l.slice.rate())
+	}
+	if l.sends {
+		j.blocks--
 	}
 	l.phase, l.ref = handing, ev.Ref
-	return nil
 }
 
 // NextDue is when a rate allows the next block although nothing else happens; zero
-// if nothing waits for time alone.
+// if nothing waits for time alone. It is later than the last Step.
 func (s *State) NextDue(now time.Time) time.Time {
 	var due time.Time
+	if s.Busy() == len(s.lanes) {
+		return due
+	}
 	for _, x := range s.slices {
-		if len(x.Todo) == 0 || x.active > 0 || x.controls.Paused || x.rate() == 0 {
+		rate := x.rate()
+		if rate == 0 || x.job.blocks > 0 || !x.mayStart(now, s.caughtUp) {
 			continue
 		}
-		if at := x.pace.next(now, x.rate()); due.IsZero() || at.Before(due) {
+		if at := x.job.pace.next(now, rate); due.IsZero() || at.Before(due) {
 			due = at
 		}
 	}

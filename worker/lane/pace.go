@@ -2,17 +2,24 @@ package lane
 
 import "time"
 
-// window is the second of the rate's promise, a little longer so that a receiver
-// whose clock reads late by up to 30 ms sees no second above the rate either.
-const window = time.Second + 30*time.Millisecond
+const (
+	// window is the second of the rate's promise, a little longer so that a receiver
+	// whose clock reads late by up to 30 ms sees no second above the rate either.
+	window = time.Second + 30*time.Millisecond
 
-// pieces is how many blocks a second a rate is spread over.
-const pieces = 20
+	// pieces is how many blocks a second a rate is spread over, if blocks are quick.
+	pieces = 20
+
+	// catchUp is how much of its time a block may be late without the rate falling:
+	// the next block is as much larger.
+	catchUp = 250 * time.Millisecond
+)
 
 // pace keeps what was handed over in the last window.
 type pace struct {
-	taken []taking // oldest first; at most pieces + 1 of them matter
+	taken []taking // oldest first
 	sum   int
+	due   time.Time // when the next block is due; one that is late is larger
 }
 
 type taking struct {
@@ -20,31 +27,35 @@ type taking struct {
 	n  int
 }
 
-// budget is how many recipients may be handed over now so that no window holds
-// more than rate; spread evenly, at least one at a time.
-func (p *pace) budget(now time.Time, rate uint32) int {
+// room is how many recipients may be handed over now so that no window holds more
+// than rate; it is negative for a while after the rate was lowered.
+func (p *pace) room(now time.Time, rate uint32) int {
 	p.forget(now)
-	piece := max(1, int(rate)/pieces)
-	if now.Before(p.next(now, rate)) {
+	return int(rate) - p.sum
+}
+
+// budget is how many recipients the next block may have: a piece, and what is
+// missing because it is late, within the room.
+func (p *pace) budget(now time.Time, rate uint32) int {
+	switch {
+	case now.Before(p.due):
 		return 0
+	case p.due.IsZero():
+		p.due = now
+	case p.due.Before(now.Add(-catchUp)):
+		p.due = now.Add(-catchUp)
 	}
-	return max(0, min(piece, int(rate)-p.sum))
+	late := int(now.Sub(p.due).Seconds() * float64(rate))
+	return max(0, min(max(1, int(rate)/pieces)+late, p.room(now, rate)))
 }
 
 // next is the earliest time at which budget is above zero.
 func (p *pace) next(now time.Time, rate uint32) time.Time {
-	p.forget(now)
-	if len(p.taken) == 0 {
-		return now
-	}
 	at := now
-	if last := p.taken[len(p.taken)-1]; true {
-		gap := time.Duration(float64(last.n) / float64(max(rate, 1)) * float64(time.Second))
-		if t := last.at.Add(gap); t.After(at) {
-			at = t
-		}
+	if p.due.After(at) {
+		at = p.due
 	}
-	over := p.sum - int(rate) + 1
+	over := 1 - p.room(now, rate)
 	for _, t := range p.taken {
 		if over <= 0 {
 			break
@@ -57,9 +68,18 @@ func (p *pace) next(now time.Time, rate uint32) time.Time {
 	return at
 }
 
-func (p *pace) take(now time.Time, n int) {
+// take notes that n were handed over. Without a rate (0) nothing is due later.
+func (p *pace) take(now time.Time, n int, rate uint32) {
 	p.taken = append(p.taken, taking{now, n})
 	p.sum += n
+	if rate == 0 {
+		p.due = now
+		return
+	}
+	// A block that was begun under a higher rate does not hold back for longer than
+	// the window does.
+	gap := time.Duration(float64(n) / float64(rate) * float64(time.Second))
+	p.due = p.due.Add(min(gap, window))
 }
 
 func (p *pace) forget(now time.Time) {

@@ -112,7 +112,9 @@ func filled(b *testing.B, size, total int) (l *jetstream.Log, n int) {
 	data := pattern(size)
 	n = total / size
 	for i := range n {
-		if _, err := js.PublishAsync(fmt.Sprintf("led.j.w.%d", i%8), data, natsjs.WithStallWait(10*time.Second)); err != nil {
+		last := uint64(max(i-7, 0)) // the condition is stored with the record, as Append does it
+		if _, err := js.PublishAsync(fmt.Sprintf("led.j.w.%d", i%8), data,
+			natsjs.WithExpectLastSequencePerSubject(last), natsjs.WithStallWait(10*time.Second)); err != nil {
 			b.Fatal(err)
 		}
 	}

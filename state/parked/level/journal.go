@@ -110,10 +110,9 @@ func (s *journalScan) file(path string) error {
 		return err
 	}
 	defer f.Close() // only read
-	block, err := make([]byte, blockBytes), error(nil)
+	block := make([]byte, blockBytes)
 	for at := int64(0); ; at += blockBytes {
-		var n int
-		n, err = io.ReadFull(f, block)
+		n, err := io.ReadFull(f, block)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
@@ -140,8 +139,7 @@ func (s *journalScan) block(b []byte, last bool) error {
 			if slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
 				return errors.New("zeros with something behind them")
 			}
-			// Space that the file system gave and never filled. More of it may
-			// follow only to the end of the file.
+			// Space that the file system gave and never filled.
 			s.torn = true
 			return nil
 		case chunkHeader+length > len(b):

@@ -146,7 +146,7 @@ type database struct {
 	files storage.Storage
 }
 
-func (d *database) close() error { return errors.Join(d.DB.Close(), d.files.Close()) }
+func (d *database) close() error { return errors.Join(classify(d.DB.Close()), d.files.Close()) }
 
 // IsDamaged reports whether the error says that the store's files are damaged, so
 // that it must be moved aside and built again.

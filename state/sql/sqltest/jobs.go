@@ -14,9 +14,9 @@ import (
 	"crier/state/sql"
 )
 
-// spec makes the job that was submitted so many seconds after Now.
+// spec makes the job that was submitted so many seconds after Start.
 func spec(second int, account uint32, random byte) *job.Spec {
-	at := Now().Add(time.Duration(second) * time.Second)
+	at := Start().Add(time.Duration(second) * time.Second)
 	return &job.Spec{ID: job.NewID(at, [10]byte{random}), Account: account, Package: job.Digest{1}, Set: job.Digest{2},
 		Recipients: 12, Body: job.Digest{3}, Class: job.Realtime, Priority: 99, Rate: 5, OnUnknown: job.Resend,
 		CollapseKey: "k", SubmittedAt: at, ExpiresAt: at.Add(time.Hour)}

@@ -2,8 +2,11 @@
 package sqltest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +31,8 @@ type Packages interface {
 	Get(ctx context.Context, account uint32, set job.Digest) (sql.Package, error)
 	ByName(ctx context.Context, account uint32, name string) (sql.Package, error)
 	List(ctx context.Context, account uint32, after string, limit int) ([]sql.Package, error)
+	Newest(ctx context.Context, account *uint32, cursor string, limit int) ([]sql.Package, string, error)
+	BySet(ctx context.Context, set job.Digest) (sql.Package, error)
 }
 
 // Jobs is what a store of jobs' projections offers.
@@ -46,17 +51,28 @@ type Store struct {
 	Sets     members.Sets
 	Packages Packages
 	Jobs     Jobs
+	clock    *Clock
 }
 
-// Run holds stores that open makes, each empty, to the suite. Their clock must
-// be Now.
-func Run(t *testing.T, open func(t *testing.T) Store) {
+// Clock is the time of the stores under test.
+type Clock struct{ at atomic.Int64 }
+
+// Now gives the time.
+func (c *Clock) Now() time.Time { return Start().Add(time.Duration(c.at.Load())) }
+
+// advance lets a second pass.
+func (c *Clock) advance() { c.at.Add(int64(time.Second)) }
+
+// Run holds stores that open makes, each empty and with the clock given, to the
+// suite.
+func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 	for name, test := range map[string]func(*testing.T, Store){
 		"accounts: names and numbers":        accountNames,
 		"accounts: refused names":            accountRefusals,
 		"accounts: the smallest free number": accountNumbers,
 		"accounts: bulk and pages":           accountBulk,
 		"packages":                           packages,
+		"packages: the newest first":         packagesNewest,
 		"jobs: versions":                     jobVersions,
 		"jobs: all or nothing":               jobAtomic,
 		"jobs: counts":                       jobCounts,
@@ -68,12 +84,17 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		"sets: large changes":                setLarge,
 		"sets: many":                         setMany,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(name, func(t *testing.T) {
+			clock := &Clock{}
+			s := open(t, clock)
+			s.clock = clock
+			test(t, s)
+		})
 	}
 }
 
-// Now is the clock of the stores under test.
-func Now() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 890, time.UTC) }
+// Start is the time at which the clock starts.
+func Start() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 890, time.UTC) }
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -95,7 +116,7 @@ func accountNames(t *testing.T, s Store) {
 	ctx := t.Context()
 	a, err := s.Accounts.Create(ctx, "Weather Office", nil)
 	must(t, err)
-	if want := (sql.Account{Number: 1, Name: "Weather Office", CreatedAt: Now()}); a != want {
+	if want := (sql.Account{Number: 1, Name: "Weather Office", CreatedAt: Start()}); a != want {
 		t.Errorf("created %+v, want %+v", a, want)
 	}
 	zero, err := s.Accounts.Create(ctx, "zero", number(0))
@@ -216,7 +237,7 @@ func packages(t *testing.T, s Store) {
 		Repeated: 3, Bytes: 1 << 40}
 	stored, err := s.Packages.Put(ctx, p)
 	must(t, err)
-	p.CreatedAt = Now()
+	p.CreatedAt = Start()
 	if stored != p {
 		t.Errorf("stored %+v, want %+v", stored, p)
 	}
@@ -255,4 +276,47 @@ func packages(t *testing.T, s Store) {
 	if len(first) != 2 || first[0] != third || first[1] != p || len(rest) != 1 || rest[0] != other {
 		t.Errorf("listed %+v and %+v", first, rest)
 	}
+}
+
+// packagesNewest compares every list with one made by filtering a slice.
+func packagesNewest(t *testing.T, s Store) {
+	ctx := t.Context()
+	var all []sql.Package // the newest first
+	for i := range 30 {
+		p, err := s.Packages.Put(ctx, sql.Package{Account: uint32(i % 3), Name: fmt.Sprintf("n.%02d", i), Set: job.Digest{byte(i % 7)}, Blob: job.Digest{1}})
+		must(t, err)
+		all = append([]sql.Package{p}, all...)
+		if i%4 == 3 {
+			s.clock.advance()
+		}
+	}
+	slices.SortStableFunc(all, func(a, b sql.Package) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Name, b.Name))
+	})
+	for _, account := range []*uint32{nil, number(0), number(2), number(9)} {
+		want := slices.DeleteFunc(slices.Clone(all), func(p sql.Package) bool { return account != nil && p.Account != *account })
+		var got []sql.Package
+		for cursor, pages := "", 0; pages == 0 || cursor != ""; pages++ {
+			page, next, err := s.Packages.Newest(ctx, account, cursor, 4)
+			must(t, err)
+			if len(page) > 4 || pages > 10 {
+				t.Fatalf("page %d has %d packages", pages, len(page))
+			}
+			got, cursor = append(got, page...), next
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("account %v: %d packages, want %d", account, len(got), len(want))
+		}
+	}
+	for _, cursor := range []string{"x", "1.2", "1.x.n"} {
+		_, _, err := s.Packages.Newest(ctx, nil, cursor, 4)
+		wantCode(t, "cursor "+cursor, err, job.CodeInvalid)
+	}
+	for set := range byte(7) {
+		if got, err := s.Packages.BySet(ctx, job.Digest{set}); err != nil || got.Name != fmt.Sprintf("n.%02d", set) {
+			t.Errorf("set %d: %+v, %v", set, got, err)
+		}
+	}
+	_, err := s.Packages.BySet(ctx, job.Digest{99})
+	wantCode(t, "no such set", err, job.CodeNotFound)
 }

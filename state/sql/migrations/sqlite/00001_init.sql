@@ -59,7 +59,8 @@ CREATE TABLE packages (
     created_at  INTEGER NOT NULL,
     PRIMARY KEY (account, name)
 );
-CREATE INDEX packages_by_set ON packages (account, set_digest, name);
+CREATE INDEX packages_by_set ON packages (set_digest, account, name);
+CREATE INDEX packages_by_time ON packages (created_at, account, name);
 
 CREATE TABLE jobs (
     id           TEXT    PRIMARY KEY,

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"crier/internal/config"
+)
+
+// serveWith runs "crier serve" with a stand-in for the server.
+func serveWith(t *testing.T, run func(context.Context, config.Server, serving) error, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	c := &cli{in: strings.NewReader(""), out: &out, err: &err, getenv: os.Getenv, now: time.Now, serve: run}
+	code = c.main(t.Context(), append([]string{"serve"}, args...))
+	return code, out.String(), err.String()
+}
+
+func TestServe(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "it's data")
+	code, stdout, stderr := serveWith(t, func(_ context.Context, cfg config.Server, s serving) error {
+		if cfg.Data != data || cfg.Listen != "127.0.0.1:0" || s.version != version {
+			t.Errorf("the server got %+v, version %s", cfg, s.version)
+		}
+		s.log.Info("left out")
+		s.log.Warn("shown", "k", 1)
+		s.ready("http://127.0.0.1:4711", "ws://127.0.0.1:4711/v1/connect")
+		return nil
+	}, "--data", data, "--listen", "127.0.0.1:0", "--log-level", "warn", "--log-format", "json")
+	if code != 0 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, `"msg":"shown"`) {
+		t.Errorf("exit code %d, log %q", code, stderr)
+	}
+	for _, want := range []string{"http://127.0.0.1:4711\n", "ws://127.0.0.1:4711/v1/connect\n", "crier status --server http://127.0.0.1:4711 --data '"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("it does not print %q:\n%s", want, stdout)
+		}
+	}
+	// The command to paste is one that a shell reads as it was meant.
+	paste := stdout[strings.Index(stdout, "crier status"):]
+	words, err := exec.CommandContext(t.Context(), "sh", "-c", "crier() { for w; do echo \"$w\"; done; }; "+paste).Output()
+	if err != nil || string(words) != "status\n--server\nhttp://127.0.0.1:4711\n--data\n"+data+"\n" {
+		t.Errorf("a shell reads %q, %v", words, err)
+	}
+	if code, _, stderr := serveWith(t, func(context.Context, config.Server, serving) error { return errors.New("the disk is gone") }); code != 1 || !strings.Contains(stderr, "the disk is gone") {
+		t.Errorf("a server that fails: exit code %d, %q", code, stderr)
+	}
+}
+
+func TestWelcomeOfTheDefault(t *testing.T) {
+	cfg := config.Default()
+	if got := welcome(cfg, "http://"+config.DefaultListen, "ws://x"); !strings.HasSuffix(got, "try      crier status\n") {
+		t.Errorf("the default needs no flags:\n%s", got)
+	}
+}

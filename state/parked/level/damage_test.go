@@ -1,0 +1,279 @@
+package level
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb/journal"
+
+	"crier/state/parked"
+)
+
+// scriptTotal batches leave tables at two levels and a journal with a good deal in it.
+const scriptTotal = 940
+
+// made gives the files of a store with the script in it, by name.
+func made(t *testing.T) map[string][]byte {
+	t.Helper()
+	dir := t.TempDir()
+	kv, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeScript(t, kv, 1, scriptTotal)
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := 0
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = b
+		if strings.HasSuffix(e.Name(), ".ldb") {
+			tables++
+		}
+	}
+	if len(files[lastJournal(t, files)]) < 3*blockBytes/2 || tables < 2 {
+		t.Fatalf("the store to damage is too small: %d tables, a journal of %d bytes", tables, len(files[lastJournal(t, files)]))
+	}
+	return files
+}
+
+func lastJournal(t *testing.T, files map[string][]byte) string {
+	t.Helper()
+	last := ""
+	for name := range files {
+		if strings.HasSuffix(name, ".log") {
+			last = max(last, name)
+		}
+	}
+	if last == "" {
+		t.Fatal("there is no journal")
+	}
+	return last
+}
+
+// opened lays the files out, opens them and reads everything. The error is the
+// store's, or errSilent.
+func opened(t *testing.T, files map[string][]byte) (int, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, b := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kv, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err := kv.Close(); err != nil && !IsDamaged(err) {
+			t.Errorf("Close: %v", err)
+		}
+	}()
+	return batchesIn(kv)
+}
+
+func with(files map[string][]byte, name string, b []byte) map[string][]byte {
+	changed := map[string][]byte{}
+	for n, old := range files {
+		changed[n] = old
+	}
+	changed[name] = b
+	return changed
+}
+
+// TestFlippedBits flips one bit of one file at a time: the store must say that it
+// is damaged, at the latest when it is read, or hold what some number of the
+// script's batches leave.
+func TestFlippedBits(t *testing.T) {
+	files := made(t)
+	names := []string{}
+	for name := range files {
+		if len(files[name]) > 0 && !strings.HasPrefix(name, "LOG") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	rnd := rand.New(rand.NewPCG(6, 7))
+	noticed, whole, prefix := 0, 0, 0
+	for i := range 200 {
+		name := names[i%len(names)]
+		b := bytes.Clone(files[name])
+		bit := rnd.IntN(8 * len(b))
+		b[bit/8] ^= 1 << (bit % 8)
+		n, err := opened(t, with(files, name, b))
+		switch {
+		case errors.Is(err, errSilent):
+			t.Errorf("bit %d of %s: %v", bit, name, err)
+		case IsDamaged(err):
+			noticed++
+		case err != nil:
+			t.Errorf("bit %d of %s: %v, which does not say that the store is damaged", bit, name, err)
+		case n == scriptTotal:
+			whole++
+		default:
+			prefix++
+			if !strings.HasSuffix(name, ".log") {
+				t.Errorf("bit %d of %s takes batches away: %d are left", bit, name, n)
+			}
+		}
+	}
+	t.Logf("of 200 flipped bits %d were noticed, %d did not matter, %d looked like a torn end", noticed, whole, prefix)
+	if noticed < 150 {
+		t.Errorf("only %d of 200 flipped bits were noticed", noticed)
+	}
+}
+
+// TestTornJournal cuts the last journal off anywhere: what is left is a prefix of
+// the batches, and no damage.
+func TestTornJournal(t *testing.T) {
+	files := made(t)
+	name := lastJournal(t, files)
+	whole := files[name]
+	rnd := rand.New(rand.NewPCG(10, 11))
+	sizes := []int{0, 1, chunkHeader - 1, chunkHeader, blockBytes - 1, blockBytes, blockBytes + 3, len(whole) - 1}
+	for range 30 {
+		sizes = append(sizes, rnd.IntN(len(whole)))
+	}
+	slices.Sort(sizes)
+	before := 0
+	for _, size := range sizes {
+		n, err := opened(t, with(files, name, whole[:size]))
+		if err != nil || n < before || n >= scriptTotal {
+			t.Fatalf("a journal of %d bytes cut to %d: %d batches, %v (%d with less)", len(whole), size, n, err, before)
+		}
+		before = n
+		// The same, where the file system has given space that was never filled.
+		padded := append(bytes.Clone(whole[:size]), make([]byte, min(1000, blockBytes-size%blockBytes))...)
+		if m, err := opened(t, with(files, name, padded)); err != nil && !IsDamaged(err) || err == nil && m != n {
+			t.Fatalf("a journal cut to %d bytes with zeros behind: %d batches, %v; want %d", size, m, err, n)
+		}
+	}
+}
+
+// TestMissingParts takes whole parts away.
+func TestMissingParts(t *testing.T) {
+	files := made(t)
+	name := lastJournal(t, files)
+	for what, damaged := range map[string]map[string][]byte{
+		"a block of the journal": with(files, name, slices.Delete(bytes.Clone(files[name]), 0, blockBytes)),
+		"zeros for a sector":     with(files, name, zeroed(files[name], 4096, 4608)),
+		"half of a manifest":     without(files, "MANIFEST", func(b []byte) []byte { return b[:len(b)/2] }),
+		"a bit of a manifest":    without(files, "MANIFEST", func(b []byte) []byte { return b[:len(b)-3] }),
+		"all tables":             without(files, ".ldb", func([]byte) []byte { return nil }),
+		"CURRENT":                without(files, "CURRENT", func([]byte) []byte { return nil }),
+	} {
+		if n, err := opened(t, damaged); !IsDamaged(err) {
+			t.Errorf("without %s: %d batches, %v; want ErrDamaged", what, n, err)
+		}
+	}
+}
+
+func zeroed(b []byte, from, to int) []byte {
+	b = bytes.Clone(b)
+	clear(b[from:to])
+	return b
+}
+
+// without changes the files whose names contain a part; nil removes one.
+func without(files map[string][]byte, part string, change func([]byte) []byte) map[string][]byte {
+	changed := map[string][]byte{}
+	for name, b := range files {
+		if strings.Contains(name, part) {
+			if b = change(b); b == nil {
+				continue
+			}
+		}
+		changed[name] = b
+	}
+	return changed
+}
+
+// journalOf writes a journal with the library's own writer: batches that begin at
+// the given numbers with two changes each.
+func journalOf(t *testing.T, dir string, number int, firsts ...int) string {
+	t.Helper()
+	path := filepath.Join(dir, fmt.Sprintf("%06d.log", number))
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := journal.NewWriter(f)
+	for _, first := range firsts {
+		b, err := w.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := binary.LittleEndian.AppendUint64(nil, uint64(first))
+		head = binary.LittleEndian.AppendUint32(head, 2)
+		if _, err := b.Write(append(head, make([]byte, 40_000)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCheckJournals(t *testing.T) {
+	cut := func(t *testing.T, path string) {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, info.Size()-10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		make func(t *testing.T, dir string)
+		says string // empty: nothing is wrong
+	}{
+		{"no directory", func(t *testing.T, dir string) { os.Remove(dir) }, ""},
+		{"no journal", func(*testing.T, string) {}, ""},
+		{"one", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3, 5, 7) }, ""},
+		{"two that follow", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3); journalOf(t, dir, 12, 5, 7) }, ""},
+		{"the last one torn", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3); cut(t, journalOf(t, dir, 4, 5, 7)) }, ""},
+		{"torn before an empty one", func(t *testing.T, dir string) { cut(t, journalOf(t, dir, 3, 1, 3)); journalOf(t, dir, 4) }, ""},
+		{"torn before one with batches", func(t *testing.T, dir string) { cut(t, journalOf(t, dir, 3, 1, 3)); journalOf(t, dir, 4, 3) }, "in the middle"},
+		{"a gap within", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 5) }, "some are missing"},
+		{"a gap between", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3); journalOf(t, dir, 4, 7) }, "some are missing"},
+		{"out of order", func(t *testing.T, dir string) { journalOf(t, dir, 3, 3, 1) }, "some are missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			c.make(t, dir)
+			err := checkJournals(dir)
+			if c.says == "" && err != nil {
+				t.Fatal(err)
+			}
+			if c.says != "" && (!errors.Is(err, parked.ErrDamaged) || !strings.Contains(err.Error(), c.says)) {
+				t.Fatalf("checkJournals: %v, want ErrDamaged with %q", err, c.says)
+			}
+		})
+	}
+}
