@@ -23,28 +23,50 @@ func newEnded(h History) map[uint32]*ended {
 	return all
 }
 
-// replyEnded answers for an incarnation that is not this one. What a readable file
-// does not name was never accepted there.
-func (s *State) replyEnded(inc job.Incarnation, t Token, asked func(*Record) bool) {
+// lookUp finds an incarnation that is not this one. Without an answer of its own
+// there are records, of which those not named were never accepted there.
+func (s *State) lookUp(inc job.Incarnation) (*ended, handoff.Kind) {
 	if inc.Gateway != s.inc.Gateway || inc.Start > s.inc.Start || inc.Start < s.cfg.History.First {
-		s.reply(t, handoff.Stranger)
-		return
+		return nil, handoff.Stranger
 	}
 	e := s.ended[inc.Start]
-	switch {
-	case e == nil:
-		s.reply(t, handoff.Over)
-	case e.unreadable:
-		s.reply(t, handoff.Unreadable)
-	default:
-		var reports []handoff.Report
+	if e == nil {
+		return &ended{}, handoff.Over
+	}
+	if e.unreadable {
+		return nil, handoff.Unreadable
+	}
+	return e, handoff.Over
+}
+
+// handedToEnded answers a hand-off to another incarnation.
+func (s *State) handedToEnded(h *handoff.Handoff, t Token) {
+	e, kind := s.lookUp(h.To)
+	var reports []handoff.Report
+	if e != nil {
 		for i := range e.records {
-			if asked(&e.records[i]) {
-				reports = append(reports, lastReport(inc, &e.records[i]))
+			if e.records[i].Ref == h.Ref {
+				reports = append(reports, lastReport(h.To, &e.records[i]))
 			}
 		}
-		s.reply(t, handoff.Over, reports...)
 	}
+	s.reply(t, kind, reports...)
+}
+
+// fenceEnded answers a fence at another incarnation.
+func (s *State) fenceEnded(f handoff.Fence, t Token) {
+	e, kind := s.lookUp(f.To)
+	var reports []handoff.Report
+	whole, bytes := true, 0
+	for i := 0; e != nil && i < len(e.records) && whole; i++ {
+		if r := &e.records[i]; r.Ref.Journal == f.Journal {
+			bytes += reportBytes(len(r.IDs) + len(r.Away))
+			if whole = bytes <= maxAnswer; whole {
+				reports = append(reports, lastReport(f.To, r))
+			}
+		}
+	}
+	s.replyFence(f, t, kind, reports, whole)
 }
 
 // lastReport is the last word of an incarnation about a reserve: who was accepted

@@ -535,6 +535,50 @@ func TestFenceWhileTheFileIsWritten(t *testing.T) {
 	}
 }
 
+// TestAnAnswerTooLargeIsGivenInParts has more reports than one message holds, in
+// this incarnation and in an earlier one.
+func TestAnAnswerTooLargeIsGivenInParts(t *testing.T) {
+	const many = 60
+	wide := make([]uint32, 50_000)
+	for i := range wide {
+		wide[i] = uint32(i) * 20
+	}
+	var records []Record
+	for n := range uint64(many) {
+		records = append(records, Record{Ref: ref(n + 1), IDs: wide, Mute: MakeBits(len(wide)), Acked: MakeBits(len(wide))})
+	}
+	g := newRig(t, Config{ReserveBytes: 1 << 30, History: History{First: 1, Ended: []Ended{{Start: 6, Records: records}}}})
+	for n := range uint64(many) {
+		g.do(HandedOff{request(n+1, jobID(1), wide...), 1})
+	}
+	by := job.Journal{Worker: "w2", Incarnation: 1}
+	for _, inc := range []job.Incarnation{me, {Gateway: "gw1", Start: 6}} {
+		rounds := 0
+		for ; ; rounds++ {
+			g.do(Fenced{handoff.Fence{Journal: writer, To: inc, By: by}, 1})
+			a := g.answer()
+			if n := len(a.Bytes()); n > maxAnswer {
+				t.Fatalf("an answer of %d bytes", n)
+			}
+			if a.Kind != handoff.InProgress {
+				break
+			}
+			for _, p := range all[Publish](g.effects) {
+				if p.To != by {
+					t.Fatalf("a report goes to %s", p.To)
+				}
+				g.do(Recorded{handoff.Recorded{Ref: p.Report.Ref, Inc: inc, Version: p.Report.Version}})
+			}
+			if rounds > many {
+				t.Fatal("no progress")
+			}
+		}
+		if rounds == 0 {
+			t.Fatalf("%s answered %d large reports at once", inc, many)
+		}
+	}
+}
+
 func TestWhatCannotBeShownIsRefused(t *testing.T) {
 	g := newRig(t, Config{})
 	g.connect(1, 5, 1)

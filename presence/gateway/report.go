@@ -160,7 +160,7 @@ func (s *State) closeReserve(r *reserve) {
 // that was accepted; what it does not name never was and never will be.
 func (s *State) fence(f handoff.Fence, t Token) {
 	if f.To != s.inc {
-		s.replyEnded(f.To, t, func(r *Record) bool { return r.Ref.Journal == f.Journal })
+		s.fenceEnded(f, t)
 		return
 	}
 	j := s.journal(f.Journal)
@@ -185,11 +185,35 @@ func (s *State) fence(f handoff.Fence, t Token) {
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b *reserve) int { return compareRefs(a.ref, b.ref) })
-	reports := make([]handoff.Report, len(all))
-	for i, r := range all {
-		reports[i] = s.report(r)
+	reports, whole := make([]handoff.Report, 0, len(all)), true
+	for bytes, i := 0, 0; i < len(all) && whole; i++ {
+		bytes += reportBytes(len(all[i].ids) + len(all[i].away))
+		if whole = bytes <= maxAnswer; whole {
+			reports = append(reports, s.report(all[i]))
+		}
 	}
-	s.reply(t, handoff.Fenced, reports...)
+	s.replyFence(f, t, handoff.Fenced, reports, whole)
+}
+
+// maxAnswer bounds the answer to a fence, which one message must hold.
+const maxAnswer = 4 << 20
+
+// reportBytes is at least the size of a report about n recipients.
+func reportBytes(n int) int { return min(700<<10, 600+2*n) }
+
+// replyFence answers a fence. Since what an answer does not name counts as never
+// accepted, one that would be too large is not given: its first reports go out by
+// themselves, and the fence is to be asked again when they are recorded.
+func (s *State) replyFence(f handoff.Fence, t Token, kind handoff.Kind, reports []handoff.Report, whole bool) {
+	if whole {
+		s.reply(t, kind, reports...)
+		return
+	}
+	for _, p := range reports {
+		s.stats.Reports++
+		s.emit(Publish{f.By, p})
+	}
+	s.reply(t, handoff.InProgress)
 }
 
 func compareRefs(a, b job.Ref) int {

@@ -98,7 +98,7 @@ func (j *journal) isClosed(r job.Ref) bool {
 // changes nothing: it is seen, settled or fenced, in this order.
 func (s *State) handedOff(h *handoff.Handoff, t Token) {
 	if h.To != s.inc {
-		s.replyEnded(h.To, t, func(r *Record) bool { return r.Ref == h.Ref })
+		s.handedToEnded(h, t)
 		return
 	}
 	j := s.journal(h.Ref.Journal)

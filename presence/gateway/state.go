@@ -171,6 +171,20 @@ func (s *State) Next() time.Duration {
 // Open counts the reserves that no Recorded has closed yet.
 func (s *State) Open() int { return len(s.reserves) }
 
+// Quiet reports whether everything has come to its end: nobody is connected, every
+// home knows that, and every report is recorded.
+func (s *State) Quiet() bool {
+	if len(s.conns)+len(s.reserves) > 0 {
+		return false
+	}
+	for _, a := range s.announcing {
+		if a.flight != nil || len(a.dirty) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Stats tells the state's size and counters.
 func (s *State) Stats() Stats {
 	st := s.stats

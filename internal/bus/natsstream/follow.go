@@ -84,12 +84,14 @@ type follower struct {
 	hints   *nats.Subscription
 	answers chan *nats.Msg
 	replies *nats.Subscription // feeds answers
-	inbox   string
-	asked   uint64 // number of the last request; answers to older ones are dropped
+	inbox   string             // where answers to batches come, up to the number of the request
+	// bulkInbox is where pushed records come, up to the number of the request.
+	bulkInbox string
+	asked     uint64 // number of the last request; answers to older ones are dropped
 }
 
 func (f *follower) subscribe() (err error) {
-	f.inbox = nats.NewInbox() + "."
+	f.inbox, f.bulkInbox = nats.NewInbox()+".", nats.NewInbox()+"."
 	f.hints, err = f.nc.Subscribe(f.Stream.hints+f.pattern, func(*nats.Msg) {
 		select {
 		case f.hint <- struct{}{}:
@@ -135,12 +137,17 @@ func (f *follower) pause(ctx context.Context, d time.Duration, failed bool) erro
 // readAll reads batches until there is no more, and then, if told to look, asks
 // the leader: a server that answers direct gets may be behind.
 func (f *follower) readAll(ctx context.Context, look bool) error {
-	for {
+	for batches := 1; ; batches++ {
 		more, err := f.batch(ctx)
 		if err != nil {
 			return err
 		}
 		if more {
+			if batches%bulkAfter == 0 {
+				if err := f.bulk(ctx); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if !look {

@@ -75,10 +75,10 @@ type key struct {
 type Files struct {
 	cfg    Config
 	active *segment
-	made   int              // segments made by this incarnation
-	bytes  int64            // of its segments
-	all    []*segment       // of every incarnation
-	places map[key]place    // 150 bytes for each record that is not freed
+	made   int           // segments made by this incarnation
+	bytes  int64         // of its segments
+	all    []*segment    // of every incarnation
+	places map[key]place // 150 bytes for each record that is not freed
 }
 
 // Open loads what earlier incarnations left and starts a new one, whose start must
@@ -204,8 +204,11 @@ func (f *Files) dropStart(start uint32) {
 // removeUnreadable runs when the history names them durably.
 func (f *Files) removeUnreadable(h history, names map[uint32][]string) error {
 	for start, files := range names {
+		if !h.has(start) && start >= h.First {
+			continue
+		}
 		for _, name := range files {
-			if err := os.Remove(filepath.Join(f.cfg.Dir, name)); h.has(start) && err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(filepath.Join(f.cfg.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}

@@ -94,7 +94,9 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-func segmentName(start uint32, number int) string { return fmt.Sprintf("accepted-%010d-%06d", start, number) }
+func segmentName(start uint32, number int) string {
+	return fmt.Sprintf("accepted-%010d-%06d", start, number)
+}
 
 // listSegments gives the names of the segments of each start, in order, and removes
 // what a killed process was about to make.

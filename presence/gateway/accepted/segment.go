@@ -70,6 +70,7 @@ func createSegment(dir string, inc job.Incarnation, number, size int, boot strin
 	var w bin.Writer
 	w.Incarnation(inc)
 	w.String(boot)
+	w.Uint(uint64(size))
 	head := make([]byte, 16, headerBytes)
 	copy(head, magic)
 	binary.LittleEndian.PutUint32(head[8:], crc32.Checksum(w.B, castagnoli))
@@ -134,8 +135,8 @@ func loadSegment(path string, inc job.Incarnation) (s *segment, boot string, err
 		r := bin.NewReader(mem[16 : 16+n])
 		was := r.Incarnation()
 		boot = r.String()
-		if r.Err(true) != nil || was != inc {
-			err = fmt.Errorf("%w: it is of %s", errDamaged, was)
+		if size := r.Uint(); r.Err(true) != nil || was != inc || size != uint64(len(mem)) {
+			err = fmt.Errorf("%w: it is of %s and has %d of %d bytes", errDamaged, was, len(mem), size)
 		}
 	}
 	if err != nil {
