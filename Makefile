@@ -4,8 +4,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# Packages without goroutines of their own: the race detector has nothing to find there.
-PLAIN := ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset
+# Packages without goroutines of their own, and the command line, whose tests start
+# processes: the race detector has nothing to find there.
+PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset
 JS    := presence/client/js
 
 .PHONY: build test check unit js demo soak fmt clean compiler node

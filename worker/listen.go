@@ -74,6 +74,10 @@ func (w *Worker) offered(ctx context.Context, m bus.Msg) {
 	}
 }
 
+// again is the answer to an announcement by which a home asks for all of an
+// incarnation's, from 1 on.
+var again = []byte{1}
+
 // arrivals remembers the last announcement of each incarnation to each range.
 type arrivals struct {
 	sync.Mutex
@@ -93,9 +97,18 @@ func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
+	respond := func(b []byte) {
+		if err := m.Respond(b); err != nil {
+			w.log.Debug("answering an announcement", "error", err)
+		}
+	}
 	a.Lock()
 	defer a.Unlock()
 	key := arrivalKey{ann.Inc, ann.Range}
+	if a.last[key] == 0 && ann.Seq > 1 { // this home is new: it needs what came before, too
+		respond(again)
+		return
+	}
 	if ann.Seq > a.last[key] {
 		if err := w.cfg.Presence.Join(ann.Inc, ann.Join); err != nil {
 			w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
@@ -115,9 +128,7 @@ func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
 		}
 		w.post(ctx, home.Wanted{Who: who, Logins: logins})
 	}
-	if err := m.Respond(nil); err != nil {
-		w.log.Debug("answering an announcement", "error", err)
-	}
+	respond(nil)
 }
 
 // watchSpace stops reserves when the ledger is nearly full.

@@ -60,7 +60,6 @@ type loop struct {
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
 	sent    map[sliceKey]bool
-	caught  time.Time // when the controls were last known to be complete
 	err     error
 }
 

@@ -95,7 +95,6 @@ type world struct {
 	index    *parked.Index
 	worker   *Worker
 	stop     func() error
-	starts   uint32
 }
 
 func inWorld(t *testing.T, seed uint64, run func(w *world)) {
@@ -470,17 +469,6 @@ func (h *host) connect(speaks bool, ids ...uint32) {
 		have := slices.SortedFunc(maps.Keys(c.have), func(a, b job.ID) int { return slices.Compare(a[:], b[:]) })
 		h.mu.Unlock()
 		h.post(gateway.Connected{Conn: c.conn, Recipient: c.id, Client: uint64(id) + 1, Speaks: c.speaks, Have: have})
-	}
-}
-
-// leave breaks recipients' connections.
-func (h *host) leave(ids ...uint32) {
-	for _, id := range ids {
-		h.mu.Lock()
-		c := h.clients[job.Recipient(id)]
-		h.disconnect(c)
-		h.mu.Unlock()
-		h.post(gateway.Tick{})
 	}
 }
 

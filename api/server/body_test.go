@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path"
@@ -263,5 +264,50 @@ func TestStreamFailsInTheMiddle(t *testing.T) {
 	rows := strings.Split(strings.TrimSpace(a.body), "\n")
 	if a.status != 200 || len(rows) != 2 || !strings.HasPrefix(rows[1], `{"problem":{`) || !strings.Contains(rows[1], "it is gone") {
 		t.Errorf("a watch that fails: %d %s", a.status, a.body)
+	}
+}
+
+// Streams and long polls end when the server is told to, and say that they were
+// cut short; a tail that ends by itself does not.
+func TestEndStreams(t *testing.T) {
+	var srv *server.Server
+	h := start(t, func(c *server.Config) {
+		s, err := server.New(*c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv = s
+	})
+	h.fake.Manual = true
+	ts := httptest.NewServer(srv)
+	defer ts.Close()
+	h.url = ts.URL
+	h.do("POST", "/v1/accounts", `{"name":"sender"}`)
+	a := h.do("POST", "/v1/jobs", `{"account":"sender","audience":"followers","body":"hi"}`)
+	var j api.Job
+	if err := json.Unmarshal([]byte(a.body), &j); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan answer, 3)
+	paths := []string{"/v1/jobs/" + j.Job.String() + "/watch", "/v1/ledger?follow=true"}
+	for _, path := range paths {
+		go func() {
+			a, err := h.try("GET", path, "")
+			if err != nil {
+				a.body = err.Error()
+			}
+			got <- a
+		}()
+	}
+	srv.EndStreams()
+	srv.EndStreams()
+	for range paths {
+		a := <-got
+		if a.status != 503 && !strings.Contains(a.body, `{"problem":`) || !strings.Contains(a.body, `"code":"unavailable"`) {
+			t.Errorf("a stream that was cut short: %d %s", a.status, a.body)
+		}
+	}
+	if a := h.do("GET", "/v1/jobs/"+j.Job.String(), ""); a.status != 200 {
+		t.Errorf("after the end of streams, other requests: %d", a.status)
 	}
 }

@@ -35,7 +35,7 @@ func (s *Server) plainRoutes() {
 		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, "from", "filter", "follow")
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, "for", "timeout")
-	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.answering(http.StatusOK, s.waitJob)))
+	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
 
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		s.page(w, "text/plain; charset=utf-8", []byte("alive\n"))

@@ -78,6 +78,9 @@ type Server struct {
 	doc huma.API
 	// One gate for each kind of request; see gate.go for what they bound.
 	reads, writes, uploads, streams *gate
+
+	ended context.Context // over once EndStreams was called
+	end   context.CancelFunc
 }
 
 // New builds the handler; it starts nothing.
@@ -98,6 +101,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, mux: http.NewServeMux(),
 		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0),
 	}
+	s.ended, s.end = context.WithCancel(context.Background())
 	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))
 	s.accountRoutes()
 	s.followerRoutes()
@@ -108,6 +112,24 @@ func New(cfg Config) (*Server, error) {
 	s.operationRoutes()
 	s.plainRoutes()
 	return s, nil
+}
+
+// EndStreams ends watches, tails and long polls, now and from now on, so that
+// http.Server.Shutdown need not wait for them; register it with
+// RegisterOnShutdown. Their clients are told to try again. Idempotent.
+func (s *Server) EndStreams() { s.end() }
+
+// errStopping is why a stream ends that EndStreams ended.
+var errStopping = errors.New("the server is stopping")
+
+// endable makes the context of a request one that EndStreams ends.
+func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		defer context.AfterFunc(s.ended, func() { cancel(errStopping) })()
+		h(w, r.WithContext(ctx))
+	}
 }
 
 // ServeHTTP answers one request.

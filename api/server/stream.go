@@ -133,13 +133,13 @@ func (l *lines) beat(ctx context.Context, interval time.Duration) {
 // streaming registers an operation whose answer is a stream of lines.
 func (s *Server) streaming(do func(*http.Request, func(any) error) error, o operation, line any, query ...string) {
 	s.document(o, "application/x-ndjson", line, query...)
-	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.streams, func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.streams, s.endable(func(w http.ResponseWriter, r *http.Request) {
 		if err := knownQuery(r, query...); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return
 		}
 		s.stream(w, r, do)
-	}))
+	})))
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, do func(*http.Request, func(any) error) error) {
@@ -157,7 +157,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, do func(*http.Re
 	// The connection may serve other requests after this one.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	switch {
-	case errors.Is(err, errGone) || r.Context().Err() != nil:
+	case errors.Is(err, errGone) || r.Context().Err() != nil && context.Cause(r.Context()) != errStopping:
 	case err != nil && out.begun():
 		if err := out.send(api.ProblemLine{Problem: s.problem(r.Context(), err)}); err != nil {
 			s.cfg.Log.Debug("the client did not read the problem", "error", err)

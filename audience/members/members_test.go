@@ -317,21 +317,34 @@ func TestHistoriesAgreeWithANaiveSet(t *testing.T) {
 }
 
 func TestBoundsOfIncrementsHold(t *testing.T) {
-	w := inMemory(t, func(c *members.Config) { c.MaxIncrements, c.MaxIncrementBytes, c.MaxChangeBytes = 5, 400, 200 })
-	rng := rand.New(rand.NewPCG(3, 3))
-	snapshots := map[uint64]bool{}
-	for i := range 200 {
-		_, err := w.Add(t.Context(), members.Followers(7), []uint32{uint32(i), rng.Uint32()})
-		must(t, err)
-		head, err := w.Head(t.Context(), members.Followers(7))
-		must(t, err)
-		if head.Increments > 5 || head.IncrementBytes > 400 {
-			t.Fatalf("after %d changes: %+v", i+1, head)
+	for name, bound := range map[string]members.Config{
+		"number": {MaxIncrements: 5, MaxIncrementBytes: 1 << 20, MaxChangeBytes: 1 << 20},
+		"bytes":  {MaxIncrements: 1000, MaxIncrementBytes: 100, MaxChangeBytes: 1 << 20},
+		"change": {MaxIncrements: 1000, MaxIncrementBytes: 1 << 20, MaxChangeBytes: 17},
+	} {
+		w := inMemory(t, func(c *members.Config) {
+			c.MaxIncrements, c.MaxIncrementBytes, c.MaxChangeBytes = bound.MaxIncrements, bound.MaxIncrementBytes, bound.MaxChangeBytes
+		})
+		rng := rand.New(rand.NewPCG(3, 3))
+		snapshots := map[uint64]bool{}
+		for i := range 200 {
+			_, err := w.Add(t.Context(), members.Followers(7), []uint32{uint32(i), rng.Uint32()})
+			must(t, err)
+			head, incs, err := w.cfg.Sets.Load(t.Context(), members.Followers(7))
+			must(t, err)
+			if head.Increments > bound.MaxIncrements || head.IncrementBytes > bound.MaxIncrementBytes {
+				t.Fatalf("%s: after %d changes: %+v", name, i+1, head)
+			}
+			for _, inc := range incs {
+				if len(inc.Adds)+len(inc.Removes) > bound.MaxChangeBytes {
+					t.Fatalf("%s: an increment of %d bytes", name, len(inc.Adds))
+				}
+			}
+			snapshots[head.Snapshot.Revision] = true
 		}
-		snapshots[head.Snapshot.Revision] = true
-	}
-	if len(snapshots) < 30 {
-		t.Errorf("%d snapshots in 200 changes", len(snapshots))
+		if len(snapshots) < 10 {
+			t.Errorf("%s: %d snapshots in 200 changes", name, len(snapshots))
+		}
 	}
 }
 

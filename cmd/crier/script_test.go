@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -26,21 +27,40 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"crier": func() { os.Exit(run()) }})
 }
 
-type fakeKey struct{}
+type steeringKey struct{}
+
+// steering is a fake that fails with a code; empty: it works.
+type steering struct {
+	*apitest.Fake
+	code atomic.Value // string
+}
+
+func (s *steering) fail(string) error {
+	switch code := s.code.Load().(string); code {
+	case "":
+		return nil
+	case "internal":
+		return errors.New("the inside")
+	default:
+		return &job.Error{Code: job.Code(code), Message: "the fake fails as it was told"}
+	}
+}
 
 // TestScripts runs the command line as a process against a server over a fake
 // service; each script has its own.
 //
 // Commands of the scripts besides those of testscript: "exits N crier ARG..." runs
-// a command that must end with the exit code N; "fake fail CODE", "fake works",
-// "fake manual", "fake advance JOB" and "fake doubt JOB N" steer the service;
+// a command that must end with the exit code N; "fake fail CODE", "fake works"
+// and "fake doubt JOB N" steer the service;
 // "savejob NAME" puts the job id in the output of the last command into a variable.
 // DATA is the data directory with the server's key.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			fake := apitest.New()
+			fake := &steering{Fake: apitest.New()}
+			fake.code.Store("")
+			fake.Fail = fake.fail
 			data := filepath.Join(env.WorkDir, "data")
 			if err := os.MkdirAll(data, 0o700); err != nil {
 				return err
@@ -59,7 +79,7 @@ func TestScripts(t *testing.T) {
 			}
 			ts := httptest.NewServer(s)
 			env.Defer(ts.Close)
-			env.Values[fakeKey{}] = fake
+			env.Values[steeringKey{}] = fake
 			env.Setenv("CRIER_SERVER", ts.URL)
 			env.Setenv("CRIER_TOKEN", key)
 			env.Setenv("DATA", data)
@@ -97,31 +117,18 @@ func cmdSaveJob(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func cmdFake(ts *testscript.TestScript, _ bool, args []string) {
-	fake := ts.Value(fakeKey{}).(*apitest.Fake)
-	id := func() job.ID {
-		id, err := job.ParseID(args[1])
-		ts.Check(err)
-		return id
-	}
+	fake := ts.Value(steeringKey{}).(*steering)
 	switch args[0] {
 	case "fail":
-		code := job.Code(args[1])
-		fake.Fail = func(string) error {
-			if code == "internal" {
-				return errors.New("the inside")
-			}
-			return &job.Error{Code: code, Message: "the fake fails as it was told"}
-		}
+		fake.code.Store(args[1])
 	case "works":
-		fake.Fail = nil
-	case "manual":
-		fake.Manual = true
-	case "advance":
-		fake.Advance(id())
+		fake.code.Store("")
 	case "doubt":
+		id, err := job.ParseID(args[1])
+		ts.Check(err)
 		n, err := strconv.ParseUint(args[2], 10, 64)
 		ts.Check(err)
-		fake.Doubt(id(), n)
+		fake.Doubt(id, n)
 	default:
 		ts.Fatalf("fake cannot %s", args[0])
 	}

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -190,7 +191,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 	if err != nil {
 		return job.Invalid("listen", "listening", err)
 	}
-	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Service: a.service}
+	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Service: a.service, Ready: a.ready}
 	if a.gateway != nil {
 		scfg.Connect = a.gateway
 	}
@@ -200,6 +201,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		return err
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	srv.RegisterOnShutdown(h.EndStreams)
 	g.Go(func() error {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving: %w", err)
@@ -216,6 +218,14 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		return nil
 	})
 	return a.announce(l.Addr().String())
+}
+
+// ready says why the process cannot take requests; it listens only when it can.
+func (a *app) ready() error {
+	if st := a.status(context.Background()); !st.Healthy {
+		return fmt.Errorf("not healthy since %s: %s", st.Since.Format(time.RFC3339), strings.Join(st.Problems, "; "))
+	}
+	return nil
 }
 
 func (a *app) announce(addr string) error {

@@ -3,13 +3,66 @@ package app
 import (
 	"context"
 	"net/http"
+	"time"
+
+	"crier/internal/bus/natsbus"
+	"crier/job"
+	"crier/presence/gateway"
+	"crier/presence/gateway/accepted"
+	"crier/presence/gateway/ws"
 )
 
-type gatewayPart struct{}
+// maxConnections leaves a process of 20,000 descriptors some for everything else.
+const maxConnections = 16_000
 
-func (g *gatewayPart) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-func (g *gatewayPart) connections() int              { return 0 }
-func (g *gatewayPart) register(func(name, help string, fn func() float64)) {
+// gatewayPart is the gateway of this process and its accepted-file.
+type gatewayPart struct {
+	gw    *ws.Gateway
+	files *accepted.Files
 }
-func (g *gatewayPart) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
-func (a *app) openGateway(context.Context) error                        { return nil }
+
+func (a *app) openGateway(context.Context) error {
+	if !a.cfg.has("gateway") {
+		return nil
+	}
+	inc := job.Incarnation{Gateway: a.node.gateway(), Start: a.node.Starts}
+	files, history, err := accepted.Open(accepted.Config{Dir: a.path("accepted"), Incarnation: inc, Boot: a.boot})
+	if err != nil {
+		return err
+	}
+	a.onClose("accepted-file", files.Close)
+	gw, err := ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: natsbus.New(a.conn), Verifier: a.keys,
+		Accepted: files, Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
+	if err != nil {
+		return err
+	}
+	a.gateway = &gatewayPart{gw, files}
+	return nil
+}
+
+// Run serves connections until ctx ends.
+func (g *gatewayPart) Run(ctx context.Context) error { return g.gw.Run(ctx) }
+
+// ServeHTTP takes a recipient's connection.
+func (g *gatewayPart) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.gw.ServeHTTP(w, r) }
+
+func (g *gatewayPart) connections() int { return g.gw.Stats().Sockets }
+
+// register makes the gateway's counters visible.
+func (g *gatewayPart) register(counter func(name, help string, fn func() float64)) {
+	for _, c := range []struct {
+		name, help string
+		get        func(ws.Stats) uint64
+	}{
+		{"accepted_total", "Recipients accepted in hand-offs.", func(s ws.Stats) uint64 { return s.Core.Accepted }},
+		{"not_here_total", "Recipients of hand-offs who were not here.", func(s ws.Stats) uint64 { return s.Core.NotHere }},
+		{"acknowledged_total", "Messages acknowledged.", func(s ws.Stats) uint64 { return s.Core.Acknowledged }},
+		{"unacknowledged_total", "Messages whose last socket ended without an acknowledgement.", func(s ws.Stats) uint64 { return s.Core.Unacknowledged }},
+		{"frames_out_total", "Frames written to sockets.", func(s ws.Stats) uint64 { return s.FramesOut }},
+		{"bytes_out_total", "Bytes written to sockets.", func(s ws.Stats) uint64 { return s.BytesOut }},
+		{"malformed_frames_total", "Frames of clients that could not be read.", func(s ws.Stats) uint64 { return s.MalformedFrames }},
+		{"too_slow_total", "Connections closed because they did not read.", func(s ws.Stats) uint64 { return s.TooSlow }},
+	} {
+		counter("gateway_"+c.name, c.help, func() float64 { return float64(c.get(g.gw.Stats())) })
+	}
+}

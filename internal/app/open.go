@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/nats-io/nats.go"
-
 	"crier/audience/members"
 	"crier/internal/auth"
 	"crier/internal/bus/natsbus"
@@ -39,7 +37,7 @@ type parts struct {
 	keys      *auth.Keys
 	nats      *natsbus.Server
 	natsToken string
-	conn      *nats.Conn
+	conn      *natsbus.Conn
 	streams   streams
 	store     *sql.DB
 	blobs     *blob.Dir

@@ -79,21 +79,21 @@ func (r *recorder) recordCounts(ctx context.Context) {
 	}
 }
 
+// recordOnce projects each job's counts by itself: one whose acceptance is not
+// projected yet is left for the next round.
 func (r *recorder) recordOnce(ctx context.Context) error {
-	var p sql.Projection
+	var errs []error
 	for _, j := range r.jobs.Live() {
 		if j.State < job.Sending {
 			continue
 		}
 		counts, seq, err := r.tally(j.Spec)
-		if err != nil {
-			return err
+		if err == nil {
+			err = r.store.Project(ctx, sql.Projection{Recorder: recorderName, Counts: []sql.JobCounts{{Job: j.Spec.ID, AsOf: seq, Counts: counts}}})
 		}
-		p.Counts = append(p.Counts, sql.JobCounts{Job: j.Spec.ID, AsOf: seq, Counts: counts})
+		if job.CodeOf(err) != job.CodeNotFound {
+			errs = append(errs, err)
+		}
 	}
-	if len(p.Counts) == 0 {
-		return nil
-	}
-	p.Recorder = recorderName
-	return r.store.Project(ctx, p)
+	return errors.Join(errs...)
 }

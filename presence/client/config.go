@@ -44,6 +44,9 @@ type Config struct {
 	// OnWithdraw takes messages off the display that were recalled, by id. Default:
 	// nothing is done.
 	OnWithdraw func(ctx context.Context, ids []string)
+	// OnConnect is told that a connection is open and hello is said; Called by the goroutine of Run. Default: nothing
+	// is done.
+	OnConnect func()
 	// OnError is told why a connection ended or did not come about, and what else
 	// went wrong; see ErrDenied and the others. The client goes on by itself. Called
 	// by the goroutine of Run. Default: only the log is told.
@@ -135,6 +138,9 @@ func (c *Config) fill() {
 	}
 	if c.OnWithdraw == nil {
 		c.OnWithdraw = func(context.Context, []string) {}
+	}
+	if c.OnConnect == nil {
+		c.OnConnect = func() {}
 	}
 	if c.OnError == nil {
 		c.OnError = func(error) {}

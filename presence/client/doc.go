@@ -29,8 +29,8 @@
 // Store with the same database, and OnMessage adds the id in the transaction that
 // stores the message.
 //
-// Memory: what was read and not yet handled is at most 128 frames of at most 256 KiB,
-// of a gateway that keeps to the protocol at most 64 of them messages; one frame of
-// 2 MiB while it is parsed; MaxUnsettled ids of at most 128 bytes. Three goroutines
-// a connection.
+// Memory: what was read and not yet handled, at most 128 frames; of a gateway that
+// keeps to the protocol at most 64 of them are messages of at most 256 KiB, and no
+// gateway can make one longer than some 640 KiB. One frame of 2 MiB while it is
+// parsed. MaxUnsettled ids of at most 128 bytes. Three goroutines a connection.
 package client

@@ -3,6 +3,8 @@ package client
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -27,6 +29,8 @@ const (
 	maxFrame = 2 << 20
 	maxBody  = 256 << 10
 	maxID    = 128
+	maxIDs   = 4096 // in a frame
+	maxURL   = 8 << 10
 )
 
 // The types of frames.
@@ -71,20 +75,25 @@ func parseFrame(data []byte) (*frame, error) {
 			IDs []string `json:"ids"`
 		}
 		err = json.Unmarshal(data, &body)
-		f.ids = body.IDs
+		if f.ids = body.IDs; err == nil && len(f.ids) > maxIDs {
+			err = fmt.Errorf("it has %d ids, at most %d are allowed", len(f.ids), maxIDs)
+		}
+		f.ids = slices.DeleteFunc(f.ids, func(id string) bool { return !validID(id) })
 	case typeRedirect:
 		var body struct {
 			URL string `json:"url"`
 		}
 		err = json.Unmarshal(data, &body)
-		f.url = body.URL
+		if f.url = body.URL; err == nil && len(f.url) > maxURL {
+			err = fmt.Errorf("its URL has %d bytes, at most %d are allowed", len(f.url), maxURL)
+		}
 	case typeError:
 		var body struct {
 			Code    string `json:"code"`
 			Message string `json:"message"`
 		}
 		err = json.Unmarshal(data, &body)
-		f.code, f.text = body.Code, body.Message
+		f.code, f.text = clip(body.Code), clip(body.Message)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read a frame %q: %w", clip(head.Type), err)
@@ -118,7 +127,7 @@ func validID(id string) bool {
 // clip shortens what a gateway wrote for a log.
 func clip(s string) string {
 	if len(s) > maxID {
-		return s[:maxID] + "…"
+		return strings.ToValidUTF8(s[:maxID], "") + "…"
 	}
 	return s
 }

@@ -20,7 +20,7 @@ func (s *session) take(ctx context.Context, f *frame) (*url.URL, error) {
 	case typeRedirect:
 		return redirected(s.from, f.url)
 	case typeError:
-		s.said = clip(f.code) + ": " + clip(f.text)
+		s.said = f.code + ": " + f.text
 	default:
 		s.cfg.Logger.Debug("a frame of an unknown type is ignored", "type", clip(f.kind))
 	}
@@ -70,7 +70,8 @@ func (s *session) show(ctx context.Context, m Message) (shown bool, err error) {
 	return true, s.keep(m.ID)
 }
 
-// undo forgets a message that was remembered and then not shown.
+// undo forgets a message that was remembered and then not shown. If that does not
+// become durable before a crash, the message is lost: StoreFirst is at most once.
 func (s *session) undo(id string) { s.forget([]string{id}) }
 
 // forget removes ids from the memory. An error of the store does no harm: what it
@@ -131,6 +132,7 @@ func (s *session) flush() error {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
 	if err := s.write(data); err != nil {
+		s.unwritable = true
 		return fmt.Errorf("acknowledge to %s: %w", s.from.Host, err)
 	}
 	return nil

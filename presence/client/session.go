@@ -33,6 +33,8 @@ type session struct {
 	due      <-chan time.Time // when; nil if there is nothing to do
 	progress bool             // it brought a new message
 	said     string           // the gateway's last error frame
+	// unwritable: an acknowledgement could not be written.
+	unwritable bool
 }
 
 func newSession(c *Client, conn *websocket.Conn, from *url.URL) *session {
@@ -58,6 +60,7 @@ func (s *session) run(ctx context.Context, have []string) ending {
 	if err := s.write(hello); err != nil {
 		return ending{err: fmt.Errorf("say hello to %s: %w", s.from.Host, err)}
 	}
+	s.cfg.OnConnect()
 	return s.loop(ctx)
 }
 

@@ -168,6 +168,9 @@ func (s *State) Next() time.Duration {
 	return next
 }
 
+// Window is the number of unsettled ids a connection may have.
+func (s *State) Window() int { return s.cfg.Window }
+
 // Open counts the reserves that no Recorded has closed yet.
 func (s *State) Open() int { return len(s.reserves) }
 

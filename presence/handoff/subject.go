@@ -3,8 +3,8 @@ package handoff
 import "crier/job"
 
 // Subjects of the messages. HandoffTo and FenceTo are asked and answered, and so
-// is AnnounceTo (an empty reply says that the home has taken it in); the rest is
-// published and repeated until it has had its effect.
+// is AnnounceTo: an empty reply says that the home has taken it in, any other that it
+// knows nothing of the incarnation and wants all from 1 on. The rest is published and repeated until it has had its effect.
 const subjectRoot = "crier."
 
 // HandoffTo is where a gateway takes hand-offs.

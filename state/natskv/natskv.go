@@ -45,7 +45,7 @@ type Config struct {
 	// was cut off for half of it compares all keys. Default 10 min, at least 2 s.
 	Markers time.Duration
 	// Wait bounds the wait for an answer of the server when the caller's context
-	// does not end sooner. Default 2 s.
+	// does not end sooner. Default 5 s.
 	Wait time.Duration
 	// Logger takes warnings of watchers. Default slog.Default().
 	Logger *slog.Logger

@@ -32,13 +32,18 @@ const (
 )
 
 type rangeState struct {
-	phase  phase
-	next   Pass
-	until  uint64 // sequence that must be applied
-	after  []handoff.Settle
-	more   *idset.Set
-	failed bool
+	phase phase
+	next  Pass
+	now   Pass   // the one under way
+	until uint64 // sequence that must be applied
+	after []handoff.Settle
+	more  *idset.Set
+	wait  int // ticks until the next pass may begin
 }
+
+// refusedTicks is how many ticks a pass waits after its entries were refused: the
+// ledger is short of space, which does not change soon.
+const refusedTicks = 20
 
 // Pass is what the next look at a range is about.
 type Pass struct {
@@ -86,7 +91,7 @@ type Durable struct {
 }
 
 // Refused says that the entries of the range's Append were not and will not be
-// appended.
+// appended; the pass is made again some Ticks later.
 type Refused struct{ Range job.Range }
 
 // Applied says that the index has everything up to and including Seq.
@@ -147,15 +152,10 @@ func (s *State) Step(ev Event) []Effect {
 	case Found:
 		return s.found(ev.Findings)
 	case NotFound:
-		x := s.at(ev.Pass.Range)
-		x.want(ev.Pass.Range, ev.Pass.Who)
-		x.next.Logins = append(ev.Pass.Logins, x.next.Logins...)
-		x.next.Ending = append(ev.Pass.Ending, x.next.Ending...)
-		x.phase, x.failed = idle, true
+		s.at(ev.Pass.Range).again(ev.Pass, 1)
 	case Refused:
-		// What it was about is found again by the sweep and the next Ending.
 		x := s.at(ev.Range)
-		x.phase, x.failed, x.after = idle, true, nil
+		x.again(x.now, refusedTicks)
 	case Durable:
 		x := s.at(ev.Range)
 		x.phase, x.until = applying, ev.Seq
@@ -197,16 +197,28 @@ func (x *rangeState) want(r job.Range, who *idset.Set) {
 	x.next.Who.Or(who)
 }
 
+// again puts back what a pass was about, to be tried some ticks later.
+func (x *rangeState) again(p Pass, ticks int) {
+	x.want(p.Range, p.Who)
+	x.next.Logins = append(slices.Clip(p.Logins), x.next.Logins...)
+	for _, id := range p.Ending {
+		if !slices.Contains(x.next.Ending, id) {
+			x.next.Ending = append(x.next.Ending, id)
+		}
+	}
+	x.phase, x.wait, x.after, x.now = idle, ticks, nil, Pass{}
+}
+
 // start begins a pass if none is under way.
 func (s *State) start(x *rangeState) []Effect {
-	if x.phase != idle || x.failed || x.next.isEmpty() {
+	if x.phase != idle || x.wait > 0 || x.next.isEmpty() {
 		return nil
 	}
 	p := x.next
 	if p.Who == nil {
 		p.Who = idset.New(p.Range)
 	}
-	x.next = Pass{Range: p.Range}
+	x.next, x.now = Pass{Range: p.Range}, p
 	x.phase = looking
 	return []Effect{Look{p}}
 }
@@ -228,7 +240,7 @@ func (s *State) found(f Findings) []Effect {
 		out = append(out, Settle{m})
 	}
 	if len(v.Entries) == 0 {
-		x.phase = idle
+		x.phase, x.now = idle, Pass{}
 		return append(out, s.start(x)...)
 	}
 	x.phase = appending
@@ -248,7 +260,7 @@ func (s *State) arrive() []Effect {
 		for _, m := range x.after {
 			out = append(out, Settle{m})
 		}
-		x.phase, x.after = idle, nil
+		x.phase, x.after, x.now = idle, nil, Pass{}
 		out = append(out, s.start(x)...)
 	}
 	s.waiting = left
@@ -265,7 +277,7 @@ func (s *State) tick() []Effect {
 	var out []Effect
 	for _, r := range rs {
 		x := s.ranges[r]
-		x.failed = false
+		x.wait = max(0, x.wait-1)
 		out = append(out, s.start(x)...)
 		if x.phase == idle && x.more.IsEmpty() && x.next.isEmpty() {
 			delete(s.ranges, r)

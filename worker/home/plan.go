@@ -84,7 +84,10 @@ func Plan(f Findings) Verdict {
 	p.haves()
 	p.doubts()
 	for _, id := range p.order {
-		p.add(p.decisions[id], 0)
+		d := p.decisions[id]
+		d.Parked.AndNot(d.Delivered) // one client has it, another does not: it arrived
+		d.Failed.AndNot(d.Delivered)
+		p.add(d, 0)
 	}
 	p.endings()
 	p.drains()
@@ -124,7 +127,7 @@ func (p *plan) haves() {
 		switch {
 		case s.Where == job.InDoubt:
 			p.decision(s.Job).Delivered.Add(uint32(l.Recipient))
-			if !p.unanswered(s.Job, uint32(l.Recipient)) {
+			if p.closed(s.Job, uint32(l.Recipient)) {
 				p.v.After = append(p.v.After, settle)
 			}
 		case s.Where.Terminal(), !p.f.Job(s.Job).Known:
@@ -133,10 +136,20 @@ func (p *plan) haves() {
 	}
 }
 
-// unanswered reports whether an incarnation that may still write is what put the
-// recipient in doubt: then its reserve is open, and the client must remember.
-func (p *plan) unanswered(id job.ID, who uint32) bool {
-	return slices.ContainsFunc(p.f.Doubts, func(d parked.Doubt) bool { return d.Job == id && d.Unanswered && d.Set.Has(who) })
+// closed reports whether what put the recipient in doubt is known to be closed. If
+// not, an incarnation may still write, and the client must remember (rule 14).
+func (p *plan) closed(id job.ID, who uint32) bool {
+	answered := false
+	for _, d := range p.f.Doubts {
+		if d.Job != id || !d.Set.Has(who) {
+			continue
+		}
+		if d.Unanswered {
+			return false
+		}
+		answered = true
+	}
+	return answered
 }
 
 // doubts decides what is in doubt for good: by what speaking clients lack, if
@@ -147,36 +160,42 @@ func (p *plan) doubts() {
 		switch {
 		case info.Over == job.Expired, info.Drop && !d.Unanswered, info.Over == job.Cancelled && !d.Unanswered:
 			p.decision(d.Job).Failed.Or(d.Set)
-			p.decision(d.Job).Failed.AndNot(p.decision(d.Job).Delivered)
 			continue
 		case d.Unanswered:
 			continue
 		}
 		for _, l := range p.f.Logins {
-			if who := uint32(l.Recipient); !d.Mute && l.Speaks && d.Set.Has(who) && !slices.Contains(l.Have, d.Job) {
-				p.decision(d.Job).Parked.Add(who)
+			if p.lacks(l, d) {
+				p.decision(d.Job).Parked.Add(uint32(l.Recipient))
 			}
 		}
 		if !info.Resend {
 			continue
 		}
 		for _, o := range p.f.Online {
-			again := d.Set.Clone()
-			again.And(o.Set)
-			if !again.IsEmpty() {
+			if d.Set.Intersects(o.Set) {
+				again := d.Set.Clone()
+				again.And(o.Set)
 				p.decision(d.Job).Parked.Or(again)
-				p.decision(d.Job).Parked.AndNot(p.decision(d.Job).Delivered)
+				again.Release()
 			}
-			again.Release()
 		}
 	}
 }
 
+// lacks reports whether a client says that it does not have what is in doubt. A
+// hello that the lost incarnation passed on says nothing of what it wrote later.
+func (p *plan) lacks(l Login, d parked.Doubt) bool {
+	return l.Speaks && !d.Mute && l.Inc != d.Inc && d.Set.Has(uint32(l.Recipient)) && !slices.Contains(l.Have, d.Job)
+}
+
 // endings gives what is parked of a job that is over its outcome (rule 21).
 func (p *plan) endings() {
+	seen := map[job.ID]bool{} // twice would take the same recipients out of the park twice
 	for _, e := range p.f.Ending {
 		over := p.f.Job(e.Job).Over
-		if over != job.Parked && !e.Parked.IsEmpty() {
+		if over != job.Parked && !e.Parked.IsEmpty() && !seen[e.Job] {
+			seen[e.Job] = true
 			p.add(&ledger.Outcome{Job: e.Job, Range: p.f.Range, Outcome: over, Set: e.Parked.Clone()}, 0)
 		}
 	}
@@ -208,6 +227,7 @@ func (p *plan) drains() {
 				s.Release()
 				continue
 			}
+			b.set.AndNot(s) // nobody is a target of two incarnations
 			t.Incs, t.Sets = append(t.Incs, o.Inc), append(t.Sets, s)
 		}
 		b.set.Release()

@@ -40,13 +40,16 @@ func TestLanesUnderRandomLoad(t *testing.T) {
 		jobs := rapid.IntRange(1, 4).Draw(t, "jobs")
 		rates := []uint32{0, 0, 1, 5, 30, 200, 5000}
 		var ids []job.ID
+		var first []uint32
 		for i := range jobs {
 			ids = append(ids, job.ID{byte(i + 1)})
+			first = append(first, rapid.SampledFrom(rates).Draw(t, "first rate"))
 		}
+		class := rapid.IntRange(0, 2).Draw(t, "classes")
 		for i := range rapid.IntRange(1, 6).Draw(t, "slices") {
 			n := rapid.IntRange(0, jobs-1).Draw(t, "job")
-			s := Slice{Job: ids[n], Number: uint32(i), Class: job.Class(n % 2), Priority: uint8(10 * (n + 1)), Submitted: start.Add(-time.Duration(n) * time.Hour),
-				Rate: rates[n%len(rates)], Expires: start.Add(time.Hour), Todo: spans(rapid.IntRange(0, 3).Draw(t, "spans"), 300)}
+			s := Slice{Job: ids[n], Number: uint32(i), Class: job.Class(n & class & 1), Priority: uint8(10 * (n + 1)), Submitted: start.Add(-time.Duration(n) * time.Hour),
+				Rate: first[n], Expires: start.Add(time.Hour), Todo: spans(rapid.IntRange(0, 3).Draw(t, "spans"), 300)}
 			if n == 3 {
 				s.Expires = start.Add(4 * time.Second)
 			}
@@ -253,5 +256,74 @@ func TestAMuteGatewayDoesNotSlowARate(t *testing.T) {
 			t.Fatalf("%v, want the next block", effects)
 		}
 		lane = effects[0].(Prepare).Task.Lane
+	}
+}
+
+// block answers the task of a lane with a block of n targets from lo on.
+func block(lane int, lo uint64, n int) Prepared {
+	set := idset.New(0)
+	set.AddSpan(job.Span{Lo: lo, Hi: lo + uint64(n)})
+	return Prepared{lane, job.Span{Lo: lo, Hi: lo + uint64(n)}, &ledger.Reserve{Rest: job.Parked,
+		Targets: ledger.Targets{Incs: []job.Incarnation{{Gateway: "g"}}, Sets: []*idset.Set{set}}}}
+}
+
+func TestBlocksThatAreBeingReservedCountForARateSetMeanwhile(t *testing.T) {
+	s := New(2)
+	s.Step(start, CaughtUp{})
+	id := job.ID{1}
+	s.Step(start, Assign{Slice: Slice{Job: id, Expires: start.Add(time.Hour), Todo: []job.Span{{Lo: 0, Hi: 100}, {Lo: 100, Hi: 200}}}})
+	s.Step(start, Control{id, job.Controls{Rate: ptr(uint32(10))}})
+	if effects := s.Step(start, block(0, 0, 8)); len(effects) != 1 {
+		t.Fatalf("%v, want an append", effects)
+	}
+	if effects := s.Step(start, block(1, 100, 8)); len(effects) != 0 {
+		t.Fatalf("%v: 16 recipients at a rate of 10", effects)
+	}
+	s.Step(start, Refused{0}) // nothing of the first was handed over
+	task := s.Step(start, Tick{})[0].(Prepare).Task
+	effects := s.Step(start, block(task.Lane, task.Span.Lo, 8))
+	if _, ok := effects[0].(Append); !ok {
+		t.Fatalf("%v, want an append of as many as the rate allows", effects)
+	}
+}
+
+func TestNoBlockIsDueWhileAllLanesAreBusy(t *testing.T) {
+	s := New(1)
+	s.Step(start, CaughtUp{})
+	s.Step(start, Assign{Slice: Slice{Job: job.ID{1}, Expires: start.Add(time.Hour), Todo: []job.Span{{Lo: 0, Hi: 100}}}})
+	s.Step(start, Assign{Slice: Slice{Job: job.ID{2}, Rate: 5, Submitted: start.Add(1), Expires: start.Add(time.Hour), Todo: []job.Span{{Lo: 0, Hi: 100}}}})
+	if due := s.NextDue(start); !due.IsZero() {
+		t.Fatalf("due at %s", due)
+	}
+}
+
+func TestAPausedJobDoesNotMakeUpForLostTime(t *testing.T) {
+	m := newSim(t, 1, 2)
+	id := job.ID{1}
+	m.catchUp()
+	m.assign(Slice{Job: id, Rate: 1000, Submitted: start, Expires: start.Add(time.Hour), Todo: []job.Span{{Lo: 0, Hi: 100_000}}})
+	m.until(start.Add(200 * time.Millisecond))
+	m.control(id, job.Controls{Paused: true})
+	m.until(start.Add(10 * time.Second))
+	m.catchUp()
+	before := len(m.takes[id])
+	m.control(id, job.Controls{})
+	m.until(m.now.Add(20 * time.Millisecond))
+	if got := m.takes[id][before].n; got > 300 {
+		t.Fatalf("the first block after a pause has %d recipients at a rate of 1000", got)
+	}
+}
+
+func TestTheNextSliceOfAJobGoesOnAtItsRate(t *testing.T) {
+	m := newSim(t, 1, 2)
+	for n := range 40 { // 2 recipients every 100 ms, at a rate of 5; the sim holds each second to it
+		m.catchUp()
+		m.tick()
+		lo := uint64(n) * 64
+		m.assign(Slice{Job: job.ID{1}, Number: uint32(n), Rate: 5, Submitted: start, Expires: start.Add(time.Hour), Todo: []job.Span{{Lo: lo, Hi: lo + 1 + uint64(n/20)}}})
+		m.until(m.now.Add(100 * time.Millisecond))
+	}
+	if len(m.takes[job.ID{1}]) < 15 {
+		t.Fatalf("%d blocks in 4 s", len(m.takes[job.ID{1}]))
 	}
 }

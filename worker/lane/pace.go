@@ -68,12 +68,11 @@ func (p *pace) next(now time.Time, rate uint32) time.Time {
 	return at
 }
 
-// take notes that n were handed over. Without a rate (0) nothing is due later.
+// take notes that n were handed over; a rate of 0 is none.
 func (p *pace) take(now time.Time, n int, rate uint32) {
 	p.taken = append(p.taken, taking{now, n})
 	p.sum += n
 	if rate == 0 {
-		p.due = now
 		return
 	}
 	// A block that was begun under a higher rate does not hold back for longer than

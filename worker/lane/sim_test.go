@@ -44,7 +44,7 @@ func (p *plan) left() int { return p.size() - len(p.out) - len(p.taken) }
 type taken struct {
 	at    time.Time
 	n     int
-	limit uint32 // the rate in force when its append was asked for
+	limit uint32 // the higher of the rates when its append was asked for and answered; 0 is none
 }
 
 // sim is the shell and the world around the lanes: blocks take their time, fail,
@@ -61,7 +61,6 @@ type sim struct {
 	controls map[job.ID]job.Controls
 	caughtUp time.Time
 	takes    map[job.ID][]taken
-	limits   map[job.ID]uint32 // of appends that are out, by reference below
 	refs     uint64
 	faults   bool
 	cost     func() time.Duration
@@ -194,6 +193,9 @@ func (m *sim) prepare(t Task) {
 		m.t.Fatalf("lane %d has two blocks", t.Lane)
 	}
 	m.lanes[t.Lane] = true
+	if !p.retryAt.IsZero() {
+		m.t.Fatalf("slice %d failed at %s and is tried again before the next tick", p.Number, p.retryAt)
+	}
 	if t.Void != m.void(p) {
 		m.t.Fatalf("a block of slice %d is taken as %s, the job is %s", p.Number, t.Void, m.void(p))
 	}
@@ -303,6 +305,9 @@ func (m *sim) stored(e Append, p *plan, limit uint32) {
 	for id := span.Lo; id < span.Hi; id++ {
 		delete(p.out, id)
 		p.taken[id] = true
+	}
+	if r := m.rate(p); r == 0 || limit > 0 && r > limit {
+		limit = r // it was raised meanwhile: what was begun later may have gone before
 	}
 	if n := e.Reserve.Targets.Card(); n > 0 {
 		m.takes[p.Job] = append(m.takes[p.Job], taken{m.now, n, limit})

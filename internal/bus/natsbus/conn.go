@@ -69,3 +69,6 @@ func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
 	}
 	return nc, nil
 }
+
+// Conn is a connection to a server; streams are opened over it.
+type Conn = nats.Conn

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nuid"
 )
 
 const (
@@ -59,7 +59,7 @@ func (f *follower) bulk(ctx context.Context) error {
 	if err := sub.SetPendingLimits(-1, 2*bulkWindow); err != nil {
 		return err
 	}
-	name := nuid.Next()
+	name := strings.ReplaceAll(deliver, ".", "_") // as unique as the inbox
 	var made struct {
 		outcome
 		Pending uint64 `json:"num_pending"`
@@ -84,17 +84,17 @@ func (f *follower) bulk(ctx context.Context) error {
 
 // takePushed takes records until the server says that it has no more.
 func (f *follower) takePushed(ctx context.Context, pushed <-chan *nats.Msg) error {
-	silence := time.NewTimer(f.wait)
+	silence := time.NewTimer(f.patience())
 	defer silence.Stop()
 	for n := uint64(0); ; {
 		var m *nats.Msg
-		silence.Reset(f.wait) // the time that fn takes does not count
+		silence.Reset(f.patience()) // the time that fn takes does not count
 		select {
 		case m = <-pushed:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-silence.C:
-			return fmt.Errorf("no push for %s", f.wait)
+			return fmt.Errorf("no push for %s", f.patience())
 		}
 		if len(m.Data) == 0 && m.Header.Get("Status") == statusControl {
 			if more, err := f.control(m, n); !more {

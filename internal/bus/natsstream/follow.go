@@ -22,6 +22,8 @@ const (
 	// lookEvery is how often a follower that has read all asks whether there is
 	// more; hints make it ask at once.
 	lookEvery = 400 * time.Millisecond
+	// silenceMax is how long nothing may come before a request is made again.
+	silenceMax = 2 * time.Second
 	// retryAfter is the pause after a request that failed.
 	retryAfter = 100 * time.Millisecond
 )
@@ -187,6 +189,8 @@ func (f *follower) take(r Record) error {
 	return nil
 }
 
+func (f *follower) patience() time.Duration { return min(f.wait, silenceMax) }
+
 // batch asks for the next records and takes them. more says that there are others.
 func (f *follower) batch(ctx context.Context) (more bool, err error) {
 	f.asked++
@@ -198,18 +202,18 @@ func (f *follower) batch(ctx context.Context) (more bool, err error) {
 	if err := f.nc.PublishRequest(f.direct, reply, req); err != nil {
 		return false, err
 	}
-	silence := time.NewTimer(f.wait)
+	silence := time.NewTimer(f.patience())
 	defer silence.Stop()
 	previous := "0" // sequence of the record before, as the server says it
 	for {
 		var m *nats.Msg
-		silence.Reset(f.wait) // the time that fn takes does not count
+		silence.Reset(f.patience()) // the time that fn takes does not count
 		select {
 		case m = <-f.answers:
 		case <-ctx.Done():
 			return false, ctx.Err()
 		case <-silence.C:
-			return false, fmt.Errorf("no answer for %s", f.wait)
+			return false, fmt.Errorf("no answer for %s", f.patience())
 		}
 		if m.Subject != reply {
 			continue

@@ -35,7 +35,11 @@ var (
 // MaxRecord is the most bytes of one record.
 const MaxRecord = 4 << 20
 
-const defaultWait = 2 * time.Second
+const (
+	defaultWait = 5 * time.Second
+	// openTimeout is longer because a server may be busy recovering.
+	openTimeout = 30 * time.Second
+)
 
 // Config describes a stream.
 type Config struct {
@@ -55,7 +59,7 @@ type Config struct {
 	// lost in a crash of the machine. Default off.
 	Unsynced bool
 	// Wait bounds the wait for each answer of the server when the caller's
-	// context does not end sooner. Default 2 s.
+	// context does not end sooner. Default 5 s.
 	Wait time.Duration
 	// Logger takes warnings. Default slog.Default().
 	Logger *slog.Logger
@@ -119,6 +123,7 @@ type Stream struct {
 	log    *slog.Logger
 	hints  string // where it is told that something was stored, up to the subject
 	direct string // where direct gets are asked
+	info   string // where the extent and the subjects are asked
 }
 
 // Open creates the stream, or takes the one there is if its configuration is the
@@ -137,7 +142,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	s.log = s.log.With("stream", s.name)
 	s.hints = "crier.stored." + s.name + "."
 	s.direct = "$JS.API.DIRECT.GET." + s.name
-	ctx, cancel := context.WithTimeout(ctx, 10*s.wait) // a store may be busy recovering
+	s.info = "$JS.API.STREAM.INFO." + s.name
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := s.create(ctx, cfg.jetstream()); err != nil {
 		return nil, fmt.Errorf("opening the stream %s: %w", s.name, err)
@@ -260,7 +266,7 @@ type infoAnswer struct {
 // Info asks the leader for the extent of the stream.
 func (s *Stream) Info(ctx context.Context) (Info, error) {
 	var a infoAnswer
-	if err := s.ask(ctx, "$JS.API.STREAM.INFO."+s.name, struct{}{}, &a); err != nil {
+	if err := s.ask(ctx, s.info, struct{}{}, &a); err != nil {
 		return Info{}, fmt.Errorf("asking the extent of %s: %w", s.name, err)
 	}
 	return Info{First: a.State.First, Last: a.State.Last, Bytes: a.State.Bytes, Limit: uint64(max(a.Config.MaxBytes, 0))}, nil
@@ -277,7 +283,7 @@ func (s *Stream) Subjects(ctx context.Context, pattern string) (map[string]uint6
 	all := make(map[string]uint64)
 	for offset := 0; ; {
 		var a infoAnswer
-		if err := s.ask(ctx, "$JS.API.STREAM.INFO."+s.name, request{pattern, offset}, &a); err != nil {
+		if err := s.ask(ctx, s.info, request{pattern, offset}, &a); err != nil {
 			return nil, fmt.Errorf("listing the subjects %s of %s: %w", pattern, s.name, err)
 		}
 		for subject, n := range a.State.Subjects {

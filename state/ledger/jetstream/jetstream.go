@@ -32,7 +32,7 @@ type Config struct {
 	// are stored elsewhere as well, and for benchmarks; never for the ledger.
 	Unsynced bool
 	// Wait bounds the wait for an answer of the server when the caller's context
-	// does not end sooner. Default 2 s.
+	// does not end sooner. Default 5 s.
 	Wait time.Duration
 	// Logger takes warnings of followers. Default slog.Default().
 	Logger *slog.Logger
@@ -78,8 +78,8 @@ func (l *Log) Get(ctx context.Context, seq uint64) (ledger.Stored, error) {
 	return ledger.Stored(r), named(err)
 }
 
-// Follow implements ledger.Log. fn may keep the record's data. Up to 2 MiB and
-// one record are read ahead of fn.
+// Follow implements ledger.Log. fn may keep the record's data. 2 MiB and one
+// record are read ahead of fn, far from the end of the stream up to 32 MiB.
 func (l *Log) Follow(ctx context.Context, from uint64, filter string, fn func(ledger.Stored) error, caughtUp func()) error {
 	return l.s.Follow(ctx, from, filter, func(r natsstream.Record) error { return fn(ledger.Stored(r)) }, caughtUp)
 }

@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"testing"
+	"time"
 
 	"crier/internal/bus/natsbus"
 	"crier/state/ledger"
@@ -35,7 +36,7 @@ func open(t testing.TB, s *natsbus.Server, limit uint64) *jetstream.Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	l, err := jetstream.Open(t.Context(), nc, jetstream.Config{Stream: "LEDGER", Subjects: []string{"led.>"}, MaxBytes: int64(limit)})
+	l, err := jetstream.Open(t.Context(), nc, jetstream.Config{Stream: "LEDGER", Subjects: []string{"led.>"}, MaxBytes: int64(limit), Wait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,7 +194,9 @@ func testFollowLive(t *testing.T, l ledger.Log) {
 	one.until("the records of one subject", func() bool { return len(one.got) >= len(wantOne) })
 	// One more look shows whether anything comes that should not.
 	for _, f := range []*following{all, one} {
+		f.mu.Lock()
 		n := f.looks
+		f.mu.Unlock()
 		f.until("a further look", func() bool { return f.looks > n+1 })
 	}
 	all.mu.Lock()

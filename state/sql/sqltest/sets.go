@@ -82,23 +82,25 @@ func setIncrements(t *testing.T, s Store) {
 
 func setAtomic(t *testing.T, s Store) {
 	fine := members.Change{Key: members.Followers(1), Adds: []byte{1}, Cardinality: 1, MakeAccount: true}
-	grow := members.Change{Key: key, Base: 1, Adds: []byte{2}, Cardinality: 2}
+	grow := members.Change{Key: key, Base: 2, Adds: []byte{2}, Cardinality: 2}
 	appendAll(t, s, members.Change{Key: key, Adds: []byte{1}, Cardinality: 1})
+	appendAll(t, s, members.Change{Key: key, Base: 1, Adds: []byte{1}, Cardinality: 1})
 	boom := errors.New("the source broke")
 	for name, c := range map[string]struct {
 		changes iter.Seq2[members.Change, error]
 		want    error
 	}{
 		"an error in between":      {changes(boom, fine, grow), boom},
-		"an older base":            {changes(nil, fine, grow, members.Change{Key: members.Suppression(1), Base: 4, Adds: []byte{1}}), members.ErrStale},
-		"a base that is passed":    {changes(nil, fine, members.Change{Key: key, Adds: []byte{1}}), members.ErrStale},
-		"a base that is to come":   {changes(nil, fine, members.Change{Key: key, Base: 2, Adds: []byte{1}}), members.ErrStale},
-		"a snapshot on a bad base": {changes(nil, fine, members.Change{Key: key, Base: 2, Snapshot: job.Digest{1}}), members.ErrStale},
+		"a base of no set":         {changes(nil, fine, grow, members.Change{Key: members.Suppression(1), Base: 4, Adds: []byte{1}}), members.ErrStale},
+		"the empty base":           {changes(nil, fine, members.Change{Key: key, Adds: []byte{1}}), members.ErrStale},
+		"a base that is passed":    {changes(nil, fine, members.Change{Key: key, Base: 1, Adds: []byte{1}}), members.ErrStale},
+		"a base that is to come":   {changes(nil, fine, members.Change{Key: key, Base: 3, Adds: []byte{1}}), members.ErrStale},
+		"a snapshot on a bad base": {changes(nil, fine, members.Change{Key: key, Base: 1, Snapshot: job.Digest{1}}), members.ErrStale},
 	} {
 		if n, err := s.Sets.Append(t.Context(), c.changes); n != 0 || !errors.Is(err, c.want) {
 			t.Errorf("%s: %d accounts, %v; want %v", name, n, err, c.want)
 		}
-		wantHead(t, s, members.Head{Key: key, Revision: 1, Cardinality: 1, Increments: 1, IncrementBytes: 1})
+		wantHead(t, s, members.Head{Key: key, Revision: 2, Cardinality: 1, Increments: 2, IncrementBytes: 2})
 		wantHead(t, s, members.Head{Key: fine.Key})
 		if n, err := s.Accounts.Count(t.Context()); n != 0 || err != nil {
 			t.Errorf("%s: %d accounts are left, %v", name, n, err)

@@ -1,0 +1,262 @@
+// Package crowd is many recipients' clients in one process: it connects them,
+// keeps what each of them showed, and tells. It knows nothing of the server but its
+// address, so that it can judge it.
+package crowd
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"crier/job"
+	"crier/presence/client"
+)
+
+// Kind is how a client behaves.
+type Kind string
+
+// The kinds of clients.
+const (
+	Speaks   Kind = "speaks"   // the protocol, by the client library
+	Slow     Kind = "slow"     // the same, but takes two seconds to show a message
+	Restless Kind = "restless" // the same, but breaks its connection every second or so
+	Mute     Kind = "mute"     // acknowledges, never says what it has, drops nothing
+	Deaf     Kind = "deaf"     // neither acknowledges nor says what it has
+)
+
+// Member is one client to connect.
+type Member struct {
+	Recipient job.Recipient `json:"recipient"`
+	Token     string        `json:"token"`
+	Kind      Kind          `json:"kind"`
+}
+
+// Request is what a crowd's process is told, a JSON line each; one field is set.
+type Request struct {
+	Gateway string   `json:"gateway,omitempty"` // where members connect; first of all
+	Connect []Member `json:"connect,omitempty"` // answered when all have connected
+	Report  *job.ID  `json:"report,omitempty"`  // answered with a Report
+}
+
+// Report is what the clients showed of a job: how many times each.
+type Report struct {
+	Shown     map[job.Recipient]int `json:"shown"`
+	Connected int                   `json:"connected"`
+	Errors    []string              `json:"errors,omitempty"` // some of the last ones
+}
+
+// Crowd is the clients of a process.
+type Crowd struct {
+	gateway string
+	http    *http.Client
+	mu      struct {
+		sync.Mutex
+		shown     map[job.ID]map[job.Recipient]int
+		connected map[job.Recipient]bool
+		errors    []string
+	}
+	first chan struct{} // gets a value whenever somebody has connected
+}
+
+// Serve is the process of a crowd. It ends with its input.
+func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	c := &Crowd{first: make(chan struct{}, 1), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+	c.mu.shown = map[job.ID]map[job.Recipient]int{}
+	c.mu.connected = map[job.Recipient]bool{}
+	dec := json.NewDecoder(bufio.NewReaderSize(in, 1<<20))
+	enc := json.NewEncoder(out)
+	for {
+		var r Request
+		if err := dec.Decode(&r); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("reading a request: %w", err)
+		}
+		switch {
+		case r.Gateway != "":
+			c.gateway = r.Gateway
+		case r.Connect != nil:
+			for _, m := range r.Connect {
+				wg.Go(func() { c.run(ctx, m) })
+			}
+			c.await(ctx, r.Connect)
+		}
+		id := job.ID{}
+		if r.Report != nil {
+			id = *r.Report
+		}
+		if err := enc.Encode(c.report(id)); err != nil {
+			return fmt.Errorf("answering: %w", err)
+		}
+	}
+}
+
+func (c *Crowd) report(id job.ID) Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	shown := map[job.Recipient]int{}
+	for r, n := range c.mu.shown[id] {
+		shown[r] = n
+	}
+	return Report{Shown: shown, Connected: len(c.mu.connected), Errors: c.mu.errors}
+}
+
+// await waits until all members have connected.
+func (c *Crowd) await(ctx context.Context, members []Member) {
+	for {
+		c.mu.Lock()
+		missing := 0
+		for _, m := range members {
+			if !c.mu.connected[m.Recipient] {
+				missing++
+			}
+		}
+		c.mu.Unlock()
+		if missing == 0 {
+			return
+		}
+		select {
+		case <-c.first:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// note keeps that a client has connected, or has ended.
+func (c *Crowd) note(r job.Recipient, connected bool) {
+	c.mu.Lock()
+	if connected {
+		c.mu.connected[r] = true
+	} else {
+		delete(c.mu.connected, r)
+	}
+	c.mu.Unlock()
+	select {
+	case c.first <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Crowd) failed(r job.Recipient, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.errors = append(c.mu.errors, fmt.Sprintf("recipient %s: %v", r, err))
+	if len(c.mu.errors) > 20 {
+		c.mu.errors = c.mu.errors[1:]
+	}
+}
+
+func (c *Crowd) show(r job.Recipient, id string) {
+	j, err := job.ParseID(id)
+	if err != nil {
+		c.failed(r, err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.shown[j] == nil {
+		c.mu.shown[j] = map[job.Recipient]int{}
+	}
+	c.mu.shown[j][r]++
+}
+
+// run keeps one client connected until ctx ends.
+func (c *Crowd) run(ctx context.Context, m Member) {
+	if m.Kind == Mute || m.Kind == Deaf {
+		c.raw(ctx, m)
+		return
+	}
+	store := client.NewMemory()
+	for ctx.Err() == nil {
+		life, cancel := ctx, context.CancelFunc(func() {})
+		if m.Kind == Restless {
+			life, cancel = context.WithTimeout(ctx, 700*time.Millisecond+time.Duration(m.Recipient%1000)*time.Millisecond)
+		}
+		err := c.speak(life, m, store)
+		cancel()
+		if err != nil && life.Err() == nil {
+			c.failed(m.Recipient, err)
+			return
+		}
+	}
+}
+
+func (c *Crowd) speak(ctx context.Context, m Member, store client.Store) error {
+	cl, err := client.New(client.Config{URL: c.gateway, Token: client.StaticToken(m.Token), Store: store, HTTPClient: c.http,
+		OnConnect: func() { c.note(m.Recipient, true) },
+		OnError:   func(err error) { c.note(m.Recipient, false); c.failed(m.Recipient, err) },
+		OnMessage: func(ctx context.Context, msg client.Message) error {
+			if m.Kind == Slow {
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			c.show(m.Recipient, msg.ID)
+			return nil
+		},
+		Backoff: client.Backoff{Min: 100 * time.Millisecond, Max: time.Second, Denied: time.Second}})
+	if err != nil {
+		return err
+	}
+	return cl.Run(ctx)
+}
+
+// raw is a client that does not say what it has.
+func (c *Crowd) raw(ctx context.Context, m Member) {
+	for ctx.Err() == nil {
+		if err := c.rawOnce(ctx, m); err != nil && ctx.Err() == nil {
+			c.note(m.Recipient, false)
+			c.failed(m.Recipient, err)
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (c *Crowd) rawOnce(ctx context.Context, m Member) error {
+	conn, _, err := websocket.Dial(ctx, c.gateway, &websocket.DialOptions{HTTPClient: c.http,
+		HTTPHeader: http.Header{"Authorization": {"Bearer " + m.Token}}})
+	if err != nil {
+		return err
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(2 << 20)
+	if err := wsjson.Write(ctx, conn, map[string]string{"type": "hello"}); err != nil {
+		return err
+	}
+	c.note(m.Recipient, true)
+	for {
+		var f struct{ Type, ID string }
+		if err := wsjson.Read(ctx, conn, &f); err != nil {
+			return err
+		}
+		if f.Type != "message" {
+			continue
+		}
+		c.show(m.Recipient, f.ID)
+		if m.Kind == Deaf {
+			continue
+		}
+		if err := wsjson.Write(ctx, conn, map[string]any{"type": "ack", "ids": []string{f.ID}}); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,278 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/coder/websocket"
+
+	"crier/job"
+	"crier/presence/gateway"
+	"crier/presence/gateway/frame"
+)
+
+// maxQueue bounds what waits for one connection, in frames: a window of messages,
+// and what is said about them. Whoever does not read even that is closed.
+const maxQueue = 256
+
+// Codes of closing; PROTOCOL.md says what a client does on each.
+const (
+	codeGoingAway      websocket.StatusCode = websocket.StatusGoingAway
+	codeMalformed      websocket.StatusCode = websocket.StatusPolicyViolation
+	codeUnacknowledged websocket.StatusCode = 4000
+	codeReplaced       websocket.StatusCode = 4001
+	codeTooSlow        websocket.StatusCode = 4002
+)
+
+// conn is one WebSocket.
+type conn struct {
+	g       *Gateway
+	id      gateway.Conn
+	who     job.Recipient
+	ws      *websocket.Conn
+	greeted atomic.Bool // the core knows it, or is about to
+	heard   atomic.Bool // something came since the last look
+	closing atomic.Bool // close was called
+	wrong   int         // malformed frames; of the reading goroutine
+	gone    bool        // of the goroutine that owns the state
+	mu      struct {
+		sync.Mutex
+		queue   []queued
+		writing bool // a goroutine writes the queue
+		ended   bool // nothing is written any more
+	}
+}
+
+// queued is a frame that waits; job is set if it is a message.
+type queued struct {
+	bytes []byte
+	job   job.ID
+}
+
+// read is the life of a connection.
+func (c *conn) read() {
+	greet := time.AfterFunc(c.g.cfg.HelloWait, func() { c.greet(gateway.Connected{}) })
+	defer c.end(greet)
+	for {
+		kind, b, err := c.ws.Read(context.Background())
+		if err != nil {
+			return
+		}
+		c.heard.Store(true)
+		if kind != websocket.MessageText {
+			err = errors.New("a binary message")
+		}
+		var f *frame.Client
+		if err == nil {
+			f, err = frame.ParseClient(b)
+		}
+		if err != nil {
+			if c.malformed(err) {
+				return
+			}
+			continue
+		}
+		c.take(f)
+	}
+}
+
+func (c *conn) end(greet *time.Timer) {
+	greet.Stop()
+	_ = c.ws.CloseNow() // whatever it says, the connection is closed
+	c.g.forget(c)
+	c.g.post(c.disconnected)
+}
+
+func (c *conn) take(f *frame.Client) {
+	switch f.Type {
+	case frame.Hello:
+		ev := gateway.Connected{}
+		if f.Client != "" {
+			ev.Client = max(1, xxhash.Sum64String(f.Client))
+		}
+		if f.Have != nil {
+			ev.Speaks, ev.Have = true, *f.Have
+		}
+		if !c.greet(ev) && ev.Speaks { // late: the core takes the first that says what it has
+			c.g.post(func() { c.connected(ev) })
+		}
+	case frame.Ack:
+		c.greet(gateway.Connected{}) // a client whose first frame is an ack does not say what it has
+		c.g.counters.acks.Add(uint64(len(f.IDs)))
+		c.g.post(func() {
+			if !c.gone {
+				c.g.step(gateway.Acked{Conn: c.id, IDs: f.IDs})
+			}
+		})
+	}
+}
+
+// malformed answers the first frame that cannot be read and closes after the second.
+func (c *conn) malformed(err error) bool {
+	c.g.counters.malformedFrames.Add(1)
+	if c.wrong++; c.wrong > 1 {
+		c.close(codeMalformed, "malformed frames")
+		return true
+	}
+	c.g.post(func() {
+		c.g.enqueue(c, &frame.Server{Type: frame.Error, Code: "malformed", Detail: err.Error()})
+	})
+	return false
+}
+
+// greet makes the connection known to the core, once.
+func (c *conn) greet(ev gateway.Connected) bool {
+	if !c.greeted.CompareAndSwap(false, true) {
+		return false
+	}
+	c.g.post(func() {
+		if c.connected(ev); !c.gone {
+			c.g.enqueue(c, c.g.helloFrame(c.who))
+		}
+	})
+	return true
+}
+
+// connected runs on the goroutine that owns the state.
+func (c *conn) connected(ev gateway.Connected) {
+	if c.gone {
+		return
+	}
+	ev.Conn, ev.Recipient = c.id, c.who
+	c.g.conns[c.id] = c
+	c.g.step(ev)
+}
+
+// disconnected runs on the goroutine that owns the state. What is still queued was
+// never written: the writer takes a frame out before it writes the first byte.
+func (c *conn) disconnected() {
+	c.gone = true
+	delete(c.g.conns, c.id)
+	c.mu.Lock()
+	c.mu.ended = true
+	ev := gateway.Disconnected{Conn: c.id}
+	for _, q := range c.mu.queue {
+		if !q.job.IsZero() {
+			ev.Unwritten = append(ev.Unwritten, q.job)
+		}
+	}
+	c.mu.queue = nil
+	c.mu.Unlock()
+	c.g.step(ev)
+}
+
+// enqueue queues a frame with one connection, if it is still there.
+func (g *Gateway) enqueue(c *conn, f *frame.Server) {
+	if c == nil || c.gone {
+		return
+	}
+	b, err := f.Bytes()
+	if err != nil {
+		g.cfg.Log.Error("writing a frame", "type", string(f.Type), "err", err)
+		return
+	}
+	c.send(b, job.ID{})
+}
+
+// send queues bytes behind everything before. It never blocks.
+func (c *conn) send(b []byte, id job.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.ended {
+		return
+	}
+	if len(c.mu.queue) >= maxQueue {
+		if !c.closing.Load() {
+			c.g.counters.tooSlow.Add(1)
+			go c.close(codeTooSlow, "this connection reads too slowly")
+		}
+		return
+	}
+	c.mu.queue = append(c.mu.queue, queued{b, id})
+	if !c.mu.writing {
+		c.mu.writing = true
+		go c.write()
+	}
+}
+
+// write empties the queue and ends. A write that fails ends the connection, which
+// the reading goroutine notices.
+func (c *conn) write() {
+	for {
+		c.mu.Lock()
+		if c.mu.ended || len(c.mu.queue) == 0 {
+			c.mu.queue, c.mu.writing = c.rest(), false
+			c.mu.Unlock()
+			return
+		}
+		q := c.mu.queue[0]
+		c.mu.queue[0] = queued{}
+		c.mu.queue = c.mu.queue[1:]
+		c.mu.Unlock()
+		if err := c.ws.Write(context.Background(), websocket.MessageText, q.bytes); err != nil {
+			c.cut()
+			return // writing stays true: nobody writes after this one
+		}
+		c.g.counters.framesOut.Add(1)
+		c.g.counters.bytesOut.Add(uint64(len(q.bytes)))
+	}
+}
+
+// rest is the queue, without the memory of an empty one.
+func (c *conn) rest() []queued {
+	if len(c.mu.queue) == 0 {
+		return nil
+	}
+	return c.mu.queue
+}
+
+// close says goodbye and waits some seconds for the other side to do so.
+func (c *conn) close(code websocket.StatusCode, reason string) {
+	if !c.closing.CompareAndSwap(false, true) {
+		return
+	}
+	if err := c.ws.Close(code, reason); err != nil {
+		c.cut()
+	}
+}
+
+// cut ends the connection at once.
+func (c *conn) cut() {
+	_ = c.ws.CloseNow() // it may be closed already
+}
+
+// pingShards spreads the pings of all connections over PingEvery.
+const pingShards = 20
+
+// ping finds connections whose other side is gone: whoever said nothing since the
+// last round and does not answer a ping is closed.
+func (g *Gateway) ping(ctx context.Context) {
+	ticker := time.NewTicker(max(g.cfg.PingEvery/pingShards, time.Millisecond))
+	defer ticker.Stop()
+	for shard := gateway.Conn(0); ; shard = (shard + 1) % pingShards {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, c := range g.sockets() {
+			if c.id%pingShards != shard || c.heard.Swap(false) {
+				continue
+			}
+			go c.ping(ctx)
+		}
+	}
+}
+
+func (c *conn) ping(ctx context.Context) {
+	wait, cancel := context.WithTimeout(ctx, c.g.cfg.PingWait)
+	defer cancel()
+	if err := c.ws.Ping(wait); err != nil && ctx.Err() == nil {
+		c.g.counters.deadSockets.Add(1)
+		c.cut()
+	}
+}

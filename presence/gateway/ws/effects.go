@@ -1,0 +1,157 @@
+package ws
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"crier/internal/idset"
+	"crier/job"
+	"crier/presence/gateway"
+	"crier/presence/gateway/frame"
+	"crier/presence/handoff"
+)
+
+// announceWait is how long a home may take to answer; the core asks again after it.
+const announceWait = time.Second
+
+// frameLife is how long an encoded message is used for further recipients: its
+// server_time is no older, and a slow reader's queue holds few versions of it.
+const frameLife = time.Second
+
+type cachedFrame struct {
+	bytes []byte
+	made  time.Duration
+}
+
+// carryOut does what the core says. It runs on the goroutine that owns the state.
+func (g *Gateway) carryOut(e gateway.Effect) {
+	switch e := e.(type) {
+	case gateway.Append:
+		g.append(e.Record)
+	case gateway.Mark:
+		g.cfg.Accepted.Mark(e.Ref, e.Rank)
+	case gateway.Free:
+		if err := g.cfg.Accepted.Free(e.Start, e.Ref); err != nil {
+			g.cfg.Log.Warn("freeing a reserve in the accepted-file", "reserve", e.Ref.String(), "err", err)
+		}
+	case gateway.Reply:
+		g.reply(e)
+	case gateway.Publish:
+		data := e.Report.Bytes()
+		releaseReport(&e.Report)
+		if err := g.cfg.Bus.Publish(handoff.ReportTo(e.To), data); err != nil { // repeated by the core
+			g.cfg.Log.Debug("publishing a report", "journal", e.To.String(), "err", err)
+		}
+	case gateway.Deliver:
+		g.deliver(e)
+	case gateway.SendSettled:
+		g.enqueue(g.conns[e.Conn], &frame.Server{Type: frame.Settled, IDs: e.IDs})
+	case gateway.Close:
+		if c := g.conns[e.Conn]; c != nil {
+			code := codeUnacknowledged
+			if e.Why == gateway.Replaced {
+				code = codeReplaced
+			}
+			go c.close(code, e.Why.String())
+		}
+	case gateway.Announce:
+		g.announce(e)
+	}
+}
+
+func (g *Gateway) append(r gateway.Record) {
+	err := g.cfg.Accepted.Append(r)
+	if err != nil && !g.fileErr { // said once; hand-offs are put off until it works
+		g.cfg.Log.Error("the accepted-file takes nothing; hand-offs wait until it does", "err", err)
+	}
+	g.fileErr = err != nil
+	g.follow = append(g.follow, gateway.Written{Ref: r.Ref, OK: err == nil})
+}
+
+func (g *Gateway) reply(e gateway.Reply) {
+	respond := g.replies[e.Token]
+	delete(g.replies, e.Token)
+	data := e.Answer.Bytes()
+	for i := range e.Answer.Reports {
+		releaseReport(&e.Answer.Reports[i])
+	}
+	if err := respond(data); err != nil { // asked again by the owner
+		g.cfg.Log.Debug("answering a hand-off or a fence", "err", err)
+	}
+}
+
+func releaseReport(p *handoff.Report) {
+	for _, s := range []*idset.Set{p.Acked, p.Waiting, p.NotHere, p.Unacked, p.Mute, p.Refused} {
+		s.Release()
+	}
+}
+
+// deliver queues a message with connections. All of them share its bytes.
+func (g *Gateway) deliver(e gateway.Deliver) {
+	f, ok := g.frames[e.Job]
+	if !ok || g.now()-f.made > frameLife {
+		b, err := messageFrame(e.Job, e.Message).Bytes()
+		if err != nil { // the core takes only what can be written
+			g.cfg.Log.Error("writing a message frame", "job", e.Job.String(), "err", err)
+			return
+		}
+		f = cachedFrame{b, g.now()}
+		g.frames[e.Job] = f
+	}
+	for _, n := range e.Conns {
+		if c := g.conns[n]; c != nil {
+			c.send(f.bytes, e.Job)
+		}
+	}
+}
+
+func messageFrame(id job.ID, m *handoff.Message) *frame.Server {
+	account := m.AccountName
+	if account == "" {
+		account = strconv.FormatUint(uint64(m.Account), 10)
+	}
+	body := string(m.Body)
+	return &frame.Server{Type: frame.Message, ID: id, Job: id, Account: account, Body: &body,
+		SentAt: at(m.SentAt), DisplayAt: at(m.DisplayAt), ExpiresAt: at(m.ExpiresAt),
+		CollapseKey: m.CollapseKey, Order: m.SentAt, ServerTime: serverTime()}
+}
+
+func at(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func serverTime() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+func (g *Gateway) pruneFrames() {
+	if g.now()-g.pruned < frameLife {
+		return
+	}
+	g.pruned = g.now()
+	for id, f := range g.frames {
+		if g.now()-f.made > frameLife {
+			delete(g.frames, id)
+		}
+	}
+}
+
+// announce asks a home. One request a range is under way at most, as the core has it.
+func (g *Gateway) announce(e gateway.Announce) {
+	data := e.Message.Bytes()
+	rng := e.Message.Range
+	e.Message.Join.Release()
+	e.Message.Leave.Release()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), announceWait)
+		defer cancel()
+		answer, err := g.cfg.Bus.Request(ctx, handoff.AnnounceTo(rng), data)
+		if err != nil { // nobody is home, or not fast enough: repeated by the core
+			g.counters.announceRetries.Add(1)
+			return
+		}
+		g.post(func() { g.step(gateway.Announced{Range: rng, Flight: e.Flight, Again: len(answer) > 0}) })
+	}()
+}

@@ -1,0 +1,115 @@
+package ws
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
+
+	"crier/job"
+	"crier/presence/gateway/frame"
+)
+
+// ServeHTTP takes a client's connection: GET, upgraded to a WebSocket, with the
+// recipient's token in "Authorization: Bearer" or in ?token= (a browser cannot set
+// headers on a WebSocket).
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		problem(w, http.StatusMethodNotAllowed, "connect with GET")
+		return
+	}
+	who, err := g.cfg.Verifier.VerifyRecipient(token(r))
+	if err != nil {
+		g.counters.refusedTokens.Add(1)
+		if job.CodeOf(err) == job.CodeUnavailable {
+			retryLater(w, "tokens cannot be checked now")
+			return
+		}
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		problem(w, http.StatusUnauthorized, "a valid recipient token is needed, in Authorization: Bearer or ?token=")
+		return
+	}
+	c, ok := g.admit(who)
+	if !ok {
+		retryLater(w, "the gateway takes no connections now")
+		return
+	}
+	// The token says who it is, not a cookie: a page of another origin can do no more
+	// with it than any client. So origins are not checked.
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if !g.start(c, ws, err) {
+		if err != nil {
+			return // answered by Accept
+		}
+		_ = ws.Close(codeGoingAway, "the gateway is stopping")
+		return
+	}
+	ws.SetReadLimit(frame.MaxBytes)
+	g.counters.connections.Add(1)
+	go c.read() // not in the handler's goroutine, whose stack and buffers are larger
+}
+
+func token(r *http.Request) string {
+	scheme, t, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(t)
+	}
+	return r.URL.Query().Get("token")
+}
+
+// admit counts a connection in while there is room and the gateway runs.
+func (g *Gateway) admit(who job.Recipient) (*conn, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.state != running || len(g.mu.sockets)+g.mu.upgrades >= g.cfg.MaxConnections {
+		return nil, false
+	}
+	g.mu.next++
+	c := &conn{g: g, id: g.mu.next, who: who}
+	c.heard.Store(true)
+	g.mu.upgrades++
+	return c, true
+}
+
+// start gives an admitted connection its socket, if there is one and the gateway
+// does not stop.
+func (g *Gateway) start(c *conn, ws *websocket.Conn, err error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.upgrades--
+	if err != nil || g.mu.state != running {
+		return false
+	}
+	c.ws = ws
+	g.mu.sockets[c] = struct{}{}
+	return true
+}
+
+func (g *Gateway) forget(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.mu.sockets, c)
+}
+
+func retryLater(w http.ResponseWriter, detail string) {
+	w.Header().Set("Retry-After", "1")
+	problem(w, http.StatusServiceUnavailable, detail)
+}
+
+// problem answers in the form of RFC 9457.
+func problem(w http.ResponseWriter, status int, detail string) {
+	b, err := json.Marshal(struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(status), status, detail})
+	if err != nil {
+		b = []byte(strconv.Itoa(status))
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client may be gone
+}
