@@ -54,7 +54,7 @@ func TestEachMessageIsShownOnceWhateverHappens(t *testing.T) {
 					cfg := w.config()
 					cfg.Backoff.Denied = time.Minute
 					stop := w.run(cfg)
-					wait(t.Context(), 6*time.Hour)
+					w.finish(6 * time.Hour)
 					stop()
 					w.exactlyOnce()
 					if t.Failed() {
@@ -77,7 +77,7 @@ func TestRestartGoesOnWhereTheStoreIs(t *testing.T) {
 				stop()
 			}
 			stop := w.run(w.config())
-			wait(t.Context(), time.Hour)
+			w.finish(time.Hour)
 			stop()
 			w.exactlyOnce()
 		})

@@ -123,6 +123,20 @@ func (w *world) run(cfg client.Config) (stop func()) {
 	return func() { cancel(); wg.Wait() }
 }
 
+// finish waits until all is delivered, and 5 s more for what may still go wrong.
+func (w *world) finish(limit time.Duration) {
+	w.t.Helper()
+	for start := time.Now(); time.Since(start) < limit; wait(w.t.Context(), time.Second) {
+		w.mu.Lock()
+		done := len(w.mu.delivered) == len(w.mu.ids)
+		w.mu.Unlock()
+		if done {
+			wait(w.t.Context(), 5*time.Second)
+			return
+		}
+	}
+}
+
 // exactlyOnce checks the verdict: every message shown, none twice.
 func (w *world) exactlyOnce() {
 	w.t.Helper()
@@ -270,6 +284,9 @@ func (g *gate) send(ctx context.Context) error {
 		for _, id := range g.world.mu.ids {
 			switch {
 			case g.world.mu.settled[id]:
+				if g.has[id] { // the word did not arrive
+					done = append(done, id)
+				}
 			case g.has[id] || g.sent[id]:
 				again = append(again, id)
 				if g.has[id] && !slices.Contains(g.chaos.never, id) && (!g.chaos.settleLate || slices.Contains(listed, id)) {
@@ -320,7 +337,6 @@ func (g *gate) message(ctx context.Context, id string) error {
 	g.world.mu.Lock()
 	g.mu.Lock()
 	g.order++
-	// Twice, because the specification says "may": the gateway's clock is any.
 	data, _ := json.Marshal(map[string]any{"type": "message", "id": id, "job": id, "account": "a", "body": g.world.mu.body[id],
 		"sent_at": time.Now().UTC(), "order": g.order, "server_time": time.Now().UTC(), "later": map[string]int{"x": 1}})
 	g.sent[id] = true
