@@ -57,6 +57,12 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 		}
 		f.Ending = append(f.Ending, home.Ended{Job: id, Parked: set})
 	}
+	if err := w.describe(ctx, &f); err != nil {
+		return f, err
+	}
+	if err := w.waitToDrain(ctx, f); err != nil {
+		return f, err
+	}
 	full := *w.full.Load()
 	targets, offline := w.cfg.Presence.Split(p.Who)
 	offline.Release()
@@ -65,7 +71,28 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 			f.Online = append(f.Online, home.Online{Inc: t.Inc, Set: t.Set})
 		}
 	}
-	return f, w.describe(ctx, &f)
+	return f, nil
+}
+
+// waitToDrain holds drains to their budget. Presence is read after it, so that
+// nothing is decided on what was true before the wait.
+func (w *Worker) waitToDrain(ctx context.Context, f home.Findings) error {
+	if w.drains == nil {
+		return nil
+	}
+	for _, it := range f.Items {
+		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {
+			continue
+		}
+		for n := it.Set.Card(); n > 0; {
+			part := min(n, w.drains.Burst())
+			if err := w.drains.WaitN(ctx, part); err != nil {
+				return err
+			}
+			n -= part
+		}
+	}
+	return nil
 }
 
 // describe looks up every job that the findings name.

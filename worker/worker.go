@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"crier/filters"
 	"crier/internal/bus"
@@ -42,8 +43,11 @@ type Config struct {
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
 	Lanes    int                               // blocks under way at a time; default 8; each holds up to 2 MiB
-	Boot     string                            // this machine's boot id
-	Logger   *slog.Logger                      // default: slog.Default()
+	// DrainRate is how many recipients a second are handed what was parked for them,
+	// apart from the rates of jobs; 0 is unlimited.
+	DrainRate int
+	Boot      string       // this machine's boot id
+	Logger    *slog.Logger // default: slog.Default()
 }
 
 // Worker is a worker.
@@ -53,8 +57,9 @@ type Worker struct {
 	log     *slog.Logger
 	events  chan any
 	ready   chan struct{}
-	stopped chan struct{}                            // closed when Run returns
-	prepare chan struct{}                            // one slot per block being worked out
+	stopped chan struct{} // closed when Run returns
+	prepare chan struct{} // one slot per block being worked out
+	drains  *rate.Limiter
 	full    atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	claims  claims
 	stats   Stats
@@ -88,6 +93,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w := &Worker{cfg: cfg, log: cfg.Logger.With("worker", cfg.Name), events: make(chan any, 1024), ready: make(chan struct{}), stopped: make(chan struct{}),
 		prepare: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	if cfg.DrainRate > 0 {
+		w.drains = rate.NewLimiter(rate.Limit(cfg.DrainRate), cfg.DrainRate)
+	}
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.claims.held = map[string]*claimed{}
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }

@@ -39,6 +39,7 @@ type Config struct {
 	NATS      string       // host:port on which the embedded NATS server also listens; default none
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	Lanes     int          // blocks a worker has under way; default 8
+	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary
 	Logger    *slog.Logger // default slog.Default()
 	// Announce is told, once, when the process is ready.
@@ -149,6 +150,7 @@ func (a *app) run(ctx context.Context) error {
 	}
 	part("job table", a.jobs.Run)
 	part("recorder", a.recorder.run)
+	part("mirror", a.mirror.run)
 	if a.worker != nil {
 		part("worker", a.worker.Run)
 	} else {

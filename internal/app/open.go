@@ -22,6 +22,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
+	"crier/state/natskv"
 	"crier/state/parked"
 	"crier/state/parked/level"
 	"crier/state/sql"
@@ -50,6 +51,7 @@ type parts struct {
 	worker    *worker.Worker
 	scheduler *scheduler.Scheduler
 	recorder  *recorder
+	mirror    *mirror
 	gateway   *gatewayPart
 	service   *service.Service
 }
@@ -195,11 +197,16 @@ func (a *app) openPresence(context.Context) (err error) {
 	return err
 }
 
-func (a *app) openRoles(context.Context) (err error) {
+func (a *app) openRoles(ctx context.Context) (err error) {
+	store, err := natskv.Open(ctx, a.conn, natskv.Config{Bucket: "coordination", Logger: a.log})
+	if err != nil {
+		return fmt.Errorf("opening the coordination store: %w", err)
+	}
+	a.mirror = &mirror{log: a.streams.ledger, store: store, member: a.node.Name, roles: a.cfg.Roles, slog: a.log}
 	bus := natsbus.New(a.conn)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: bus, Index: a.index, Jobs: a.jobs,
-			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, Boot: a.boot, Logger: a.log})
+			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
 		}

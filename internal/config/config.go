@@ -68,13 +68,16 @@ type Limits struct {
 	// Lanes is the number of blocks that a worker hands over at a time, 1 to 256;
 	// each takes at most a few MiB. Default: 8.
 	Lanes int `koanf:"lanes"`
+	// Drain is how many recipients a second are handed what was parked for them, apart
+	// from the rates of jobs; 0 is unlimited. Default: 20000.
+	Drain int `koanf:"drain"`
 }
 
 // Default is the configuration of a server that is told nothing.
 func Default() Server {
 	return Server{
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
-		Log: Log{Level: "info", Format: "text"}, Limits: Limits{Lanes: 8},
+		Log: Log{Level: "info", Format: "text"}, Limits: Limits{Lanes: 8, Drain: 20000},
 	}
 }
 
@@ -101,6 +104,8 @@ func (s Server) Validate() error {
 		return job.Invalid("log.format", fmt.Sprintf("log.format: %q is none of text, json", s.Log.Format), nil)
 	case s.Limits.Ledger != 0 && s.Limits.Ledger < 64<<20:
 		return job.Invalid("limits.ledger", fmt.Sprintf("limits.ledger: %s is too small; 64MiB is the least", s.Limits.Ledger), nil)
+	case s.Limits.Drain < 0:
+		return job.Invalid("limits.drain", fmt.Sprintf("limits.drain: %d is negative; 0 is unlimited", s.Limits.Drain), nil)
 	case s.Limits.Lanes < 1 || s.Limits.Lanes > 256:
 		return job.Invalid("limits.lanes", fmt.Sprintf("limits.lanes: %d is not between 1 and 256", s.Limits.Lanes), nil)
 	}

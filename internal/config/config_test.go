@@ -63,7 +63,7 @@ func TestLayers(t *testing.T) {
 		want := config.Default()
 		want.Data, want.Listen, want.Roles = "/from/file", ":3", []string{"api", "worker"}
 		want.Log = config.Log{Level: "debug", Format: "json"}
-		want.Limits = config.Limits{Ledger: 1 << 30, Lanes: 9}
+		want.Limits = config.Limits{Ledger: 1 << 30, Lanes: 9, Drain: 20000}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, got, want)
 		}
@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-lanes": "9", "nats-listen": ":4222"}
+		"log-format": "json", "limit-ledger": "1GiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222"}
 	n := 0
 	flags(t).VisitAll(func(f *pflag.Flag) {
 		if f.Name == "config" {
@@ -129,6 +129,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"ledger", "", nil, []string{"--limit-ledger", "1MiB"}, []string{"limits.ledger:"}},
 		{"lanes", "", nil, []string{"--limit-lanes", "0"}, []string{"limits.lanes:"}},
 		{"too many lanes", "", nil, []string{"--limit-lanes", "257"}, []string{"limits.lanes:"}},
+		{"drain", "", nil, []string{"--limit-drain", "-1"}, []string{"limits.drain:"}},
 	} {
 		args := c.args
 		if c.file != "" {

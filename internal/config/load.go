@@ -33,6 +33,7 @@ var settings = []setting{
 	{"nats.listen", "nats-listen", "address at which the embedded NATS server takes connections"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time"},
+	{"limits.drain", "limit-drain", "recipients a second whose parked messages are handed over"},
 }
 
 const envPrefix = "CRIER_"
@@ -55,7 +56,7 @@ func defaultsAsText() map[string]string {
 	d := Default()
 	return map[string]string{
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
-		"limits.ledger": d.Limits.Ledger.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes),
+		"limits.ledger": d.Limits.Ledger.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
 	}
 }
 

@@ -50,6 +50,7 @@ type Request struct {
 // Report is what the clients showed of a job: how many times each.
 type Report struct {
 	Shown     map[job.Recipient]int `json:"shown"`
+	Times     []int64               `json:"times,omitempty"` // when, in Unix milliseconds, each first time; ascending
 	Connected int                   `json:"connected"`
 	Errors    []string              `json:"errors,omitempty"` // some of the last ones
 }
@@ -61,6 +62,7 @@ type Crowd struct {
 	mu      struct {
 		sync.Mutex
 		shown     map[job.ID]map[job.Recipient]int
+		times     map[job.ID][]int64
 		connected map[job.Recipient]bool
 		errors    []string
 	}
@@ -75,6 +77,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer cancel()
 	c := &Crowd{first: make(chan struct{}, 1), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 	c.mu.shown = map[job.ID]map[job.Recipient]int{}
+	c.mu.times = map[job.ID][]int64{}
 	c.mu.connected = map[job.Recipient]bool{}
 	dec := json.NewDecoder(bufio.NewReaderSize(in, 1<<20))
 	enc := json.NewEncoder(out)
@@ -111,7 +114,7 @@ func (c *Crowd) report(id job.ID) Report {
 	for r, n := range c.mu.shown[id] {
 		shown[r] = n
 	}
-	return Report{Shown: shown, Connected: len(c.mu.connected), Errors: c.mu.errors}
+	return Report{Shown: shown, Times: c.mu.times[id], Connected: len(c.mu.connected), Errors: c.mu.errors}
 }
 
 // await waits until all members have connected.
@@ -171,7 +174,9 @@ func (c *Crowd) show(r job.Recipient, id string) {
 	if c.mu.shown[j] == nil {
 		c.mu.shown[j] = map[job.Recipient]int{}
 	}
-	c.mu.shown[j][r]++
+	if c.mu.shown[j][r]++; c.mu.shown[j][r] == 1 {
+		c.mu.times[j] = append(c.mu.times[j], time.Now().UnixMilli())
+	}
 }
 
 // run keeps one client connected until ctx ends.

@@ -157,7 +157,7 @@ func TestCrashAtEachPoint(t *testing.T) {
 					next.written[id], next.durable[id] = true, true
 				}
 				w.mu.Lock()
-				w.store = next
+				w.store, w.chaos.unshown = next, c.shown == 0
 				w.mu.Unlock()
 				cfg.Store = next
 				stop = w.run(cfg)

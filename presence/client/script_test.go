@@ -57,15 +57,18 @@ func (s *script) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if _, _, err := conn.Read(r.Context()); err != nil {
 		return // the client left before hello
 	}
-	for _, f := range frames {
-		if err := conn.Write(r.Context(), websocket.MessageText, []byte(f)); err != nil {
-			return // the client left
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for _, f := range frames {
+			if err := conn.Write(r.Context(), websocket.MessageText, []byte(f)); err != nil {
+				return // the client left
+			}
 		}
-	}
-	if code != 0 {
-		conn.Close(code, "so says the script")
-		return
-	}
+		if code != 0 {
+			conn.Close(code, "so says the script")
+		}
+	})
 	for {
 		_, data, err := conn.Read(r.Context())
 		if err != nil {

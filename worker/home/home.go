@@ -37,8 +37,9 @@ type rangeState struct {
 	now   Pass   // the one under way
 	until uint64 // sequence that must be applied
 	after []handoff.Settle
-	more  *idset.Set
-	wait  int // ticks until the next pass may begin
+	held  *idset.Set // who has more waiting than the pass under way takes
+	more  *idset.Set // the same of passes that are durable; they get it when something is closed
+	wait  int        // ticks until the next pass may begin
 }
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
@@ -159,6 +160,7 @@ func (s *State) Step(ev Event) []Effect {
 	case Durable:
 		x := s.at(ev.Range)
 		x.phase, x.until = applying, ev.Seq
+		x.keep()
 		s.waiting = append(s.waiting, ev.Range)
 		return s.arrive()
 	case Applied:
@@ -206,7 +208,17 @@ func (x *rangeState) again(p Pass, ticks int) {
 			x.next.Ending = append(x.next.Ending, id)
 		}
 	}
-	x.phase, x.wait, x.after, x.now = idle, ticks, nil, Pass{}
+	x.phase, x.wait, x.after, x.held, x.now = idle, ticks, nil, nil, Pass{}
+}
+
+// keep remembers who has more waiting than the pass took.
+func (x *rangeState) keep() {
+	if x.more == nil {
+		x.more = x.held
+	} else if x.held != nil {
+		x.more.Or(x.held)
+	}
+	x.held = nil
 }
 
 // start begins a pass if none is under way.
@@ -229,12 +241,7 @@ func (s *State) found(f Findings) []Effect {
 		return nil
 	}
 	v := Plan(f)
-	x.after = v.After
-	if x.more == nil {
-		x.more = v.More
-	} else {
-		x.more.Or(v.More)
-	}
+	x.after, x.held = v.After, v.More
 	var out []Effect
 	for _, m := range v.Settle {
 		out = append(out, Settle{m})

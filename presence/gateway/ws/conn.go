@@ -2,17 +2,16 @@ package ws
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
 
 	"crier/job"
 	"crier/presence/gateway"
-	"crier/presence/gateway/frame"
 )
 
 // maxQueue bounds what waits for one connection, in frames: a window of messages,
@@ -21,11 +20,12 @@ const maxQueue = 256
 
 // Codes of closing; PROTOCOL.md says what a client does on each.
 const (
-	codeGoingAway      websocket.StatusCode = websocket.StatusGoingAway
-	codeMalformed      websocket.StatusCode = websocket.StatusPolicyViolation
-	codeUnacknowledged websocket.StatusCode = 4000
-	codeReplaced       websocket.StatusCode = 4001
-	codeTooSlow        websocket.StatusCode = 4002
+	codeGoingAway      = websocket.StatusGoingAway
+	codeBinary         = websocket.StatusUnsupportedData
+	codeMalformed      = websocket.StatusInvalidFramePayloadData
+	codeTooSlow        = websocket.StatusPolicyViolation
+	codeUnacknowledged = websocket.StatusCode(4001)
+	codeReplaced       = websocket.StatusCode(4002)
 )
 
 // conn is one WebSocket.
@@ -64,14 +64,14 @@ func (c *conn) read() {
 		}
 		c.heard.Store(true)
 		if kind != websocket.MessageText {
-			err = errors.New("a binary message")
+			if c.malformed(codeBinary, "a binary message") {
+				return
+			}
+			continue
 		}
-		var f *frame.Client
-		if err == nil {
-			f, err = frame.ParseClient(b)
-		}
+		f, err := parseClient(b)
 		if err != nil {
-			if c.malformed(err) {
+			if c.malformed(codeMalformed, err.Error()) {
 				return
 			}
 			continue
@@ -87,40 +87,39 @@ func (c *conn) end(greet *time.Timer) {
 	c.g.post(c.disconnected)
 }
 
-func (c *conn) take(f *frame.Client) {
+func (c *conn) take(f *clientFrame) {
 	switch f.Type {
-	case frame.Hello:
+	case typeHello:
 		ev := gateway.Connected{}
 		if f.Client != "" {
 			ev.Client = max(1, xxhash.Sum64String(f.Client))
 		}
 		if f.Have != nil {
-			ev.Speaks, ev.Have = true, *f.Have
+			ev.Speaks, ev.Have = true, jobIDs(*f.Have)
 		}
 		if !c.greet(ev) && ev.Speaks { // late: the core takes the first that says what it has
 			c.g.post(func() { c.connected(ev) })
 		}
-	case frame.Ack:
+	case typeAck:
 		c.greet(gateway.Connected{}) // a client whose first frame is an ack does not say what it has
-		c.g.counters.acks.Add(uint64(len(f.IDs)))
+		ids := jobIDs(f.IDs)
+		c.g.counters.acks.Add(uint64(len(ids)))
 		c.g.post(func() {
 			if !c.gone {
-				c.g.step(gateway.Acked{Conn: c.id, IDs: f.IDs})
+				c.g.step(gateway.Acked{Conn: c.id, IDs: ids})
 			}
 		})
 	}
 }
 
 // malformed answers the first frame that cannot be read and closes after the second.
-func (c *conn) malformed(err error) bool {
+func (c *conn) malformed(code websocket.StatusCode, what string) bool {
 	c.g.counters.malformedFrames.Add(1)
 	if c.wrong++; c.wrong > 1 {
-		c.close(codeMalformed, "malformed frames")
+		c.close(code, "malformed frames")
 		return true
 	}
-	c.g.post(func() {
-		c.g.enqueue(c, &frame.Server{Type: frame.Error, Code: "malformed", Detail: err.Error()})
-	})
+	c.say(errorFrame{typeError, "malformed", what})
 	return false
 }
 
@@ -131,7 +130,7 @@ func (c *conn) greet(ev gateway.Connected) bool {
 	}
 	c.g.post(func() {
 		if c.connected(ev); !c.gone {
-			c.g.enqueue(c, c.g.helloFrame(c.who))
+			c.say(c.g.greeting(c.who))
 		}
 	})
 	return true
@@ -165,14 +164,11 @@ func (c *conn) disconnected() {
 	c.g.step(ev)
 }
 
-// enqueue queues a frame with one connection, if it is still there.
-func (g *Gateway) enqueue(c *conn, f *frame.Server) {
-	if c == nil || c.gone {
-		return
-	}
-	b, err := f.Bytes()
+// say queues a frame behind everything before.
+func (c *conn) say(f any) {
+	b, err := json.Marshal(f)
 	if err != nil {
-		g.cfg.Log.Error("writing a frame", "type", string(f.Type), "err", err)
+		c.g.cfg.Log.Error("writing a frame", "err", err)
 		return
 	}
 	c.send(b, job.ID{})

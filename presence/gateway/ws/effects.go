@@ -2,27 +2,17 @@ package ws
 
 import (
 	"context"
-	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"crier/internal/idset"
-	"crier/job"
 	"crier/presence/gateway"
-	"crier/presence/gateway/frame"
 	"crier/presence/handoff"
 )
 
 // announceWait is how long a home may take to answer; the core asks again after it.
 const announceWait = time.Second
-
-// frameLife is how long an encoded message is used for further recipients: its
-// server_time is no older, and a slow reader's queue holds few versions of it.
-const frameLife = time.Second
-
-type cachedFrame struct {
-	bytes []byte
-	made  time.Duration
-}
 
 // carryOut does what the core says. It runs on the goroutine that owns the state.
 func (g *Gateway) carryOut(e gateway.Effect) {
@@ -46,7 +36,9 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 	case gateway.Deliver:
 		g.deliver(e)
 	case gateway.SendSettled:
-		g.enqueue(g.conns[e.Conn], &frame.Server{Type: frame.Settled, IDs: e.IDs})
+		if c := g.conns[e.Conn]; c != nil {
+			c.say(settledFrame{typeSettled, e.IDs})
+		}
 	case gateway.Close:
 		if c := g.conns[e.Conn]; c != nil {
 			code := codeUnacknowledged
@@ -87,53 +79,18 @@ func releaseReport(p *handoff.Report) {
 	}
 }
 
-// deliver queues a message with connections. All of them share its bytes.
+// deliver queues a message with connections. All of them share its bytes. The order
+// grows from piece to piece, and so on every connection.
 func (g *Gateway) deliver(e gateway.Deliver) {
-	f, ok := g.frames[e.Job]
-	if !ok || g.now()-f.made > frameLife {
-		b, err := messageFrame(e.Job, e.Message).Bytes()
-		if err != nil { // the core takes only what can be written
-			g.cfg.Log.Error("writing a message frame", "job", e.Job.String(), "err", err)
-			return
-		}
-		f = cachedFrame{b, g.now()}
-		g.frames[e.Job] = f
+	g.order++
+	b, err := json.Marshal(message(e.Job, e.Message, g.order))
+	if err != nil { // the core takes only what can be written
+		g.cfg.Log.Error("writing a message frame", "job", e.Job.String(), "err", err)
+		return
 	}
 	for _, n := range e.Conns {
 		if c := g.conns[n]; c != nil {
-			c.send(f.bytes, e.Job)
-		}
-	}
-}
-
-func messageFrame(id job.ID, m *handoff.Message) *frame.Server {
-	account := m.AccountName
-	if account == "" {
-		account = strconv.FormatUint(uint64(m.Account), 10)
-	}
-	body := string(m.Body)
-	return &frame.Server{Type: frame.Message, ID: id, Job: id, Account: account, Body: &body,
-		SentAt: at(m.SentAt), DisplayAt: at(m.DisplayAt), ExpiresAt: at(m.ExpiresAt),
-		CollapseKey: m.CollapseKey, Order: m.SentAt, ServerTime: serverTime()}
-}
-
-func at(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-func serverTime() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
-
-func (g *Gateway) pruneFrames() {
-	if g.now()-g.pruned < frameLife {
-		return
-	}
-	g.pruned = g.now()
-	for id, f := range g.frames {
-		if g.now()-f.made > frameLife {
-			delete(g.frames, id)
+			c.send(b, e.Job)
 		}
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"crier/internal/bus"
 	"crier/job"
 	"crier/presence/gateway"
-	"crier/presence/gateway/frame"
 	"crier/presence/handoff"
 )
 
@@ -37,8 +36,7 @@ type Gateway struct {
 	conns   map[gateway.Conn]*conn
 	replies map[gateway.Token]func([]byte) error
 	tokens  gateway.Token
-	frames  map[job.ID]cachedFrame
-	pruned  time.Duration
+	order   uint64          // of pieces sent
 	follow  []gateway.Event // answers to effects
 	fileErr bool            // the last append did not work
 
@@ -71,7 +69,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, state: state,
 		inbox: make(chan func(), 1024), done: make(chan struct{}),
-		conns: map[gateway.Conn]*conn{}, replies: map[gateway.Token]func([]byte) error{}, frames: map[job.ID]cachedFrame{},
+		conns: map[gateway.Conn]*conn{}, replies: map[gateway.Token]func([]byte) error{},
 	}
 	g.mu.sockets = map[*conn]struct{}{}
 	g.stats.Store(&Stats{})
@@ -172,7 +170,6 @@ func (g *Gateway) post(fn func()) {
 
 func (g *Gateway) tick() {
 	g.step(gateway.Tick{})
-	g.pruneFrames()
 	g.publishStats()
 }
 
@@ -317,8 +314,7 @@ func (g *Gateway) stopped() bool {
 	return g.mu.state == stopping
 }
 
-// helloFrame greets a client: from now on it is connected.
-func (g *Gateway) helloFrame(who job.Recipient) *frame.Server {
-	id := uint32(who)
-	return &frame.Server{Type: frame.Hello, Gateway: g.cfg.Core.Incarnation.String(), Recipient: &id, Window: g.state.Window(), ServerTime: serverTime()}
+// greeting says to a client that from now on it is connected.
+func (g *Gateway) greeting(who job.Recipient) helloFrame {
+	return helloFrame{Type: typeHello, Gateway: g.cfg.Core.Incarnation.String(), Recipient: who, Window: g.state.Window(), ServerTime: serverTime()}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"crier/job"
-	"crier/presence/gateway/frame"
 )
 
 // ServeHTTP takes a client's connection: GET, upgraded to a WebSocket, with the
@@ -47,7 +46,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = ws.Close(codeGoingAway, "the gateway is stopping")
 		return
 	}
-	ws.SetReadLimit(frame.MaxBytes)
+	ws.SetReadLimit(maxFrame)
 	g.counters.connections.Add(1)
 	go c.read() // not in the handler's goroutine, whose stack and buffers are larger
 }

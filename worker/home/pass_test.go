@@ -1,0 +1,129 @@
+package home
+
+import (
+	"slices"
+	"testing"
+
+	"crier/internal/idset"
+	"crier/job"
+	"crier/presence/handoff"
+	"crier/state/parked"
+)
+
+// looks gives the passes among effects.
+func looks(effects []Effect) []Pass {
+	var out []Pass
+	for _, e := range effects {
+		if l, ok := e.(Look); ok {
+			out = append(out, l.Pass)
+		}
+	}
+	return out
+}
+
+func oneLook(t *testing.T, effects []Effect) Pass {
+	t.Helper()
+	got := looks(effects)
+	if len(got) != 1 {
+		t.Fatalf("%d looks among %v, want one", len(got), effects)
+	}
+	return got[0]
+}
+
+func allKnown(job.ID) JobInfo { return JobInfo{Known: true, Over: job.Parked} }
+
+// drainable are findings with so many jobs parked for one recipient who is online.
+func drainable(who uint32, jobs int) Findings {
+	f := Findings{Online: []Online{{g2, idset.Of(who)}}, Job: allKnown}
+	for i := range jobs {
+		f.Items = append(f.Items, item(job.ID{byte(i + 1)}, uint64(i), who))
+	}
+	return f
+}
+
+func TestAPassThatCameToNothingIsMadeAgainWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail  func(s *State, p Pass)
+		ticks int
+	}{
+		"not found": {func(s *State, p Pass) { s.Step(NotFound{p}) }, 1},
+		"refused": {func(s *State, p Pass) {
+			f := drainable(1, 1)
+			f.Logins = p.Logins
+			s.Step(Found{f})
+			s.Step(Refused{0})
+		}, refusedTicks},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New()
+			oneLook(t, s.Step(Wanted{Who: idset.Of(5)}))
+			s.Step(Wanted{Who: idset.Of(1, 2), Logins: []Login{login(1, g2, jobA)}})
+			s.Step(Ending{0, jobA})
+			p := oneLook(t, s.Step(Found{Findings{Job: allKnown}}))
+			c.fail(s, p)
+			for range c.ticks {
+				if got := looks(s.Step(Wanted{Who: idset.Of(3), Logins: []Login{login(3, g2)}})); len(got) > 0 {
+					t.Fatal("a failed pass is made again at once")
+				}
+				s.Step(Ending{0, jobA})
+				s.Step(Ending{0, jobB})
+				if c.ticks--; c.ticks > 0 {
+					if got := looks(s.Step(Tick{})); len(got) > 0 {
+						t.Fatal("a refused pass is made again too soon")
+					}
+				}
+			}
+			again := oneLook(t, s.Step(Tick{}))
+			if setText(again.Who) != "1 2 3" || !slices.Equal(again.Ending, []job.ID{jobA, jobB}) || again.Logins[0].Recipient != 1 || again.Logins[1].Recipient != 3 {
+				t.Fatalf("%+v", again)
+			}
+		})
+	}
+}
+
+func TestWhoHasMoreGetsItWhenSomethingIsClosed(t *testing.T) {
+	s := New()
+	s.Step(Wanted{Who: idset.Of(1)})
+	s.Step(Found{drainable(1, PassLimit+1)})
+	s.Step(Durable{0, 7})
+	s.Step(Wanted{Who: idset.Of(2)})
+	oneLook(t, s.Step(Applied{7}))
+	s.Step(Found{drainable(2, PassLimit+1)})
+	s.Step(Durable{0, 8})
+	s.Step(Applied{8})
+	if got := looks(s.Step(Tick{})); len(got) > 0 {
+		t.Fatal("the rest is looked at before there is room")
+	}
+	if p := oneLook(t, s.Step(Closed{0})); setText(p.Who) != "1 2" {
+		t.Fatalf("looks at [%s], want those who have more: 1 2", setText(p.Who))
+	}
+	s.Step(Found{Findings{Job: allKnown}})
+	if got := looks(s.Step(Closed{0})); len(got) > 0 {
+		t.Fatal("nobody has more any longer")
+	}
+}
+
+func TestClientsForgetWhatADecisionEndedOnlyWhenItIsApplied(t *testing.T) {
+	s := New()
+	l := login(1, g2, jobA)
+	s.Step(Wanted{Who: idset.Of(1), Logins: []Login{l}})
+	effects := s.Step(Found{Findings{Logins: []Login{l}, Standing: []Standing{{0, jobA, job.InDoubt}}, Job: allKnown,
+		Doubts: []parked.Doubt{{Job: jobA, Inc: g1, Set: idset.Of(1)}}}})
+	if len(effects) != 1 {
+		t.Fatalf("%v, want one append", effects)
+	}
+	s.Step(Wanted{Who: idset.Of(9)})
+	for _, ev := range []Event{Applied{6}, Durable{0, 7}} {
+		if effects := s.Step(ev); len(effects) > 0 {
+			t.Fatalf("%v after %T", effects, ev)
+		}
+	}
+	effects = s.Step(Applied{7})
+	want := Settle{handoff.Settle{Inc: g2, Recipient: 1, Jobs: []job.ID{jobA}}}
+	if got, ok := effects[0].(Settle); !ok || settleText(got.Settle) != settleText(want.Settle) {
+		t.Fatalf("%v, want %v first", effects, want)
+	}
+	if p := oneLook(t, effects); setText(p.Who) != "9" { // and the next pass begins at once
+		t.Fatalf("looks at [%s]", setText(p.Who))
+	}
+}
