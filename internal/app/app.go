@@ -219,6 +219,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		}
 		return nil
 	})
+	a.health.note(true, time.Now().UTC())
 	return a.announce(l.Addr().String())
 }
 

@@ -72,10 +72,7 @@ func (s *Service) TailLedger(ctx context.Context, req api.TailLedger, fn func(ap
 func describeRecord(st ledger.Stored) api.LedgerEntry {
 	e := api.LedgerEntry{Seq: st.Seq, Subject: st.Subject, Time: st.Time, Bytes: len(st.Data)}
 	if _, err := ledger.JournalOf(st.Subject); err != nil {
-		e.Kind, e.Detail = "transition", st.Data
-		if _, err := ledger.ParseClaim(st.Data); err == nil && len(st.Subject) > 10 && st.Subject[:10] == "led.claim." {
-			e.Kind = "claim"
-		}
+		e.Kind, e.Detail = describeOther(st)
 		return e
 	}
 	e.Kind = "record"
@@ -90,6 +87,34 @@ func describeRecord(st ledger.Stored) api.LedgerEntry {
 	}
 	e.Detail = ledger.Describe(rec)
 	return e
+}
+
+// describeOther names a record that is no journal's. The spec, which every
+// transition carries, is shown with the first only.
+func describeOther(st ledger.Stored) (kind string, detail json.RawMessage) {
+	if c, err := ledger.ParseClaim(st.Data); err == nil && c.Kind != "" {
+		return "claim", st.Data
+	}
+	var tr struct {
+		Job     job.ID          `json:"job"`
+		Version uint64          `json:"version"`
+		State   job.State       `json:"state"`
+		Reason  string          `json:"reason,omitempty"`
+		At      string          `json:"at"`
+		Spec    json.RawMessage `json:"spec,omitempty"`
+	}
+	if err := json.Unmarshal(st.Data, &tr); err != nil {
+		return "damaged", nil
+	}
+	if tr.Version == 1 {
+		return "accepted", st.Data
+	}
+	tr.Spec = nil
+	b, err := json.Marshal(tr)
+	if err != nil {
+		return "damaged", nil
+	}
+	return "transition", b
 }
 
 // VerifyLedger implements api.Proofs: it reads both streams from end to end and

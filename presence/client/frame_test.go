@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -82,6 +83,32 @@ func same(t *testing.T, want []byte) func([]byte, error) {
 		y, _ := json.Marshal(b)
 		if string(x) != string(y) {
 			t.Errorf("frame %s, example %s", x, y)
+		}
+	}
+}
+
+func TestWhereARedirectMayLead(t *testing.T) {
+	for _, c := range []struct{ from, to, want string }{
+		{"wss://a.test/v1/connect", "wss://b.test/v1/connect", "wss://b.test/v1/connect"},
+		{"wss://a.test/v1/connect", "https://b.test", "https://b.test/v1/connect"},
+		{"wss://a.test:81/v1/connect", "/v1/connect?shard=2", "wss://a.test:81/v1/connect?shard=2"},
+		{"wss://a.test/v1/connect", "//b.test/v1/connect?token=x#y", "wss://b.test/v1/connect"},
+		{"ws://a.test/v1/connect", "wss://b.test/v1/connect", "wss://b.test/v1/connect"},
+		{"wss://a.test/v1/connect", "ws://a.test/v1/connect", ""},
+		{"https://a.test/v1/connect", "http://a.test/v1/connect", ""},
+		{"ws://a.test/v1/connect", "file:///etc/passwd", ""},
+		{"ws://a.test/v1/connect", "javascript:alert(1)", ""},
+		{"ws://a.test/v1/connect", "ws://user:password@b.test/", ""},
+		{"ws://a.test/v1/connect", "ws://b.test:port/", ""},
+		{"ws://a.test/v1/connect", "ws:///v1/connect", ""},
+	} {
+		from, err := url.Parse(c.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := redirected(from, c.to)
+		if (err != nil) != (c.want == "") || err == nil && got.String() != c.want {
+			t.Errorf("from %s to %s: %v, %v", c.from, c.to, got, err)
 		}
 	}
 }

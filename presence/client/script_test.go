@@ -27,6 +27,7 @@ type script struct {
 	at     []time.Duration
 	asked  []string // host, path, token
 	acked  []string
+	hello  struct{ Client string } // the last one
 }
 
 // newScript answers each connection with the same frames and leaves it open.
@@ -54,8 +55,12 @@ func (s *script) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.CloseNow()
-	if _, _, err := conn.Read(r.Context()); err != nil {
+	_, hello, err := conn.Read(r.Context())
+	if err != nil {
 		return // the client left before hello
+	}
+	if err := json.Unmarshal(hello, &s.hello); err != nil {
+		s.t.Error(err)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -28,6 +28,9 @@ func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
 	if !js.sealed && !resumed && rec.N != js.next {
 		return nil, fmt.Errorf("%w: record %d is %s/%d, want number %d", ErrLedger, st.Seq, rec.Journal, rec.N, js.next)
 	}
+	if len(rec.Entries) == 0 {
+		return nil, fmt.Errorf("%w: record %d (%s/%d) has no entries", ErrLedger, st.Seq, rec.Journal, rec.N)
+	}
 	var changes []Change
 	for i, e := range rec.Entries {
 		at := Number{st.Seq, uint16(i)}
@@ -59,6 +62,7 @@ type txn struct {
 	js      journal
 	opened  []*Open
 	closed  []string
+	late    []*Open // new states of doubted reserves; without a set: gone
 	changes []Change
 }
 
@@ -119,6 +123,13 @@ func (t *txn) commit(last bool) error {
 	for _, o := range t.opened {
 		mu.open[string(openKey(o.Range, o.Job, o.Ref, o.Inc))] = o
 	}
+	for _, o := range t.late {
+		if k := string(openKey(o.Range, o.Job, o.Ref, o.Inc)); o.Set.IsEmpty() {
+			delete(mu.late, k)
+		} else {
+			mu.late[k] = o
+		}
+	}
 	return nil
 }
 
@@ -154,29 +165,38 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	if e.Span.IsEmpty() || (e.Span.Hi-1)>>job.RangeBits != uint64(r) {
 		return fmt.Errorf("%w: block %s leaves its range", ErrLedger, e.Span)
 	}
+	switch e.Rest {
+	case job.Parked, job.Cancelled, job.Expired, job.Recalled:
+	default:
+		return fmt.Errorf("%w: block %s of %s leaves its rest %s", ErrLedger, e.Span, e.Job, e.Rest)
+	}
 	rest, err := t.x.packages.PackageRange(ctx, e.Job, r)
 	if err != nil {
 		return fmt.Errorf("reading the package of %s: %w", e.Job, err)
 	}
 	rest.KeepSpan(e.Span)
-	d := Tally{Reserved: uint64(e.IDs)}
-	left := uint64(e.IDs)
-	for _, drop := range e.Dropped {
-		n := uint64(drop.Set.Card())
-		*d.at(job.Dropped, drop.Reason) += n
-		left -= n
-		rest.AndNot(drop.Set)
+	if n := rest.Card(); n != int(e.IDs) {
+		return fmt.Errorf("%w: block %s of %s has %d ids, the reserve says %d", ErrLedger, e.Span, e.Job, n, e.IDs)
 	}
-	n, err := t.openTargets(e.Job, r, e.Targets, rest)
-	if err != nil {
+	d := Tally{Reserved: uint64(e.IDs)}
+	for _, drop := range e.Dropped {
+		if !reasonOf(job.Dropped, drop.Reason) {
+			return fmt.Errorf("%w: block %s of %s drops for reason %s", ErrLedger, e.Span, e.Job, drop.Reason)
+		}
+		if err := takeOut(rest, drop.Set); err != nil {
+			return fmt.Errorf("dropping for %s of block %s of %s: %w", drop.Reason, e.Span, e.Job, err)
+		}
+		*d.at(job.Dropped, drop.Reason) += uint64(drop.Set.Card())
+	}
+	for _, s := range e.Targets.Sets {
+		if err := takeOut(rest, s); err != nil {
+			return fmt.Errorf("targets of block %s of %s: %w", e.Span, e.Job, err)
+		}
+	}
+	if d.HandedOff, err = t.openTargets(e.Job, r, e.Targets); err != nil {
 		return err
 	}
-	d.HandedOff += n
-	left -= n
-	if uint64(rest.Card()) != left {
-		return fmt.Errorf("%w: block %s of %s: package, drops and targets leave %d ids, the reserve says %d", ErrLedger, e.Span, e.Job, rest.Card(), left)
-	}
-	*d.at(e.Rest, job.NoReason) += left
+	*d.at(e.Rest, job.NoReason) += uint64(rest.Card())
 	if e.Rest != job.Parked {
 		rest.Release()
 		rest = nil
@@ -186,24 +206,47 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	return t.count(r, e.Job, &d, &e.Span, rest)
 }
 
-// openTargets opens one row per incarnation, takes the targets out of from (if
-// it is given) and counts them.
-func (t *txn) openTargets(id job.ID, r job.Range, targets ledger.Targets, from *idset.Set) (uint64, error) {
+// takeOut takes a set out of what is left of a block; all of it must be there.
+func takeOut(rest, s *idset.Set) error {
+	if s.IsEmpty() {
+		return nil
+	}
+	before := rest.Card()
+	if s.Range == rest.Range {
+		rest.AndNot(s)
+	}
+	if n := s.Card() - (before - rest.Card()); n != 0 {
+		return fmt.Errorf("%w: %d ids are not in the block, or twice", ErrLedger, n)
+	}
+	return nil
+}
+
+// reasonOf reports whether a reason goes with an outcome.
+func reasonOf(o job.Outcome, r job.Reason) bool {
+	switch o {
+	case job.Dropped:
+		return job.NoReason < r && r <= job.SuppressedParked
+	case job.Failed:
+		return job.ReasonRefused <= r && r <= job.ReasonUnknown
+	}
+	return r == job.NoReason
+}
+
+// openTargets opens one row per incarnation and counts the targets.
+func (t *txn) openTargets(id job.ID, r job.Range, targets ledger.Targets) (uint64, error) {
 	var n uint64
+	seen := make(map[job.Incarnation]bool, len(targets.Incs))
 	for i, inc := range targets.Incs {
 		s := targets.Sets[i]
 		if s.IsEmpty() {
 			continue
 		}
-		if s.Range != r {
-			return 0, fmt.Errorf("%w: targets of range %s in a block of range %s", ErrLedger, s.Range, r)
+		if s.Range != r || seen[inc] {
+			return 0, fmt.Errorf("%w: targets of range %s at %s in a block of range %s (twice: %v)", ErrLedger, s.Range, inc, r, seen[inc])
 		}
+		seen[inc] = true
 		n += uint64(s.Card())
-		if from != nil {
-			from.AndNot(s)
-		}
-		o := &Open{Ref: t.ref, At: t.at, Inc: inc, Job: id, Range: r, Set: s, whole: true}
-		t.putOpen(o)
+		t.putOpen(&Open{Ref: t.ref, At: t.at, Inc: inc, Job: id, Range: r, Set: s, whole: true})
 	}
 	return n, nil
 }
@@ -221,12 +264,15 @@ func (t *txn) putOpen(o *Open) {
 }
 
 func (t *txn) drain(e *ledger.Drain) error {
+	if !inRange(e.Range, e.Targets.Sets...) {
+		return fmt.Errorf("%w: a drain of %s leaves range %s", ErrLedger, e.Job, e.Range)
+	}
 	union := e.Targets.Union(e.Range)
 	defer union.Release()
 	if err := t.unpark(e.Range, e.Job, union); err != nil {
 		return err
 	}
-	n, err := t.openTargets(e.Job, e.Range, e.Targets, nil)
+	n, err := t.openTargets(e.Job, e.Range, e.Targets)
 	if err != nil {
 		return err
 	}
@@ -234,6 +280,9 @@ func (t *txn) drain(e *ledger.Drain) error {
 }
 
 func (t *txn) outcome(e *ledger.Outcome) error {
+	if !e.Outcome.Terminal() || e.Outcome == job.Delivered || !reasonOf(e.Outcome, e.Reason) || !inRange(e.Range, e.Set) {
+		return fmt.Errorf("%w: parked recipients of %s become %s (%s)", ErrLedger, e.Job, e.Outcome, e.Reason)
+	}
 	if err := t.unpark(e.Range, e.Job, e.Set); err != nil {
 		return err
 	}
@@ -241,6 +290,16 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	d := Tally{Parked: -n}
 	*d.at(e.Outcome, e.Reason) += n
 	return t.count(e.Range, e.Job, &d, nil, nil)
+}
+
+// inRange reports whether all of the sets that have ids are of a range.
+func inRange(r job.Range, sets ...*idset.Set) bool {
+	for _, s := range sets {
+		if !s.IsEmpty() && s.Range != r {
+			return false
+		}
+	}
+	return true
 }
 
 // park writes the rows of newly parked recipients; the set is kept by the caller.

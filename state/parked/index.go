@@ -48,6 +48,7 @@ type Index struct {
 		mark     Number // everything before it is applied
 		journals map[job.Journal]journal
 		open     map[string]*Open // by openKey; bounded by the open blocks
+		late     map[string]*Open // the same of reserves in doubt whose incarnation may still answer
 	}
 }
 
@@ -58,13 +59,14 @@ type journal struct {
 
 // Open is the still open part of a reserve at one incarnation.
 type Open struct {
-	Ref   job.Ref
-	At    Number // its place in the ledger
-	Inc   job.Incarnation
-	Job   job.ID
-	Range job.Range
-	Set   *idset.Set // for reading only
-	whole bool       // Set is what the reserve says
+	Ref     job.Ref
+	At      Number // the entry that opened it: the reserve, or a done that ended a doubt; zero if in doubt
+	Inc     job.Incarnation
+	Job     job.ID
+	Range   job.Range
+	Set     *idset.Set // for reading only
+	Doubted bool       // in doubt, but not for good; who was decided meanwhile is in Set, too
+	whole   bool       // Set is what the reserve says
 }
 
 // Change tells what one entry did that somebody may want to act on.
@@ -76,6 +78,7 @@ type Change struct {
 	// there, and an immediate drain would come back as fast. They wait for their
 	// next login or the sweep.
 	Parked *idset.Set
+	Done   bool  // it was a done: its recipients may have room for more
 	Total  Tally // of the job, after it
 }
 
@@ -84,6 +87,7 @@ func New(ctx context.Context, kv KV, packages Packages, records Records) (*Index
 	x := &Index{kv: kv, packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.open = map[string]*Open{}
+	x.mu.late = map[string]*Open{}
 	if err := x.load(ctx); err != nil {
 		return nil, fmt.Errorf("opening the parked index: %w", err)
 	}
@@ -117,8 +121,24 @@ func (x *Index) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := x.scanDoubts(r, job.ID{}, x.loadLate); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// loadLate takes in a row of doubt of a reserve that may still be answered.
+func (x *Index) loadLate(d Doubt, how byte) {
+	if how != doubtUnanswered && how != doubtDecided {
+		return
+	}
+	k := string(openKey(d.Range, d.Job, d.Ref, d.Inc))
+	if o := x.mu.late[k]; o != nil {
+		o.Set.Or(d.Set)
+		return
+	}
+	x.mu.late[k] = &Open{Ref: d.Ref, Inc: d.Inc, Job: d.Job, Range: d.Range, Doubted: true, Set: d.Set}
 }
 
 func (x *Index) loadOpen(ctx context.Context, r job.Range, k, v []byte) error {

@@ -152,12 +152,21 @@ type Doubt struct {
 
 // DoubtIn lists what is in doubt in a range; a zero id lists every job's.
 func (x *Index) DoubtIn(r job.Range, id job.ID) ([]Doubt, error) {
+	var out []Doubt
+	err := x.scanDoubts(r, id, func(d Doubt, how byte) {
+		if how != doubtDecided {
+			out = append(out, d)
+		}
+	})
+	return out, err
+}
+
+func (x *Index) scanDoubts(r job.Range, id job.ID, fn func(d Doubt, how byte)) error {
 	prefix := rangeKey(r, rowDoubt)
 	if !id.IsZero() {
 		prefix = rangeKey(r, rowDoubt, id[:])
 	}
-	var out []Doubt
-	err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+	return x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
 		kr := bin.NewReader(k[3:])
 		d := Doubt{Range: r, Job: kr.JobID(), Ref: kr.Ref(), Inc: kr.Incarnation()}
 		how := kr.Byte()
@@ -166,32 +175,49 @@ func (x *Index) DoubtIn(r job.Range, id job.ID) ([]Doubt, error) {
 			return err
 		}
 		s, err := readSet(v)
+		if err != nil {
+			return err
+		}
 		d.Set = s
-		out = append(out, d)
-		return err
+		fn(d, how)
+		return nil
 	})
-	return out, err
 }
 
-// OpenReserves lists what is open of the journals for which want is true, in the
-// order of the ledger.
+// OpenReserves lists what is open of the journals for which want is true, by
+// reference and incarnation: all that a gateway may still tell of.
 func (x *Index) OpenReserves(want func(job.Journal) bool) []*Open {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var out []*Open
-	for _, o := range x.mu.open {
-		if want(o.Ref.Journal) {
+	for k, o := range x.mu.open {
+		if !want(o.Ref.Journal) {
+			continue
+		}
+		if late := x.mu.late[k]; late != nil {
+			both := *o
+			both.Set, both.Doubted, both.whole = o.Set.Clone(), true, false
+			both.Set.Or(late.Set)
+			o = &both
+		}
+		out = append(out, o)
+	}
+	for k, o := range x.mu.late {
+		if x.mu.open[k] == nil && want(o.Ref.Journal) {
 			out = append(out, o)
 		}
 	}
 	slices.SortFunc(out, func(a, b *Open) int {
-		return cmp.Or(cmp.Compare(a.At.Seq, b.At.Seq), cmp.Compare(a.At.Entry, b.At.Entry), cmp.Compare(a.Inc.String(), b.Inc.String()))
+		return cmp.Or(cmp.Compare(a.Ref.Journal.Worker, b.Ref.Journal.Worker), cmp.Compare(a.Ref.Journal.Incarnation, b.Ref.Journal.Incarnation),
+			cmp.Compare(a.Ref.N, b.Ref.N), cmp.Compare(a.Ref.Entry, b.Ref.Entry), cmp.Compare(a.Inc.Gateway, b.Inc.Gateway), cmp.Compare(a.Inc.Start, b.Inc.Start))
 	})
 	return out
 }
 
 // Where tells where one recipient of a job stands, as far as the index knows: a
-// terminal outcome is told as Delivered, whichever it is.
+// terminal outcome is told as Delivered, whichever it is, but as HandedOff while a
+// reserve that names the recipient is open: the incarnation may still write, and
+// its clients must remember the message.
 func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -205,22 +231,27 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 			return job.HandedOff, nil
 		}
 	}
-	doubts, err := x.DoubtIn(r, id)
+	inDoubt, decided := false, false
+	err = x.scanDoubts(r, id, func(d Doubt, how byte) {
+		has := d.Set.Has(uint32(who))
+		inDoubt, decided = inDoubt || has && how != doubtDecided, decided || has && how == doubtDecided
+	})
 	if err != nil {
 		return job.Pending, err
 	}
-	for _, d := range doubts {
-		if d.Set.Has(uint32(who)) {
-			return job.InDoubt, nil
-		}
+	if inDoubt {
+		return job.InDoubt, nil
 	}
 	page := int(who) >> pageBits & (pages - 1)
 	var items []Item
 	if err := x.scanParked(r, jobPagePrefix(r, page, id), pageOf(idset.Of(uint32(who)), page), &items); err != nil {
 		return job.Pending, err
 	}
-	if len(items) > 0 {
+	switch {
+	case len(items) > 0:
 		return job.Parked, nil
+	case decided:
+		return job.HandedOff, nil
 	}
 	return job.Delivered, nil
 }

@@ -1,6 +1,8 @@
 package parked
 
 import (
+	"fmt"
+
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/state/ledger"
@@ -11,11 +13,21 @@ const (
 	doubtUnanswered = 0 // the incarnation cannot tell yet; a Done decides it
 	doubtMute       = 1 // written to a client that does not say what it has
 	doubtOver       = 2 // the incarnation is over and left nothing readable
+	// doubtDecided is no doubt any more: it was decided while the incarnation was
+	// unanswered, which may therefore still write. Clients must remember the message
+	// until that reserve is closed (rule 14).
+	doubtDecided = 3
 )
 
 // done closes what is open of a reserve at an incarnation, or what is in doubt
 // because that incarnation had not answered. A done about neither changes nothing.
 func (t *txn) done(e *ledger.Done) error {
+	if !inRange(e.Range, e.Waiting, e.NotHere, e.Unacked, e.Mute, e.Refused) {
+		return fmt.Errorf("%w: a done of %s at %s leaves range %s", ErrLedger, e.Of, e.Inc, e.Range)
+	}
+	if err := t.settleDecided(e); err != nil {
+		return err
+	}
 	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
 	t.x.mu.RLock()
 	o := t.x.mu.open[key]
@@ -35,18 +47,35 @@ func (t *txn) done(e *ledger.Done) error {
 			return err
 		}
 		moved = s
-		if !e.Waiting.IsEmpty() {
+		d.InDoubt -= uint64(moved.Card())
+		if !e.Waiting.IsEmpty() && moved.Intersects(e.Waiting) {
 			// It answers after all: what waits there is handed off again.
 			waiting := moved.Clone()
 			waiting.And(e.Waiting)
 			moved.AndNot(waiting)
 			t.putOpen(&Open{Ref: e.Of, At: t.at, Inc: e.Inc, Job: e.Job, Range: e.Range, Set: waiting})
 			d.HandedOff += uint64(waiting.Card())
-			d.InDoubt -= uint64(waiting.Card())
 		}
-		d.InDoubt -= uint64(moved.Card())
 	}
 	return t.spread(e, moved, &d)
+}
+
+// settleDecided notes that the incarnation has answered: of those who were decided
+// before, only who still waits there may be written to.
+func (t *txn) settleDecided(e *ledger.Done) error {
+	key := doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtDecided)
+	s, err := t.takeDoubt(key)
+	if err != nil {
+		return err
+	}
+	if s != nil && !e.Waiting.IsEmpty() && s.Intersects(e.Waiting) {
+		s.And(e.Waiting)
+		t.putDoubt(key, s)
+	} else {
+		s = nil
+	}
+	t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range, Doubted: true, Set: s})
+	return nil
 }
 
 // shrinkOpen takes moved out of an open row and closes it if nothing is left.
@@ -94,32 +123,46 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		d.Failed += uint64(refused.Card())
 	}
 	d.Delivered += uint64(moved.Card())
-	return t.count(e.Range, e.Job, d, nil, nil)
+	if err := t.count(e.Range, e.Job, d, nil, nil); err != nil {
+		return err
+	}
+	t.changes[len(t.changes)-1].Done = true
+	return nil
 }
 
 func (t *txn) doubt(e *ledger.Doubt) error {
 	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
 	t.x.mu.RLock()
-	o := t.x.mu.open[key]
+	o, late := t.x.mu.open[key], t.x.mu.late[key]
 	t.x.mu.RUnlock()
-	unanswered := doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtUnanswered)
+	row := doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtUnanswered)
+	var set *idset.Set // of those who become in doubt, or in doubt for good
+	if e.Final {
+		s, err := t.takeDoubt(row)
+		if err != nil {
+			return err
+		}
+		set = s
+		t.b.Delete(doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtDecided))
+		t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range})
+		row = doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtOver)
+	}
 	if o == nil {
-		if !e.Final {
-			return nil
+		if set != nil {
+			t.putDoubt(row, set)
 		}
-		s, err := t.takeDoubt(unanswered)
-		if err == nil && s != nil {
-			t.putDoubt(doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtOver), s)
-		}
-		return err
+		return nil
 	}
 	t.b.Delete([]byte(key))
 	t.closed = append(t.closed, key)
-	row := unanswered
-	if e.Final {
-		row = doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtOver)
-	}
 	t.putDoubt(row, o.Set)
+	if !e.Final {
+		all := o.Set.Clone()
+		if late != nil {
+			all.Or(late.Set)
+		}
+		t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range, Doubted: true, Set: all})
+	}
 	n := uint64(o.Set.Card())
 	return t.count(e.Range, e.Job, &Tally{HandedOff: -n, InDoubt: n}, nil, nil)
 }
@@ -131,7 +174,7 @@ func (t *txn) putDoubt(key []byte, s *idset.Set) {
 }
 
 // addDoubt joins recipients with those who are in the row already: a reserve's
-// mute clients may end one after the other.
+// mute clients may end one after the other. The set is the caller's.
 func (t *txn) addDoubt(key []byte, s *idset.Set) error {
 	b, err := t.x.kv.Get(key)
 	if err != nil {
@@ -142,8 +185,8 @@ func (t *txn) addDoubt(key []byte, s *idset.Set) error {
 		if err != nil {
 			return err
 		}
-		s.Or(before)
-		before.Release()
+		before.Or(s)
+		s = before
 	}
 	t.putDoubt(key, s)
 	return nil
@@ -167,41 +210,51 @@ func readSet(b []byte) (*idset.Set, error) {
 
 // decide ends doubt, in whichever rows it stands; ids not in doubt are passed over.
 func (t *txn) decide(e *ledger.Decide) error {
+	verdicts := [3]*idset.Set{e.Delivered, e.Parked, e.Failed}
+	if !inRange(e.Range, verdicts[:]...) {
+		return fmt.Errorf("%w: a decision about %s leaves range %s", ErrLedger, e.Job, e.Range)
+	}
 	var d Tally
 	parked := idset.New(e.Range)
 	prefix := rangeKey(e.Range, rowDoubt, e.Job[:])
 	err := t.x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+		how := k[len(k)-1]
+		if how == doubtDecided {
+			return nil
+		}
 		s, err := readSet(v)
 		if err != nil {
 			return err
 		}
-		before := s.Card()
-		for i, verdict := range []*idset.Set{e.Delivered, e.Parked, e.Failed} {
-			if verdict.IsEmpty() || !s.Intersects(verdict) {
+		decided := idset.New(e.Range)
+		for i, n := range [3]*uint64{&d.Delivered, &d.Parked, &d.Failed} {
+			if verdicts[i].IsEmpty() || !s.Intersects(verdicts[i]) {
 				continue
 			}
 			part := s.Clone()
-			part.And(verdict)
+			part.And(verdicts[i])
 			s.AndNot(part)
-			n := uint64(part.Card())
-			switch i {
-			case 0:
-				d.Delivered += n
-			case 1:
-				d.Parked += n
+			decided.Or(part)
+			*n += uint64(part.Card())
+			if i == 1 {
 				parked.Or(part)
-			case 2:
-				d.Failed += n
 			}
 		}
-		left := s.Card()
-		d.InDoubt -= uint64(before - left)
-		if left == 0 {
+		d.InDoubt -= uint64(decided.Card())
+		switch {
+		case decided.IsEmpty():
+			return nil
+		case s.IsEmpty():
 			t.b.Delete(k)
-		} else if left != before {
-			t.putDoubt(append([]byte(nil), k...), s)
+		default:
+			t.putDoubt(k, s)
 		}
-		return nil
+		if how != doubtUnanswered {
+			return nil
+		}
+		row := append([]byte(nil), k...)
+		row[len(row)-1] = doubtDecided
+		return t.addDoubt(row, decided)
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,10 @@
 package ws
 
 import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -38,7 +42,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// The token says who it is, not a cookie: a page of another origin can do no more
 	// with it than any client. So origins are not checked.
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if !g.start(c, ws, err) {
 		if err != nil {
 			return // answered by Accept
@@ -49,6 +53,29 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws.SetReadLimit(maxFrame)
 	g.counters.connections.Add(1)
 	go c.read() // not in the handler's goroutine, whose stack and buffers are larger
+}
+
+// smallBuffers gives a connection buffers of 1 KiB instead of the server's 4: idle
+// ones are most of what a gateway has. A longer message is written past the buffer.
+type smallBuffers struct{ http.ResponseWriter }
+
+const bufferBytes = 1 << 10
+
+// Hijack implements http.Hijacker.
+func (s smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(s.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, err := rw.Reader.Peek(rw.Reader.Buffered()) // sent before our answer
+	if err != nil {
+		return nil, nil, err
+	}
+	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn), max(bufferBytes, len(early)))
+	if _, err := in.Peek(len(early)); err != nil { // the WebSocket library looks into the buffer only
+		return nil, nil, err
+	}
+	return conn, bufio.NewReadWriter(in, bufio.NewWriterSize(conn, bufferBytes)), nil
 }
 
 func token(r *http.Request) string {

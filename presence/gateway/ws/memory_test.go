@@ -13,7 +13,7 @@ import (
 // TestMemoryOfAConnection holds 2,000 connections to what is written about their
 // memory. The other side is bare sockets, whose memory counts too but is small.
 func TestMemoryOfAConnection(t *testing.T) {
-	const connections, limit = 2000, 20 << 10
+	const connections, limit = 2000, 14 << 10
 	w := newWorld(t, func(c *Config) { c.PingEvery = time.Hour })
 	before := memory()
 	sockets := make([]net.Conn, connections)
@@ -64,7 +64,12 @@ func bare(t *testing.T, w *world, r int) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	fmt.Fprintf(c, "GET /v1/connect?token=r%d HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", r)
+	// The hello comes in one piece with the request, before the answer.
+	hello := `{"type":"hello","client":"c","have":[]}`
+	if _, err := fmt.Fprintf(c, "GET /v1/connect?token=r%d HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"+
+		"\x81%s\x00\x00\x00\x00%s", r, []byte{0x80 | byte(len(hello))}, hello); err != nil { // masked with zeroes
+		t.Fatal(err)
+	}
 	var answer [512]byte
 	n := 0
 	for !bytes.Contains(answer[:n], []byte("\r\n\r\n")) {
@@ -76,11 +81,6 @@ func bare(t *testing.T, w *world, r int) net.Conn {
 	}
 	if !bytes.HasPrefix(answer[:], []byte("HTTP/1.1 101 ")) {
 		t.Fatalf("answer %q", answer[:n])
-	}
-	hello := `{"type":"hello","client":"c","have":[]}`
-	frame := append([]byte{0x81, 0x80 | byte(len(hello)), 0, 0, 0, 0}, hello...) // masked with zeroes
-	if _, err := c.Write(frame); err != nil {
-		t.Fatal(err)
 	}
 	return c
 }
