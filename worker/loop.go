@@ -94,7 +94,7 @@ func (l *loop) step(ev any) {
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
 		l.doLanes(l.lanes.Step(now, lane.Tick{}))
 		l.doHome(l.home.Step(home.Tick{}))
-		l.markFull()
+		l.markFull(now)
 	case journal.Event:
 		l.doJournal(l.journal.Step(ev))
 	case lane.Event:
@@ -205,7 +205,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 				l.doLanes(l.lanes.Step(now, lane.Reserved{Lane: e.Lane, Ref: d.Ref}))
 				l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: e.Reserve.Job, Range: e.Reserve.Range(),
 					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
-				l.markFull()
+				l.markFull(now)
 			})
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
@@ -277,10 +277,10 @@ func (l *loop) appendPass(e home.Append) {
 }
 
 // markFull tells those who work out blocks which incarnations have no room.
-func (l *loop) markFull() {
+func (l *loop) markFull(now time.Time) {
 	full := map[job.Incarnation]bool{}
 	for _, inc := range l.outbound.Incarnations() {
-		if l.outbound.OpenAt(inc) >= outbound.MaxOpen {
+		if l.outbound.SilentAt(now, inc) >= outbound.MaxSilent {
 			full[inc] = true
 		}
 	}

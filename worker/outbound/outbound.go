@@ -27,7 +27,7 @@ import (
 )
 
 // Limits of patience. A lane goes on after LaneWait although a gateway has not
-// answered; what is open there counts against MaxOpen.
+// answered; what is open there counts against MaxSilent.
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 2 * time.Second
@@ -36,9 +36,9 @@ const (
 	// DoubtAfter is how long an incarnation may be silent about a reserve before
 	// its open targets are in doubt.
 	DoubtAfter = 30 * time.Second
-	// MaxOpen is the number of reserves without an answer from which on later
+	// MaxSilent is the number of reserves without an answer from which on later
 	// blocks treat an incarnation's recipients as offline (rule 11).
-	MaxOpen = 8
+	MaxSilent = 8
 )
 
 // Key names one reserve at one incarnation.
@@ -232,16 +232,17 @@ func (s *State) Incarnations() []job.Incarnation {
 	return out
 }
 
-// OpenAt counts the reserves at an incarnation that it has not answered, or no
-// longer answers.
-func (s *State) OpenAt(inc job.Incarnation) int {
+// SilentAt counts the reserves for which an incarnation has not answered within
+// LaneWait, or no longer answers. Those that are merely on their way do not count:
+// a gateway that is busy for a moment must not have its recipients parked.
+func (s *State) SilentAt(now time.Time, inc job.Incarnation) int {
 	n := 0
 	for _, c := range s.channels {
 		if c.inc != inc {
 			continue
 		}
 		for _, f := range c.flights {
-			if !f.answered || f.doubted {
+			if f.doubted || !f.answered && now.Sub(f.heard) >= LaneWait {
 				n++
 			}
 		}

@@ -412,7 +412,7 @@ func (w *world) judge() {
 	}
 	for _, name := range gatewayNames {
 		g := w.current(name)
-		if got := w.s.OpenAt(g.name); got != 0 {
+		if got := w.s.SilentAt(w.now, g.name); got != 0 {
 			w.t.Fatalf("%d open at %s", got, g.name)
 		}
 		for ref, k := range g.taken {
@@ -541,20 +541,24 @@ func accepted(k Key, version uint32, p handoff.Report) *handoff.Answer {
 	return &handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{p}}
 }
 
-func TestOnlyUnansweredReservesFillAGateway(t *testing.T) {
+func TestOnlySilenceFillsAGateway(t *testing.T) {
 	s := New(job.Journal{Worker: "w", Incarnation: 1})
 	var last Key
-	for n := range MaxOpen {
+	for n := range MaxSilent {
 		ev, k := quiet(n + 1)
 		s.Step(start, ev)
 		last = k
-		if got := s.OpenAt(k.Inc); got != n+1 {
-			t.Fatalf("%d open after %d reserves", got, n+1)
-		}
 	}
-	s.Step(start, Answered{last, accepted(last, 1, handoff.Report{})})
-	if got := s.OpenAt(last.Inc); got != MaxOpen-1 {
-		t.Fatalf("%d open, one of %d was answered: slow clients do not make a gateway mute", got, MaxOpen)
+	if got := s.SilentAt(start.Add(LaneWait-1), last.Inc); got != 0 {
+		t.Fatalf("%d silent while the lanes still wait: a gateway may be busy", got)
+	}
+	later := start.Add(LaneWait)
+	if got := s.SilentAt(later, last.Inc); got != MaxSilent {
+		t.Fatalf("%d silent after %d reserves", got, MaxSilent)
+	}
+	s.Step(later, Answered{last, accepted(last, 1, handoff.Report{})})
+	if got := s.SilentAt(later, last.Inc); got != MaxSilent-1 {
+		t.Fatalf("%d silent, one of %d was answered: slow clients do not make a gateway mute", got, MaxSilent)
 	}
 }
 
@@ -577,7 +581,7 @@ func TestSilenceAfterAnAcceptanceIsDoubtAndEndsWithTheNextReport(t *testing.T) {
 		t.Fatalf("%+v", doubt)
 	}
 	s.Step(now, Recorded{k})
-	if s.OpenAt(k.Inc) != 1 {
+	if s.SilentAt(now, k.Inc) != 1 {
 		t.Fatal("a gateway that fell silent has room")
 	}
 	none[Append](t, s.Step(now.Add(time.Hour), Tick{})) // one doubt is enough
