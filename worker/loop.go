@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"crier/internal/idset"
@@ -39,13 +40,16 @@ type (
 		key    sliceKey
 		answer chan<- job.SliceState // claimed if the lanes do not know it
 	}
-	jobOver struct{ id job.ID }
 )
 
 type sliceKey struct {
 	id     job.ID
 	number uint32
 }
+
+// retryTicks is how many ticks pass, a second in all, before what failed is tried
+// again.
+const retryTicks = int(time.Second / tickEvery)
 
 // loop is the one owner of the worker's state. It never waits for anything but
 // its events.
@@ -60,6 +64,7 @@ type loop struct {
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
 	sent    map[sliceKey]bool
+	ticks   int
 	err     error
 }
 
@@ -92,8 +97,12 @@ func (l *loop) step(ev any) {
 	switch ev := ev.(type) {
 	case tick:
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
-		l.doLanes(l.lanes.Step(now, lane.Tick{}))
-		l.doHome(l.home.Step(home.Tick{}))
+		if l.ticks++; l.ticks%retryTicks == 0 {
+			l.doLanes(l.lanes.Step(now, lane.Tick{}))
+			l.doHome(l.home.Step(home.Tick{}))
+			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
+		}
+		l.doLanes(l.lanes.Step(now, lane.Due{}))
 		l.markFull(now)
 	case journal.Event:
 		l.doJournal(l.journal.Step(ev))
@@ -113,12 +122,6 @@ func (l *loop) step(ev any) {
 		l.assign(now, ev)
 	case whereIs:
 		ev.answer <- l.whereIs(ev.key)
-	case jobOver:
-		for k := range l.sent {
-			if k.id == ev.id {
-				delete(l.sent, k)
-			}
-		}
 	default:
 		l.err = fmt.Errorf("worker loop: event of type %T", ev)
 	}

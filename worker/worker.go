@@ -156,9 +156,13 @@ func (w *Worker) postSoon(ev any) {
 	}
 }
 
+// tickEvery is how finely time passes for the cores: a rate is spread over 20 blocks
+// a second.
+const tickEvery = 50 * time.Millisecond
+
 // pulse lets the cores' time pass.
 func (w *Worker) pulse(ctx context.Context) error {
-	t := time.NewTicker(50 * time.Millisecond)
+	t := time.NewTicker(tickEvery)
 	defer t.Stop()
 	for {
 		select {

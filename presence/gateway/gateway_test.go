@@ -640,3 +640,39 @@ func TestConfigNamesTheField(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkOneMessageEach takes one message to 50,000 recipients from the hand-off to
+// settled.
+func BenchmarkOneMessageEach(b *testing.B) {
+	const people = 50_000
+	s, err := New(Config{Incarnation: me})
+	if err != nil {
+		b.Fatal(err)
+	}
+	targets := idset.New(0)
+	for r := range uint32(people) {
+		targets.Add(r)
+		s.Step(0, Connected{Conn: Conn(r), Recipient: job.Recipient(r), Client: 1, Speaks: true})
+	}
+	n := uint64(0)
+	now := time.Duration(0)
+	for b.Loop() {
+		n++
+		now += time.Second
+		ids := []job.ID{jobID(int(n))}
+		s.Step(now, HandedOff{&handoff.Handoff{Ref: ref(n), To: me, Job: ids[0], Targets: targets, Settled: ref(n - 1), Message: &handoff.Message{}}, 1})
+		s.Step(now, Written{ref(n), true})
+		for s.Pending() {
+			s.Step(now, Pump{})
+		}
+		for r := range Conn(people) {
+			s.Step(now, Acked{r, ids})
+		}
+		s.Step(now, Recorded{handoff.Recorded{Ref: ref(n), Inc: me, Version: 2, Settled: ref(n)}})
+		s.Step(now+scanEvery, Tick{})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*people), "ns/recipient")
+	if st := s.Stats(); st.Settled != uint64(b.N)*people || st.Reserves != 0 {
+		b.Fatalf("stats %+v", st)
+	}
+}

@@ -32,7 +32,8 @@ func (s *State) send(r *reserve, n int) int {
 		rank := r.cursor
 		r.cursor++
 		p := s.people[job.Recipient(r.ids[rank])]
-		p.queued = slices.Delete(p.queued, slices.Index(p.queued, r), slices.Index(p.queued, r)+1)
+		at := slices.Index(p.queued, r)
+		p.queued = slices.Delete(p.queued, at, at+1)
 		conns = s.sendTo(p, r, conns)
 		if r.stands[rank] == standsWaiting && !p.holds(r.job) {
 			s.giveUp(p, slices.IndexFunc(p.open, func(o open) bool { return o.res == r }))

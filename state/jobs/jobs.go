@@ -194,6 +194,13 @@ func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 	return fromTransition(tr, st.Seq), nil
 }
 
+// IsLive reports whether a job is known and not over.
+func (t *Table) IsLive(id job.ID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.mu.jobs[id] != nil
+}
+
 // Live lists the jobs that are not over, oldest first.
 func (t *Table) Live() []Job {
 	t.mu.RLock()

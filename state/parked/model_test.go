@@ -56,12 +56,11 @@ type history struct {
 	rng      *rand.Rand
 	packages map[job.ID]map[uint32]bool
 	people   map[who]*status
-	spans    map[job.ID]map[uint64]bool // ids inside reserved spans, member or not
+	spans    map[job.ID][]bool // by place: ids inside reserved spans, member or not
 	lots     map[lotKey]*lot
 	writers  []*writer
 	seq      uint64
 	records  []ledger.Stored
-	numbers  int // of incarnations
 }
 
 var (
@@ -71,12 +70,17 @@ var (
 
 const regionSize = 1 << 17 // ids of a range that are used: two containers
 
+// placeOf is the index of an id among all that are used.
+func placeOf(id uint64) int {
+	return int(id>>job.RangeBits-uint64(testRanges[0]))*regionSize + int(id&(1<<job.RangeBits-1))
+}
+
 func newHistory(seed uint64) *history {
 	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), packages: map[job.ID]map[uint32]bool{}, people: map[who]*status{},
-		spans: map[job.ID]map[uint64]bool{}, lots: map[lotKey]*lot{}}
+		spans: map[job.ID][]bool{}, lots: map[lotKey]*lot{}}
 	for _, id := range testJobs {
 		h.packages[id] = map[uint32]bool{}
-		h.spans[id] = map[uint64]bool{}
+		h.spans[id] = make([]bool, len(testRanges)*regionSize)
 		for _, r := range testRanges {
 			for range 60 { // on both sides of the borders of pages and containers
 				border := uint32(h.rng.IntN(regionSize>>12)+1) << 12
@@ -117,11 +121,15 @@ func (h *history) open(n uint32) {
 	h.append(w, []ledger.Entry{ledger.Open{Boot: "b"}})
 }
 
-// append stores a record of a journal.
+// append stores a record of a journal; others write in between.
 func (h *history) append(w *writer, entries []ledger.Entry) ledger.Stored {
+	return h.appendAt(w, entries, h.seq+1+h.rng.Uint64N(3))
+}
+
+func (h *history) appendAt(w *writer, entries []ledger.Entry, seq uint64) ledger.Stored {
 	rec := ledger.Record{Journal: w.journal, N: w.next, Nonce: [16]byte{byte(w.next)}, Prev: w.prev, Entries: entries}
-	st := ledger.Stored{Seq: h.seq + 1 + h.rng.Uint64N(3), Subject: ledger.JournalSubject(w.journal), Data: rec.Bytes()}
-	h.seq = st.Seq
+	st := ledger.Stored{Seq: seq, Subject: ledger.JournalSubject(w.journal), Data: rec.Bytes()}
+	h.seq = seq
 	w.next, w.prev = w.next+1, ledger.HashOf(st.Data)
 	h.records = append(h.records, st)
 	return st
@@ -214,7 +222,7 @@ func (h *history) reserve(w *writer, at parked.Number, ref job.Ref, id job.ID, r
 	// From a random id to at most the next reserved one.
 	lo := uint64(r.Lo()) + h.rng.Uint64N(regionSize)
 	hi := lo
-	for end := min(uint64(r.Lo())+regionSize, lo+1+h.rng.Uint64N(regionSize/3)); hi < end && !h.spans[id][hi]; hi++ {
+	for end := min(uint64(r.Lo())+regionSize, lo+1+h.rng.Uint64N(regionSize/3)); hi < end && !h.spans[id][placeOf(hi)]; hi++ {
 	}
 	if hi == lo {
 		return nil
@@ -249,7 +257,7 @@ func (h *history) reserve(w *writer, at parked.Number, ref job.Ref, id job.ID, r
 		return e
 	}
 	for i := lo; i < hi; i++ {
-		h.spans[id][i] = true
+		h.spans[id][placeOf(i)] = true
 	}
 	h.handOff(id, r, ref, dealt)
 	for _, i := range rest {
@@ -374,41 +382,28 @@ func (h *history) outcome(id job.ID, r job.Range) ledger.Entry {
 // record makes one more record of a random journal, which may be sealed.
 func (h *history) record() ledger.Stored {
 	w := pick(h, h.writers)
-	if h.rng.IntN(40) == 0 && !w.sealed {
+	id, r := pick(h, testJobs), pick(h, testRanges)
+	lo := uint64(r.Lo())
+	void := []ledger.Entry{&ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 64}, Rest: job.Parked}, ledger.Release{Job: id}}
+	switch {
+	case w.sealed: // a stale owner: whatever it writes is void
+		return h.append(w, void)
+	case h.rng.IntN(40) == 0:
 		w.sealed = true
-		h.numbers++
-		st := h.append(w, []ledger.Entry{ledger.Seal{}, &ledger.Drain{Job: job.ID{99}, Range: 9, Targets: ledger.Targets{}}})
+		st := h.append(w, append([]ledger.Entry{ledger.Seal{}}, void...))
 		h.open(uint32(len(h.writers) + 1))
 		return st
 	}
+	seq := h.seq + 1 + h.rng.Uint64N(3)
 	var entries []ledger.Entry
-	seq := h.seq // the number that the record will have is drawn by append; draw it first
-	w2 := *w
-	if w.sealed { // a stale owner: whatever it writes is void
-		ghost := newHistory(h.rng.Uint64())
-		ghost.rng = h.rng
-		return h.append(w, []ledger.Entry{ghost.reserve(w, parked.Number{}, job.Ref{}, testJobs[0], testRanges[0]), ledger.Release{Job: testJobs[0]}})
-	}
-	next := seq + 1 + h.rng.Uint64N(3)
 	for range 1 + h.rng.IntN(4) {
 		k := uint16(len(entries))
-		if e := h.step(w, parked.Number{Seq: next, Entry: k}, job.Ref{Journal: w.journal, N: w2.next, Entry: k}); e != nil {
+		if e := h.step(w, parked.Number{Seq: seq, Entry: k}, job.Ref{Journal: w.journal, N: w.next, Entry: k}); e != nil {
 			entries = append(entries, e)
 		}
 	}
 	if len(entries) == 0 {
 		entries = []ledger.Entry{ledger.Release{Job: job.ID{88}, Slice: 1}}
 	}
-	h.seq = next - 1
-	st := h.appendAt(w, entries, next)
-	return st
-}
-
-func (h *history) appendAt(w *writer, entries []ledger.Entry, seq uint64) ledger.Stored {
-	rec := ledger.Record{Journal: w.journal, N: w.next, Nonce: [16]byte{byte(w.next)}, Prev: w.prev, Entries: entries}
-	st := ledger.Stored{Seq: seq, Subject: ledger.JournalSubject(w.journal), Data: rec.Bytes()}
-	h.seq = seq
-	w.next, w.prev = w.next+1, ledger.HashOf(st.Data)
-	h.records = append(h.records, st)
-	return st
+	return h.appendAt(w, entries, seq)
 }

@@ -101,6 +101,9 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		}
 		part := moved.Clone()
 		part.And(s)
+		if part.IsEmpty() {
+			return nil
+		}
 		moved.AndNot(part)
 		return part
 	}

@@ -136,6 +136,9 @@ type Control struct {
 // CaughtUp says that all controls stored so far have been passed on.
 type CaughtUp struct{}
 
+// Due lets the lanes take what a rate allows by now; NextDue says when.
+type Due struct{}
+
 // Tick lets time pass.
 type Tick struct{}
 
@@ -147,6 +150,7 @@ func (Refused) event()  {}
 func (Handled) event()  {}
 func (Control) event()  {}
 func (CaughtUp) event() {}
+func (Due) event()      {}
 func (Tick) event()     {}
 
 // Effect is one of Prepare, Append, SliceSent.

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type conn struct {
 	id      gateway.Conn
 	who     job.Recipient
 	ws      *websocket.Conn
+	socket  net.Conn    // below ws
 	greeted atomic.Bool // the core knows it, or is about to
 	heard   atomic.Bool // something came since the last look
 	closing atomic.Bool // close was called
@@ -236,9 +238,10 @@ func (c *conn) close(code websocket.StatusCode, reason string) {
 	}
 }
 
-// cut ends the connection at once.
+// cut ends the connection at once, also while close waits for the other side, which
+// the WebSocket library would go on doing. The reading goroutine does the rest.
 func (c *conn) cut() {
-	_ = c.ws.CloseNow() // it may be closed already
+	_ = c.socket.Close() // it may be closed already
 }
 
 // pingShards spreads the pings of all connections over PingEvery.

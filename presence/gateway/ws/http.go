@@ -42,8 +42,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// The token says who it is, not a cookie: a page of another origin can do no more
 	// with it than any client. So origins are not checked.
-	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-	if !g.start(c, ws, err) {
+	hijacker := &smallBuffers{ResponseWriter: w}
+	ws, err := websocket.Accept(hijacker, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	c.ws, c.socket = ws, hijacker.conn
+	if !g.start(c, err) {
 		if err != nil {
 			return // answered by Accept
 		}
@@ -57,12 +59,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // smallBuffers gives a connection buffers of 1 KiB instead of the server's 4: idle
 // ones are most of what a gateway has. A longer message is written past the buffer.
-type smallBuffers struct{ http.ResponseWriter }
+type smallBuffers struct {
+	http.ResponseWriter
+	conn net.Conn // the socket, once hijacked
+}
 
 const bufferBytes = 1 << 10
 
 // Hijack implements http.Hijacker.
-func (s smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (s *smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(s.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -75,6 +80,7 @@ func (s smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if _, err := in.Peek(len(early)); err != nil { // the WebSocket library looks into the buffer only
 		return nil, nil, err
 	}
+	s.conn = conn
 	return conn, bufio.NewReadWriter(in, bufio.NewWriterSize(conn, bufferBytes)), nil
 }
 
@@ -100,16 +106,15 @@ func (g *Gateway) admit(who job.Recipient) (*conn, bool) {
 	return c, true
 }
 
-// start gives an admitted connection its socket, if there is one and the gateway
-// does not stop.
-func (g *Gateway) start(c *conn, ws *websocket.Conn, err error) bool {
+// start counts an admitted connection among the open ones, if it came about and the
+// gateway does not stop.
+func (g *Gateway) start(c *conn, err error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.mu.upgrades--
 	if err != nil || g.mu.state != running {
 		return false
 	}
-	c.ws = ws
 	g.mu.sockets[c] = struct{}{}
 	return true
 }

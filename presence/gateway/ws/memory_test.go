@@ -13,7 +13,7 @@ import (
 // TestMemoryOfAConnection holds 2,000 connections to what is written about their
 // memory. The other side is bare sockets, whose memory counts too but is small.
 func TestMemoryOfAConnection(t *testing.T) {
-	const connections, limit = 2000, 14 << 10
+	const connections, limit = 2000, slack * 14 << 10
 	w := newWorld(t, func(c *Config) { c.PingEvery = time.Hour })
 	before := memory()
 	sockets := make([]net.Conn, connections)

@@ -202,6 +202,7 @@ func TestASlowReaderDelaysNobody(t *testing.T) {
 	quick := w.connect(2)
 	body := strings.Repeat("x", 200<<10)
 	var slow []job.Ref
+	queue := 0
 	for n := range 60 { // 12 MB: more than the kernel takes for a connection
 		_, ref := w.handOff(jobID(n), body, 1, 2)
 		slow = append(slow, ref)
@@ -210,15 +211,8 @@ func TestASlowReaderDelaysNobody(t *testing.T) {
 			m = quick.next("message")
 		}
 		quick.ack(fmt.Sprint(m["id"]))
+		queue = max(queue, w.longestQueue())
 	}
-	queue := 0
-	w.g.mu.Lock()
-	for c := range w.g.mu.sockets {
-		c.mu.Lock()
-		queue = max(queue, len(c.mu.queue))
-		c.mu.Unlock()
-	}
-	w.g.mu.Unlock()
 	if queue == 0 {
 		t.Fatal("nobody was slow: the test shows nothing")
 	}
@@ -234,6 +228,16 @@ func TestASlowReaderDelaysNobody(t *testing.T) {
 	if st := w.g.Stats(); st.Core.ClosedUnacknowledged != 1 {
 		t.Fatalf("stats %+v", st)
 	}
+}
+
+func (w *world) longestQueue() int {
+	longest := 0
+	for _, c := range w.g.sockets() {
+		c.mu.Lock()
+		longest = max(longest, len(c.mu.queue))
+		c.mu.Unlock()
+	}
+	return longest
 }
 
 // next reads a frame and gives it if it has the type.
@@ -323,6 +327,23 @@ func TestStopSaysGoodbye(t *testing.T) {
 	w.bus.Close()
 	http.DefaultClient.CloseIdleConnections()
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*Server).Serve"))
+}
+
+// TestStopIsBounded has a client that does not answer the closing frame.
+func TestStopIsBounded(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.StopWait = 200 * time.Millisecond })
+	bare(t, w, 1)
+	w.eventually("it came", func() bool { return w.joined[1] })
+	start := time.Now()
+	w.stop()
+	err := <-w.ended
+	w.ended <- nil
+	if took := time.Since(start); err != nil || took > 3*time.Second {
+		t.Errorf("the stop took %v: %v", took, err)
+	}
+	if len(w.joined) != 0 {
+		t.Error("it did not leave")
+	}
 }
 
 // TestTheNextIncarnationAnswersForAKilledOne takes the accepted-files as a kill would

@@ -134,8 +134,10 @@ func putAndRead(t *testing.T, s Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.Close() != nil || h.Close() != nil {
-		t.Error("closing a handle twice is an error")
+	for range 2 {
+		if err := h.Close(); err != nil {
+			t.Errorf("closing a handle, once and again: %v", err)
+		}
 	}
 }
 
