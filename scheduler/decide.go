@@ -50,6 +50,7 @@ func decide(v view) (s step, ok bool) {
 	// The totals may lag behind the ledger: nothing is closed before all of the
 	// package is in them.
 	closed := v.total.Reserved == v.job.Spec.Recipients && v.total.Parked+v.total.HandedOff+v.total.InDoubt == 0
+	allSent := v.prepared && v.unsent == 0
 	if c.Cancelled && v.job.State != job.Cancelling && v.job.State.CanBecome(job.Cancelling) {
 		return step{job.Cancelling, "cancel was asked for"}, true
 	}
@@ -75,23 +76,29 @@ func decide(v view) (s step, ok bool) {
 		}
 		return step{job.Sending, "its slices are offered"}, true
 	case job.Sending:
+		if allSent {
+			return step{job.Sent, "every online recipient is handled, the rest is parked"}, true
+		}
 		if c.Paused {
 			return step{job.Paused, "pause was asked for"}, true
-		}
-		if v.prepared && v.unsent == 0 {
-			return step{job.Sent, "every online recipient is handled, the rest is parked"}, true
 		}
 	case job.Paused:
 		if !c.Paused {
 			return step{job.Sending, "resume was asked for"}, true
+		}
+		if allSent { // it expired meanwhile, or the pause came too late
+			return step{job.Sending, "nothing is left to pause"}, true
 		}
 	case job.Sent:
 		if closed {
 			return step{job.Completed, "nobody is pending, parked, handed off or in doubt"}, true
 		}
 	case job.Cancelling:
-		if v.prepared && v.unsent == 0 && closed {
+		if allSent && closed {
 			return step{job.JobCancelled, "nothing of it is open"}, true
+		}
+		if v.failure != "" && v.total.Reserved == 0 { // no slice of it can be closed
+			return step{job.JobFailed, v.failure}, true
 		}
 	}
 	return step{}, false
@@ -99,6 +106,9 @@ func decide(v view) (s step, ok bool) {
 
 // waitingOn says, in words, what a job in its state waits on.
 func waitingOn(v view, ahead int) string {
+	if v.failure != "" && v.job.State != job.Sent {
+		return "its package, which cannot be used: " + v.failure
+	}
 	switch v.job.State {
 	case job.Queued:
 		return fmt.Sprintf("its turn; %d jobs are ahead", ahead)
@@ -139,15 +149,15 @@ func cut(ranges []job.Range, sizes []int) []Slice {
 	n := min(maxSlices, total/sliceTarget+1)
 	want := (total + n - 1) / n
 	var out []Slice
-	have := 0
+	have, full := 0, true
 	for i, r := range ranges {
-		if have == 0 {
+		if full {
 			out = append(out, Slice{Number: uint32(len(out)), Span: job.Span{Lo: uint64(r.Lo())}})
-		}
-		out[len(out)-1].Span.Hi = uint64(r.Lo()) + 1<<job.RangeBits
-		if have += sizes[i]; have >= want {
 			have = 0
 		}
+		out[len(out)-1].Span.Hi = uint64(r.Lo()) + 1<<job.RangeBits
+		have += sizes[i]
+		full = have >= want && len(out) < n
 	}
 	return out
 }

@@ -79,7 +79,7 @@ func (c *Client) Run(ctx context.Context) error {
 		return err
 	}
 	next := c.retry.home
-	for {
+	for ctx.Err() == nil {
 		end := c.connect(ctx, next)
 		if err := c.sync(); err != nil {
 			c.trouble(err)
@@ -99,10 +99,9 @@ func (c *Client) Run(ctx context.Context) error {
 			c.trouble(end.err)
 		}
 		c.cfg.Logger.Debug("connecting again", "host", next.Host, "wait", wait)
-		if !sleep(ctx, wait) {
-			return nil
-		}
+		sleep(ctx, wait)
 	}
+	return nil
 }
 
 func (c *Client) load() error {

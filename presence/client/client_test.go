@@ -337,6 +337,38 @@ func TestWithdrawAndConnectAreTold(t *testing.T) {
 	})
 }
 
+func TestRepeatIsAcknowledgedEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net, `{"type":"message","id":"a"}`, `{"type":"message","id":"b"}`)
+		shown := 0
+		cfg := s.config(net)
+		cfg.OnMessage = func(context.Context, client.Message) error { shown++; return nil }
+		go func() {
+			wait(t.Context(), time.Second)
+			net.cut()
+		}()
+		s.during(cfg, 5*time.Second)
+		if !slices.Equal(s.acked, []string{"a", "b", "a", "b"}) || shown != 2 {
+			t.Errorf("acknowledged %v, shown %d", s.acked, shown)
+		}
+	})
+}
+
+func TestGarbageDoesNotEndTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net, append(slices.Clone(garbage), `{"type":"message","id":"a"}`)...)
+		shown := 0
+		cfg := s.config(net)
+		cfg.OnMessage = func(context.Context, client.Message) error { shown++; return nil }
+		s.during(cfg, time.Second)
+		if shown != 1 || len(s.at) != 1 || !slices.Equal(s.acked, []string{"a"}) {
+			t.Errorf("%d shown, %d connections, acknowledged %v", shown, len(s.at), s.acked)
+		}
+	})
+}
+
 func TestStoreHasABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var frames []string

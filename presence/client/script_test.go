@@ -232,6 +232,58 @@ func TestDeniedTokenIsRenewed(t *testing.T) {
 	})
 }
 
+func TestRenewedTokenThatIsDeniedWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net)
+		s.answer = func(n int, r *http.Request) (int, []string, websocket.StatusCode) {
+			if n == 3 { // works, and is healthy: the next denial is a first one again
+				time.AfterFunc(time.Minute, net.cut)
+				return 101, nil, 0
+			}
+			return 403, nil, 0
+		}
+		calls := 0
+		cfg := s.config(net)
+		cfg.Token = func(context.Context) (string, error) {
+			calls++
+			return strings.Repeat("x", calls), nil
+		}
+		s.during(cfg, 40*time.Minute)
+		want := ms(0, 300_000, 0, 60_200, 0, 300_000, 0, 300_000)
+		if got := s.waits(); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+			t.Errorf("waits %v, want %v", got, want)
+		}
+	})
+}
+
+// A write that fails because the gateway has closed the connection must not hide why.
+func TestClosingCodeIsReadThoughAWriteFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net)
+		var frames []string
+		for _, id := range messages(70) {
+			frames = append(frames, `{"type":"message","id":"`+id+`"}`)
+		}
+		s.answer = func(int, *http.Request) (int, []string, websocket.StatusCode) { return 101, frames, 4002 }
+		cfg := s.config(net)
+		n := 0
+		cfg.OnMessage = func(ctx context.Context, _ client.Message) error {
+			if n++; n == 1 {
+				wait(ctx, time.Second) // all has been read, the last being that it closes
+			}
+			return nil
+		}
+		var errs []error
+		cfg.OnError = func(err error) { errs = append(errs, err) }
+		s.during(cfg, 20*time.Second)
+		if len(errs) != 1 || !errors.Is(errs[0], client.ErrReplaced) {
+			t.Errorf("told %v", errs)
+		}
+	})
+}
+
 func TestRedirectIsFollowedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := newNetwork()

@@ -33,7 +33,7 @@ type session struct {
 	due      <-chan time.Time // when; nil if there is nothing to do
 	progress bool             // it brought a new message
 	said     string           // the gateway's last error frame
-	// unwritable: an acknowledgement could not be written.
+	// unwritable: a write did not get through.
 	unwritable bool
 }
 
@@ -58,7 +58,8 @@ func (s *session) run(ctx context.Context, have []string) ending {
 	others.Go(func() { s.read(life) })
 	others.Go(func() { s.ping(life, cut) })
 	if err := s.write(hello); err != nil {
-		return ending{err: fmt.Errorf("say hello to %s: %w", s.from.Host, err)}
+		s.unwritable = true
+		return s.giveUp(fmt.Errorf("say hello to %s: %w", s.from.Host, err))
 	}
 	s.cfg.OnConnect()
 	return s.loop(ctx)
@@ -71,7 +72,7 @@ func (s *session) loop(ctx context.Context) ending {
 			return s.leave(nil)
 		case <-s.due:
 			if err := s.flush(); err != nil {
-				return ending{err: err}
+				return s.giveUp(err)
 			}
 		case f, ok := <-s.frames:
 			if !ok {
@@ -83,7 +84,7 @@ func (s *session) loop(ctx context.Context) ending {
 			to, err := s.take(ctx, f)
 			switch {
 			case err != nil:
-				return ending{err: err}
+				return s.giveUp(err)
 			case to != nil:
 				return s.leave(to)
 			}
@@ -98,6 +99,19 @@ func (s *session) leave(to *url.URL) ending {
 	}
 	s.conn.Close(websocket.StatusNormalClosure, "") // a gateway that does not answer changes nothing
 	return ending{redirect: to}
+}
+
+// giveUp ends the connection after an error of ours. If a write did not get through,
+// the gateway may have said why in the frame that closed the connection.
+func (s *session) giveUp(err error) ending {
+	s.conn.CloseNow() // the error that matters is the first one
+	for range s.frames {
+		// What is in the queue is sent again.
+	}
+	if s.unwritable && websocket.CloseStatus(s.broken) != -1 {
+		return s.ended()
+	}
+	return ending{err: err}
 }
 
 // ended says why the gateway or the path ended the connection.

@@ -22,7 +22,7 @@ import (
 )
 
 func init() { // before the command line, which may say otherwise
-	flag.Set("rapid.checks", "40")
+	flag.Set("rapid.checks", "25")
 	flag.Set("rapid.nofailfile", "true")
 }
 

@@ -386,7 +386,8 @@ func (h *history) record() ledger.Stored {
 	lo := uint64(r.Lo())
 	void := []ledger.Entry{&ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 64}, Rest: job.Parked}, ledger.Release{Job: id}}
 	switch {
-	case w.sealed: // a stale owner: whatever it writes is void
+	case w.sealed: // a stale owner: whatever it writes is void, its numbers too
+		w.next = h.rng.Uint64N(100)
 		return h.append(w, void)
 	case h.rng.IntN(40) == 0:
 		w.sealed = true

@@ -44,7 +44,7 @@ type rangeState struct {
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
 // ledger is short of space, which does not change soon.
-const refusedTicks = 20
+const refusedTicks = 3
 
 // Pass is what the next look at a range is about.
 type Pass struct {

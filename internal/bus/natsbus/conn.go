@@ -8,9 +8,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A peer that does not answer two pings is taken for cut off.
+// A peer that does not answer two pings is taken for cut off. Inside the process
+// nothing can be cut; there it only has to be noticed some time.
 const (
 	pingInterval  = 2 * time.Second
+	pingInside    = 30 * time.Second
 	pingsOut      = 2
 	dialTimeout   = 2 * time.Second
 	reconnectWait = 200 * time.Millisecond
@@ -26,7 +28,7 @@ type Dial struct {
 
 // Connect makes a connection to a server elsewhere. It fails if the server is
 // not there now; once made, the connection comes back by itself for ever.
-func Connect(d Dial) (*nats.Conn, error) { return connect(d) }
+func Connect(d Dial) (*nats.Conn, error) { return connect(d, nats.PingInterval(pingInterval)) }
 
 func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
 	log := d.Logger
@@ -44,7 +46,6 @@ func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
 		// already been told that it is unknown.
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(), // a server that starts again may refuse for a moment
-		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsOut),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""

@@ -174,7 +174,7 @@ func (s *Server) URL() string {
 
 // Connect makes a connection inside the process. The name shows in logs.
 func (s *Server) Connect(name string) (*nats.Conn, error) {
-	return connect(Dial{Name: name, Token: s.cfg.Token, Logger: s.cfg.Logger}, nats.InProcessServer(s.nats))
+	return connect(Dial{Name: name, Token: s.cfg.Token, Logger: s.cfg.Logger}, nats.InProcessServer(s.nats), nats.PingInterval(pingInside))
 }
 
 // Shutdown stops the server, after the connections to it were closed by their

@@ -17,7 +17,7 @@ const (
 	batchBytes = 2 << 20
 	// batchRecords bounds a batch of small records, and with answersKept what waits
 	// for fn: what finds no room is dropped, and asked for again.
-	batchRecords = 1 << 12
+	batchRecords = 1 << 10
 	answersKept  = batchRecords + 64
 	// lookEvery is how often a follower that has read all asks whether there is
 	// more; hints make it ask at once.
