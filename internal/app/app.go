@@ -139,6 +139,8 @@ func Run(ctx context.Context, cfg Config) error {
 
 // run starts the roles and waits.
 func (a *app) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	g, gctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
 		g.Go(func() error {
@@ -157,7 +159,11 @@ func (a *app) run(ctx context.Context) error {
 		part("index", a.feedIndex)
 	}
 	if err := a.waitReady(gctx); err != nil {
-		return errors.Join(g.Wait(), err)
+		stop()
+		if ended := g.Wait(); ended != nil {
+			return ended
+		}
+		return err
 	}
 	if a.scheduler != nil {
 		part("scheduler", a.scheduler.Run)
@@ -166,6 +172,7 @@ func (a *app) run(ctx context.Context) error {
 		part("gateway", a.gateway.Run)
 	}
 	if err := a.serve(g, gctx); err != nil {
+		stop()
 		return errors.Join(err, g.Wait())
 	}
 	return g.Wait()

@@ -50,7 +50,7 @@ type Request struct {
 // Report is what the clients showed of a job: how many times each.
 type Report struct {
 	Shown     map[job.Recipient]int `json:"shown"`
-	Times     []int64               `json:"times,omitempty"` // when, in Unix milliseconds, each first time; ascending
+	Times     []int64               `json:"times,omitempty"` // when the gateway sent each first one, by its clock, in Unix milliseconds
 	Connected int                   `json:"connected"`
 	Errors    []string              `json:"errors,omitempty"` // some of the last ones
 }
@@ -163,7 +163,7 @@ func (c *Crowd) failed(r job.Recipient, err error) {
 	}
 }
 
-func (c *Crowd) show(r job.Recipient, id string) {
+func (c *Crowd) show(r job.Recipient, id string, sent time.Time) {
 	j, err := job.ParseID(id)
 	if err != nil {
 		c.failed(r, err)
@@ -175,7 +175,7 @@ func (c *Crowd) show(r job.Recipient, id string) {
 		c.mu.shown[j] = map[job.Recipient]int{}
 	}
 	if c.mu.shown[j][r]++; c.mu.shown[j][r] == 1 {
-		c.mu.times[j] = append(c.mu.times[j], time.Now().UnixMilli())
+		c.mu.times[j] = append(c.mu.times[j], sent.UnixMilli())
 	}
 }
 
@@ -212,7 +212,7 @@ func (c *Crowd) speak(ctx context.Context, m Member, store client.Store) error {
 					return ctx.Err()
 				}
 			}
-			c.show(m.Recipient, msg.ID)
+			c.show(m.Recipient, msg.ID, msg.ServerTime)
 			return nil
 		},
 		Backoff: client.Backoff{Min: 100 * time.Millisecond, Max: time.Second, Denied: time.Second}})
@@ -249,14 +249,17 @@ func (c *Crowd) rawOnce(ctx context.Context, m Member) error {
 	}
 	c.note(m.Recipient, true)
 	for {
-		var f struct{ Type, ID string }
+		var f struct {
+			Type, ID   string
+			ServerTime time.Time `json:"server_time"`
+		}
 		if err := wsjson.Read(ctx, conn, &f); err != nil {
 			return err
 		}
 		if f.Type != "message" {
 			continue
 		}
-		c.show(m.Recipient, f.ID)
+		c.show(m.Recipient, f.ID, f.ServerTime)
 		if m.Kind == Deaf {
 			continue
 		}

@@ -3,6 +3,7 @@ package service
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"strconv"
 
@@ -97,7 +98,8 @@ func plain(ids []job.Recipient) []uint32 {
 // ImportFollowers implements api.Followers.
 func (s *Service) ImportFollowers(ctx context.Context, req api.ImportFollowers, body io.Reader) (api.FollowersImport, error) {
 	if req.Format == api.FormatEdges {
-		return s.importEdges(ctx, req, body)
+		r, err := s.importEdges(ctx, req, body)
+		return r, refused(err)
 	}
 	a, err := s.account(ctx, req.Account)
 	if err != nil {
@@ -110,7 +112,16 @@ func (s *Service) ImportFollowers(ctx context.Context, req api.ImportFollowers, 
 	src := source.NewText(source.Input{Name: "input", File: "input", R: io.NopCloser(in)})
 	defer src.Close()
 	r, err := s.cfg.Members.ImportIDs(ctx, members.Followers(a.Number), src)
-	return api.FollowersImport{Read: r.Read, Repeated: r.Repeated, Already: r.Already, Added: r.Added, AccountsTouched: touched(r.Added)}, err
+	return api.FollowersImport{Read: r.Read, Repeated: r.Repeated, Already: r.Already, Added: r.Added, AccountsTouched: touched(r.Added)}, refused(err)
+}
+
+// refused words the refusal of a file: where and why, and that nothing was kept.
+func refused(err error) error {
+	var at *source.SyntaxError
+	if errors.As(err, &at) {
+		return job.Invalid("file", at.Error()+"; nothing was kept", nil)
+	}
+	return err
 }
 
 func touched(added uint64) uint64 { return min(added, 1) }

@@ -8,13 +8,14 @@ import (
 	"crier/api"
 	"crier/job"
 	"crier/state/jobs"
+	"crier/state/parked"
 	"crier/state/sql"
 )
 
 // describe makes the picture of a job that users see.
 func (s *Service) describe(ctx context.Context, j jobs.Job) (api.Job, error) {
 	spec := j.Spec
-	total, err := s.cfg.Index.Total(spec.ID)
+	total, err := s.total(ctx, j)
 	if err != nil {
 		return api.Job{}, fmt.Errorf("reading the counts of job %s: %w", spec.ID, err)
 	}
@@ -27,6 +28,26 @@ func (s *Service) describe(ctx context.Context, j jobs.Job) (api.Job, error) {
 		OnUnknown: spec.OnUnknown, Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
+}
+
+// indexLag is the longest that the counts of a job that is sent wait for the index.
+const indexLag = 2 * time.Second
+
+// total reads a job's counts. The index follows the ledger by a moment: of a job that
+// is sent, the counts are read when they cover the whole package.
+func (s *Service) total(ctx context.Context, j jobs.Job) (parked.Tally, error) {
+	limit := time.Now().Add(indexLag)
+	for {
+		t, err := s.cfg.Index.Total(j.Spec.ID)
+		if err != nil || t.Reserved == j.Spec.Recipients || j.State != job.Sent && j.State != job.Completed || time.Now().After(limit) {
+			return t, err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return t, ctx.Err()
+		}
+	}
 }
 
 // GetJob implements api.Jobs.

@@ -34,7 +34,7 @@ func TestEachMessageIsShownOnceWhateverHappens(t *testing.T) {
 		{"everything", chaos{settle: 0.2, repeat: 0.3, garbage: 0.2, hangUp: 0.05, redirect: 0.05, refuse: 0.2}, 9000, 0.05},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for seed := range uint64(12) {
+			for seed := range uint64(5) {
 				synctest.Test(t, func(t *testing.T) {
 					n := 150
 					if c.chaos.settle == 0 {
@@ -67,7 +67,7 @@ func TestEachMessageIsShownOnceWhateverHappens(t *testing.T) {
 }
 
 func TestRestartGoesOnWhereTheStoreIs(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, seed, messages(150)...)
 			w.chaos = chaos{settle: 0.05, repeat: 0.3}

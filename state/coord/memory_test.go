@@ -68,7 +68,7 @@ func TestMemoryDown(t *testing.T) {
 		m.SetDown(true)
 		synctest.Wait()
 		before := looks
-		time.Sleep(10 * time.Second) // on the bubble's clock
+		<-time.After(10 * time.Second) // on the bubble's clock
 		synctest.Wait()
 		if looks != before || told != "member/1 " {
 			t.Fatalf("while down: %d more looks, told %q", looks-before, told)

@@ -4,6 +4,10 @@
 // It follows the ledger and the stream of controls, so that every process has the
 // same table without asking anybody. Jobs that are over are not kept in memory;
 // Get reads them from the ledger again.
+//
+// It guarantees that of all submits of one id exactly one is told that it is new,
+// that the versions of a job have no gap whoever moves it on, and that a job which
+// is over never comes back.
 package jobs
 
 import (
@@ -67,17 +71,24 @@ type Table struct {
 	ready chan struct{} // closed when both streams were read to their ends once
 	mu    struct {
 		sync.RWMutex
-		jobs     map[job.ID]*Job         // live ones
-		early    map[job.ID]job.Controls // of jobs not seen yet
+		jobs     map[job.ID]*Job   // live ones, and those that are over until Run has seen that, too
+		early    map[job.ID]*early // controls of jobs that are not in jobs
 		caughtUp int
 	}
+}
+
+// early is controls of a job that Run has not seen yet, or that is over. Which of
+// the two is clear when all jobs that were stored before them have been seen.
+type early struct {
+	sum   job.Controls
+	looks int // how often all jobs were seen since the last of them
 }
 
 // New makes a table of the two streams.
 func New(log, controls ledger.Log) *Table {
 	t := &Table{log: log, controls: controls, ready: make(chan struct{})}
 	t.mu.jobs = map[job.ID]*Job{}
-	t.mu.early = map[job.ID]job.Controls{}
+	t.mu.early = map[job.ID]*early{}
 	return t
 }
 
@@ -86,7 +97,11 @@ func (t *Table) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		var once sync.Once
-		return t.log.Follow(ctx, 1, ledger.AllJobs, t.takeJob, func() { once.Do(t.oneReady) })
+		take := func(st ledger.Stored) error { return t.takeJob(st, true) }
+		return t.log.Follow(ctx, 1, ledger.AllJobs, take, func() {
+			once.Do(t.oneReady)
+			t.forgetEarly()
+		})
 	})
 	g.Go(func() error {
 		var once sync.Once
@@ -111,32 +126,51 @@ func (t *Table) oneReady() {
 // Ready is closed when the table has everything that was stored when Run began.
 func (t *Table) Ready() <-chan struct{} { return t.ready }
 
-func (t *Table) takeJob(st ledger.Stored) error {
+// forgetEarly drops the controls of jobs that are over. Their job was stored before
+// them, so a look that began after they came has seen it; the first look that ends
+// after that may have begun before.
+func (t *Table) forgetEarly() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, e := range t.mu.early {
+		if e.looks++; e.looks > 1 {
+			delete(t.mu.early, id)
+		}
+	}
+}
+
+// takeJob takes in a job's record: one that Run has followed, or a later one that
+// was read or written meanwhile.
+func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 	var tr job.Transition
 	if err := json.Unmarshal(st.Data, &tr); err != nil {
 		return fmt.Errorf("decoding the transition of %s in record %d: %w", st.Subject, st.Seq, err)
 	}
 	j := fromTransition(tr, st.Seq)
+	gone := followed && j.State.Terminal()
 	t.mu.Lock()
 	old := t.mu.jobs[tr.Job]
-	switch {
-	case old != nil && old.Version >= tr.Version:
+	if old != nil && old.Version >= tr.Version {
+		if gone {
+			delete(t.mu.jobs, tr.Job)
+		}
 		t.mu.Unlock()
 		return nil
-	case old != nil:
+	}
+	if old != nil {
 		j.Controls = old.Controls
-	default:
-		j.Controls = t.mu.early[tr.Job]
+	} else if e := t.mu.early[tr.Job]; e != nil {
+		j.Controls = e.sum
 		delete(t.mu.early, tr.Job)
 	}
-	if j.State.Terminal() {
+	t.mu.jobs[tr.Job] = &j
+	if gone {
 		delete(t.mu.jobs, tr.Job)
-	} else {
-		t.mu.jobs[tr.Job] = &j
 	}
+	told := j
 	t.mu.Unlock()
 	if t.OnJob != nil {
-		t.OnJob(j)
+		t.OnJob(told)
 	}
 	return nil
 }
@@ -161,9 +195,13 @@ func (t *Table) takeControl(st ledger.Stored) error {
 		j.Controls.Apply(c)
 		sum = j.Controls
 	} else {
-		sum = t.mu.early[id]
-		sum.Apply(c)
-		t.mu.early[id] = sum
+		e := t.mu.early[id]
+		if e == nil {
+			e = &early{}
+			t.mu.early[id] = e
+		}
+		e.sum.Apply(c)
+		e.looks, sum = 0, e.sum
 	}
 	t.mu.Unlock()
 	if t.OnControls != nil {
@@ -174,11 +212,8 @@ func (t *Table) takeControl(st ledger.Stored) error {
 
 // Get gives a job; one that is over is read from the ledger, without its controls.
 func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
-	t.mu.RLock()
-	j := t.mu.jobs[id]
-	t.mu.RUnlock()
-	if j != nil {
-		return *j, nil
+	if j, ok := t.known(id); ok {
+		return j, nil
 	}
 	st, err := t.log.Last(ctx, ledger.JobSubject(id))
 	if errors.Is(err, ledger.ErrNoRecord) {
@@ -194,11 +229,20 @@ func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 	return fromTransition(tr, st.Seq), nil
 }
 
-// IsLive reports whether a job is known and not over.
-func (t *Table) IsLive(id job.ID) bool {
+// known gives a job that is in memory.
+func (t *Table) known(id job.ID) (Job, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.mu.jobs[id] != nil
+	if j := t.mu.jobs[id]; j != nil {
+		return *j, true
+	}
+	return Job{}, false
+}
+
+// IsLive reports whether a job is known and not over.
+func (t *Table) IsLive(id job.ID) bool {
+	j, ok := t.known(id)
+	return ok && !j.State.Terminal()
 }
 
 // Live lists the jobs that are not over, oldest first.
@@ -207,7 +251,9 @@ func (t *Table) Live() []Job {
 	defer t.mu.RUnlock()
 	out := make([]Job, 0, len(t.mu.jobs))
 	for _, j := range t.mu.jobs {
-		out = append(out, *j)
+		if !j.State.Terminal() {
+			out = append(out, *j)
+		}
 	}
 	slices.SortFunc(out, func(a, b Job) int {
 		return cmp.Or(a.Spec.SubmittedAt.Compare(b.Spec.SubmittedAt), slices.Compare(a.Spec.ID[:], b.Spec.ID[:]))
@@ -219,25 +265,38 @@ func (t *Table) Live() []Job {
 // already, an earlier submit of the same id won: it gives that job and false.
 func (t *Table) Accept(ctx context.Context, spec job.Spec) (j Job, isNew bool, err error) {
 	tr := job.Transition{Job: spec.ID, Version: 1, State: job.Submitted, At: stamp(spec.SubmittedAt), Spec: spec}
-	for {
+	for tries := 0; ; tries++ {
 		seq, err := t.log.Append(ctx, ledger.JobSubject(spec.ID), 0, encode(tr))
+		full := errors.Is(err, ledger.ErrFull)
 		switch {
 		case err == nil:
 			return fromTransition(tr, seq), true, nil
-		case errors.Is(err, ledger.ErrFull):
-			return Job{}, false, &job.Error{Code: job.CodeFull, Message: "the ledger is full; nothing was accepted", Err: err}
+		case full && tries == 0:
+			return Job{}, false, errFull(err)
 		}
 		// A conflict, or an answer that got lost: see what the ledger has (rule 2).
 		j, got := t.Get(ctx, spec.ID)
 		switch {
 		case got == nil:
-			return j, j.Version == 1 && j.Spec.SubmittedAt.Equal(spec.SubmittedAt) && j.Spec.Nonce == spec.Nonce, nil
+			return j, j.Spec.Nonce == spec.Nonce, nil // it may have been moved on since
 		case job.CodeOf(got) != job.CodeNotFound:
 			return Job{}, false, &job.Error{Code: job.CodeUnavailable, Message: "the ledger did not say whether the job was stored; submit again with the same idempotency key", Err: err}
-		case ctx.Err() != nil:
+		case full:
+			return Job{}, false, errFull(err)
+		}
+		select {
+		case <-ctx.Done():
 			return Job{}, false, &job.Error{Code: job.CodeUnavailable, Message: "the ledger did not answer in time; the job was not seen in it", Err: err}
+		case <-time.After(retryAfter):
 		}
 	}
+}
+
+// retryAfter is how long an append that was not stored waits to be tried again.
+const retryAfter = 100 * time.Millisecond
+
+func errFull(err error) error {
+	return &job.Error{Code: job.CodeFull, Message: "the ledger is full; nothing was accepted", Err: err}
 }
 
 // Transition records that a job has become something else. It gives the job as it
@@ -254,7 +313,7 @@ func (t *Table) Transition(ctx context.Context, id job.ID, to job.State, reason 
 		tr := job.Transition{Job: id, Version: j.Version + 1, State: to, Reason: reason, At: stamp(now), Spec: j.Spec}
 		seq, err := t.log.Append(ctx, ledger.JobSubject(id), j.seq, encode(tr))
 		if err == nil {
-			if err := t.takeJob(ledger.Stored{Seq: seq, Subject: ledger.JobSubject(id), Data: encode(tr)}); err != nil {
+			if err := t.takeJob(ledger.Stored{Seq: seq, Subject: ledger.JobSubject(id), Data: encode(tr)}, false); err != nil {
 				return j, err
 			}
 			next := fromTransition(tr, seq)
@@ -276,7 +335,7 @@ func (t *Table) refresh(ctx context.Context, id job.ID) error {
 	if err != nil {
 		return fmt.Errorf("reading job %s from the ledger: %w", id, err)
 	}
-	return t.takeJob(st)
+	return t.takeJob(st, false)
 }
 
 // Control records an instruction to a job. It is in force when it is stored.

@@ -169,11 +169,13 @@ func check(t fataler, x *parked.Index, h *history) {
 
 func (h *history) gaps(id job.ID, r job.Range) []job.Span {
 	var out []job.Span
-	for i := uint64(r.Lo()); i < uint64(r.Lo())+regionSize; i++ {
-		switch n := len(out); {
-		case h.spans[id][placeOf(i)]:
-		case n > 0 && out[n-1].Hi == i:
-			out[n-1].Hi++
+	from := placeOf(uint64(r.Lo()))
+	for n, reserved := range h.spans[id][from : from+regionSize] {
+		i := uint64(r.Lo()) + uint64(n)
+		switch {
+		case reserved:
+		case len(out) > 0 && out[len(out)-1].Hi == i:
+			out[len(out)-1].Hi++
 		default:
 			out = append(out, job.Span{Lo: i, Hi: i + 1})
 		}
@@ -482,7 +484,7 @@ func TestInvalidRecordsAreRefusedAndChangeNothing(t *testing.T) {
 			apply(t, x, h.records...)
 			before := dump(t, x)
 			rec := ledger.Record{Journal: j, N: 2, Entries: []ledger.Entry{e}}
-			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: 100, Data: rec.Bytes()}); !errors.Is(err, parked.ErrLedger) {
+			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: h.seq + 1, Data: rec.Bytes()}); !errors.Is(err, parked.ErrLedger) {
 				t.Fatalf("error %v, want ErrLedger", err)
 			}
 			if dump(t, x) != before {
@@ -490,7 +492,7 @@ func TestInvalidRecordsAreRefusedAndChangeNothing(t *testing.T) {
 			}
 			// Nothing of it is kept beside the rows either.
 			rec.Entries = []ledger.Entry{reserve(func(*ledger.Reserve) {})}
-			apply(t, x, ledger.Stored{Seq: 100, Data: rec.Bytes()})
+			apply(t, x, ledger.Stored{Seq: h.seq + 1, Data: rec.Bytes()})
 			if total, _ := x.Total(id); total.Reserved != 8 || total.HandedOff != 3 || total.Parked != 3 || total.Dropped[job.ReasonRelation] != 2 {
 				t.Fatalf("%+v", total)
 			}
@@ -506,15 +508,123 @@ func TestInvalidRecordsAreRefusedAndChangeNothing(t *testing.T) {
 			x := newIndex(t, parked.NewMemory(), h)
 			apply(t, x, h.records...)
 			before := dump(t, x)
-			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: 100, Data: rec.Bytes()}); !errors.Is(err, parked.ErrLedger) {
+			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: h.seq + 1, Data: rec.Bytes()}); !errors.Is(err, parked.ErrLedger) {
 				t.Fatalf("error %v, want ErrLedger", err)
 			}
-			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: 100, Data: bytes.Repeat([]byte{1}, 20)}); !errors.Is(err, ledger.ErrRecord) {
+			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: h.seq + 1, Data: bytes.Repeat([]byte{1}, 20)}); !errors.Is(err, ledger.ErrRecord) {
 				t.Fatalf("error %v, want ErrRecord", err)
 			}
 			if dump(t, x) != before {
 				t.Fatal("a refused record changed the index")
 			}
 		})
+	}
+}
+
+// A client that has a message decides a doubt at once; but while the incarnation may
+// still write it again, nobody is told to forget it, and a successor asks for it.
+func TestADecisionBeforeTheLastWordLeavesTheReserveOpen(t *testing.T) {
+	id, j, inc := job.ID{1}, job.Journal{Worker: "w", Incarnation: 1}, job.Incarnation{Gateway: "g", Start: 1}
+	h := &history{rng: rand.New(rand.NewPCG(1, 1)), packages: map[job.ID]map[uint32]bool{id: {0: true, 1: true, 2: true, 3: true}}}
+	w := &writer{journal: j}
+	kv := parked.NewMemory()
+	x := newIndex(t, kv, h)
+	ref := job.Ref{Journal: j}
+	for i, step := range []struct {
+		entry ledger.Entry
+		where string // of 0, 1, 2 and 3
+		open  string
+	}{
+		{&ledger.Reserve{Job: id, Span: job.Span{Lo: 0, Hi: 4}, IDs: 4, Rest: job.Parked, Targets: ledger.Targets{Incs: []job.Incarnation{inc}, Sets: []*idset.Set{idset.Of(0, 1, 2, 3)}}},
+			"handed_off handed_off handed_off handed_off", "[0 1 2 3] false"},
+		{&ledger.Doubt{Job: id, Of: ref, Inc: inc}, "in_doubt in_doubt in_doubt in_doubt", "[0 1 2 3] true"},
+		{&ledger.Decide{Job: id, Delivered: idset.Of(0), Failed: idset.Of(1)}, "handed_off handed_off in_doubt in_doubt", "[0 1 2 3] true"},
+		{&ledger.Done{Job: id, Of: ref, Inc: inc, Waiting: idset.Of(0, 2), NotHere: idset.Of(3)}, "handed_off delivered handed_off parked", "[0 2] true"},
+		{&ledger.Doubt{Job: id, Of: ref, Inc: inc}, "handed_off delivered in_doubt parked", "[0 2] true"},
+		{&ledger.Decide{Job: id, Parked: idset.Of(2)}, "handed_off delivered parked parked", "[0 2] true"},
+		{&ledger.Doubt{Job: id, Of: ref, Inc: inc, Final: true}, "delivered delivered parked parked", ""},
+	} {
+		apply(t, x, h.append(w, []ledger.Entry{step.entry}))
+		for range 2 {
+			var where, open []string
+			for who := range job.Recipient(4) {
+				where = append(where, must[job.Outcome](t)(x.Where(id, who)).String())
+			}
+			for _, o := range x.OpenReserves(func(job.Journal) bool { return true }) {
+				open = append(open, fmt.Sprint(ids(o.Set), o.Doubted))
+			}
+			if got := strings.Join(where, " "); got != step.where {
+				t.Errorf("entry %d: %s, want %s", i, got, step.where)
+			}
+			if got := strings.Join(open, "; "); got != step.open {
+				t.Errorf("entry %d: open %s, want %s", i, got, step.open)
+			}
+			x = newIndex(t, kv, h) // opened again it says the same
+		}
+	}
+	total := must[parked.Tally](t)(x.Total(id))
+	if total.Delivered != 1 || total.Failed != 1 || total.Parked != 2 || total.InDoubt != 0 || total.HandedOff != 0 {
+		t.Errorf("%+v", total)
+	}
+}
+
+// Readers see whole entries only: who is reserved is never pending again, and who
+// goes from one place to the next is never in none.
+func TestReadersBesideApply(t *testing.T) {
+	h := newHistory(11)
+	for range 150 {
+		h.record()
+	}
+	x := newIndex(t, parked.NewMemory(), h)
+	stop, done := make(chan struct{}), make(chan struct{})
+	k := who{id: testJobs[0]}
+	for i := range h.packages[k.id] {
+		if s := h.people[who{k.id, i}]; s != nil && s.outcome != job.Delivered && h.where(who{k.id, i}) != job.Delivered {
+			k.who = max(k.who, i) // open to the end: it is never delivered on its way
+		}
+	}
+	if k.who == 0 {
+		t.Fatal("this history leaves nobody open")
+	}
+	go func() {
+		defer close(done)
+		reserved := false
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			where, err := x.Where(k.id, job.Recipient(k.who))
+			if err != nil || where == job.Delivered || reserved && where == job.Pending {
+				t.Errorf("recipient %d is %s (%v), reserved: %v", k.who, where, err, reserved)
+				return
+			}
+			reserved = where != job.Pending
+			for _, o := range x.OpenReserves(func(job.Journal) bool { return true }) {
+				if o.Set.IsEmpty() {
+					t.Errorf("%s is open and has no ids", o.Ref)
+				}
+			}
+			x.Watermark()
+			x.Sealed(h.writers[0].journal)
+		}
+	}()
+	apply(t, x, h.records...)
+	close(stop)
+	<-done
+}
+
+func TestGaps(t *testing.T) {
+	c := parked.Cell{Spans: []job.Span{{Lo: 10, Hi: 20}, {Lo: 30, Hi: 40}}}
+	for _, x := range []struct{ in, want string }{
+		{"[0, 50)", "[[0, 10) [20, 30) [40, 50)]"}, {"[12, 18)", "[]"}, {"[15, 35)", "[[20, 30)]"}, {"[20, 30)", "[[20, 30)]"},
+		{"[22, 24)", "[[22, 24)]"}, {"[25, 60)", "[[25, 30) [40, 60)]"}, {"[40, 41)", "[[40, 41)]"}, {"[5, 5)", "[]"},
+	} {
+		var s job.Span
+		fmt.Sscanf(x.in, "[%d, %d)", &s.Lo, &s.Hi)
+		if got := fmt.Sprint(c.Gaps(s)); got != x.want {
+			t.Errorf("gaps in %s: %s, want %s", x.in, got, x.want)
+		}
 	}
 }

@@ -34,7 +34,7 @@ func (s *Stream) fromLeader(ctx context.Context, r getRequest) (Record, error) {
 			Data    []byte    `json:"data"`
 		} `json:"message"`
 	}
-	err := s.ask(ctx, "$JS.API.STREAM.MSG.GET."+s.name, r, &a)
+	err := s.ask(ctx, s.leader, r, &a)
 	var refused *apiError
 	if errors.As(err, &refused) && refused.ErrCode == codeNoMessage {
 		return Record{}, ErrNoRecord

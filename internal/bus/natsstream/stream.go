@@ -124,6 +124,7 @@ type Stream struct {
 	hints  string // where it is told that something was stored, up to the subject
 	direct string // where direct gets are asked
 	info   string // where the extent and the subjects are asked
+	leader string // where single records are asked of the leader
 }
 
 // Open creates the stream, or takes the one there is if its configuration is the
@@ -143,6 +144,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	s.hints = "crier.stored." + s.name + "."
 	s.direct = "$JS.API.DIRECT.GET." + s.name
 	s.info = "$JS.API.STREAM.INFO." + s.name
+	s.leader = "$JS.API.STREAM.MSG.GET." + s.name
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := s.create(ctx, cfg.jetstream()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,9 @@ func TestBatchNoticesALoss(t *testing.T) {
 			s := *st
 			s.direct = "fake.direct" // the test answers in the server's place
 			sub, err := nc.Subscribe(s.direct, func(m *nats.Msg) {
+				late := record("9", "0") // the answer to an older request
+				late.Subject = strings.TrimSuffix(m.Reply, "1") + "0"
+				_ = nc.PublishMsg(late)
 				for _, a := range c.answers {
 					a.Subject = m.Reply
 					_ = nc.PublishMsg(a)
@@ -131,6 +135,46 @@ func TestBatchNoticesALoss(t *testing.T) {
 				t.Fatalf("%d records, more %v, %v; want %d, %v, ok %v", got, more, err, c.got, c.more, c.ok)
 			}
 		})
+	}
+}
+
+// TestLeaderDecides has a server that answers direct gets but is behind: what the
+// leader has comes from the leader, and nothing is "all" before it has said so.
+func TestLeaderDecides(t *testing.T) {
+	_, st, nc := serve(t)
+	s := *st
+	s.direct, s.info, s.leader = "fake.direct", "fake.info", "fake.leader"
+	answer := func(subject string, make func(m *nats.Msg) *nats.Msg) {
+		sub, err := nc.Subscribe(subject, func(m *nats.Msg) { _ = m.RespondMsg(make(m)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sub.Unsubscribe() })
+	}
+	answer(s.direct, func(*nats.Msg) *nats.Msg {
+		return &nats.Msg{Header: nats.Header{"Status": {statusNone}}}
+	})
+	answer(s.info, func(*nats.Msg) *nats.Msg {
+		return &nats.Msg{Data: []byte(`{"state": {"first_seq": 1, "last_seq": 6}}`)}
+	})
+	asked := 0
+	answer(s.leader, func(m *nats.Msg) *nats.Msg {
+		switch asked++; {
+		case asked == 1:
+			return &nats.Msg{Data: []byte(`{"error": {"code": 503, "err_code": 10008, "description": "no leader"}}`)}
+		case strings.Contains(string(m.Data), `"seq":1,`):
+			return &nats.Msg{Data: []byte(`{"message": {"seq": 5, "subject": "s.a", "data": "eA==", "time": "2020-01-01T00:00:00Z"}}`)}
+		default:
+			return &nats.Msg{Data: []byte(`{"error": {"code": 404, "err_code": 10037, "description": "no message found"}}`)}
+		}
+	})
+	var got []uint64
+	err := readToEnd(t.Context(), &s, 1, "s.>", func(r Record) error {
+		got = append(got, r.Seq)
+		return nil
+	})
+	if err != nil || len(got) != 1 || got[0] != 5 {
+		t.Fatalf("records %v, %v; want record 5", got, err)
 	}
 }
 

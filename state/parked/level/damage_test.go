@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/syndtr/goleveldb/leveldb/journal"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 
 	"crier/state/parked"
 )
@@ -234,40 +235,63 @@ func journalOf(t *testing.T, dir string, number int, firsts ...int) string {
 	return path
 }
 
-func TestCheckJournals(t *testing.T) {
-	cut := func(t *testing.T, path string) {
-		t.Helper()
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(path, info.Size()-10); err != nil {
-			t.Fatal(err)
-		}
+func cut(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := os.Truncate(path, info.Size()-10); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCheckJournals replaces the journals of a store whose tables have no change
+// yet, so that the first one is change 1, and whose first journal is number 2.
+func TestCheckJournals(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		make func(t *testing.T, dir string)
 		says string // empty: nothing is wrong
 	}{
-		{"no directory", func(t *testing.T, dir string) { os.Remove(dir) }, ""},
 		{"no journal", func(*testing.T, string) {}, ""},
+		{"an empty one", func(t *testing.T, dir string) { journalOf(t, dir, 3) }, ""},
 		{"one", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3, 5, 7) }, ""},
 		{"two that follow", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3); journalOf(t, dir, 12, 5, 7) }, ""},
 		{"the last one torn", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3); cut(t, journalOf(t, dir, 4, 5, 7)) }, ""},
 		{"torn before an empty one", func(t *testing.T, dir string) { cut(t, journalOf(t, dir, 3, 1, 3)); journalOf(t, dir, 4) }, ""},
 		{"torn before one with batches", func(t *testing.T, dir string) { cut(t, journalOf(t, dir, 3, 1, 3)); journalOf(t, dir, 4, 3) }, "in the middle"},
+		{"a start cut short", func(t *testing.T, dir string) { journalOf(t, dir, 3, 0, 2) }, ""},
+		{"a gap at the start", func(t *testing.T, dir string) { journalOf(t, dir, 3, 3, 5) }, "some are missing"},
 		{"a gap within", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 5) }, "some are missing"},
 		{"a gap between", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3); journalOf(t, dir, 4, 7) }, "some are missing"},
-		{"out of order", func(t *testing.T, dir string) { journalOf(t, dir, 3, 3, 1) }, "some are missing"},
+		{"an empty one before one with batches", func(t *testing.T, dir string) { journalOf(t, dir, 3); journalOf(t, dir, 4, 7) }, "some are missing"},
+		{"out of order", func(t *testing.T, dir string) { journalOf(t, dir, 3, 1, 3, 1) }, "some are missing"},
+		{"one that is in tables", func(t *testing.T, dir string) { cut(t, journalOf(t, dir, 0, 50)); journalOf(t, dir, 3, 1) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "store")
-			if err := os.Mkdir(dir, 0o700); err != nil {
+			dir := t.TempDir()
+			kv, err := Open(Config{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := kv.Close(); err != nil {
+				t.Fatal(err)
+			}
+			old, err := filepath.Glob(filepath.Join(dir, "*.log"))
+			if err != nil || len(old) != 1 {
+				t.Fatalf("the journals are %v, %v", old, err)
+			}
+			if err := os.Remove(old[0]); err != nil {
 				t.Fatal(err)
 			}
 			c.make(t, dir)
-			err := checkJournals(dir)
+			files, err := storage.OpenFile(dir, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer files.Close()
+			err = checkJournals(files)
 			if c.says == "" && err != nil {
 				t.Fatal(err)
 			}
@@ -275,5 +299,28 @@ func TestCheckJournals(t *testing.T) {
 				t.Fatalf("checkJournals: %v, want ErrDamaged with %q", err, c.says)
 			}
 		})
+	}
+}
+
+// TestPosition reads positions out of edits.
+func TestPosition(t *testing.T) {
+	varint, name := binary.AppendVarint, func(b []byte, s string) []byte { return append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	edit := name([]byte{1}, "order")
+	edit = varint(append(edit, 2), 300)
+	edit = varint(append(edit, 3), 301)
+	edit = binary.AppendUvarint(append(edit, 4), 1<<40)
+	edit = name(append(edit, 5, 2), "key")
+	edit = varint(append(edit, 6, 1), 70)
+	edit = name(name(varint(varint(append(edit, 7, 1), 71), 1<<20), "first"), "")
+	edit = varint(append(edit, 9), 1)
+	var p position
+	if err := p.edit(edit); err != nil || p != (position{300, 1 << 40}) {
+		t.Fatalf("the position is %+v, %v", p, err)
+	}
+	if err := p.edit(edit[:len(edit)-1]); err == nil {
+		t.Error("an edit that breaks off passes")
+	}
+	if err := p.edit([]byte{77}); err == nil {
+		t.Error("an unknown field passes")
 	}
 }

@@ -1,191 +1,182 @@
 package level
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
-	"io/fs"
+	"math"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
 
 	"crier/state/parked"
 )
 
-// A journal is blocks of 32 KiB. A block is chunks: checksum (4 bytes) of all that
-// follows it, length (2), kind (1), data; fewer than 7 bytes left are zeros. A
-// record is one chunk, or a first, any middle ones and a last. A record is a batch
-// that begins with the number of its first change (8) and how many it has (4).
-const (
-	blockBytes  = 32 << 10
-	chunkHeader = 7
-	batchHeader = 12
-
-	chunkFull   = 1
-	chunkFirst  = 2
-	chunkMiddle = 3
-	chunkLast   = 4
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// checksumOf is the masked sum that a chunk carries of its kind and data.
-func checksumOf(b []byte) uint32 {
-	c := crc32.Checksum(b, castagnoli)
-	return (c>>15 | c<<17) + 0xa282ead8
-}
-
-// checkJournals reads the journals in dir, oldest first, and gives a
-// parked.ErrDamaged unless they hold batches without a gap, of which only an end
-// may be missing. It needs a block of memory.
-func checkJournals(dir string) error {
-	journals, err := listJournals(dir)
+// checkJournals reads the journals that would be replayed, oldest first, and gives
+// a parked.ErrDamaged unless they hold batches without a gap from the last table
+// on, of which only an end may be missing.
+func checkJournals(files storage.Storage) error {
+	from, err := readManifest(files)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // there is no store yet, or the library says what is missing
+	}
 	if err != nil {
 		return err
 	}
-	next, torn := uint64(0), "" // where the next batch begins; the journal with a torn end
-	for _, j := range journals {
-		s := &journalScan{next: next}
-		if err := s.file(j.path); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(j.path), err)
+	journals, err := files.List(storage.TypeJournal)
+	if err != nil {
+		return fmt.Errorf("listing the journals: %w", err)
+	}
+	slices.SortFunc(journals, func(a, b storage.FileDesc) int { return cmp.Compare(a.Num, b.Num) })
+	next, torn := from.change+1, storage.FileDesc{} // where the next batch begins; the journal with a torn end
+	for i, fd := range journals {
+		if fd.Num < from.journal {
+			continue // it is in tables and would be removed
 		}
-		if torn != "" && s.batches > 0 {
-			return fmt.Errorf("%w: %s ends in the middle of a batch, but %s goes on", parked.ErrDamaged, torn, filepath.Base(j.path))
+		j := journalCheck{next: next}
+		// If the last start was cut short between two journals, the first batch of
+		// the second has the number that the list of tables has.
+		j.orOne = i == 0 || journals[i-1].Num < from.journal
+		wasTorn, err := readRecords(files, fd, batchHeader, j.batch)
+		if err != nil {
+			return err
 		}
-		if s.torn {
-			torn = filepath.Base(j.path)
+		if !torn.Zero() && j.batches > 0 {
+			return fmt.Errorf("%w: %s ends in the middle of a batch, but %s goes on", parked.ErrDamaged, torn, fd)
 		}
-		next = s.next
+		if wasTorn {
+			torn = fd
+		}
+		next = j.next
 	}
 	return nil
 }
 
-type journalFile struct {
-	number uint64
-	path   string
-}
-
-func listJournals(dir string) ([]journalFile, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// readRecords calls fn with the first bytes of each record of a file, and says
+// whether the end of the file is missing.
+func readRecords(files storage.Storage, fd storage.FileDesc, keep int, fn func(start []byte) error) (torn bool, err error) {
+	f, err := files.Open(fd)
 	if err != nil {
-		return nil, err
-	}
-	var list []journalFile
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".log")
-		n, err := strconv.ParseUint(name, 10, 64)
-		if ok && err == nil {
-			list = append(list, journalFile{n, filepath.Join(dir, e.Name())})
-		}
-	}
-	slices.SortFunc(list, func(a, b journalFile) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return list, nil
-}
-
-// journalScan is the state of reading one journal.
-type journalScan struct {
-	next    uint64 // number of the change with which the next batch must begin; 0: any
-	batches int
-	torn    bool // the end of a batch is missing
-
-	within bool // a batch has begun and not ended
-	head   []byte
-}
-
-func (s *journalScan) file(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+		return false, fmt.Errorf("reading %s: %w", fd, err)
 	}
 	defer f.Close() // only read
-	block := make([]byte, blockBytes)
-	for at := int64(0); ; at += blockBytes {
-		n, err := io.ReadFull(f, block)
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		last := err != nil
-		if bad := s.block(block[:n], last); bad != nil {
-			return fmt.Errorf("%w: block at byte %d: %w", parked.ErrDamaged, at, bad)
-		}
-		if last {
-			s.torn = s.torn || s.within
-			return nil
-		}
-		if s.torn {
-			return fmt.Errorf("%w: block at byte %d breaks off in the middle", parked.ErrDamaged, at)
-		}
+	c := chunks{keep: keep, record: fn}
+	if err := c.read(f); err != nil {
+		return false, fmt.Errorf("reading %s: %w", fd, err)
 	}
+	return c.torn, nil
 }
 
-// block reads the chunks of a block. Where the file ends, so may a chunk.
-func (s *journalScan) block(b []byte, last bool) error {
-	for len(b) >= chunkHeader {
-		sum, length, kind := binary.LittleEndian.Uint32(b), int(binary.LittleEndian.Uint16(b[4:])), b[6]
-		switch {
-		case sum == 0 && length == 0 && kind == 0:
-			if slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
-				return errors.New("zeros with something behind them")
-			}
-			// Space that the file system gave and never filled.
-			s.torn = true
-			return nil
-		case chunkHeader+length > len(b):
-			if !last {
-				return errors.New("a chunk is longer than its block")
-			}
-			s.torn = true
-			return nil
-		case checksumOf(b[6:chunkHeader+length]) != sum:
-			return errors.New("a chunk's checksum is wrong")
-		}
-		if err := s.chunk(kind, b[chunkHeader:chunkHeader+length]); err != nil {
-			return err
-		}
-		b = b[chunkHeader+length:]
-	}
-	if slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
-		if !last {
-			return errors.New("the rest of a block is not empty")
-		}
-		s.torn = true
-	}
-	return nil
+// A batch begins with the number of its first change (8 bytes) and how many it has (4).
+const batchHeader = 12
+
+// journalCheck is the state of reading a journal.
+type journalCheck struct {
+	next    uint64 // number of the change with which the next batch must begin
+	orOne   bool   // or one less
+	batches int
 }
 
-func (s *journalScan) chunk(kind byte, data []byte) error {
-	begins, ends := kind == chunkFull || kind == chunkFirst, kind == chunkFull || kind == chunkLast
-	if kind < chunkFull || kind > chunkLast || begins == s.within {
-		return fmt.Errorf("a chunk of kind %d is out of place", kind)
-	}
-	if begins {
-		s.head = s.head[:0]
-	}
-	s.head = append(s.head, data[:min(len(data), batchHeader-min(len(s.head), batchHeader))]...)
-	s.within = !ends
-	if !ends {
-		return nil
-	}
-	if len(s.head) < batchHeader {
+func (j *journalCheck) batch(start []byte) error {
+	if len(start) < batchHeader {
 		return errors.New("a batch is too short")
 	}
-	first, count := binary.LittleEndian.Uint64(s.head), binary.LittleEndian.Uint32(s.head[8:])
-	if s.next != 0 && first != s.next {
-		return fmt.Errorf("a batch begins at change %d, not %d: some are missing", first, s.next)
+	first, count := binary.LittleEndian.Uint64(start), binary.LittleEndian.Uint32(start[8:])
+	if first != j.next && (!j.orOne || first+1 != j.next) {
+		return fmt.Errorf("a batch begins at change %d, not %d: some are missing", first, j.next)
 	}
-	s.next = first + uint64(count)
-	s.batches++
+	j.next, j.orOne = first+uint64(count), false
+	j.batches++
 	return nil
+}
+
+// position is up to where the tables go.
+type position struct {
+	journal int64  // journals before this one are in tables
+	change  uint64 // and so are all changes up to this one
+}
+
+// readManifest reads the list of tables for the position that it ends with. An end
+// of it must not be missing.
+func readManifest(files storage.Storage) (position, error) {
+	fd, err := files.GetMeta()
+	if err != nil {
+		return position{}, fmt.Errorf("looking for the list of tables: %w", classify(err))
+	}
+	var p position
+	torn, err := readRecords(files, fd, math.MaxInt, p.edit)
+	if err == nil && torn {
+		err = fmt.Errorf("%w: the end of %s is missing", parked.ErrDamaged, fd)
+	}
+	return p, err
+}
+
+// edit takes the position out of one edit of the list: a row of fields, each its
+// tag and then numbers and names.
+func (p *position) edit(b []byte) error {
+	f := fields{b}
+	for len(f.b) > 0 {
+		switch tag := f.unsigned(); tag {
+		case 1: // name of the order of keys
+			f.name()
+		case 2:
+			p.journal = f.signed()
+		case 3, 9: // number of the next file; of a former journal
+			f.signed()
+		case 4:
+			p.change = f.unsigned()
+		case 5: // level and key where compaction goes on
+			f.unsigned()
+			f.name()
+		case 6: // level and number of a table that is gone
+			f.unsigned()
+			f.signed()
+		case 7: // level, number, size, first and last key of a new table
+			f.unsigned()
+			f.signed()
+			f.signed()
+			f.name()
+			f.name()
+		default:
+			return fmt.Errorf("a field with the tag %d", tag)
+		}
+		if f.b == nil {
+			return errors.New("a field breaks off")
+		}
+	}
+	return nil
+}
+
+// fields reads numbers and names; b is nil after one that breaks off.
+type fields struct{ b []byte }
+
+func (f *fields) unsigned() uint64 {
+	v, n := binary.Uvarint(f.b)
+	f.skip(n)
+	return v
+}
+
+func (f *fields) signed() int64 {
+	v, n := binary.Varint(f.b)
+	f.skip(n)
+	return v
+}
+
+// skip goes on behind a number of n bytes; 0 and less say that it is none.
+func (f *fields) skip(n int) {
+	if n <= 0 {
+		f.b = nil
+		return
+	}
+	f.b = f.b[n:]
+}
+
+func (f *fields) name() {
+	if n := f.unsigned(); n > uint64(len(f.b)) {
+		f.b = nil
+	} else {
+		f.b = f.b[n:]
+	}
 }

@@ -11,9 +11,10 @@
 // block in which one bit is wrong, and strictly it also refuses the torn end that
 // every kill may leave. So this package reads the journals itself before they are
 // replayed: each chunk's checksum, and that each batch begins at the number where
-// the one before ended. Only an end of the last journal may be missing; that is a
-// prefix of the batches, and the watermark in it says where to go on. No checksum
-// per value is needed beside these: they cover every byte that is read.
+// the one before ended, the first one where the tables end. Only an end of the last
+// journal may be missing; that is a prefix of the batches, and the watermark in it
+// says where to go on. No checksum per value is needed beside these: they cover
+// every byte that is read.
 //
 // A disk that is full stops the library until it is opened again. A write does
 // that, at most once a second, when there is space.
@@ -99,7 +100,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Open opens the store, or makes it. If it is damaged the error is a
-// parked.ErrDamaged, and nothing was changed.
+// parked.ErrDamaged; what is stored must then not be used.
 func Open(cfg Config) (*KV, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -115,12 +116,12 @@ func Open(cfg Config) (*KV, error) {
 }
 
 func openDB(cfg Config) (*database, error) {
-	if err := checkJournals(cfg.Dir); err != nil {
-		return nil, err
-	}
 	stor, err := cfg.disk.open(cfg.Dir)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkJournals(stor); err != nil {
+		return nil, errors.Join(err, stor.Close())
 	}
 	db, err := leveldb.Open(stor, &opt.Options{
 		// Not StrictJournal: checkJournals does that, and lets a torn end pass.
