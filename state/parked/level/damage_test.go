@@ -304,7 +304,7 @@ func TestCheckJournals(t *testing.T) {
 
 // TestPosition reads positions out of edits.
 func TestPosition(t *testing.T) {
-	varint, name := binary.AppendVarint, func(b []byte, s string) []byte { return append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	varint, name := binary.AppendUvarint, func(b []byte, s string) []byte { return append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	edit := name([]byte{1}, "order")
 	edit = varint(append(edit, 2), 300)
 	edit = varint(append(edit, 3), 301)

@@ -32,13 +32,13 @@ func checkJournals(files storage.Storage) error {
 	slices.SortFunc(journals, func(a, b storage.FileDesc) int { return cmp.Compare(a.Num, b.Num) })
 	next, torn := from.change+1, storage.FileDesc{} // where the next batch begins; the journal with a torn end
 	for i, fd := range journals {
-		if fd.Num < from.journal {
+		if uint64(fd.Num) < from.journal {
 			continue // it is in tables and would be removed
 		}
 		j := journalCheck{next: next}
 		// If the last start was cut short between two journals, the first batch of
 		// the second has the number that the list of tables has.
-		j.orOne = i == 0 || journals[i-1].Num < from.journal
+		j.orOne = i == 0 || uint64(journals[i-1].Num) < from.journal
 		wasTorn, err := readRecords(files, fd, batchHeader, j.batch)
 		if err != nil {
 			return err
@@ -94,7 +94,7 @@ func (j *journalCheck) batch(start []byte) error {
 
 // position is up to where the tables go.
 type position struct {
-	journal int64  // journals before this one are in tables
+	journal uint64 // journals before this one are in tables
 	change  uint64 // and so are all changes up to this one
 }
 
@@ -122,9 +122,9 @@ func (p *position) edit(b []byte) error {
 		case 1: // name of the order of keys
 			f.name()
 		case 2:
-			p.journal = f.signed()
+			p.journal = f.unsigned()
 		case 3, 9: // number of the next file; of a former journal
-			f.signed()
+			f.unsigned()
 		case 4:
 			p.change = f.unsigned()
 		case 5: // level and key where compaction goes on
@@ -132,11 +132,11 @@ func (p *position) edit(b []byte) error {
 			f.name()
 		case 6: // level and number of a table that is gone
 			f.unsigned()
-			f.signed()
+			f.unsigned()
 		case 7: // level, number, size, first and last key of a new table
 			f.unsigned()
-			f.signed()
-			f.signed()
+			f.unsigned()
+			f.unsigned()
 			f.name()
 			f.name()
 		default:
@@ -154,12 +154,6 @@ type fields struct{ b []byte }
 
 func (f *fields) unsigned() uint64 {
 	v, n := binary.Uvarint(f.b)
-	f.skip(n)
-	return v
-}
-
-func (f *fields) signed() int64 {
-	v, n := binary.Varint(f.b)
 	f.skip(n)
 	return v
 }
