@@ -217,7 +217,7 @@ func (w *world) until(what string, ok func() bool) {
 // reconcile proves conservation and gives the counts; the index must agree.
 func (w *world) reconcile(id job.ID) job.Counts {
 	w.t.Helper()
-	res, err := proof.Reconcile(context.Background(), w.log, id, w.content.packages[id], true)
+	res, err := (&proof.Prover{Log: w.log}).Reconcile(context.Background(), id, w.content.packages[id], true)
 	if err != nil {
 		w.t.Fatal(err)
 	}

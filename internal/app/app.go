@@ -155,6 +155,7 @@ func (a *app) run(ctx context.Context) error {
 	part("mirror", a.mirror.run)
 	if a.worker != nil {
 		part("worker", a.worker.Run)
+		part("folder", a.folder.Run)
 	} else {
 		part("index", a.feedIndex)
 	}

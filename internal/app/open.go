@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,12 +21,14 @@ import (
 	"crier/presence"
 	"crier/scheduler"
 	"crier/state/blob"
+	"crier/state/fold"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
 	"crier/state/natskv"
 	"crier/state/parked"
 	"crier/state/parked/level"
+	"crier/state/report"
 	"crier/state/sql"
 	"crier/worker"
 )
@@ -49,6 +53,7 @@ type parts struct {
 	kv        parked.KV
 	planes    *presence.Planes
 	worker    *worker.Worker
+	folder    *fold.Folder
 	scheduler *scheduler.Scheduler
 	recorder  *recorder
 	mirror    *mirror
@@ -167,8 +172,8 @@ func (c *content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*id
 	return pkg.Range(r)
 }
 
-// openIndex opens the parked index. One that is damaged is moved aside: the ledger
-// has everything, and the index is built again from it.
+// openIndex opens the parked index. One that is damaged is moved aside, and one that
+// is behind the last checkpoint is dropped: it is built again from that and the ledger.
 func (a *app) openIndex(ctx context.Context) error {
 	dir := a.path("parked")
 	kv, err := level.Open(level.Config{Dir: dir})
@@ -183,10 +188,53 @@ func (a *app) openIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if kv, err = a.restoreIndex(ctx, dir, kv); err != nil {
+		return err
+	}
 	a.kv = kv
 	a.onClose("parked index", kv.Close)
 	a.index, err = parked.New(ctx, kv, a.content, a.streams.ledger)
 	return err
+}
+
+// restoreIndex gives a store that is not behind the ledger's last checkpoint; the
+// records before that may be purged. It takes over the store that it is given.
+func (a *app) restoreIndex(ctx context.Context, dir string, kv *level.KV) (*level.KV, error) {
+	folds, err := ledger.ReadFolds(ctx, a.streams.ledger)
+	if err != nil {
+		return nil, errors.Join(err, kv.Close())
+	}
+	last, ok := folds.Checkpoint()
+	mark, err := parked.Watermark(kv)
+	if err != nil || !ok || mark >= last.Through {
+		if err != nil {
+			return nil, errors.Join(err, kv.Close())
+		}
+		return kv, nil
+	}
+	a.log.Warn("the parked index is behind the last checkpoint; it is restored from that", "index at", mark, "checkpoint at", last.Through)
+	if err := a.blobs.Verify(ctx, last.Checkpoint); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the checkpoint: %w", err), kv.Close())
+	}
+	if err := kv.Close(); err != nil {
+		return nil, err
+	}
+	old := dir + ".old" // renamed first: half of an index must never look like one
+	if err := errors.Join(os.RemoveAll(old), os.Rename(dir, old), os.RemoveAll(old)); err != nil {
+		return nil, fmt.Errorf("dropping the index: %w", err)
+	}
+	if kv, err = level.Open(level.Config{Dir: dir}); err != nil {
+		return nil, err
+	}
+	h, err := a.blobs.Open(ctx, last.Checkpoint)
+	if err != nil {
+		return nil, errors.Join(err, kv.Close())
+	}
+	defer h.Close()
+	if err := parked.Restore(kv, io.NewSectionReader(h, 0, h.Size())); err != nil {
+		return nil, errors.Join(err, kv.Close())
+	}
+	return kv, nil
 }
 
 func (a *app) openPresence(context.Context) (err error) {
@@ -210,6 +258,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		a.folder = fold.New(fold.Config{Log: a.streams.ledger, Index: a.index, Blobs: a.blobs, Logger: a.log})
 	}
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Log: a.streams.ledger, Bus: bus,
@@ -225,7 +274,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 
 func (a *app) openService(context.Context) error {
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
+		Jobs: a.jobs, Index: a.index, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
 		Set: a.content.set,
 		WaitingOn: func(id job.ID) string {
 			if a.scheduler == nil {

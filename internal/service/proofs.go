@@ -20,13 +20,13 @@ func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (a
 	if err != nil {
 		return api.Explanation{}, err
 	}
-	x, err := proof.Explain(ctx, s.cfg.Log, id, pkg, r)
+	x, err := s.prover.Explain(ctx, id, pkg, r)
 	if err != nil {
 		return api.Explanation{}, err
 	}
 	out := api.Explanation{Job: id, Recipient: r, Outcome: x.Outcome, Reason: x.Reason, Evidence: []api.Evidence{}}
 	for _, e := range x.Evidence {
-		out.Evidence = append(out.Evidence, api.Evidence{Seq: e.Seq, Record: e.Ref.String(), Says: e.Says, At: e.At})
+		out.Evidence = append(out.Evidence, api.Evidence{Seq: e.Seq, Report: e.Report, Record: e.Ref.String(), Says: e.Says, At: e.At})
 	}
 	return out, nil
 }
@@ -38,7 +38,7 @@ func (s *Service) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliati
 		return api.Reconciliation{}, err
 	}
 	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobCancelled
-	res, err := proof.Reconcile(ctx, s.cfg.Log, id, pkg, sent)
+	res, err := s.prover.Reconcile(ctx, id, pkg, sent)
 	return api.Reconciliation{Job: id, State: j.State, Counts: res.Counts, Conserved: res.Conserved(), Violations: res.Violations}, err
 }
 

@@ -19,6 +19,8 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/proof"
+	"crier/state/report"
 	"crier/state/sql"
 )
 
@@ -30,6 +32,7 @@ type Config struct {
 	Members       *members.Store
 	Jobs          *jobs.Table
 	Index         *parked.Index
+	Reports       *report.Store
 	Keys          *auth.Keys
 	// Set opens a blob that holds a set: a package or a snapshot of followers. It
 	// stays open with whoever gives it.
@@ -46,12 +49,15 @@ type Config struct {
 type Service struct {
 	cfg    Config
 	notify *notify
+	prover *proof.Prover
 }
 
 var _ api.Service = (*Service)(nil)
 
 // New makes the service.
-func New(cfg Config) *Service { return &Service{cfg: cfg, notify: newNotify()} }
+func New(cfg Config) *Service {
+	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}}
+}
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.
 func (s *Service) JobChanged(id job.ID) { s.notify.wake(id) }

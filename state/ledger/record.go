@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -198,30 +199,66 @@ func (r Record) Sealed() bool {
 
 // ParseRecord decodes a record. The sets it returns are its own.
 func ParseRecord(b []byte) (Record, error) {
+	rec, entries, err := SplitRecord(b)
+	if err != nil {
+		return Record{}, err
+	}
+	for i, body := range entries {
+		e, err := ParseEntry(body)
+		if err != nil {
+			return Record{}, fmt.Errorf("entry %d of %s/%d: %w", i, rec.Journal, rec.N, err)
+		}
+		rec.Entries = append(rec.Entries, e)
+	}
+	return rec, nil
+}
+
+// SplitRecord decodes a record but for its entries, whose bytes it gives; they
+// share the record's memory.
+func SplitRecord(b []byte) (rec Record, entries [][]byte, err error) {
 	r := bin.NewReader(b)
-	var rec Record
 	if string(r.Fixed(len(recordMagic))) != recordMagic {
-		return rec, fmt.Errorf("%w: it starts with other bytes", ErrRecord)
+		return rec, nil, fmt.Errorf("%w: it starts with other bytes", ErrRecord)
 	}
 	rec.Journal, rec.N = r.Journal(), r.Uint()
 	copy(rec.Nonce[:], r.Fixed(len(rec.Nonce)))
 	rec.Prev = r.Digest()
-	n := r.Max(MaxEntries)
-	for i := range n {
-		body := bin.NewReader(r.Bytes())
-		if err := r.Err(false); err != nil {
-			return Record{}, fmt.Errorf("%w: %w", ErrRecord, err)
+	for range r.Max(MaxEntries) {
+		body := r.Bytes()
+		if r.Err(false) != nil {
+			break
 		}
-		e, err := readEntry(body)
-		if err != nil {
-			return Record{}, fmt.Errorf("%w: entry %d of %s/%d: %w", ErrRecord, i, rec.Journal, rec.N, err)
-		}
-		rec.Entries = append(rec.Entries, e)
+		entries = append(entries, body)
 	}
 	if err := r.Err(true); err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrRecord, err)
+		return Record{}, nil, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
-	return rec, nil
+	return rec, entries, nil
+}
+
+// RecordFront is the most bytes of a record that NameOf needs.
+const RecordFront = len(recordMagic) + 2 + 64 + binary.MaxVarintLen32 + binary.MaxVarintLen64
+
+// NameOf reads a record's journal and number off its first bytes.
+func NameOf(b []byte) (j job.Journal, n uint64, err error) {
+	r := bin.NewReader(b)
+	if string(r.Fixed(len(recordMagic))) != recordMagic {
+		return j, 0, fmt.Errorf("%w: it starts with other bytes", ErrRecord)
+	}
+	j, n = r.Journal(), r.Uint()
+	if err := r.Err(false); err != nil {
+		return j, 0, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	return j, n, nil
+}
+
+// ParseEntry decodes an entry as it stands in a record.
+func ParseEntry(b []byte) (Entry, error) {
+	e, err := readEntry(bin.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	return e, nil
 }
 
 func readEntry(r *bin.Reader) (Entry, error) {

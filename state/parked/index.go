@@ -100,9 +100,7 @@ func (x *Index) load(ctx context.Context) error {
 		return err
 	}
 	if b != nil {
-		r := bin.NewReader(b)
-		x.mu.mark = Number{r.Uint(), uint16(r.Max(1<<16 - 1))}
-		if err := r.Err(true); err != nil {
+		if x.mu.mark, err = parseMark(b); err != nil {
 			return err
 		}
 	}

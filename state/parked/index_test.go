@@ -135,7 +135,7 @@ func (h *history) where(k who) job.Outcome {
 }
 
 func equal(t fataler, what string, got, want any) {
-	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
 		t.Fatalf("%s:\n got %s\nwant %s", what, g, w)
 	}
 }

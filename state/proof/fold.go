@@ -31,9 +31,12 @@ type ending struct {
 	reason  job.Reason
 }
 
+// at is a reserve at an incarnation. What is in doubt for good stands under a key of
+// its own, which no later done touches.
 type at struct {
-	ref job.Ref
-	inc job.Incarnation
+	ref   job.Ref
+	inc   job.Incarnation
+	final bool
 }
 
 func newFold(r job.Range, ids *idset.Set) *fold {
@@ -91,17 +94,39 @@ func (f *fold) apply(ref job.Ref, e ledger.Entry) {
 	case *ledger.Done:
 		f.done(e)
 	case *ledger.Doubt:
-		k := at{e.Of, e.Inc}
-		if s := f.open[k]; s != nil {
-			delete(f.open, k)
-			f.doubt[k] = s
-		}
+		f.inDoubt(e)
 	case *ledger.Decide:
 		f.decide(e)
 	case *ledger.Outcome:
 		what := fmt.Sprintf("outcome %s", e.Outcome)
 		f.move(what, e.Set, f.parked, f.end(e.Outcome, e.Reason))
 	}
+}
+
+// inDoubt moves what is open of a reserve into doubt; a final one closes it.
+func (f *fold) inDoubt(e *ledger.Doubt) {
+	k := at{ref: e.Of, inc: e.Inc}
+	if s := f.open[k]; s != nil {
+		delete(f.open, k)
+		f.doubt[k] = s
+	}
+	if s := f.doubt[k]; s != nil && e.Final {
+		delete(f.doubt, k)
+		f.forGood(k).Or(s)
+		s.Release()
+	}
+	if e.Final {
+		f.closed[k] = true
+	}
+}
+
+// forGood is the set of those who are in doubt and whom no done will decide.
+func (f *fold) forGood(k at) *idset.Set {
+	k.final = true
+	if f.doubt[k] == nil {
+		f.doubt[k] = idset.New(f.rng)
+	}
+	return f.doubt[k]
 }
 
 func (f *fold) reserve(ref job.Ref, e *ledger.Reserve) {
@@ -135,7 +160,7 @@ func (f *fold) reserve(ref job.Ref, e *ledger.Reserve) {
 // hand opens the targets of a reserve or drain.
 func (f *fold) hand(ref job.Ref, t ledger.Targets, from *idset.Set, what string) {
 	for i, inc := range t.Incs {
-		k := at{ref, inc}
+		k := at{ref: ref, inc: inc}
 		open := idset.New(f.rng)
 		f.move(what+": targets at "+inc.String(), t.Sets[i], from, open)
 		f.targets[k] = open.Clone()
@@ -144,7 +169,7 @@ func (f *fold) hand(ref job.Ref, t ledger.Targets, from *idset.Set, what string)
 }
 
 func (f *fold) done(e *ledger.Done) {
-	k := at{e.Of, e.Inc}
+	k := at{ref: e.Of, inc: e.Inc}
 	what := fmt.Sprintf("done of %s at %s", e.Of, e.Inc)
 	targets := f.targets[k]
 	if f.closed[k] {
@@ -185,8 +210,7 @@ func (f *fold) done(e *ledger.Done) {
 	}
 }
 
-// spread moves what is no longer waiting where the done says, mute recipients into
-// doubt under a key of their own, which no later done touches.
+// spread moves what is no longer waiting where the done says.
 func (f *fold) spread(e *ledger.Done, from *idset.Set, what string) {
 	moved := from.Clone()
 	if !e.Waiting.IsEmpty() {
@@ -205,11 +229,7 @@ func (f *fold) spread(e *ledger.Done, from *idset.Set, what string) {
 	part(e.NotHere, f.parked)
 	part(e.Unacked, f.parked)
 	if !e.Mute.IsEmpty() {
-		k := at{job.Ref{Journal: e.Of.Journal, N: e.Of.N, Entry: e.Of.Entry}, job.Incarnation{Gateway: e.Inc.String() + " mute"}}
-		if f.doubt[k] == nil {
-			f.doubt[k] = idset.New(f.rng)
-		}
-		part(e.Mute, f.doubt[k])
+		part(e.Mute, f.forGood(at{ref: e.Of, inc: e.Inc}))
 	}
 	part(e.Refused, f.end(job.Failed, job.ReasonRefused))
 	f.move(what, moved, from, f.end(job.Delivered, job.NoReason))

@@ -2,13 +2,13 @@
 // law of conservation by set algebra, and Explain gives one recipient's outcome
 // with the records that say so.
 //
-// It reads the ledger and the package and nothing else: no index, no counter, no
-// projection. Memory is one range's sets and a list of record numbers.
+// It reads the ledger, the reports into which it was folded, and the package, and
+// nothing else: no index, no counter, no projection. Memory is one range's sets and
+// what the part of the ledger that is not folded says of the job.
 package proof
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -17,6 +17,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/report"
 )
 
 // Package is a job's recipients.
@@ -26,124 +27,10 @@ type Package interface {
 	Cardinality() uint64
 }
 
-// place is where an entry about the job stands.
-type place struct {
-	seq   uint64
-	ref   job.Ref
-	entry int
-}
-
-// history is the places of all entries about one job, by range, in the order of
-// the ledger.
-type history struct {
-	log    ledger.Log
-	id     job.ID
-	ranges map[job.Range][]place
-	cache  map[uint64]ledger.Record
-	times  map[uint64]time.Time
-	recent []uint64
-}
-
-// cacheRecords is how many parsed records are kept; the entries of neighbouring
-// ranges tend to stand in the same ones.
-const cacheRecords = 8
-
-// read goes over the ledger once and notes where it speaks of the job. What
-// follows a seal, and a reserve after its slice's release, does not count (rule 3).
-func read(ctx context.Context, log ledger.Log, id job.ID) (*history, error) {
-	h := &history{log: log, id: id, ranges: map[job.Range][]place{}, cache: map[uint64]ledger.Record{}, times: map[uint64]time.Time{}}
-	first, err := firstOf(ctx, log, id)
-	if err != nil {
-		return nil, err
-	}
-	sealed := map[job.Journal]bool{}
-	released := map[string]bool{}
-	err = ledger.ReadAll(ctx, log, first, ledger.AllJournals, func(st ledger.Stored) error {
-		rec, err := ledger.ParseRecord(st.Data)
-		if err != nil {
-			return fmt.Errorf("record %d: %w", st.Seq, err)
-		}
-		for i, e := range rec.Entries {
-			if sealed[rec.Journal] {
-				break
-			}
-			if s, ok := e.(ledger.Seal); ok {
-				_, sealed[rec.Journal] = s, true
-			}
-			if rel, ok := e.(ledger.Release); ok {
-				released[fmt.Sprint(rec.Journal, rel.Job, rel.Slice)] = true
-			}
-			r, of, ok := subject(e)
-			if res, isReserve := e.(*ledger.Reserve); isReserve && released[fmt.Sprint(rec.Journal, res.Job, res.Slice)] {
-				ok = false
-			}
-			if ok && of == id {
-				h.ranges[r] = append(h.ranges[r], place{st.Seq, job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, i})
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the ledger: %w", err)
-	}
-	return h, nil
-}
-
-// firstOf is the sequence of the job's acceptance: nothing before it is about it.
-func firstOf(ctx context.Context, log ledger.Log, id job.ID) (uint64, error) {
-	found := errors.New("found")
-	var seq uint64
-	err := ledger.ReadAll(ctx, log, 1, ledger.JobSubject(id), func(st ledger.Stored) error {
-		seq = st.Seq
-		return found
-	})
-	switch {
-	case errors.Is(err, found):
-		return seq, nil
-	case err != nil:
-		return 0, fmt.Errorf("looking for job %s in the ledger: %w", id, err)
-	}
-	return 0, job.NotFound(fmt.Sprintf("there is no job %s", id))
-}
-
-// subject is the range and the job that an entry is about.
-func subject(e ledger.Entry) (job.Range, job.ID, bool) {
-	switch e := e.(type) {
-	case *ledger.Reserve:
-		return e.Range(), e.Job, true
-	case *ledger.Drain:
-		return e.Range, e.Job, true
-	case *ledger.Done:
-		return e.Range, e.Job, true
-	case *ledger.Doubt:
-		return e.Range, e.Job, true
-	case *ledger.Decide:
-		return e.Range, e.Job, true
-	case *ledger.Outcome:
-		return e.Range, e.Job, true
-	}
-	return 0, job.ID{}, false
-}
-
-func (h *history) entry(ctx context.Context, p place) (ledger.Entry, time.Time, error) {
-	rec, ok := h.cache[p.seq]
-	if !ok {
-		st, err := h.log.Get(ctx, p.seq)
-		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("reading record %d: %w", p.seq, err)
-		}
-		if rec, err = ledger.ParseRecord(st.Data); err != nil {
-			return nil, time.Time{}, fmt.Errorf("record %d: %w", p.seq, err)
-		}
-		if len(h.recent) == cacheRecords {
-			delete(h.cache, h.recent[0])
-			delete(h.times, h.recent[0])
-			h.recent = h.recent[1:]
-		}
-		h.cache[p.seq], h.times[p.seq] = rec, st.Time
-		h.recent = append(h.recent, p.seq)
-	}
-	return rec.Entries[p.entry], h.times[p.seq], nil
+// Prover proves from a ledger and its reports. It is safe for concurrent use.
+type Prover struct {
+	Log     ledger.Log
+	Reports Reports
 }
 
 // Result is what Reconcile found.
@@ -158,9 +45,14 @@ func (r Result) Conserved() bool { return len(r.Violations) == 0 }
 
 // Reconcile computes the outcome of every recipient of a job, range by range. If
 // sent is true, a recipient whose block has no reserve is a violation.
-func Reconcile(ctx context.Context, log ledger.Log, id job.ID, pkg Package, sent bool) (Result, error) {
+func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent bool) (Result, error) {
 	res := Result{Counts: job.Counts{Dropped: map[job.Reason]uint64{}}}
-	h, err := read(ctx, log, id)
+	h, err := p.read(ctx, id)
+	if err != nil {
+		return res, err
+	}
+	defer h.close()
+	stray, err := h.ranges()
 	if err != nil {
 		return res, err
 	}
@@ -172,9 +64,9 @@ func Reconcile(ctx context.Context, log ledger.Log, id job.ID, pkg Package, sent
 		f.check(&res.Counts)
 		res.Violations = append(res.Violations, f.violations...)
 		f.release()
-		delete(h.ranges, r)
+		delete(stray, r)
 	}
-	for r := range h.ranges {
+	for r := range stray {
 		res.Violations = append(res.Violations, fmt.Sprintf("range %s: the ledger has entries, the package has nobody there", r))
 	}
 	slices.Sort(res.Violations)
@@ -188,31 +80,33 @@ func Reconcile(ctx context.Context, log ledger.Log, id job.ID, pkg Package, sent
 }
 
 // fold replays one range; see is called after each entry.
-func (h *history) fold(ctx context.Context, pkg Package, r job.Range, see func(*fold, place, ledger.Entry, time.Time)) (*fold, error) {
+func (h *history) fold(ctx context.Context, pkg Package, r job.Range, see func(*fold, report.Entry, job.Digest)) (*fold, error) {
 	ids, err := pkg.Range(r)
 	if err != nil {
 		return nil, fmt.Errorf("reading the package: %w", err)
 	}
 	f := newFold(r, ids)
-	for _, p := range h.ranges[r] {
-		e, when, err := h.entry(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		f.apply(p.ref, e)
+	err = h.entries(ctx, r, func(e report.Entry, in job.Digest) error {
+		f.apply(e.Ref, e.Entry)
 		if see != nil {
-			see(f, p, e, when)
+			see(f, e, in)
 		}
+		return nil
+	})
+	if err != nil {
+		f.release()
+		return nil, err
 	}
 	return f, nil
 }
 
 // Evidence is one record that moved a recipient.
 type Evidence struct {
-	Seq  uint64
-	Ref  job.Ref
-	Says string
-	At   time.Time
+	Seq    uint64
+	Report job.Digest // in which the record stands; zero while it is in the ledger
+	Ref    job.Ref
+	Says   string
+	At     time.Time
 }
 
 // Explanation is one recipient's outcome and what shows it.
@@ -224,7 +118,7 @@ type Explanation struct {
 
 // Explain gives the outcome of one recipient of a job with every record of the
 // ledger that changed where it stood.
-func Explain(ctx context.Context, log ledger.Log, id job.ID, pkg Package, who job.Recipient) (Explanation, error) {
+func (p *Prover) Explain(ctx context.Context, id job.ID, pkg Package, who job.Recipient) (Explanation, error) {
 	var x Explanation
 	ids, err := pkg.Range(who.Range())
 	if err != nil {
@@ -234,18 +128,19 @@ func Explain(ctx context.Context, log ledger.Log, id job.ID, pkg Package, who jo
 		return x, job.NotFound(fmt.Sprintf("recipient %s is not in the package of %s", who, id))
 	}
 	ids.Release()
-	h, err := read(ctx, log, id)
+	h, err := p.read(ctx, id)
 	if err != nil {
 		return x, err
 	}
+	defer h.close()
 	var last ending
-	f, err := h.fold(ctx, pkg, who.Range(), func(f *fold, p place, e ledger.Entry, when time.Time) {
+	f, err := h.fold(ctx, pkg, who.Range(), func(f *fold, e report.Entry, in job.Digest) {
 		now := f.where(who)
-		if now == last && !mentions(e, who) {
+		if now == last && !mentions(e.Entry, who) {
 			return
 		}
 		last = now
-		x.Evidence = append(x.Evidence, Evidence{p.seq, p.ref, says(e, now), when})
+		x.Evidence = append(x.Evidence, Evidence{e.Seq, in, e.Ref, says(e.Entry, now), e.Time})
 	})
 	if err != nil {
 		return x, err

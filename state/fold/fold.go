@@ -1,0 +1,249 @@
+// Package fold moves the past of the ledger into the blob store: the journals'
+// records into reports, the parked index as it is then into a checkpoint. What
+// stands in both is purged from the journals, so that a ledger of bounded size can
+// go on for ever.
+//
+// It guarantees that a record is purged only when its report, the checkpoint that
+// covers it, and the record of the fold are all durable, and never the last record
+// of a journal. After a crash at any instruction the next folding begins where the
+// last recorded one ended; a blob that no fold names is all that may be left over.
+package fold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"crier/job"
+	"crier/state/ledger"
+	"crier/state/parked"
+	"crier/state/report"
+)
+
+// Index is the parked index; *parked.Index has it.
+type Index interface {
+	WriteCheckpoint(w io.Writer) (parked.Checkpoint, error)
+}
+
+// Blobs is where reports and checkpoints go; *blob.Dir has it.
+type Blobs interface {
+	// Put stores what r gives and returns its digest once it is durable.
+	Put(ctx context.Context, r io.Reader) (job.Digest, int64, error)
+	// Delete removes a blob; one that is not there is fine.
+	Delete(ctx context.Context, digest job.Digest) error
+}
+
+// Config is what a folder works with.
+type Config struct {
+	Log   ledger.Log
+	Index Index
+	Blobs Blobs
+	// Every is the bytes by which the ledger grows between two foldings. Default
+	// 256 MiB, or an eighth of the ledger's limit if that is less.
+	Every uint64
+	// Report is about the bytes of one report. Default 64 MiB.
+	Report uint64
+	Now    func() time.Time // default time.Now
+	Logger *slog.Logger     // default slog.Default()
+}
+
+const (
+	defaultEvery  = 256 << 20
+	defaultReport = 64 << 20
+	lookEvery     = 2 * time.Second
+	retryAfter    = 10 * time.Second
+)
+
+// Folder folds one ledger. One at a time may be at work; a second one finds that
+// the ledger was folded by another and gives up.
+type Folder struct {
+	cfg  Config
+	base uint64 // bytes of the ledger after the last folding
+}
+
+// New makes a folder; Run runs it.
+func New(cfg Config) *Folder {
+	if cfg.Report == 0 {
+		cfg.Report = defaultReport
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Folder{cfg: cfg}
+}
+
+// Run folds whenever the ledger has grown enough, until ctx ends; it returns nil
+// then. A folding that fails is tried again: nothing waits for it but space.
+func (f *Folder) Run(ctx context.Context) error {
+	wait := time.NewTimer(lookEvery)
+	defer wait.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wait.C:
+		}
+		next := lookEvery
+		if err := f.look(ctx); err != nil && ctx.Err() == nil {
+			f.cfg.Logger.Warn("folding the ledger; it is tried again", "error", err)
+			next = retryAfter
+		}
+		wait.Reset(next)
+	}
+}
+
+// look folds if the ledger has grown enough.
+func (f *Folder) look(ctx context.Context) error {
+	u, err := f.cfg.Log.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	every := f.cfg.Every
+	if every == 0 {
+		every = defaultEvery
+		if u.Limit > 0 {
+			every = min(every, u.Limit/8)
+		}
+	}
+	if u.Bytes < f.base {
+		f.base = u.Bytes
+	}
+	if u.Bytes-f.base < every {
+		return nil
+	}
+	return f.Fold(ctx)
+}
+
+// Fold folds everything that the parked index has taken in, and purges it.
+func (f *Folder) Fold(ctx context.Context) error {
+	began := f.cfg.Now()
+	folds, err := ledger.ReadFolds(ctx, f.cfg.Log)
+	if err != nil {
+		return err
+	}
+	var at parked.Checkpoint
+	checkpoint, err := f.put(ctx, func(w io.Writer) (err error) {
+		at, err = f.cfg.Index.WriteCheckpoint(w)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("storing a checkpoint: %w", err)
+	}
+	before, hadOne := folds.Checkpoint()
+	if at.Watermark < folds.Through() {
+		return fmt.Errorf("the index is at record %d, the ledger is folded up to %d", at.Watermark, folds.Through())
+	}
+	if err := f.report(ctx, &folds, at.Watermark, checkpoint); err != nil {
+		return err
+	}
+	if err := f.purge(ctx, at.Needs); err != nil {
+		return err
+	}
+	if hadOne && before.Checkpoint != checkpoint {
+		if err := f.cfg.Blobs.Delete(ctx, before.Checkpoint); err != nil {
+			return fmt.Errorf("deleting the checkpoint before: %w", err)
+		}
+	}
+	u, err := f.cfg.Log.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	f.base = u.Bytes
+	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "seconds", f.cfg.Now().Sub(began).Seconds())
+	return nil
+}
+
+// report writes what is not folded yet, before sequence through, into reports, and
+// records each; the last one with the checkpoint.
+func (f *Folder) report(ctx context.Context, folds *ledger.Folds, through uint64, checkpoint job.Digest) error {
+	for {
+		next := ledger.Fold{From: folds.Through(), At: f.cfg.Now().UTC()}
+		digest, err := f.put(ctx, func(w io.Writer) error { return f.stretch(ctx, w, &next, through) })
+		if err != nil {
+			return fmt.Errorf("storing a report: %w", err)
+		}
+		last := next.Through == through
+		if last {
+			next.Checkpoint = checkpoint
+		}
+		if next.Records > 0 {
+			next.Report = digest
+		} else if err := f.cfg.Blobs.Delete(ctx, digest); err != nil {
+			return fmt.Errorf("deleting a report of nothing: %w", err)
+		}
+		seq, err := f.cfg.Log.Append(ctx, ledger.FoldSubject, folds.Last, next.Bytes())
+		if err != nil {
+			// Stored or not, the next folding reads which (rule 2).
+			return fmt.Errorf("recording a fold: %w", err)
+		}
+		folds.List, folds.Last = append(folds.List, next), seq
+		if last {
+			return nil
+		}
+	}
+}
+
+// stretch writes one report, and fills in how far it goes.
+func (f *Folder) stretch(ctx context.Context, out io.Writer, next *ledger.Fold, through uint64) error {
+	w, err := report.NewWriter(out)
+	if err != nil {
+		return err
+	}
+	next.Through = through
+	full := errors.New("the report is full")
+	err = ledger.ReadAll(ctx, f.cfg.Log, next.From, ledger.AllJournals, func(st ledger.Stored) error {
+		if st.Seq >= through {
+			return full
+		}
+		if next.Records > 0 && w.Bytes() >= f.cfg.Report {
+			next.Through = st.Seq
+			return full
+		}
+		next.Records++
+		return w.Add(st)
+	})
+	if err != nil && !errors.Is(err, full) {
+		return err
+	}
+	return w.Finish()
+}
+
+// purge removes the journals' records before a sequence.
+func (f *Folder) purge(ctx context.Context, before uint64) error {
+	journals, err := f.cfg.Log.Subjects(ctx, ledger.AllJournals)
+	if err != nil {
+		return fmt.Errorf("listing the journals: %w", err)
+	}
+	for subject, records := range journals {
+		if records < 2 {
+			continue
+		}
+		if err := f.cfg.Log.Purge(ctx, subject, before); err != nil {
+			return fmt.Errorf("purging what is folded: %w", err)
+		}
+	}
+	return nil
+}
+
+// put stores what write writes.
+func (f *Folder) put(ctx context.Context, write func(io.Writer) error) (job.Digest, error) {
+	r, w := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := write(w)
+		w.CloseWithError(err) // nil is the end of the file
+		written <- err
+	}()
+	digest, _, err := f.cfg.Blobs.Put(ctx, r)
+	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+	if wrote := <-written; err == nil {
+		err = wrote
+	}
+	return digest, err
+}

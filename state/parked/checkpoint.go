@@ -1,0 +1,154 @@
+package parked
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"crier/internal/bin"
+)
+
+// A checkpoint is all rows of an index as they were at one moment (rule 22): key and
+// value, each with its length in front, then an empty key. An index is restored from
+// it and goes on from its watermark; the records before that are not needed, except
+// those that hold the targets of a reserve that is still open.
+const checkpointMagic = "CP\x01"
+
+// ErrCheckpoint is wrapped by errors about bytes that are no checkpoint.
+var ErrCheckpoint = errors.New("not a checkpoint of the parked index")
+
+const (
+	maxRow       = 64 << 20 // bytes of a row; a set of a whole range has 128 KiB
+	restoreBatch = 1 << 20
+)
+
+// Checkpoint is where an index was.
+type Checkpoint struct {
+	Watermark uint64 // everything before this record is in it
+	Needs     uint64 // no record from this one on may be purged
+}
+
+// WriteCheckpoint writes a checkpoint of the index as it is when it is called; it
+// may go on to be fed meanwhile.
+func (x *Index) WriteCheckpoint(out io.Writer) (Checkpoint, error) {
+	w := bufio.NewWriterSize(out, 128<<10)
+	if _, err := w.WriteString(checkpointMagic); err != nil {
+		return Checkpoint{}, fmt.Errorf("writing a checkpoint: %w", err)
+	}
+	var at Number
+	oldest := uint64(1<<64 - 1)
+	var front []byte
+	put := func(b []byte) error {
+		front = binary.AppendUvarint(front[:0], uint64(len(b)))
+		if _, err := w.Write(front); err != nil {
+			return err
+		}
+		_, err := w.Write(b)
+		return err
+	}
+	err := x.kv.Scan(nil, nil, func(k, v []byte) error {
+		switch {
+		case bytes.Equal(k, globalKey(rowMark)):
+			n, err := parseMark(v)
+			if err != nil {
+				return err
+			}
+			at = n
+		case len(k) > 2 && k[2] == rowOpen && !bytes.HasPrefix(k, globalPrefix):
+			r := bin.NewReader(v)
+			if seq, _, whole := r.Uint(), r.Uint(), r.Bool(); whole {
+				oldest = min(oldest, seq)
+			}
+			if err := r.Err(false); err != nil {
+				return err
+			}
+		}
+		return errors.Join(put(k), put(v))
+	})
+	if err == nil {
+		err = errors.Join(put(nil), w.Flush())
+	}
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("writing a checkpoint: %w", err)
+	}
+	return Checkpoint{Watermark: max(1, at.Seq), Needs: min(max(1, at.Seq), oldest)}, nil
+}
+
+// Restore fills an empty store from a checkpoint. Its watermark is written last: a
+// store without one was not restored to the end and must be emptied.
+func Restore(kv KV, in io.Reader) error {
+	r := bufio.NewReaderSize(in, 128<<10)
+	magic := make([]byte, len(checkpointMagic))
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != checkpointMagic {
+		return fmt.Errorf("%w: it starts with other bytes (%v)", ErrCheckpoint, err)
+	}
+	var b, mark Batch
+	size := 0
+	for {
+		k, err := readRow(r)
+		if err != nil {
+			return err
+		}
+		if len(k) == 0 {
+			break
+		}
+		v, err := readRow(r)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(k, globalKey(rowMark)) {
+			mark.Put(k, v)
+			continue
+		}
+		b.Put(k, v)
+		if size += len(k) + len(v); size >= restoreBatch {
+			if err := kv.Write(&b); err != nil {
+				return fmt.Errorf("restoring the parked index: %w", err)
+			}
+			b, size = Batch{}, 0
+		}
+	}
+	if _, err := r.ReadByte(); err != io.EOF {
+		return fmt.Errorf("%w: it goes on behind its end", ErrCheckpoint)
+	}
+	b.Ops = append(b.Ops, mark.Ops...)
+	if err := kv.Write(&b); err != nil {
+		return fmt.Errorf("restoring the parked index: %w", err)
+	}
+	return nil
+}
+
+func readRow(r *bufio.Reader) ([]byte, error) {
+	n, err := binary.ReadUvarint(r)
+	if err == nil && n > maxRow {
+		err = fmt.Errorf("a row of %d bytes", n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("%w: it breaks off: %w", ErrCheckpoint, err)
+	}
+	return b, nil
+}
+
+// Watermark reads how far the index in a store is: the first record that is not
+// wholly applied; 0 if the store was never one, or not restored to the end.
+func Watermark(kv KV) (uint64, error) {
+	b, err := kv.Get(globalKey(rowMark))
+	if err != nil || b == nil {
+		return 0, err
+	}
+	n, err := parseMark(b)
+	return n.Seq, err
+}
+
+func parseMark(b []byte) (Number, error) {
+	r := bin.NewReader(b)
+	n := Number{r.Uint(), uint16(r.Max(1<<16 - 1))}
+	return n, r.Err(true)
+}
