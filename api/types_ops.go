@@ -87,7 +87,7 @@ type LedgerStream struct {
 	Last     uint64 `json:"last"`
 	Records  uint64 `json:"records"`
 	Bytes    uint64 `json:"bytes"`
-	Limit    uint64 `json:"limit"`
+	Limit    uint64 `json:"limit" doc:"Bytes it may have; 0 for the reports, which only the disk limits."`
 	Journals uint64 `json:"journals"`
 	Sealed   uint64 `json:"sealed" doc:"How many of its journals are sealed."`
 }

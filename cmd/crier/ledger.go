@@ -80,8 +80,7 @@ func (c *cli) ledgerVerify() *cobra.Command {
 		err = c.print(r, func(*out.Printer) out.Grid {
 			rows := [][]string{{"valid", out.YesNo(r.Valid)}}
 			for _, s := range r.Streams {
-				rows = append(rows, []string{strings.ToLower(s.Name), fmt.Sprintf("%s records (%d to %d), %s of %s, %s journals, %s sealed", out.Count(s.Records),
-					s.First, s.Last, out.Bytes(s.Bytes), out.Bytes(s.Limit), out.Count(s.Journals), out.Count(s.Sealed))})
+				rows = append(rows, []string{strings.ToLower(s.Name), describeStream(s)})
 			}
 			for _, p := range r.Problems {
 				rows = append(rows, []string{"problem", p})
@@ -93,4 +92,16 @@ func (c *cli) ledgerVerify() *cobra.Command {
 		}
 		return err
 	})
+}
+
+// describeStream puts the extent of a stream, or of the reports, in words.
+func describeStream(s api.LedgerStream) string {
+	d := fmt.Sprintf("%s records (%d to %d), %s", out.Count(s.Records), s.First, s.Last, out.Bytes(s.Bytes))
+	if s.Limit > 0 {
+		d += " of " + out.Bytes(s.Limit)
+	}
+	if s.Journals > 0 {
+		d += fmt.Sprintf(", %s journals, %s sealed", out.Count(s.Journals), out.Count(s.Sealed))
+	}
+	return d
 }

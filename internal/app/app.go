@@ -38,6 +38,7 @@ type Config struct {
 	ReadyFile string       // if set, written when ready
 	NATS      string       // host:port on which the embedded NATS server also listens; default none
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
+	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
 	Lanes     int          // blocks a worker has under way; default 8
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary

@@ -258,7 +258,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		a.folder = fold.New(fold.Config{Log: a.streams.ledger, Index: a.index, Blobs: a.blobs, Logger: a.log})
+		a.folder = fold.New(fold.Config{Log: a.streams.ledger, Index: a.index, Blobs: a.blobs, Every: a.cfg.FoldEvery, Logger: a.log})
 	}
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Log: a.streams.ledger, Bus: bus,

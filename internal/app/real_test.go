@@ -108,13 +108,17 @@ func (x *trial) cli(out any, args ...string) {
 }
 
 func newTrial(t *testing.T) *trial {
+	x := &trial{t: t, cfg: newTrialConfig(t)}
+	x.restart(context.Background())
+	return x
+}
+
+func newTrialConfig(t *testing.T, args ...string) proc.Config {
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &trial{t: t, cfg: proc.Config{Binary: path, Dir: t.TempDir()}}
-	x.restart(context.Background())
-	return x
+	return proc.Config{Binary: path, Dir: t.TempDir(), Args: args}
 }
 
 // counts is what reconcile says, by the names that scripts rely on.

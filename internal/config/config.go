@@ -65,6 +65,9 @@ type Limits struct {
 	// Ledger is the size of the ledger's stream in bytes: at 85 % no more is
 	// reserved. Default: 0, which is half of what the disk has free, at most 64 GiB.
 	Ledger Bytes `koanf:"ledger"`
+	// Fold is how many bytes the ledger grows before its past is moved into reports in
+	// the blob store. Default: 0, which is 256 MiB, or an eighth of a smaller ledger.
+	Fold Bytes `koanf:"fold"`
 	// Lanes is the number of blocks that a worker hands over at a time, 1 to 256;
 	// each takes at most a few MiB. Default: 8.
 	Lanes int `koanf:"lanes"`
@@ -104,6 +107,8 @@ func (s Server) Validate() error {
 		return job.Invalid("log.format", fmt.Sprintf("log.format: %q is none of text, json", s.Log.Format), nil)
 	case s.Limits.Ledger != 0 && s.Limits.Ledger < 64<<20:
 		return job.Invalid("limits.ledger", fmt.Sprintf("limits.ledger: %s is too small; 64MiB is the least", s.Limits.Ledger), nil)
+	case s.Limits.Fold != 0 && s.Limits.Fold < 1<<20:
+		return job.Invalid("limits.fold", fmt.Sprintf("limits.fold: %s is too small; 1MiB is the least", s.Limits.Fold), nil)
 	case s.Limits.Drain < 0:
 		return job.Invalid("limits.drain", fmt.Sprintf("limits.drain: %d is negative; 0 is unlimited", s.Limits.Drain), nil)
 	case s.Limits.Lanes < 1 || s.Limits.Lanes > 256:

@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222"}
+		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222"}
 	n := 0
 	flags(t).VisitAll(func(f *pflag.Flag) {
 		if f.Name == "config" {
@@ -127,6 +127,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"format", "", nil, []string{"--log-format", "xml"}, []string{"log.format:"}},
 		{"nats", "", nil, []string{"--nats-listen", "x"}, []string{"nats.listen:"}},
 		{"ledger", "", nil, []string{"--limit-ledger", "1MiB"}, []string{"limits.ledger:"}},
+		{"fold", "", nil, []string{"--limit-fold", "1KiB"}, []string{"limits.fold:"}},
 		{"lanes", "", nil, []string{"--limit-lanes", "0"}, []string{"limits.lanes:"}},
 		{"too many lanes", "", nil, []string{"--limit-lanes", "257"}, []string{"limits.lanes:"}},
 		{"drain", "", nil, []string{"--limit-drain", "-1"}, []string{"limits.drain:"}},

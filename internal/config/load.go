@@ -32,6 +32,7 @@ var settings = []setting{
 	{"log.format", "log-format", "text or json"},
 	{"nats.listen", "nats-listen", "address at which the embedded NATS server takes connections"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free"},
+	{"limits.fold", "limit-fold", "how much the ledger grows before its past is moved to the blob store, such as 1GiB; 0 is 256MiB at most"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time"},
 	{"limits.drain", "limit-drain", "recipients a second whose parked messages are handed over"},
 }
@@ -56,7 +57,7 @@ func defaultsAsText() map[string]string {
 	d := Default()
 	return map[string]string{
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
-		"limits.ledger": d.Limits.Ledger.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
+		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
 	}
 }
 

@@ -92,6 +92,9 @@ func describeRecord(st ledger.Stored) api.LedgerEntry {
 // describeOther names a record that is no journal's. The spec, which every
 // transition carries, is shown with the first only.
 func describeOther(st ledger.Stored) (kind string, detail json.RawMessage) {
+	if st.Subject == ledger.FoldSubject {
+		return "fold", st.Data
+	}
 	if c, err := ledger.ParseClaim(st.Data); err == nil && c.Kind != "" {
 		return "claim", st.Data
 	}
@@ -117,50 +120,135 @@ func describeOther(st ledger.Stored) (kind string, detail json.RawMessage) {
 	return "transition", b
 }
 
-// VerifyLedger implements api.Proofs: it reads both streams from end to end and
-// checks each journal's numbers, its chain of hashes, and that nothing follows a seal.
+// VerifyLedger implements api.Proofs: it reads the reports and both streams from end
+// to end and checks each journal's numbers, its chain of hashes, and that nothing
+// follows a seal.
 func (s *Service) VerifyLedger(ctx context.Context) (api.LedgerReport, error) {
-	rep := api.LedgerReport{Valid: true}
-	chains := ledger.NewChains()
+	for {
+		v := verifier{s: s, chains: ledger.NewChains()}
+		for _, step := range []func(context.Context) error{v.reports, v.ledger, v.controls} {
+			if err := step(ctx); err != nil {
+				return v.rep, err
+			}
+		}
+		folds, err := ledger.ReadFolds(ctx, s.cfg.Log)
+		if err == nil && folds.Through() != v.folded {
+			continue // folded on meanwhile: what moved may have been missed
+		}
+		sort.Strings(v.rep.Problems)
+		v.rep.Valid = len(v.rep.Problems) == 0
+		return v.rep, nil
+	}
+}
+
+// verifier reads everything once and lists what is wrong.
+type verifier struct {
+	s      *Service
+	rep    api.LedgerReport
+	chains *ledger.Chains
+	folded uint64 // the journals' records before this one were in reports
+}
+
+// maxProblems bounds the list.
+const maxProblems = 100
+
+func (v *verifier) wrong(format string, a ...any) {
+	if len(v.rep.Problems) < maxProblems {
+		v.rep.Problems = append(v.rep.Problems, fmt.Sprintf(format, a...))
+	}
+}
+
+// reports checks what was folded: that no report is missing or damaged, and the
+// chains of the records in them.
+func (v *verifier) reports(ctx context.Context) error {
+	folds, err := ledger.ReadFolds(ctx, v.s.cfg.Log)
+	if errors.Is(err, ledger.ErrRecord) {
+		v.wrong("folds: %v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v.folded = folds.Through()
+	sum := api.LedgerStream{Name: "reports"}
+	for _, f := range folds.List {
+		if f.Report.IsZero() {
+			continue
+		}
+		r, c, err := v.s.cfg.Reports.Open(ctx, f.Report)
+		if err != nil {
+			v.wrong("records %d to %d: %v", f.From, f.Through-1, err)
+			continue
+		}
+		n := uint64(0)
+		err = r.Records(func(st ledger.Stored) error {
+			if n++; sum.First == 0 {
+				sum.First = st.Seq
+			}
+			sum.Last, sum.Bytes = st.Seq, sum.Bytes+uint64(len(st.Data))
+			if problem := v.chains.Check(st); problem != "" {
+				v.wrong("record %d in report %s: %s", st.Seq, f.Report, problem)
+			}
+			return ctx.Err()
+		})
+		c.Close() // only read
+		if err != nil {
+			v.wrong("report %s: %v", f.Report, err)
+		}
+		if n != f.Records {
+			v.wrong("report %s has %d records, the fold says %d", f.Report, n, f.Records)
+		}
+		sum.Records += n
+	}
+	if sum.Records > 0 {
+		v.rep.Streams = append(v.rep.Streams, sum)
+	}
+	return ctx.Err()
+}
+
+func (v *verifier) ledger(ctx context.Context) error {
 	records := uint64(0)
-	err := ledger.ReadAll(ctx, s.cfg.Log, 1, ledger.AllSubjects, func(st ledger.Stored) error {
+	err := ledger.ReadAll(ctx, v.s.cfg.Log, 1, ledger.AllSubjects, func(st ledger.Stored) error {
 		records++
-		if problem := chains.Check(st); problem != "" && len(rep.Problems) < 100 {
-			rep.Problems = append(rep.Problems, fmt.Sprintf("record %d: %s", st.Seq, problem))
+		if _, err := ledger.JournalOf(st.Subject); err == nil && st.Seq < v.folded {
+			return nil // it was checked in its report
+		}
+		if problem := v.chains.Check(st); problem != "" {
+			v.wrong("record %d: %s", st.Seq, problem)
 		}
 		return nil
 	})
 	if err != nil {
-		return rep, fmt.Errorf("reading the ledger: %w", err)
+		return fmt.Errorf("reading the ledger: %w", err)
 	}
+	journals, sealed := v.chains.Journals()
+	return v.stream(ctx, v.s.cfg.Log, api.LedgerStream{Name: ledger.Stream, Records: records, Journals: journals, Sealed: sealed})
+}
+
+func (v *verifier) controls(ctx context.Context) error {
 	controls := uint64(0)
-	err = ledger.ReadAll(ctx, s.cfg.Controls, 1, ledger.AllControls, func(st ledger.Stored) error {
+	err := ledger.ReadAll(ctx, v.s.cfg.Controls, 1, ledger.AllControls, func(st ledger.Stored) error {
 		controls++
 		var c job.Control
 		_, idErr := ledger.ControlJob(st.Subject)
 		if err := errors.Join(idErr, json.Unmarshal(st.Data, &c)); err != nil {
-			rep.Problems = append(rep.Problems, fmt.Sprintf("control %d: %v", st.Seq, err))
+			v.wrong("control %d: %v", st.Seq, err)
 		}
 		return nil
 	})
 	if err != nil {
-		return rep, fmt.Errorf("reading the controls: %w", err)
+		return fmt.Errorf("reading the controls: %w", err)
 	}
-	journals, sealed := chains.Journals()
-	for _, x := range []struct {
-		name             string
-		log              ledger.Log
-		records          uint64
-		journals, sealed uint64
-	}{{ledger.Stream, s.cfg.Log, records, journals, sealed}, {ledger.ControlStream, s.cfg.Controls, controls, 0, 0}} {
-		u, err := x.log.Usage(ctx)
-		if err != nil {
-			return rep, err
-		}
-		rep.Streams = append(rep.Streams, api.LedgerStream{Name: x.name, First: u.First, Last: u.Last, Records: x.records, Bytes: u.Bytes,
-			Limit: u.Limit, Journals: x.journals, Sealed: x.sealed})
+	return v.stream(ctx, v.s.cfg.Controls, api.LedgerStream{Name: ledger.ControlStream, Records: controls})
+}
+
+// stream lists a stream with its extent.
+func (v *verifier) stream(ctx context.Context, log ledger.Log, sum api.LedgerStream) error {
+	u, err := log.Usage(ctx)
+	if err != nil {
+		return err
 	}
-	sort.Strings(rep.Problems)
-	rep.Valid = len(rep.Problems) == 0
-	return rep, nil
+	sum.First, sum.Last, sum.Bytes, sum.Limit = u.First, u.Last, u.Bytes, u.Limit
+	v.rep.Streams = append(v.rep.Streams, sum)
+	return nil
 }

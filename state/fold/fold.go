@@ -53,7 +53,7 @@ type Config struct {
 const (
 	defaultEvery  = 256 << 20
 	defaultReport = 64 << 20
-	lookEvery     = 2 * time.Second
+	lookEvery     = 500 * time.Millisecond
 	retryAfter    = 10 * time.Second
 )
 
