@@ -195,12 +195,13 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 	case Failed:
 		s.failed(ev.Lane, preparing)
 	case Reserved:
-		s.reserved(now, ev)
+		s.reserved(ev)
 	case Refused:
 		s.failed(ev.Lane, reserving)
 	case Handled:
 		for i := range s.lanes {
 			if l := &s.lanes[i]; l.phase == handing && l.ref == ev.Ref {
+				l.slice.job.pace.answered(now, l.targets)
 				s.free(l)
 			}
 		}
@@ -217,7 +218,7 @@ func (s *State) tick(now time.Time) {
 		x.failed = false
 	}
 	for id, j := range s.jobs {
-		if j.pace.forget(now); j.slices == 0 && len(j.pace.taken) == 0 {
+		if j.pace.forget(now); j.slices == 0 && j.pace.idle() {
 			delete(s.jobs, id)
 		}
 	}
@@ -419,7 +420,7 @@ func (x *slice) fits(now time.Time, targets int) bool {
 	return rate == 0 || targets == 0 || targets+x.job.pending <= x.job.pace.room(now, rate)
 }
 
-func (s *State) reserved(now time.Time, ev Reserved) {
+func (s *State) reserved(ev Reserved) {
 	l := &s.lanes[ev.Lane]
 	if l.phase != reserving {
 		return
@@ -427,7 +428,7 @@ func (s *State) reserved(now time.Time, ev Reserved) {
 	j := l.slice.job
 	j.pending -= l.targets
 	if l.targets > 0 {
-		j.pace.take(now, l.targets, l.slice.rate())
+		j.pace.take(l.targets, l.slice.rate())
 	}
 	if l.sends {
 		j.blocks--

@@ -166,7 +166,7 @@ func TestARateIsReached(t *testing.T) {
 // A block's budget is what the last second leaves when the block is begun, so that
 // a rate falls by about the time that a block takes.
 func TestARateFallsLittleWithSlowBlocks(t *testing.T) {
-	for cost, want := range map[time.Duration]int{20 * time.Millisecond: 9000, 90 * time.Millisecond: 7700} {
+	for cost, want := range map[time.Duration]int{20 * time.Millisecond: 9000, 90 * time.Millisecond: 7500} {
 		m := newSim(t, 7, 4)
 		m.cost = func() time.Duration { return cost }
 		if got := handed(t, 1000, 1, true, m); got < want {

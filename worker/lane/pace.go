@@ -15,10 +15,13 @@ const (
 	catchUp = 250 * time.Millisecond
 )
 
-// pace keeps what was handed over in the last window.
+// pace keeps what was handed over in the last window. A gateway gets a block at any
+// time between its reserve and its answer: it counts until a window after the answer,
+// so that a block that is late on its way does not fall into one second with those
+// behind it.
 type pace struct {
-	taken []taking // oldest first
-	sum   int
+	taken []taking  // answered, oldest first
+	sum   int       // of them, and of what is on its way
 	due   time.Time // when the next block is due; one that is late is larger
 }
 
@@ -49,7 +52,8 @@ func (p *pace) budget(now time.Time, rate uint32) int {
 	return max(0, min(max(1, int(rate)/pieces)+late, p.room(now, rate)))
 }
 
-// next is the earliest time at which budget is above zero.
+// next is the earliest time at which budget is above zero, unless an answer that is
+// awaited makes it sooner or later.
 func (p *pace) next(now time.Time, rate uint32) time.Time {
 	at := now
 	if p.due.After(at) {
@@ -65,12 +69,14 @@ func (p *pace) next(now time.Time, rate uint32) time.Time {
 			at = free
 		}
 	}
+	if soonest := now.Add(window); over > 0 && soonest.After(at) {
+		return soonest // what is on its way fills the rate
+	}
 	return at
 }
 
-// take notes that n were handed over; a rate of 0 is none.
-func (p *pace) take(now time.Time, n int, rate uint32) {
-	p.taken = append(p.taken, taking{now, n})
+// take notes that n are on their way; a rate of 0 is none.
+func (p *pace) take(n int, rate uint32) {
 	p.sum += n
 	if rate == 0 {
 		return
@@ -80,6 +86,16 @@ func (p *pace) take(now time.Time, n int, rate uint32) {
 	gap := time.Duration(float64(n) / float64(rate) * float64(time.Second))
 	p.due = p.due.Add(min(gap, window))
 }
+
+// answered notes that n arrived, at the latest now.
+func (p *pace) answered(now time.Time, n int) {
+	if n > 0 {
+		p.taken = append(p.taken, taking{now, n})
+	}
+}
+
+// idle reports whether nothing is remembered.
+func (p *pace) idle() bool { return p.sum == 0 }
 
 func (p *pace) forget(now time.Time) {
 	i := 0

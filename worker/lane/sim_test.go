@@ -309,14 +309,23 @@ func (m *sim) stored(e Append, p *plan, limit uint32) {
 	if r := m.rate(p); r == 0 || limit > 0 && r > limit {
 		limit = r // it was raised meanwhile: what was begun later may have gone before
 	}
-	if n := e.Reserve.Targets.Card(); n > 0 {
-		m.takes[p.Job] = append(m.takes[p.Job], taken{m.now, n, limit})
-		m.window(p.Job)
-	}
 	m.refs++
 	ref := job.Ref{Journal: job.Journal{Worker: "w", Incarnation: 1}, N: m.refs}
 	m.step(Reserved{e.Lane, ref})
-	m.later(m.cost(), func() {
+	way := m.cost()
+	if m.faults && m.rng.IntN(10) == 0 {
+		way += time.Duration(m.rng.IntN(400)) * time.Millisecond
+	}
+	if n := e.Reserve.Targets.Card(); n > 0 { // it arrives at any time before the answer
+		m.later(time.Duration(m.rng.Int64N(int64(way)+1)), func() {
+			if r := m.rate(p); r == 0 || limit > 0 && r > limit {
+				limit = r
+			}
+			m.takes[p.Job] = append(m.takes[p.Job], taken{m.now, n, limit})
+			m.window(p.Job)
+		})
+	}
+	m.later(way, func() {
 		m.lanes[e.Lane] = false
 		p.blocks--
 		m.step(Handled{ref})
