@@ -187,7 +187,7 @@ func (r *run) populate(ctx context.Context) error {
 	if _, err := r.svc.AddSuppressed(ctx, api.SuppressionChange{Account: account, IDs: list}); err != nil {
 		return err
 	}
-	r.say("account   %s with %d followers, %d of them on its suppression list", account, imp.Added, len(list))
+	r.say("account   %s with %d followers, %d of them suppressed", account, imp.Added, len(list))
 	return nil
 }
 
