@@ -55,6 +55,7 @@ const (
 	round     = 100 * time.Millisecond // between looks at all live jobs
 	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
 	offerWait = 5 * time.Second
+	recheck   = time.Second // after a package could not be read
 )
 
 // Scheduler is a scheduler.
@@ -73,6 +74,7 @@ type Scheduler struct {
 type plan struct {
 	claimed  bool
 	checking bool
+	checkAt  time.Time // not before
 	failure  string
 	slices   []Slice // nil until the package is checked
 	offered  []time.Time
@@ -257,12 +259,12 @@ func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
 }
 
 // check starts to verify the job's package, beside the scheduler's rounds, unless
-// that is under way or done.
+// that is under way or done, or was tried a moment ago.
 func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
-	if p.checking || p.slices != nil || p.failure != "" {
+	if p.checking || p.slices != nil || p.failure != "" || time.Now().Before(p.checkAt) {
 		return
 	}
 	p.checking = true
@@ -271,16 +273,20 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p.checking = false
-		defer s.soon()
 		switch {
 		case err == nil:
 			p.slices = append([]Slice{}, cut(ranges, sizes)...)
 			p.offered = make([]time.Time, len(p.slices))
 		case job.CodeOf(err) == job.CodeInvalid:
 			p.failure = err.Error()
-		case ctx.Err() == nil:
-			s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
+		default:
+			p.checkAt = time.Now().Add(recheck)
+			if ctx.Err() == nil {
+				s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
+			}
+			return
 		}
+		s.soon()
 	}()
 }
 

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -71,7 +72,7 @@ func TestAJobGoesItsWay(t *testing.T) {
 // A job to nobody has no slices and is over at once.
 func TestAJobToNobody(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.check = func(job.Spec) ([]job.Range, []int, error) { return nil, nil, nil }
+		w.check = func(context.Context) ([]job.Range, []int, error) { return nil, nil, nil }
 		defer w.start("s", 1).stop()
 		id := w.submit(1, func(s *job.Spec) { s.Recipients = 0 })
 		w.reaches(id, job.Completed, time.Second)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,10 +29,11 @@ type world struct {
 	totals        map[job.ID]parked.Tally
 	offers        []work.Offer
 	offeredAt     []time.Time
-	checks        int
-	// answer is the worker: nil is no answer. check is the store of packages.
+	// answer is the worker: nil is no answer. check is the store of packages, and
+	// checks counts its calls.
 	answer func(work.Offer) *work.Reply
-	check  func(job.Spec) ([]job.Range, []int, error)
+	check  func(context.Context) ([]job.Range, []int, error)
+	checks atomic.Int64
 }
 
 // inWorld runs a test in a bubble with a world, whose worker sends at once, and
@@ -42,7 +44,7 @@ func inWorld(t *testing.T, test func(*world)) {
 			totals: map[job.ID]parked.Tally{}}
 		defer w.bus.Close()
 		w.answer = w.sends
-		w.check = func(job.Spec) ([]job.Range, []int, error) { return []job.Range{3, 9}, []int{400, 600}, nil }
+		w.check = func(context.Context) ([]job.Range, []int, error) { return []job.Range{3, 9}, []int{400, 600}, nil }
 		if _, err := w.bus.Subscribe(work.OfferTo, w.offered); err != nil {
 			t.Fatal(err)
 		}
@@ -98,12 +100,19 @@ func (w *world) Total(id job.ID) (parked.Tally, error) {
 	return w.totals[id], nil
 }
 
-// Check implements Packages.
-func (w *world) Check(_ context.Context, spec job.Spec) ([]job.Range, []int, error) {
+func (w *world) setCheck(fn func(context.Context) ([]job.Range, []int, error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.checks++
-	return w.check(spec)
+	w.check = fn
+}
+
+// Check implements Packages.
+func (w *world) Check(ctx context.Context, _ job.Spec) ([]job.Range, []int, error) {
+	w.mu.Lock()
+	check := w.check
+	w.mu.Unlock()
+	w.checks.Add(1)
+	return check(ctx)
 }
 
 // running is one scheduler with its table.

@@ -1,0 +1,234 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"crier/internal/work"
+	"crier/job"
+	"crier/state/ledger"
+	"crier/state/parked"
+
+	_ "testing/synctest" // each test is in a bubble, see inWorld
+)
+
+// A worker whose answers get lost, or that refuses, is offered a slice until it
+// says that it is sent.
+func TestOffersAreRepeated(t *testing.T) {
+	for name, first := range map[string]*work.Reply{
+		"no answer":        nil,
+		"refused":          {State: job.SlicePlanned, Why: "the ledger is full"},
+		"an empty answer":  {},
+		"taken, then lost": {State: job.SliceClaimed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				defer w.start("s", 1).stop()
+				n := 0
+				w.setAnswer(func(o work.Offer) *work.Reply {
+					if n++; n <= 3 {
+						return first
+					}
+					return w.sends(o)
+				})
+				id := w.submit(1)
+				w.reaches(id, job.Completed, 3*(reoffer+offerWait)+time.Second)
+				if got := w.offersOf(id, 0); got != 4 {
+					t.Errorf("offered %d times", got)
+				}
+				if got := w.path(id); got != toSent+" completed" {
+					t.Error(got)
+				}
+			})
+		})
+	}
+}
+
+// Nobody listens at first: a worker that starts later is offered everything.
+func TestAWorkerThatComesLate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		defer w.start("s", 1).stop()
+		w.setAnswer(func(work.Offer) *work.Reply { return nil })
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		time.Sleep(time.Minute)
+		w.setAnswer(w.sends)
+		w.reaches(id, job.Completed, offerWait+reoffer+time.Second)
+	})
+}
+
+func TestADamagedPackage(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.check = func(context.Context) ([]job.Range, []int, error) {
+			return nil, nil, job.Invalid("package", "the stored package is damaged", errors.New("block 7"))
+		}
+		defer w.start("s", 1).stop()
+		id := w.submit(1)
+		w.reaches(id, job.JobFailed, time.Second)
+		h := w.history(id)
+		if got := h[len(h)-1].Reason; !strings.Contains(got, "damaged") || !strings.Contains(got, "block 7") {
+			t.Errorf("it failed because of %q", got)
+		}
+		if len(w.offers) != 0 || w.checks.Load() != 1 {
+			t.Errorf("offered %v, read %d times", w.offers, w.checks.Load())
+		}
+	})
+}
+
+// A package that cannot be read now is read again, once a second, not at once.
+func TestAPackageThatCannotBeReadNow(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.check
+		// The limit ends a scheduler that tries without a pause: its bubble's clock
+		// would never go on.
+		w.check = func(ctx context.Context) ([]job.Range, []int, error) {
+			if w.checks.Load() > 1000 {
+				return good(ctx)
+			}
+			return nil, nil, errors.New("too many open files")
+		}
+		s := w.start("s", 1)
+		defer s.stop()
+		id := w.submit(1)
+		time.Sleep(time.Minute)
+		if n := w.checks.Load(); n < 20 || n > 70 {
+			t.Errorf("read %d times in a minute", n)
+		}
+		w.setCheck(good)
+		w.reaches(id, job.Completed, 5*time.Second)
+	})
+}
+
+// A scheduler that is killed anywhere is followed by one that goes on.
+func TestRestart(t *testing.T) {
+	for _, at := range []job.State{job.Submitted, job.Queued, job.Preparing, job.Prepared, job.Sending, job.Paused, job.Sent, job.Cancelling} {
+		t.Run(at.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				id := w.submit(1)
+				s := w.start("s", 1)
+				// A first scheduler that gets as far as at: the ledger takes no more of it.
+				w.setAnswer(func(o work.Offer) *work.Reply {
+					if at != job.Sent {
+						return takes(o)
+					}
+					w.setTotal(id, parked.Tally{Reserved: recipients, Parked: recipients})
+					return &work.Reply{State: job.SliceSent}
+				})
+				if at == job.Paused {
+					w.pause(id, true)
+				}
+				if at == job.Cancelling {
+					w.cancel(id)
+				}
+				w.stopAt(s, id, at)
+				before := w.path(id)
+				next := w.start("s", 2)
+				defer next.stop()
+				w.pause(id, false)
+				w.setAnswer(w.sends)
+				w.setTotal(id, parked.Tally{Reserved: recipients, Delivered: recipients})
+				want := job.Completed
+				if at == job.Cancelling {
+					want = job.JobCancelled
+				}
+				w.reaches(id, want, 20*time.Second)
+				if after := w.path(id); !strings.HasPrefix(after, before+" ") {
+					t.Errorf("it went %s, then %s", before, after)
+				}
+			})
+		})
+	}
+}
+
+// stopAt stops a scheduler when the job is in a state or has passed it.
+func (w *world) stopAt(s running, id job.ID, at job.State) {
+	for w.state(id) < at {
+		time.Sleep(time.Millisecond)
+	}
+	s.stop()
+}
+
+// Whatever answers of the ledger get lost, each change is recorded once.
+func TestTheLedgersAnswersGetLost(t *testing.T) {
+	faults := []ledger.Fault{ledger.FaultLost, ledger.FaultStored, ledger.FaultFull, ledger.FaultStored, ledger.FaultLost}
+	for _, filter := range []string{ledger.AllJobs, ledger.AllClaims, ledger.AllSubjects} {
+		t.Run(filter, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				ids := []job.ID{w.submit(1), w.submit(2, realtime), w.submit(3)}
+				for i := range 40 {
+					w.log.Inject(filter, faults[i%len(faults)], ledger.FaultNone)
+				}
+				defer w.start("s", 1).stop()
+				for _, id := range ids {
+					w.reaches(id, job.Completed, time.Minute)
+					if got := w.path(id); got != toSent+" completed" {
+						t.Error(got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A job whose next state the ledger does not take says so.
+func TestAFullLedger(t *testing.T) {
+	inWorld(t, func(w *world) {
+		id := w.submit(1)
+		for range 1000 {
+			w.log.Inject(ledger.AllJobs, ledger.FaultFull)
+		}
+		s := w.start("s", 1)
+		defer s.stop()
+		time.Sleep(time.Second)
+		if got := s.WaitingOn(id); !strings.Contains(got, "ledger") {
+			t.Errorf("waits on %q", got)
+		}
+		w.reaches(id, job.Completed, 10*time.Minute)
+	})
+}
+
+// Two schedulers on the same jobs: each job is moved by one of them, and a second
+// start of the same one takes its jobs over. No version is missing or twice.
+func TestTwoSchedulers(t *testing.T) {
+	for name, second := range map[string]job.Journal{"another": {Worker: "b", Incarnation: 1}, "the same again": {Worker: "a", Incarnation: 2}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				ids := []job.ID{}
+				for n := range byte(20) {
+					ids = append(ids, w.submit(n+1))
+				}
+				a, b := w.start("a", 1), w.start(second.Worker, second.Incarnation)
+				defer a.stop()
+				defer b.stop()
+				for n := range byte(20) {
+					ids = append(ids, w.submit(n+101, realtime))
+					if n%3 == 0 {
+						w.cancel(job.ID{n + 1})
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				for _, id := range ids {
+					for !w.state(id).Terminal() {
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+				subjects, err := w.log.Subjects(t.Context(), ledger.AllClaims)
+				if err != nil || len(subjects) != len(ids) {
+					t.Errorf("%d claims for %d jobs, %v", len(subjects), len(ids), err)
+				}
+				for subject, n := range subjects {
+					if n > 2 || second.Worker != "a" && n > 1 {
+						t.Errorf("%s was claimed %d times", subject, n)
+					}
+				}
+				if !slices.ContainsFunc(ids, func(id job.ID) bool { return w.state(id) == job.JobCancelled }) {
+					t.Log("every cancel came too late")
+				}
+			})
+		})
+	}
+}
