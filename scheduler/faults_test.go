@@ -61,6 +61,39 @@ func TestAWorkerThatComesLate(t *testing.T) {
 	})
 }
 
+// A worker that does not answer for normal jobs does not hold up an urgent one.
+func TestUnansweredOffersHoldNobodyUp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		ranges, sizes := make([]job.Range, 64), make([]int, 64)
+		for i := range ranges {
+			ranges[i], sizes[i] = job.Range(64*i), 1<<20
+		}
+		w.check = func(context.Context) ([]job.Range, []int, error) { return ranges, sizes, nil }
+		s := w.start("s", 1)
+		defer s.stop()
+		w.setAnswer(func(o work.Offer) *work.Reply {
+			if o.Job[0] < 10 {
+				return nil
+			}
+			return w.sends(o)
+		})
+		for n := range byte(9) {
+			w.submit(1 + n)
+		}
+		w.reaches(job.ID{9}, job.Sending, time.Second)
+		time.Sleep(time.Second)
+		urgent := w.submit(10, realtime)
+		w.reaches(urgent, job.Completed, time.Second)
+		w.cancel(job.ID{5})
+		w.reaches(job.ID{5}, job.Cancelling, time.Second)
+		// What is not answered is not asked a second time meanwhile.
+		time.Sleep(time.Minute)
+		if n := w.offersOf(job.ID{1}, 0); n > int(time.Minute/offerWait)+2 {
+			t.Errorf("offered %d times in a minute", n)
+		}
+	})
+}
+
 func TestADamagedPackage(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.check = func(context.Context) ([]job.Range, []int, error) {

@@ -11,7 +11,6 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -78,6 +77,7 @@ type plan struct {
 	failure  string
 	slices   []Slice // nil until the package is checked
 	offered  []time.Time
+	asking   []bool // the offer is not answered yet
 }
 
 // New makes a scheduler; Run runs it. It sets the job table's OnJob.
@@ -197,7 +197,8 @@ func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead in
 		s.mu.waiting[j.Spec.ID] = waitingOn(v, ahead)
 		s.mu.Unlock()
 		if !ok {
-			return j, s.drive(ctx, j)
+			s.drive(ctx, j)
+			return j, nil
 		}
 		now, err := s.cfg.Jobs.Transition(ctx, j.Spec.ID, next.to, next.reason, time.Now())
 		if err != nil {
@@ -276,7 +277,7 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		switch {
 		case err == nil:
 			p.slices = append([]Slice{}, cut(ranges, sizes)...)
-			p.offered = make([]time.Time, len(p.slices))
+			p.offered, p.asking = make([]time.Time, len(p.slices)), make([]bool, len(p.slices))
 		case job.CodeOf(err) == job.CodeInvalid:
 			p.failure = err.Error()
 		default:
@@ -290,27 +291,31 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 	}()
 }
 
-// drive offers what is not sent of a job that may be sent or closed.
-func (s *Scheduler) drive(ctx context.Context, j jobs.Job) error {
+// drive offers what is not sent of a job that may be sent or closed. It does not
+// wait for the answers: a worker that gives none must not hold up other jobs.
+func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 	if j.State != job.Sending && j.State != job.Cancelling && j.State != job.Paused {
-		return nil
+		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
-	var due []work.Offer
 	now := time.Now()
 	for i, x := range p.slices {
-		if x.State != job.SliceSent && now.Sub(p.offered[i]) >= reoffer {
-			p.offered[i] = now
-			due = append(due, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
+		if x.State == job.SliceSent || p.asking[i] || now.Sub(p.offered[i]) < reoffer {
+			continue
 		}
+		p.offered[i], p.asking[i] = now, true
+		go func() {
+			err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
+			if err != nil && ctx.Err() == nil {
+				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", err)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			p.asking[i] = false
+		}()
 	}
-	s.mu.Unlock()
-	var errs []error
-	for _, o := range due {
-		errs = append(errs, s.offer(ctx, o))
-	}
-	return errors.Join(errs...)
 }
 
 func (s *Scheduler) offer(ctx context.Context, o work.Offer) error {
