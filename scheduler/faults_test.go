@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,6 +91,38 @@ func TestUnansweredOffersHoldNobodyUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := w.offersOf(job.ID{1}, 0); n > int(time.Minute/offerWait)+2 {
 			t.Errorf("offered %d times in a minute", n)
+		}
+	})
+}
+
+// TestStopIsBounded: a scheduler whose offers nobody answers, and whose package
+// takes long to read, ends when it is told to, and then nothing of it runs.
+func TestStopIsBounded(t *testing.T) {
+	inWorld(t, func(w *world) {
+		s := w.start("s", 1)
+		w.setAnswer(func(work.Offer) *work.Reply { return nil })
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		var reading atomic.Bool
+		w.setCheck(func(ctx context.Context) ([]job.Range, []int, error) {
+			reading.Store(true)
+			defer reading.Store(false)
+			<-ctx.Done()
+			time.Sleep(100 * time.Millisecond) // it looks at ctx only so often
+			return nil, nil, ctx.Err()
+		})
+		other := w.submit(2)
+		w.reaches(other, job.Preparing, time.Second)
+		if !reading.Load() {
+			t.Fatal("the package is not being read")
+		}
+		before := time.Now()
+		s.stop()
+		if took := time.Since(before); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if reading.Load() {
+			t.Error("a package is still being read after the end of Run")
 		}
 	})
 }

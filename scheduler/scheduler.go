@@ -61,7 +61,8 @@ const (
 type Scheduler struct {
 	cfg  Config
 	log  *slog.Logger
-	wake chan struct{} // holds one; asks for a round before the next is due
+	wake chan struct{}  // holds one; asks for a round before the next is due
+	busy sync.WaitGroup // checks and offers under way, which end with Run's context
 	mu   struct {
 		sync.Mutex
 		plans   map[job.ID]*plan
@@ -92,8 +93,10 @@ func New(cfg Config) *Scheduler {
 	return s
 }
 
-// Run moves jobs on until ctx ends; it returns nil then.
+// Run moves jobs on until ctx ends; it returns nil then, and nothing that it began
+// goes on: the packages may be closed.
 func (s *Scheduler) Run(ctx context.Context) error {
+	defer s.busy.Wait()
 	sub, err := s.cfg.Bus.Subscribe(work.SentTo, func(m bus.Msg) {
 		var o work.Offer
 		if json.Unmarshal(m.Data, &o) == nil {
@@ -269,7 +272,7 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		return
 	}
 	p.checking = true
-	go func() {
+	s.busy.Go(func() {
 		ranges, sizes, err := s.cfg.Packages.Check(ctx, j.Spec)
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -288,7 +291,7 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 			return
 		}
 		s.soon()
-	}()
+	})
 }
 
 // drive offers what is not sent of a job that may be sent or closed. It does not
@@ -306,7 +309,7 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 			continue
 		}
 		p.offered[i], p.asking[i] = now, true
-		go func() {
+		s.busy.Go(func() {
 			err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
 			if err != nil && ctx.Err() == nil {
 				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", err)
@@ -314,7 +317,7 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			p.asking[i] = false
-		}()
+		})
 	}
 }
 
