@@ -33,11 +33,13 @@ type fixture struct {
 	dir           string
 	news          api.Account
 	waiting       map[job.ID]string
+	// What the table of jobs has taken in; each holds more than a test causes.
+	seenJobs, seenControls chan job.ID
 }
 
 func newFixture(t *testing.T) *fixture {
 	f := &fixture{t: t, log: ledger.NewMemory(ledger.MemoryConfig{}), controls: ledger.NewMemory(ledger.MemoryConfig{}), dir: t.TempDir(),
-		waiting: map[job.ID]string{}}
+		waiting: map[job.ID]string{}, seenJobs: make(chan job.ID, 10000), seenControls: make(chan job.ID, 10000)}
 	store, err := sql.Open(t.Context(), sql.Config{Path: filepath.Join(f.dir, "crier.db")})
 	f.must(err)
 	t.Cleanup(func() { store.Close() })
@@ -51,7 +53,11 @@ func newFixture(t *testing.T) *fixture {
 	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },
 		Scratch: filepath.Join(f.dir, "scratch")})
-	table.OnJob = func(j jobs.Job) { f.JobChanged(j.Spec.ID) }
+	table.OnJob = func(j jobs.Job) {
+		f.JobChanged(j.Spec.ID)
+		f.seenJobs <- j.Spec.ID
+	}
+	table.OnControls = func(id job.ID, _ job.Controls) { f.seenControls <- id }
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -123,6 +129,15 @@ func (f *fixture) submit(req api.SubmitJob) api.Job {
 	j, err := f.SubmitJob(f.t.Context(), req)
 	f.must(err)
 	return j
+}
+
+// submitSeen submits a job and waits until the table of jobs has it.
+func (f *fixture) submitSeen(req api.SubmitJob) job.ID {
+	f.t.Helper()
+	id := f.submit(req).Job
+	for <-f.seenJobs != id {
+	}
+	return id
 }
 
 // accepted lists the records of all jobs in the ledger.
