@@ -282,7 +282,7 @@ func TestTwoSchedulers(t *testing.T) {
 						time.Sleep(100 * time.Millisecond)
 					}
 				}
-				subjects, err := w.log.Subjects(t.Context(), ledger.AllClaims)
+				subjects, err := w.log.Subjects(w.t.Context(), ledger.AllClaims)
 				if err != nil || len(subjects) != len(ids) {
 					t.Errorf("%d claims for %d jobs, %v", len(subjects), len(ids), err)
 				}

@@ -256,3 +256,61 @@ func TestMaxSendingOfJobsThatComeTogether(t *testing.T) {
 		}
 	})
 }
+
+// In each round the urgent jobs come first.
+func TestUrgentJobsAreMovedFirst(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for n, priority := range []uint8{0, 10, 99, 0, 50} {
+			w.submit(byte(n+1), func(s *job.Spec) {
+				s.SubmittedAt = s.SubmittedAt.Add(time.Duration(n) * time.Second)
+				if priority > 0 {
+					s.Class, s.Priority = job.Realtime, priority
+				}
+			})
+		}
+		s := w.start("s", 1)
+		w.reaches(job.ID{4}, job.Completed, time.Second)
+		s.stop()
+		var order []byte
+		err := ledger.ReadAll(w.t.Context(), w.log, 1, ledger.AllJobs, func(st ledger.Stored) error {
+			var tr job.Transition
+			err := json.Unmarshal(st.Data, &tr)
+			if tr.State == job.Packed {
+				order = append(order, tr.Job[0])
+			}
+			return err
+		})
+		if want := []byte{3, 5, 2, 1, 4}; err != nil || !slices.Equal(order, want) {
+			t.Errorf("moved on in the order %v, want %v (%v)", order, want, err)
+		}
+	})
+}
+
+// A slice that is sent stays sent and is not offered again, also if an older
+// answer comes late.
+func TestASentSliceStaysSent(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.check = func(context.Context) ([]job.Range, []int, error) { return []job.Range{1, 2}, []int{4 << 20, 4 << 20}, nil }
+		s := w.start("s", 1)
+		defer s.stop()
+		id := job.ID{1}
+		w.setAnswer(func(o work.Offer) *work.Reply {
+			if o.Number == 0 {
+				w.tell(o)
+				time.Sleep(time.Second) // the hint is faster than the answer
+			}
+			return takes(o)
+		})
+		w.submit(1)
+		time.Sleep(time.Minute)
+		if got := s.Slices(id); len(got) != 2 || got[0].State != job.SliceSent || got[1].State != job.SliceSending {
+			t.Errorf("the slices are %+v", got)
+		}
+		if n := w.offersOf(id, 0); n != 1 {
+			t.Errorf("the slice that is sent was offered %d times", n)
+		}
+		if got := s.WaitingOn(id); got != "1 slices to be sent" {
+			t.Errorf("waits on %q", got)
+		}
+	})
+}

@@ -50,7 +50,7 @@ func TestSubmitStoresWhatSendingNeeds(t *testing.T) {
 		t.Errorf("told is %+v", got)
 	}
 	plain := f.submit(toFollowers(""))
-	if plain.Priority != api.DefaultPriority || plain.ExpiresAt.Sub(plain.SubmittedAt) != job.DefaultTTL || plain.Class != job.Normal || plain.OnUnknown != job.Hold {
+	if plain.Priority != 50 || plain.ExpiresAt.Sub(plain.SubmittedAt) != 7*24*time.Hour || plain.Class != job.Normal || plain.OnUnknown != job.Hold {
 		t.Errorf("the defaults are %+v", plain)
 	}
 }
