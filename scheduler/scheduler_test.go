@@ -290,7 +290,9 @@ func TestUrgentJobsAreMovedFirst(t *testing.T) {
 // answer comes late.
 func TestASentSliceStaysSent(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.check = func(context.Context) ([]job.Range, []int, error) { return []job.Range{1, 2}, []int{4 << 20, 4 << 20}, nil }
+		w.check = func(context.Context) ([]job.Range, []int, error) {
+			return []job.Range{1, 2}, []int{4 << 20, 4 << 20}, nil
+		}
 		s := w.start("s", 1)
 		defer s.stop()
 		id := job.ID{1}
