@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -169,38 +170,34 @@ func TestAPackageThatCannotBeReadNow(t *testing.T) {
 	})
 }
 
-// A scheduler that is killed anywhere is followed by one that goes on.
+// A scheduler that is killed in any state is followed by one that goes on from it.
 func TestRestart(t *testing.T) {
-	for _, at := range []job.State{job.Submitted, job.Queued, job.Preparing, job.Prepared, job.Sending, job.Paused, job.Sent, job.Cancelling} {
+	for _, at := range []job.State{job.Submitted, job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending, job.Paused, job.Sent, job.Cancelling} {
 		t.Run(at.String(), func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				id := w.submit(1)
-				s := w.start("s", 1)
-				// A first scheduler that gets as far as at: the ledger takes no more of it.
-				w.setAnswer(func(o work.Offer) *work.Reply {
-					if at != job.Sent {
-						return takes(o)
-					}
-					w.setTotal(id, parked.Tally{Reserved: recipients, Parked: recipients})
-					return &work.Reply{State: job.SliceSent}
-				})
-				if at == job.Paused {
-					w.pause(id, true)
+				id, want := w.submit(1), job.Completed
+				w.pause(id, at == job.Paused)
+				if at == job.Sending || at == job.Paused || at == job.Cancelling {
+					w.setAnswer(takes)
 				}
-				if at == job.Cancelling {
-					w.cancel(id)
-				}
-				w.stopAt(s, id, at)
-				before := w.path(id)
-				next := w.start("s", 2)
-				defer next.stop()
-				w.pause(id, false)
-				w.setAnswer(w.sends)
-				w.setTotal(id, parked.Tally{Reserved: recipients, Delivered: recipients})
-				want := job.Completed
 				if at == job.Cancelling {
 					want = job.JobCancelled
+					w.cancel(id)
 				}
+				log := &dies{Memory: w.log, at: at}
+				log.dead.Store(at == job.Submitted)
+				s := w.startOn(log, job.Journal{Worker: "s", Incarnation: 1})
+				time.Sleep(5 * time.Second)
+				if got := w.state(id); got != at {
+					t.Fatalf("the first scheduler leaves it %s", got)
+				}
+				s.stop()
+				before := w.path(id)
+				w.pause(id, false)
+				w.setAnswer(w.sends)
+				next := w.start("s", 2)
+				defer next.stop()
+				w.setTotal(id, parked.Tally{Reserved: recipients, Delivered: recipients})
 				w.reaches(id, want, 20*time.Second)
 				if after := w.path(id); !strings.HasPrefix(after, before+" ") {
 					t.Errorf("it went %s, then %s", before, after)
@@ -210,12 +207,29 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// stopAt stops a scheduler when the job is in a state or has passed it.
-func (w *world) stopAt(s running, id job.ID, at job.State) {
-	for w.state(id) < at {
-		time.Sleep(time.Millisecond)
+// dies is a ledger that takes no more of any job once one was recorded to be in a
+// state, as if its scheduler had died then.
+type dies struct {
+	*ledger.Memory
+	at   job.State
+	dead atomic.Bool
+}
+
+// Append implements ledger.Log.
+func (d *dies) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	var tr job.Transition
+	if !strings.HasPrefix(subject, "led.job.") {
+		return d.Memory.Append(ctx, subject, last, data)
 	}
-	s.stop()
+	if d.dead.Load() {
+		return 0, ledger.ErrNoAnswer
+	}
+	if err := json.Unmarshal(data, &tr); err != nil {
+		return 0, err
+	}
+	seq, err := d.Memory.Append(ctx, subject, last, data)
+	d.dead.Store(err == nil && tr.State == d.at)
+	return seq, err
 }
 
 // Whatever answers of the ledger get lost, each change is recorded once.
@@ -287,12 +301,35 @@ func TestTwoSchedulers(t *testing.T) {
 					t.Errorf("%d claims for %d jobs, %v", len(subjects), len(ids), err)
 				}
 				for subject, n := range subjects {
-					if n > 2 || second.Worker != "a" && n > 1 {
+					if n > 2 || second.Worker != "a" && n > 1 { // the second may take over, the first not back
 						t.Errorf("%s was claimed %d times", subject, n)
 					}
 				}
 				if !slices.ContainsFunc(ids, func(id job.ID) bool { return w.state(id) == job.JobCancelled }) {
 					t.Log("every cancel came too late")
+				}
+			})
+		})
+	}
+}
+
+// An earlier start that still runs takes nothing back from a later one, and a
+// scheduler leaves alone what another one holds.
+func TestWhoMayTakeAJob(t *testing.T) {
+	for holder, takes := range map[job.Journal]bool{
+		{Worker: "a", Incarnation: 1}: true, {Worker: "a", Incarnation: 2}: true, {Worker: "a", Incarnation: 3}: false, {Worker: "b", Incarnation: 1}: false,
+	} {
+		t.Run(holder.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				id := w.submit(1)
+				claim := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: holder}
+				if _, err := ledger.Take(w.t.Context(), w.log, claim, nil); err != nil {
+					t.Fatal(err)
+				}
+				defer w.start("a", 2).stop()
+				time.Sleep(10 * time.Second)
+				if got := w.state(id); (got == job.Completed) != takes || !takes && got != job.Submitted {
+					t.Errorf("the job becomes %s", got)
 				}
 			})
 		})

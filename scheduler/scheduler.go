@@ -253,7 +253,9 @@ func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
 		return nil
 	}
 	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: s.cfg.Self, At: time.Now().UTC()}
-	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { return holder.Worker == s.cfg.Self.Worker })
+	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { // an earlier start of this scheduler is dead
+		return holder.Worker == s.cfg.Self.Worker && holder.Incarnation < s.cfg.Self.Incarnation
+	})
 	if err == nil {
 		s.mu.Lock()
 		p.claimed = true

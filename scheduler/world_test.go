@@ -124,9 +124,13 @@ type running struct {
 
 // start starts a scheduler as a process does: with the table read to its end.
 func (w *world) start(name string, incarnation uint32) running {
+	return w.startOn(w.log, job.Journal{Worker: name, Incarnation: incarnation})
+}
+
+func (w *world) startOn(log ledger.Log, self job.Journal) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
-	table := jobs.New(w.log, w.controls)
-	s := New(Config{Self: job.Journal{Worker: name, Incarnation: incarnation}, Jobs: table, Log: w.log, Bus: w.bus, Packages: w, Totals: w,
+	table := jobs.New(log, w.controls)
+	s := New(Config{Self: self, Jobs: table, Log: log, Bus: w.bus, Packages: w, Totals: w,
 		Logger: slog.New(slog.DiscardHandler)})
 	var wg sync.WaitGroup
 	wg.Go(func() {
