@@ -114,6 +114,7 @@ func TestStopIsBounded(t *testing.T) {
 		})
 		other := w.submit(2)
 		w.reaches(other, job.Preparing, time.Second)
+		time.Sleep(time.Second)
 		if !reading.Load() {
 			t.Fatal("the package is not being read")
 		}
