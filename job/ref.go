@@ -92,7 +92,8 @@ func parseName(what, s string) (string, uint32, error) {
 	}
 	i := strings.LastIndexByte(s, '.')
 	if i > 0 && ValidName(s[:i]) {
-		if n, err := strconv.ParseUint(s[i+1:], 10, 32); err == nil {
+		// One spelling only: a name is a subject, and w.1 is not the subject w.01.
+		if n, err := strconv.ParseUint(s[i+1:], 10, 32); err == nil && name(s[:i], uint32(n)) == s {
 			return s[:i], uint32(n), nil
 		}
 	}

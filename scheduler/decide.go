@@ -104,26 +104,40 @@ func decide(v view) (s step, ok bool) {
 	return step{}, false
 }
 
-// waitingOn says, in words, what a job in its state waits on.
+// waitingOn says, in words, what a job in its state waits on; "" once it is over.
 func waitingOn(v view, ahead int) string {
-	if v.failure != "" && v.job.State != job.Sent {
+	state, open := v.job.State, v.total.Parked+v.total.HandedOff+v.total.InDoubt
+	if state.Terminal() {
+		return ""
+	}
+	if next, ok := decide(v); ok {
+		return "the ledger to take down that it is " + next.to.String()
+	}
+	if v.failure != "" && state != job.Sent {
 		return "its package, which cannot be used: " + v.failure
 	}
-	switch v.job.State {
+	switch state {
 	case job.Queued:
 		return fmt.Sprintf("its turn; %d jobs are ahead", ahead)
-	case job.Preparing:
-		return "its package to be verified"
-	case job.Sending:
-		return fmt.Sprintf("%d slices to be sent", v.unsent)
 	case job.Paused:
 		return "resume"
+	case job.Preparing, job.Sending, job.Cancelling:
+		if !v.prepared {
+			return "its package to be verified"
+		}
 	case job.Sent:
-		return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
-	case job.Cancelling:
-		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, v.total.Parked+v.total.HandedOff+v.total.InDoubt)
+	default:
+		return "somebody to move it on: no scheduler does, of a job that is " + state.String()
 	}
-	return ""
+	switch {
+	case state == job.Sending:
+		return fmt.Sprintf("%d slices to be sent", v.unsent)
+	case open == 0 && (state == job.Sent || v.unsent == 0):
+		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
+	case state == job.Cancelling:
+		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, open)
+	}
+	return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
 }
 
 // Slice is a contiguous part of a job's ids, cut between ranges.

@@ -11,7 +11,6 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -55,13 +54,15 @@ const (
 	round     = 100 * time.Millisecond // between looks at all live jobs
 	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
 	offerWait = 5 * time.Second
+	recheck   = time.Second // after a package could not be read
 )
 
 // Scheduler is a scheduler.
 type Scheduler struct {
 	cfg  Config
 	log  *slog.Logger
-	wake chan struct{} // holds one; asks for a round before the next is due
+	wake chan struct{}  // holds one; asks for a round before the next is due
+	busy sync.WaitGroup // checks and offers under way, which end with Run's context
 	mu   struct {
 		sync.Mutex
 		plans   map[job.ID]*plan
@@ -73,9 +74,11 @@ type Scheduler struct {
 type plan struct {
 	claimed  bool
 	checking bool
+	checkAt  time.Time // not before
 	failure  string
 	slices   []Slice // nil until the package is checked
 	offered  []time.Time
+	asking   []bool // the offer is not answered yet
 }
 
 // New makes a scheduler; Run runs it. It sets the job table's OnJob.
@@ -90,8 +93,10 @@ func New(cfg Config) *Scheduler {
 	return s
 }
 
-// Run moves jobs on until ctx ends; it returns nil then.
+// Run moves jobs on until ctx ends; it returns nil then, and nothing that it began
+// goes on: the packages may be closed.
 func (s *Scheduler) Run(ctx context.Context) error {
+	defer s.busy.Wait()
 	sub, err := s.cfg.Bus.Subscribe(work.SentTo, func(m bus.Msg) {
 		var o work.Offer
 		if json.Unmarshal(m.Data, &o) == nil {
@@ -135,7 +140,7 @@ func (s *Scheduler) look(ctx context.Context) {
 	slices.SortFunc(live, queued)
 	sending := 0
 	for _, j := range live {
-		if j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted {
+		if takesPlace(j) {
 			sending++
 		}
 	}
@@ -145,18 +150,23 @@ func (s *Scheduler) look(ctx context.Context) {
 			return
 		}
 		room := j.Spec.Class == job.Realtime || sending < MaxSending
-		moved, err := s.advance(ctx, j, room, ahead)
+		now, err := s.advance(ctx, j, room, ahead)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
 		}
-		if j.State == job.Queued {
+		if now.State == job.Queued {
 			ahead++
-			if moved && j.Spec.Class == job.Normal {
-				sending++
-			}
+		}
+		if takesPlace(now) && !takesPlace(j) {
+			sending++
 		}
 	}
 	s.forget(live)
+}
+
+// takesPlace reports whether a job is one of the MaxSending.
+func takesPlace(j jobs.Job) bool {
+	return j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted
 }
 
 // forget drops what is known of jobs that are over.
@@ -175,34 +185,35 @@ func (s *Scheduler) forget(live []jobs.Job) {
 	}
 }
 
-// advance moves one job on as far as it can go now.
-func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead int) (moved bool, err error) {
+// advance moves one job on as far as it can go now, and gives it as it then is.
+func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead int) (jobs.Job, error) {
 	for {
 		if err := s.claim(ctx, j.Spec.ID); err != nil {
-			return moved, err
+			return j, err
 		}
 		v, err := s.see(ctx, j, room)
 		if err != nil {
-			return moved, err
+			return j, err
 		}
 		next, ok := decide(v)
 		s.mu.Lock()
 		s.mu.waiting[j.Spec.ID] = waitingOn(v, ahead)
 		s.mu.Unlock()
 		if !ok {
-			return moved, s.drive(ctx, j)
+			s.drive(ctx, j)
+			return j, nil
 		}
 		now, err := s.cfg.Jobs.Transition(ctx, j.Spec.ID, next.to, next.reason, time.Now())
 		if err != nil {
-			return moved, err
+			return j, err
 		}
 		if now.State == j.State { // the table forbids it: a fault of ours
-			return moved, fmt.Errorf("job %s cannot become %s from %s", j.Spec.ID, next.to, j.State)
+			return j, fmt.Errorf("job %s cannot become %s from %s", j.Spec.ID, next.to, j.State)
 		}
 		s.log.Info("job", "id", j.Spec.ID.String(), "state", now.State.String(), "reason", next.reason)
-		j, moved = now, true
+		j = now
 		if j.State.Terminal() {
-			return true, nil
+			return j, nil
 		}
 	}
 }
@@ -242,7 +253,9 @@ func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
 		return nil
 	}
 	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: s.cfg.Self, At: time.Now().UTC()}
-	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { return holder.Worker == s.cfg.Self.Worker })
+	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { // an earlier start of this scheduler is dead
+		return holder.Worker == s.cfg.Self.Worker && holder.Incarnation < s.cfg.Self.Incarnation
+	})
 	if err == nil {
 		s.mu.Lock()
 		p.claimed = true
@@ -252,54 +265,62 @@ func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
 }
 
 // check starts to verify the job's package, beside the scheduler's rounds, unless
-// that is under way or done.
+// that is under way or done, or was tried a moment ago.
 func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
-	if p.checking || p.slices != nil || p.failure != "" {
+	if p.checking || p.slices != nil || p.failure != "" || time.Now().Before(p.checkAt) {
 		return
 	}
 	p.checking = true
-	go func() {
+	s.busy.Go(func() {
 		ranges, sizes, err := s.cfg.Packages.Check(ctx, j.Spec)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p.checking = false
-		defer s.soon()
 		switch {
 		case err == nil:
 			p.slices = append([]Slice{}, cut(ranges, sizes)...)
-			p.offered = make([]time.Time, len(p.slices))
+			p.offered, p.asking = make([]time.Time, len(p.slices)), make([]bool, len(p.slices))
 		case job.CodeOf(err) == job.CodeInvalid:
 			p.failure = err.Error()
-		case ctx.Err() == nil:
-			s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
+		default:
+			p.checkAt = time.Now().Add(recheck)
+			if ctx.Err() == nil {
+				s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
+			}
+			return
 		}
-	}()
+		s.soon()
+	})
 }
 
-// drive offers what is not sent of a job that may be sent or closed.
-func (s *Scheduler) drive(ctx context.Context, j jobs.Job) error {
+// drive offers what is not sent of a job that may be sent or closed. It does not
+// wait for the answers: a worker that gives none must not hold up other jobs.
+func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 	if j.State != job.Sending && j.State != job.Cancelling && j.State != job.Paused {
-		return nil
+		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
-	var due []work.Offer
 	now := time.Now()
 	for i, x := range p.slices {
-		if x.State != job.SliceSent && now.Sub(p.offered[i]) >= reoffer {
-			p.offered[i] = now
-			due = append(due, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
+		if x.State == job.SliceSent || p.asking[i] || now.Sub(p.offered[i]) < reoffer {
+			continue
 		}
+		p.offered[i], p.asking[i] = now, true
+		s.busy.Go(func() {
+			err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
+			if err != nil && ctx.Err() == nil {
+				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", err)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			p.asking[i] = false
+		})
 	}
-	s.mu.Unlock()
-	var errs []error
-	for _, o := range due {
-		errs = append(errs, s.offer(ctx, o))
-	}
-	return errors.Join(errs...)
 }
 
 func (s *Scheduler) offer(ctx context.Context, o work.Offer) error {

@@ -18,6 +18,7 @@ type Input struct {
 	Name string        // of the package
 	File string        // how errors call the input
 	R    io.ReadCloser // closed with the source
+	Skip int           // lines of an id text to pass over at the start, whatever they hold
 }
 
 // SyntaxError says what is wrong in an input, and where. Line and Column count

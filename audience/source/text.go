@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"math"
+
+	"crier/job"
 )
 
 // maxToken is the longest id text in bytes, leading zeros included.
@@ -76,6 +78,9 @@ func (t *Text) fill() error {
 			return reading(t.in.File, err)
 		}
 		t.r, t.buf = r, make([]byte, bufferSize)
+		if err := t.skip(); err != nil {
+			return err
+		}
 	}
 	for t.end-t.pos <= maxToken && !t.eof {
 		t.base += int64(t.pos)
@@ -88,6 +93,24 @@ func (t *Text) fill() error {
 		} else if err != nil {
 			return reading(t.in.File, err)
 		}
+	}
+	return nil
+}
+
+// skip passes over the lines that are to be left out, of any length.
+func (t *Text) skip() error {
+	for range t.in.Skip {
+		for n, more := 0, true; more; n++ {
+			line, err := t.r.ReadSlice('\n')
+			more = errors.Is(err, bufio.ErrBufferFull)
+			switch {
+			case errors.Is(err, io.EOF) && len(line) == 0 && n == 0:
+				return job.Invalid("skip", "the file has fewer lines than are to be skipped", nil)
+			case err != nil && !more && !errors.Is(err, io.EOF):
+				return reading(t.in.File, err)
+			}
+		}
+		t.line++
 	}
 	return nil
 }

@@ -128,6 +128,39 @@ func TestTextErrorsSayWhere(t *testing.T) {
 	}
 }
 
+// Lines that are left out count as lines, also of a gzipped text, whatever they hold.
+func TestTextSkip(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		skip int
+		want []uint32
+		err  string
+	}{
+		{"id\n5\n6\n", 1, []uint32{5, 6}, ""},
+		{"5\n6", 0, []uint32{5, 6}, ""},
+		{"a\r\n,,\n7", 2, []uint32{7}, ""},
+		{packed("id\n5\n6\n"), 1, []uint32{5, 6}, ""},
+		{packed("\ufeffid\n5"), 1, []uint32{5}, ""},
+		{strings.Repeat("y", 3*bufferSize) + "\n5", 1, []uint32{5}, ""},
+		{strings.Repeat("y", bufferSize), 1, nil, ""},
+		{"id", 1, nil, ""},
+		{"id\n", 1, nil, ""},
+		{"id\n5\n6\n7,x\n", 2, nil, `in.txt: line 4, column 3: recipient "x" is not a number`},
+		{"id\n", 2, nil, "the file has fewer lines than are to be skipped"},
+		{"", 1, nil, "the file has fewer lines than are to be skipped"},
+	} {
+		in := input(strings.NewReader(c.text))
+		in.Skip = c.skip
+		got, err := drain(NewText(in), 100)
+		if c.err == "" && (err != nil || !slices.Equal(got, c.want)) {
+			t.Errorf("%.40q without %d lines: %v, want %v (%v)", c.text, c.skip, got, c.want, err)
+		}
+		if c.err != "" && (job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%.40q without %d lines: %v, want %s", c.text, c.skip, err, c.err)
+		}
+	}
+}
+
 func TestDamagedGzip(t *testing.T) {
 	whole := packed(strings.Repeat("123456\n", 10000))
 	for _, text := range []string{whole[:len(whole)-1], whole[:5], whole[:len(whole)-8] + "12345678", whole[:30] + "\xff\xff\xff" + whole[33:]} {

@@ -124,8 +124,15 @@ func (r *Reader) Byte() byte {
 	return b[0]
 }
 
-// Bool reads a truth value.
-func (r *Reader) Bool() bool { return r.Byte() == 1 }
+// Bool reads a truth value: 0 or 1, nothing else.
+func (r *Reader) Bool() bool {
+	b := r.Byte()
+	if b > 1 {
+		r.fail("%d is no truth value", b)
+		return false
+	}
+	return b == 1
+}
 
 // Bytes reads a byte string; it shares the reader's memory.
 func (r *Reader) Bytes() []byte { return r.Fixed(int(r.Max(uint64(len(r.b))))) }

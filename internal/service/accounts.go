@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -105,11 +104,7 @@ func (s *Service) ImportFollowers(ctx context.Context, req api.ImportFollowers, 
 	if err != nil {
 		return api.FollowersImport{}, err
 	}
-	in := bufio.NewReader(body)
-	if err := skipLines(in, req.Skip); err != nil {
-		return api.FollowersImport{}, err
-	}
-	src := source.NewText(source.Input{Name: "input", File: "input", R: io.NopCloser(in)})
+	src := source.NewText(source.Input{Name: "input", File: "input", R: io.NopCloser(body), Skip: req.Skip})
 	defer src.Close()
 	r, err := s.cfg.Members.ImportIDs(ctx, members.Followers(a.Number), src)
 	return api.FollowersImport{Read: r.Read, Repeated: r.Repeated, Already: r.Already, Added: r.Added, AccountsTouched: touched(r.Added)}, refused(err)
@@ -125,16 +120,6 @@ func refused(err error) error {
 }
 
 func touched(added uint64) uint64 { return min(added, 1) }
-
-// skipLines passes over the first lines of a file.
-func skipLines(in *bufio.Reader, n int) error {
-	for range n {
-		if _, err := in.ReadString('\n'); err != nil {
-			return job.Invalid("skip", "the file has fewer lines than are to be skipped", nil)
-		}
-	}
-	return nil
-}
 
 func (s *Service) importEdges(ctx context.Context, req api.ImportFollowers, body io.Reader) (api.FollowersImport, error) {
 	opts := members.EdgeOptions{Skip: req.Skip}

@@ -21,6 +21,9 @@ import (
 // key, decides between concurrent submits: the key makes the id, the id the
 // subject, and a subject has one first record).
 func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error) {
+	if err := req.Validate(); err != nil { // nothing of a job that is refused is stored
+		return api.Job{}, err
+	}
 	a, err := s.account(ctx, req.Account)
 	if err != nil {
 		return api.Job{}, err
@@ -94,13 +97,22 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 	if req.IdempotencyKey != "" {
 		spec.ID = job.KeyID(a.Name, req.IdempotencyKey)
 	}
+	if req.Audience == "" { // before anything is stored: it may be unknown
+		if err := s.findPackage(ctx, req, a, &spec); err != nil {
+			return spec, err
+		}
+	}
 	pin, err := s.cfg.Members.Pin(ctx, members.Followers(a.Number))
 	if err != nil {
 		return spec, fmt.Errorf("fixing the followers of account %s: %w", a.Name, err)
 	}
 	spec.Followers, spec.FollowersRev = pin.Blob, pin.Revision
-	if err := s.setPackage(ctx, req, a, pin, &spec); err != nil {
-		return spec, err
+	if req.Audience == api.AudienceFollowers {
+		set, err := s.cfg.Set(ctx, pin.Blob)
+		if err != nil {
+			return spec, fmt.Errorf("opening the followers of account %s: %w", a.Name, err)
+		}
+		spec.Package, spec.Set, spec.Recipients = pin.Blob, set.Info().SHA256, pin.Cardinality
 	}
 	body, size, err := s.cfg.Blobs.Put(ctx, bytes.NewReader(req.Message()))
 	if err != nil {
@@ -110,15 +122,8 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 	return spec, nil
 }
 
-func (s *Service) setPackage(ctx context.Context, req api.SubmitJob, a sql.Account, pin members.Pin, spec *job.Spec) error {
-	if req.Audience == api.AudienceFollowers {
-		set, err := s.cfg.Set(ctx, pin.Blob)
-		if err != nil {
-			return fmt.Errorf("opening the followers of account %s: %w", a.Name, err)
-		}
-		spec.Package, spec.Set, spec.Recipients = pin.Blob, set.Info().SHA256, pin.Cardinality
-		return nil
-	}
+// findPackage puts in the package that was handed in before.
+func (s *Service) findPackage(ctx context.Context, req api.SubmitJob, a sql.Account, spec *job.Spec) error {
 	p, err := s.cfg.Store.Packages.Get(ctx, a.Number, req.Package)
 	if isCode(err, job.CodeNotFound) {
 		return &job.Error{Code: job.CodeNotFound, Field: "package",

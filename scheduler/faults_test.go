@@ -1,0 +1,338 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"crier/internal/work"
+	"crier/job"
+	"crier/state/ledger"
+	"crier/state/parked"
+
+	_ "testing/synctest" // each test is in a bubble, see inWorld
+)
+
+// A worker whose answers get lost, or that refuses, is offered a slice until it
+// says that it is sent.
+func TestOffersAreRepeated(t *testing.T) {
+	for name, first := range map[string]*work.Reply{
+		"no answer":        nil,
+		"refused":          {State: job.SlicePlanned, Why: "the ledger is full"},
+		"an empty answer":  {},
+		"taken, then lost": {State: job.SliceClaimed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				defer w.start("s", 1).stop()
+				n := 0
+				w.setAnswer(func(o work.Offer) *work.Reply {
+					if n++; n <= 3 {
+						return first
+					}
+					return w.sends(o)
+				})
+				id := w.submit(1)
+				w.reaches(id, job.Completed, 3*(reoffer+offerWait)+time.Second)
+				if got := w.offersOf(id, 0); got != 4 {
+					t.Errorf("offered %d times", got)
+				}
+				if got := w.path(id); got != toSent+" completed" {
+					t.Error(got)
+				}
+			})
+		})
+	}
+}
+
+// Nobody listens at first: a worker that starts later is offered everything.
+func TestAWorkerThatComesLate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		defer w.start("s", 1).stop()
+		w.setAnswer(func(work.Offer) *work.Reply { return nil })
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		time.Sleep(time.Minute)
+		w.setAnswer(w.sends)
+		w.reaches(id, job.Completed, offerWait+reoffer+time.Second)
+	})
+}
+
+// A worker that does not answer for normal jobs does not hold up an urgent one.
+func TestUnansweredOffersHoldNobodyUp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		ranges, sizes := make([]job.Range, 64), make([]int, 64)
+		for i := range ranges {
+			ranges[i], sizes[i] = job.Range(64*i), 1<<20
+		}
+		w.check = func(context.Context) ([]job.Range, []int, error) { return ranges, sizes, nil }
+		s := w.start("s", 1)
+		defer s.stop()
+		w.setAnswer(func(o work.Offer) *work.Reply {
+			if o.Job[0] < 10 {
+				return nil
+			}
+			return w.sends(o)
+		})
+		for n := range byte(9) {
+			w.submit(1 + n)
+		}
+		w.reaches(job.ID{9}, job.Sending, time.Second)
+		time.Sleep(time.Second)
+		urgent := w.submit(10, realtime)
+		w.reaches(urgent, job.Completed, time.Second)
+		w.cancel(job.ID{5})
+		w.reaches(job.ID{5}, job.Cancelling, time.Second)
+		// What is not answered is not asked a second time meanwhile.
+		time.Sleep(time.Minute)
+		if n := w.offersOf(job.ID{1}, 0); n > int(time.Minute/offerWait)+2 {
+			t.Errorf("offered %d times in a minute", n)
+		}
+	})
+}
+
+// TestStopIsBounded: a scheduler whose offers nobody answers, and whose package
+// takes long to read, ends when it is told to, and then nothing of it runs.
+func TestStopIsBounded(t *testing.T) {
+	inWorld(t, func(w *world) {
+		s := w.start("s", 1)
+		w.setAnswer(func(work.Offer) *work.Reply { return nil })
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		var reading atomic.Bool
+		w.setCheck(func(ctx context.Context) ([]job.Range, []int, error) {
+			reading.Store(true)
+			defer reading.Store(false)
+			<-ctx.Done()
+			time.Sleep(100 * time.Millisecond) // it looks at ctx only so often
+			return nil, nil, ctx.Err()
+		})
+		other := w.submit(2)
+		w.reaches(other, job.Preparing, time.Second)
+		time.Sleep(time.Second)
+		if !reading.Load() {
+			t.Fatal("the package is not being read")
+		}
+		before := time.Now()
+		s.stop()
+		if took := time.Since(before); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if reading.Load() {
+			t.Error("a package is still being read after the end of Run")
+		}
+	})
+}
+
+func TestADamagedPackage(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.check = func(context.Context) ([]job.Range, []int, error) {
+			return nil, nil, job.Invalid("package", "the stored package is damaged", errors.New("block 7"))
+		}
+		defer w.start("s", 1).stop()
+		id := w.submit(1)
+		w.reaches(id, job.JobFailed, time.Second)
+		h := w.history(id)
+		if got := h[len(h)-1].Reason; !strings.Contains(got, "damaged") || !strings.Contains(got, "block 7") {
+			t.Errorf("it failed because of %q", got)
+		}
+		if len(w.offers) != 0 || w.checks.Load() != 1 {
+			t.Errorf("offered %v, read %d times", w.offers, w.checks.Load())
+		}
+	})
+}
+
+// A package that cannot be read now is read again, once a second, not at once.
+func TestAPackageThatCannotBeReadNow(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.check
+		// The limit ends a scheduler that tries without a pause: its bubble's clock
+		// would never go on.
+		w.check = func(ctx context.Context) ([]job.Range, []int, error) {
+			if w.checks.Load() > 1000 {
+				return good(ctx)
+			}
+			return nil, nil, errors.New("too many open files")
+		}
+		s := w.start("s", 1)
+		defer s.stop()
+		id := w.submit(1)
+		time.Sleep(time.Minute)
+		if n := w.checks.Load(); n < 20 || n > 70 {
+			t.Errorf("read %d times in a minute", n)
+		}
+		w.setCheck(good)
+		w.reaches(id, job.Completed, 5*time.Second)
+	})
+}
+
+// A scheduler that is killed in any state is followed by one that goes on from it.
+func TestRestart(t *testing.T) {
+	for _, at := range []job.State{job.Submitted, job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending, job.Paused, job.Sent, job.Cancelling} {
+		t.Run(at.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				id, want := w.submit(1), job.Completed
+				w.pause(id, at == job.Paused)
+				if at == job.Sending || at == job.Paused || at == job.Cancelling {
+					w.setAnswer(takes)
+				}
+				if at == job.Cancelling {
+					want = job.JobCancelled
+					w.cancel(id)
+				}
+				log := &dies{Memory: w.log, at: at}
+				log.dead.Store(at == job.Submitted)
+				s := w.startOn(log, job.Journal{Worker: "s", Incarnation: 1})
+				time.Sleep(5 * time.Second)
+				if got := w.state(id); got != at {
+					t.Fatalf("the first scheduler leaves it %s", got)
+				}
+				s.stop()
+				before := w.path(id)
+				w.pause(id, false)
+				w.setAnswer(w.sends)
+				next := w.start("s", 2)
+				defer next.stop()
+				w.setTotal(id, parked.Tally{Reserved: recipients, Delivered: recipients})
+				w.reaches(id, want, 20*time.Second)
+				if after := w.path(id); !strings.HasPrefix(after, before+" ") {
+					t.Errorf("it went %s, then %s", before, after)
+				}
+			})
+		})
+	}
+}
+
+// dies is a ledger that takes no more of any job once one was recorded to be in a
+// state, as if its scheduler had died then.
+type dies struct {
+	*ledger.Memory
+	at   job.State
+	dead atomic.Bool
+}
+
+// Append implements ledger.Log.
+func (d *dies) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	var tr job.Transition
+	if !strings.HasPrefix(subject, "led.job.") {
+		return d.Memory.Append(ctx, subject, last, data)
+	}
+	if d.dead.Load() {
+		return 0, ledger.ErrNoAnswer
+	}
+	if err := json.Unmarshal(data, &tr); err != nil {
+		return 0, err
+	}
+	seq, err := d.Memory.Append(ctx, subject, last, data)
+	d.dead.Store(err == nil && tr.State == d.at)
+	return seq, err
+}
+
+// Whatever answers of the ledger get lost, each change is recorded once.
+func TestTheLedgersAnswersGetLost(t *testing.T) {
+	faults := []ledger.Fault{ledger.FaultLost, ledger.FaultStored, ledger.FaultFull, ledger.FaultStored, ledger.FaultLost}
+	for _, filter := range []string{ledger.AllJobs, ledger.AllClaims, ledger.AllSubjects} {
+		t.Run(filter, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				ids := []job.ID{w.submit(1), w.submit(2, realtime), w.submit(3)}
+				for i := range 40 {
+					w.log.Inject(filter, faults[i%len(faults)], ledger.FaultNone)
+				}
+				defer w.start("s", 1).stop()
+				for _, id := range ids {
+					w.reaches(id, job.Completed, time.Minute)
+					if got := w.path(id); got != toSent+" completed" {
+						t.Error(got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A job whose next state the ledger does not take says so.
+func TestAFullLedger(t *testing.T) {
+	inWorld(t, func(w *world) {
+		id := w.submit(1)
+		for range 1000 {
+			w.log.Inject(ledger.AllJobs, ledger.FaultFull)
+		}
+		s := w.start("s", 1)
+		defer s.stop()
+		time.Sleep(time.Second)
+		if got := s.WaitingOn(id); !strings.Contains(got, "ledger") {
+			t.Errorf("waits on %q", got)
+		}
+		w.reaches(id, job.Completed, 10*time.Minute)
+	})
+}
+
+// Two schedulers on the same jobs: each job is moved by one of them, and a second
+// start of the same one takes its jobs over. No version is missing or twice.
+func TestTwoSchedulers(t *testing.T) {
+	for name, second := range map[string]job.Journal{"another": {Worker: "b", Incarnation: 1}, "the same again": {Worker: "a", Incarnation: 2}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				ids := []job.ID{}
+				for n := range byte(20) {
+					ids = append(ids, w.submit(n+1))
+				}
+				a, b := w.start("a", 1), w.start(second.Worker, second.Incarnation)
+				defer a.stop()
+				defer b.stop()
+				for n := range byte(20) {
+					ids = append(ids, w.submit(n+101, realtime))
+					if n%3 == 0 {
+						w.cancel(job.ID{n + 1})
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				for _, id := range ids {
+					for !w.state(id).Terminal() {
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+				subjects, err := w.log.Subjects(w.t.Context(), ledger.AllClaims)
+				if err != nil || len(subjects) != len(ids) {
+					t.Errorf("%d claims for %d jobs, %v", len(subjects), len(ids), err)
+				}
+				for subject, n := range subjects {
+					if n > 2 || second.Worker != "a" && n > 1 { // the second may take over, the first not back
+						t.Errorf("%s was claimed %d times", subject, n)
+					}
+				}
+				if !slices.ContainsFunc(ids, func(id job.ID) bool { return w.state(id) == job.JobCancelled }) {
+					t.Log("every cancel came too late")
+				}
+			})
+		})
+	}
+}
+
+// An earlier start that still runs takes nothing back from a later one, and a
+// scheduler leaves alone what another one holds.
+func TestWhoMayTakeAJob(t *testing.T) {
+	for holder, takes := range map[job.Journal]bool{
+		{Worker: "a", Incarnation: 1}: true, {Worker: "a", Incarnation: 2}: true, {Worker: "a", Incarnation: 3}: false, {Worker: "b", Incarnation: 1}: false,
+	} {
+		t.Run(holder.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				id := w.submit(1)
+				claim := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: holder}
+				if _, err := ledger.Take(w.t.Context(), w.log, claim, nil); err != nil {
+					t.Fatal(err)
+				}
+				defer w.start("a", 2).stop()
+				time.Sleep(10 * time.Second)
+				if got := w.state(id); (got == job.Completed) != takes || !takes && got != job.Submitted {
+					t.Errorf("the job becomes %s", got)
+				}
+			})
+		})
+	}
+}
