@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -131,6 +132,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a.node = n
 	a.onClose("lock of the data directory", n.release)
+	if err := a.unready(); err != nil {
+		return err
+	}
 	if err := a.open(ctx); err != nil {
 		return fmt.Errorf("starting: %w", err)
 	}
@@ -234,6 +238,18 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 func (a *app) ready() error {
 	if st := a.status(context.Background()); !st.Healthy {
 		return fmt.Errorf("not healthy since %s: %s", st.Since.Format(time.RFC3339), strings.Join(st.Problems, "; "))
+	}
+	return nil
+}
+
+// unready removes the ready file of a former process, which says where nobody
+// listens any more.
+func (a *app) unready() error {
+	if a.cfg.ReadyFile == "" {
+		return nil
+	}
+	if err := os.Remove(a.cfg.ReadyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the old ready file: %w", err)
 	}
 	return nil
 }
