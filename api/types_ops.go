@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"crier/job"
@@ -54,9 +55,12 @@ func (r TailLedger) Validate() error {
 	if len(r.Filter) > 256 {
 		return job.Invalid("filter", "a filter has at most 256 bytes", nil)
 	}
-	for i := range len(r.Filter) {
-		if r.Filter[i] <= ' ' || r.Filter[i] > '~' {
-			return job.Invalid("filter", fmt.Sprintf("a filter is a subject such as led.job.>; character %d cannot be in one", i+1), nil)
+	for rest, more := r.Filter, r.Filter != ""; more; {
+		var token string
+		token, rest, more = strings.Cut(rest, ".")
+		wild := token == "*" || token == ">" && !more
+		if token == "" || !wild && strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' || c == '*' || c == '>' }) {
+			return job.Invalid("filter", fmt.Sprintf("filter %q is no subject such as led.job.*, with > at most at its end", r.Filter), nil)
 		}
 	}
 	return nil

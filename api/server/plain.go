@@ -59,12 +59,14 @@ func (s *Server) page(w http.ResponseWriter, contentType string, data []byte) {
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.Ready != nil {
-		if err := s.cfg.Ready(); err != nil {
-			s.cfg.Log.Debug("not ready", "error", err)
-			s.writeProblem(w, r, api.NewProblem(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server is not ready yet"))
-			return
-		}
+	err := s.cfg.Refuse
+	if err == nil && s.cfg.Ready != nil {
+		err = s.cfg.Ready()
+	}
+	if err != nil {
+		s.cfg.Log.Debug("not ready", "error", err)
+		s.writeProblem(w, r, api.NewProblem(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server is not ready yet"))
+		return
 	}
 	s.page(w, "text/plain; charset=utf-8", []byte("ready\n"))
 }

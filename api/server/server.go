@@ -34,6 +34,9 @@ type AdminKeys interface {
 type Config struct {
 	// Service does the work.
 	Service api.Service
+	// Refuse answers every operation, for a server that cannot work now; then
+	// Service is not needed. Nil: it can work.
+	Refuse error
 	// Keys checks the Bearer key of every operation under /v1.
 	Keys AdminKeys
 	// Connect serves GET /v1/connect, the recipients' WebSocket, with checks of its
@@ -59,7 +62,7 @@ type Config struct {
 // Validate names what is missing.
 func (c Config) Validate() error {
 	switch {
-	case c.Service == nil:
+	case c.Service == nil && c.Refuse == nil:
 		return errors.New("api/server: Config.Service is needed")
 	case c.Keys == nil:
 		return errors.New("api/server: Config.Keys is needed")
@@ -103,13 +106,15 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))
-	s.accountRoutes()
-	s.followerRoutes()
-	s.packageRoutes()
-	s.jobRoutes()
-	s.controlRoutes()
-	s.proofRoutes()
-	s.operationRoutes()
+	if cfg.Refuse == nil {
+		s.accountRoutes()
+		s.followerRoutes()
+		s.packageRoutes()
+		s.jobRoutes()
+		s.controlRoutes()
+		s.proofRoutes()
+		s.operationRoutes()
+	}
 	s.plainRoutes()
 	return s, nil
 }
@@ -160,6 +165,10 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		if p := s.authorize(r); p != nil {
 			s.writeProblem(w, r, p)
+			return
+		}
+		if s.cfg.Refuse != nil {
+			s.writeProblem(w, r, api.ProblemOf(s.cfg.Refuse))
 			return
 		}
 	}

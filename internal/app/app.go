@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -99,6 +100,7 @@ type app struct {
 	log     *slog.Logger
 	node    *node
 	started time.Time
+	space   *space
 	closers []closer
 	health  health
 	parts
@@ -119,19 +121,52 @@ func (a *app) close() {
 
 // Run runs a process until ctx ends, and returns nil then; or until a part of it
 // cannot go on. What it accepted is then taken over by the next process on the
-// same data directory.
+// same data directory. A process whose disk is full stops all its parts, for the
+// stores cannot be relied on any more, answers that it is full, and takes over from
+// itself when there is space again.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	a := &app{cfg: cfg, log: cfg.Logger, started: time.Now().UTC()}
-	defer a.close()
-	n, err := takeNode(cfg.Data)
+	lock, err := lockData(cfg.Data)
 	if err != nil {
 		return err
 	}
-	a.node = n
-	a.onClose("lock of the data directory", n.release)
+	defer lock.Close()
+	if err := unready(cfg.ReadyFile); err != nil {
+		return err
+	}
+	s := newSpace(cfg)
+	defer s.close()
+	return runWith(ctx, cfg, s)
+}
+
+// runWith runs the parts, again and again as long as only the disk ends them.
+func runWith(ctx context.Context, cfg Config, s *space) (err error) {
+	started := time.Now().UTC()
+	for {
+		if err := s.wait(ctx, err); err != nil || ctx.Err() != nil {
+			return err
+		}
+		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s}
+		if err = a.live(ctx); ctx.Err() != nil || !s.ranOut(err) {
+			return err
+		}
+		cfg.Announce = nil // it was told
+	}
+}
+
+// live takes the data directory over and runs the parts.
+func (a *app) live(ctx context.Context) (err error) {
+	defer a.close()
+	if a.node, err = takeNode(a.cfg.Data); err != nil {
+		return err
+	}
+	if a.cfg.LedgerMax == 0 {
+		if a.cfg.LedgerMax, err = a.space.forLedger(); err != nil {
+			return err
+		}
+	}
 	if err := a.open(ctx); err != nil {
 		return fmt.Errorf("starting: %w", err)
 	}
@@ -151,6 +186,7 @@ func (a *app) run(ctx context.Context) error {
 			return nil
 		})
 	}
+	part("disk", a.space.watch)
 	part("job table", a.jobs.Run)
 	part("recorder", a.recorder.run)
 	part("mirror", a.mirror.run)
@@ -198,9 +234,9 @@ func (a *app) waitReady(ctx context.Context) error {
 
 // serve listens and tells the world.
 func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
-	l, err := net.Listen("tcp", a.cfg.Listen)
+	l, err := a.space.listen()
 	if err != nil {
-		return job.Invalid("listen", "listening", err)
+		return err
 	}
 	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Service: a.service, Ready: a.ready}
 	if a.gateway != nil {
@@ -211,7 +247,9 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		l.Close()
 		return err
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return requests }}
 	srv.RegisterOnShutdown(h.EndStreams)
 	g.Go(func() error {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -221,6 +259,15 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
+		defer cut()
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+			cut() // a part failed: what waits for it waits in vain
+			if a.space.ranOut(cause) {
+				if err := a.space.refuse(); err != nil {
+					return err
+				}
+			}
+		}
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {
@@ -236,6 +283,18 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 func (a *app) ready() error {
 	if st := a.status(context.Background()); !st.Healthy {
 		return fmt.Errorf("not healthy since %s: %s", st.Since.Format(time.RFC3339), strings.Join(st.Problems, "; "))
+	}
+	return nil
+}
+
+// unready removes the ready file of a former process, which says where nobody
+// listens any more.
+func unready(file string) error {
+	if file == "" {
+		return nil
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the old ready file: %w", err)
 	}
 	return nil
 }

@@ -18,15 +18,13 @@ import (
 // node is what a data directory says of the process that owns it.
 type node struct {
 	Name   string `json:"name"`   // random, made once
-	Starts uint32 `json:"starts"` // how often a process took the directory over
-	lock   *os.File
+	Starts uint32 `json:"starts"` // how often the data directory was taken over
 }
 
-// takeNode locks a data directory, making it if need be, and counts this start.
-// The lock is the kernel's: it ends with the process, so that holding it proves
-// the former owner dead (protocol rule 5). The start is durable before anything
-// can be named after it.
-func takeNode(dir string) (*node, error) {
+// lockData locks a data directory, making it if need be. The lock is the kernel's:
+// it ends with the process, so that holding it proves the former owner dead
+// (protocol rule 5).
+func lockData(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
@@ -41,12 +39,14 @@ func takeNode(dir string) (*node, error) {
 		}
 		return nil, fmt.Errorf("locking the data directory %s: %w", dir, err)
 	}
-	n := &node{lock: lock}
-	if err := n.count(filepath.Join(dir, "node.json")); err != nil {
-		lock.Close()
-		return nil, err
-	}
-	return n, nil
+	return lock, nil
+}
+
+// takeNode counts that a data directory, which is locked, is taken over. The count
+// is durable before anything can be named after it.
+func takeNode(dir string) (*node, error) {
+	n := new(node)
+	return n, n.count(filepath.Join(dir, "node.json"))
 }
 
 func (n *node) count(path string) error {
@@ -79,8 +79,6 @@ func (n *node) gateway() string { return "g-" + n.Name }
 func (n *node) scheduler() job.Journal {
 	return job.Journal{Worker: "s-" + n.Name, Incarnation: n.Starts}
 }
-
-func (n *node) release() error { return n.lock.Close() }
 
 // writeWhole makes a file appear with all its bytes or not at all.
 func writeWhole(path string, b []byte, mode os.FileMode) error {

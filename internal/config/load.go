@@ -117,8 +117,35 @@ func merge(all *koanf.Koanf, source string, load func(*koanf.Koanf) error) error
 		if !known {
 			return job.Invalid(key, fmt.Sprintf("%s has %q, which is no setting; the settings are %s", source, key, keys()), nil)
 		}
+		if want := wants(key, layer.Get(key)); want != "" {
+			return job.Invalid(key, fmt.Sprintf("%s: %s has %v, want %s", key, source, layer.Get(key), want), nil)
+		}
 	}
 	return all.Merge(layer)
+}
+
+// wants says what a setting's value should be, if it is of another type. A decoder
+// would make 8 of 8.5, 1 of true and "5" of 5.
+func wants(key string, value any) string {
+	switch v := value.(type) {
+	case string:
+		return ""
+	case int:
+		if strings.HasPrefix(key, "limits.") {
+			return ""
+		}
+	case []any:
+		if key == "roles" && !slices.ContainsFunc(v, func(r any) bool { _, ok := r.(string); return !ok }) {
+			return ""
+		}
+	}
+	switch {
+	case key == "roles":
+		return "a list of roles"
+	case strings.HasPrefix(key, "limits."):
+		return "a whole number"
+	}
+	return "text"
 }
 
 func keys() string {

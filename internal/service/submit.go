@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -69,10 +70,13 @@ func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) 
 }
 
 // fingerprint is the request's identity: equal for equal requests, whichever way
-// the account was named and the body given.
+// the account was named and the body given, and whether defaults were spelled out.
 func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 	req.Account = a.Name
 	req.Body, req.BodyBase64 = "", req.Message()
+	req.Priority = cmp.Or(req.Priority, api.DefaultPriority)
+	req.TTL = cmp.Or(req.TTL, api.Duration(job.DefaultTTL))
+	req.DisplayAt = req.DisplayAt.UTC()
 	b, err := json.Marshal(req)
 	if err != nil {
 		return job.Digest{}, fmt.Errorf("encoding the request: %w", err)
@@ -83,15 +87,9 @@ func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 // spec stores what the job needs and describes it.
 func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (job.Spec, error) {
 	at := now()
-	ttl := time.Duration(req.TTL)
-	if ttl == 0 {
-		ttl = job.DefaultTTL
-	}
-	spec := job.Spec{Account: a.Number, Class: req.Class, Priority: req.Priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
+	ttl := cmp.Or(time.Duration(req.TTL), job.DefaultTTL)
+	spec := job.Spec{Account: a.Number, Class: req.Class, Priority: cmp.Or(req.Priority, api.DefaultPriority), Rate: req.Rate, OnUnknown: req.OnUnknown,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: at, DisplayAt: req.DisplayAt, ExpiresAt: at.Add(ttl)}
-	if spec.Priority == 0 {
-		spec.Priority = api.DefaultPriority
-	}
 	rand.Read(spec.Nonce[:]) // never fails
 	spec.ID = job.NewID(at, [10]byte(spec.Nonce[:10]))
 	if req.IdempotencyKey != "" {

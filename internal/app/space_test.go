@@ -1,0 +1,111 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"crier/api"
+	"crier/api/client"
+	"crier/job"
+)
+
+// TestFullDisk lets the disk of a running process fill up and be freed: requests
+// are told so at the same port, and what was accepted before goes on afterwards.
+func TestFullDisk(t *testing.T) {
+	ready := make(chan Ready, 1)
+	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Announce: func(r Ready) { ready <- r }}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	var full atomic.Bool
+	s := newSpace(cfg)
+	defer s.close()
+	s.free = func() (int64, int64, error) {
+		if full.Load() {
+			return 0, minFree, nil
+		}
+		return 1 << 40, minFree, nil
+	}
+	full.Store(true) // it waits for space before it begins, too
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- runWith(ctx, cfg, s) }()
+	select {
+	case <-ready:
+		t.Fatal("it is ready on a full disk")
+	case <-time.After(lookEvery):
+	}
+	full.Store(false)
+	r := <-ready
+	svc, err := client.New(client.Config{Server: r.API, Key: r.Token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := svc.CreateAccount(ctx, api.CreateAccount{Name: "news"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := svc.AddFollowers(ctx, "news", []job.Recipient{1, 2, 3}); err != nil {
+		t.Fatal(err)
+	}
+	submit := func(key string) (api.Job, error) {
+		return svc.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "x", IdempotencyKey: key})
+	}
+	before, err := submit("before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	until(t, "a submit is refused", func() bool {
+		_, err := submit("")
+		return job.CodeOf(err) == job.CodeFull
+	})
+	if a, err := http.Get(r.API + "/readyz"); err != nil || a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("readyz on a full disk: %v, %v", a, err)
+	}
+	if a, err := http.Get(r.API + "/v1/connect"); err != nil || a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the gateway on a full disk: %v, %v", a, err)
+	}
+	full.Store(false)
+	until(t, "a submit is taken again", func() bool { _, err := submit("after"); return err == nil })
+	if j, err := svc.WaitJob(ctx, before.Job, api.WaitJob{For: job.Sent}); err != nil || j.State != job.Sent {
+		t.Errorf("the job from before: %v, %v", j.State, err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// until waits until something is so.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not come to it that %s", what)
+		}
+	}
+}
+
+// TestForLedger holds that the ledger's limit does not shrink below what it has:
+// a process would not start again on a disk of which the ledger has the larger part.
+func TestForLedger(t *testing.T) {
+	s := newSpace(Config{Data: t.TempDir()})
+	if err := os.Mkdir(filepath.Join(s.data, "nats"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeWhole(filepath.Join(s.data, "nats", "1.blk"), make([]byte, 300), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ free, want int64 }{{0, 300}, {100, 300}, {700, 500}, {1 << 50, maxLedger}} {
+		s.free = func() (int64, int64, error) { return c.free, 0, nil }
+		if got, err := s.forLedger(); got != c.want || err != nil {
+			t.Errorf("with %d free: %d, %v; want %d", c.free, got, err, c.want)
+		}
+	}
+}
