@@ -21,12 +21,12 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler
+unit: compiler node
 	go test -timeout 6m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
 js: node
-	@if [ -d $(JS) ]; then cd $(JS) && node --test; fi
+	cd $(JS) && node --test
 
 # The main job on the embedded default; exits 0 only if nothing is lost or doubled.
 demo: build
@@ -49,9 +49,9 @@ compiler:
 		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install gcc by hand" >&2; exit 1; }; \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
 
-# The tests of the JavaScript client need Node.
+# The JavaScript client is tested with Node, and a client of others' is from npm.
 node:
-	@[ ! -d $(JS) ] || command -v node >/dev/null || { \
-		echo "make: the tests of the JavaScript client need Node; installing the package nodejs"; \
-		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs by hand" >&2; exit 1; }; \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs; }
+	@{ command -v node && command -v npm; } >/dev/null || { \
+		echo "make: the tests with JavaScript clients need Node and npm; installing the packages nodejs and npm"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs and npm by hand" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs npm; }
