@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/audience"
 	"crier/job"
 )
 
@@ -72,7 +73,7 @@ func (c *cli) submit(ctx context.Context, f submitFlags) error {
 		return err
 	}
 	if file {
-		p, err := c.upload(ctx, svc, api.ImportPackage{Account: f.account}, f.pkg)
+		p, err := c.uploadForJob(ctx, svc, f)
 		if err != nil {
 			return err
 		}
@@ -87,6 +88,23 @@ func (c *cli) submit(ctx context.Context, f submitFlags) error {
 	}
 	c.say("submitted %s; waiting until it is %s", j.Job, target)
 	return c.waitAndPrint(ctx, svc, j.Job, target)
+}
+
+// uploadForJob hands in the package of a job. Who sends a list of today under the name
+// that yesterday's has means no conflict: then the set is a part of the name.
+func (c *cli) uploadForJob(ctx context.Context, svc api.Service, f submitFlags) (api.Package, error) {
+	req := api.ImportPackage{Account: f.account}
+	p, err := c.upload(ctx, svc, req, f.pkg)
+	if job.CodeOf(err) != job.CodeConflict || f.pkg == "-" {
+		return p, err
+	}
+	info, inspect := audience.Inspect(ctx, f.pkg)
+	if inspect != nil {
+		return p, err
+	}
+	set := fmt.Sprintf("-%.12s", info.SHA256)
+	req.Name = strings.ToValidUTF8(info.Name[:min(len(info.Name), audience.MaxName-len(set))], "") + set
+	return c.upload(ctx, svc, req, f.pkg)
 }
 
 // submitRequest reads the flags. A package that is a file stays unset.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -57,6 +58,66 @@ func zipSets(t *testing.T, path string) map[string]ids {
 		sets[strings.TrimSuffix(filepath.Base(f.Name), filepath.Ext(f.Name))] = set
 	}
 	return sets
+}
+
+// packages gives a real zip of id lists, or one of 200 lists that are made up, some
+// clustered and some spread, as the real ones are.
+func packages(t *testing.T, name string) string {
+	if path, ok := testdata.Path(t, "recipients/"+name+".zip"); ok {
+		return path
+	}
+	rng := rand.New(rand.NewPCG(uint64(len(name)), 200))
+	path := filepath.Join(t.TempDir(), name+".zip")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z := zip.NewWriter(f)
+	for i := range 200 {
+		w, err := z.Create(fmt.Sprintf("%s/%s-%d.txt", name, name, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, gap := rng.Uint32N(1000), 1+rng.Uint32N(1<<rng.IntN(12))
+		for n := range 1 + rng.IntN(3000) {
+			if n > 0 {
+				fmt.Fprint(w, ",")
+			}
+			fmt.Fprint(w, id)
+			id += 1 + rng.Uint32N(gap)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// madeGraph makes up a graph in the format of the real one: a few accounts have many
+// followers, most have few.
+func madeGraph(t *testing.T) string {
+	rng := rand.New(rand.NewPCG(1, 2))
+	path := filepath.Join(t.TempDir(), "made.jlg.gz")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z := gzip.NewWriter(f)
+	fmt.Fprintln(z, "20000,100000,d")
+	edges := map[[2]int]bool{}
+	for len(edges) < 100_000 {
+		e := [2]int{rng.IntN(20_000), int(20_000 * math.Pow(rng.Float64(), 6))}
+		if !edges[e] {
+			edges[e] = true
+			fmt.Fprintf(z, "%d,%d\n", e[0], e[1])
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // graph reads who follows whom: followers[dst] = all src.
@@ -175,7 +236,7 @@ func TestRealPackagesAndGraph(t *testing.T) {
 	t.Parallel()
 	slashdot, ok := testdata.Path(t, "graphs/soc-slashdot0902-directed.jlg.gz")
 	if !ok {
-		return
+		slashdot = madeGraph(t)
 	}
 	x := newTrial(t)
 	var imp struct {
@@ -198,7 +259,7 @@ func TestRealPackagesAndGraph(t *testing.T) {
 	rng := rand.New(rand.NewPCG(40, 40))
 	var sends []send
 	for _, file := range []string{"census1881", "wikileaks-noquotes", "census-income_even", "weather_sept_85_mod4_0"} {
-		path, _ := testdata.Path(t, "recipients/"+file+".zip")
+		path := packages(t, file)
 		dir := t.TempDir()
 		x.cli(nil, "package", "build", "--from", "zip", path, "--out", dir)
 		sets := zipSets(t, path)
@@ -220,10 +281,7 @@ func TestRealPackagesAndGraph(t *testing.T) {
 // everyone follows.
 func TestCensusToEverybody(t *testing.T) {
 	t.Parallel()
-	path, ok := testdata.Path(t, "recipients/census1881.zip")
-	if !ok {
-		return
-	}
+	path := packages(t, "census1881")
 	x := newTrial(t)
 	sets := zipSets(t, path)
 	everyone := ids{}
@@ -272,5 +330,28 @@ func TestStopsInTime(t *testing.T) {
 	}
 	if d := time.Since(began); d > 10*time.Second {
 		t.Fatalf("stopping took %s", d)
+	}
+}
+
+// TestTodaysListHasYesterdaysName submits two packages of one name.
+func TestTodaysListHasYesterdaysName(t *testing.T) {
+	t.Parallel()
+	x := newTrial(t)
+	x.cli(nil, "account", "create", "daily")
+	for day, list := range []string{"1\n2\n3\n", "2\n3\n4\n5\n", "2\n3\n4\n5\n"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "today.txt")
+		x.must(os.WriteFile(file, []byte(list), 0o600))
+		x.cli(nil, "package", "build", "--from", "ids", file, "--out", dir)
+		var j struct{ Recipients uint64 }
+		x.cli(&j, "job", "submit", "--account", "daily", "--package", filepath.Join(dir, "today.crpk"), "--body", fmt.Sprint(day), "--wait")
+		if want := uint64(strings.Count(list, "\n")); j.Recipients != want {
+			t.Errorf("day %d is sent to %d recipients, the list has %d", day, j.Recipients, want)
+		}
+	}
+	var all []struct{ Name string }
+	x.cli(&all, "package", "ls", "--account", "daily")
+	if len(all) != 2 || all[0].Name == all[1].Name {
+		t.Errorf("the packages are %v, want two with names of their own", all)
 	}
 }
