@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -121,6 +122,12 @@ func (s *Set) sumLayout(sum io.Writer) error {
 // Close frees what the set holds, after the reads under way. A set opened by
 // OpenReaderAt leaves the reader open. A second call does nothing.
 func (s *Set) Close() error { return s.data.close() }
+
+// CloseWhenUnused frees what the set holds when nobody refers to the set any more.
+func (s *Set) CloseWhenUnused() {
+	// Portable, not the set, is what a read refers to until its last access.
+	runtime.AddCleanup(s.Portable, func(data *store) { data.close() }, s.data)
+}
 
 // Inspect checks the whole of an envelope at a path and says what it is. The file
 // may be anyone's and may change meanwhile: it is read, not mapped.

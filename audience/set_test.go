@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -322,4 +323,40 @@ func FuzzEnvelope(f *testing.F) {
 			t.Fatalf("verified, but %d ids are not the header's %+v (%v)", len(ids), s.Info(), err)
 		}
 	})
+}
+
+// TestCloseWhenUnused drops a set that is in use: it reads on, and its memory goes
+// back when nobody has it any more.
+func TestCloseWhenUnused(t *testing.T) {
+	o := shapes(rand.New(rand.NewPCG(18, 9)))
+	path := filepath.Join(t.TempDir(), "a.crpk")
+	if err := os.WriteFile(path, write(t, "a", o), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := s.data
+	s.CloseWhenUnused()
+	for range 3 {
+		runtime.GC()
+		if got, err := collectIDs(s); err != nil || !slices.Equal(got, o.ToArray()) {
+			t.Fatalf("in use it gives %d ids, want %d (%v)", len(got), o.GetCardinality(), err)
+		}
+	}
+	runtime.KeepAlive(s)
+	s = nil
+	closed := func() bool {
+		data.mu.RLock()
+		defer data.mu.RUnlock()
+		return data.mu.closed
+	}
+	for range 1000 {
+		if runtime.GC(); closed() {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Fatal("it stays open although nobody has it")
 }

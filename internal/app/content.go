@@ -19,8 +19,8 @@ import (
 	"crier/worker"
 )
 
-// openSets is how many packages and follower sets stay open; each takes at most
-// 0.75 MiB and its mapped pages.
+// openSets is how many packages and follower sets stay open, besides those in use;
+// each takes at most 0.75 MiB and its mapped pages.
 const openSets = 128
 
 // openBodies is how many message bodies stay in memory, of at most 256 KiB each.
@@ -45,7 +45,8 @@ type accounts interface {
 
 func newContent(blobs *blob.Dir, m *members.Store, a accounts, table *jobs.Table) *content {
 	return &content{blobs: blobs, suppression: members.NewSuppressionLists(m), accounts: a, jobs: table,
-		sets:   cache[job.Digest, *audience.Set]{limit: openSets, drop: func(s *audience.Set) { s.Close() }},
+		// A set that leaves may be in use; closed, it would fail whoever reads it.
+		sets:   cache[job.Digest, *audience.Set]{limit: openSets, drop: (*audience.Set).CloseWhenUnused},
 		bodies: cache[job.ID, *handoff.Message]{limit: openBodies}}
 }
 
