@@ -129,34 +129,49 @@ func (s *Scheduler) WaitingOn(id job.ID) string {
 	return s.mu.waiting[id]
 }
 
-// look goes over all live jobs once, in the order of the queue.
+// look goes over all live jobs once, in the order of the queue. A new job takes
+// some appends to the ledger until it waits for its turn; so that thousands of them
+// hold up neither those that are being sent nor an urgent one that comes meanwhile,
+// a look spends a round on them, and leaves the rest to the next, due at once.
 func (s *Scheduler) look(ctx context.Context) {
 	live := s.cfg.Jobs.Live()
 	slices.SortFunc(live, queued)
-	sending := 0
+	sending, ahead := 0, 0
 	for _, j := range live {
-		if j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted {
+		if occupies(j) {
 			sending++
 		}
 	}
-	ahead := 0
+	var spent time.Duration // on new ones
 	for _, j := range live {
 		if ctx.Err() != nil {
 			return
 		}
-		room := j.Spec.Class == job.Realtime || sending < MaxSending
-		moved, err := s.advance(ctx, j, room, ahead)
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		if j.State < job.Queued && spent >= round {
+			s.soon()
+			continue
 		}
-		if j.State == job.Queued {
+		began := time.Now()
+		now, err := s.advance(ctx, j, j.Spec.Class == job.Realtime || sending < MaxSending, ahead)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", now.State.String(), "error", err)
+		}
+		if j.State < job.Queued {
+			spent += time.Since(began)
+		}
+		if now.State == job.Queued {
 			ahead++
-			if moved && j.Spec.Class == job.Normal {
-				sending++
-			}
+		}
+		if occupies(now) && !occupies(j) {
+			sending++
 		}
 	}
 	s.forget(live)
+}
+
+// occupies reports whether a job has one of the places that MaxSending counts.
+func occupies(j jobs.Job) bool {
+	return j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted
 }
 
 // forget drops what is known of jobs that are over.
@@ -175,34 +190,34 @@ func (s *Scheduler) forget(live []jobs.Job) {
 	}
 }
 
-// advance moves one job on as far as it can go now.
-func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead int) (moved bool, err error) {
+// advance moves one job on as far as it can go now, and gives it as it then is.
+func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead int) (jobs.Job, error) {
 	for {
 		if err := s.claim(ctx, j.Spec.ID); err != nil {
-			return moved, err
+			return j, err
 		}
 		v, err := s.see(ctx, j, room)
 		if err != nil {
-			return moved, err
+			return j, err
 		}
 		next, ok := decide(v)
 		s.mu.Lock()
 		s.mu.waiting[j.Spec.ID] = waitingOn(v, ahead)
 		s.mu.Unlock()
 		if !ok {
-			return moved, s.drive(ctx, j)
+			return j, s.drive(ctx, j)
 		}
 		now, err := s.cfg.Jobs.Transition(ctx, j.Spec.ID, next.to, next.reason, time.Now())
 		if err != nil {
-			return moved, err
+			return j, err
 		}
 		if now.State == j.State { // the table forbids it: a fault of ours
-			return moved, fmt.Errorf("job %s cannot become %s from %s", j.Spec.ID, next.to, j.State)
+			return j, fmt.Errorf("job %s cannot become %s from %s", j.Spec.ID, next.to, j.State)
 		}
 		s.log.Info("job", "id", j.Spec.ID.String(), "state", now.State.String(), "reason", next.reason)
-		j, moved = now, true
+		j = now
 		if j.State.Terminal() {
-			return true, nil
+			return j, nil
 		}
 	}
 }
