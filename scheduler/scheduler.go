@@ -134,7 +134,10 @@ func (s *Scheduler) WaitingOn(id job.ID) string {
 	return s.mu.waiting[id]
 }
 
-// look goes over all live jobs once, in the order of the queue.
+// look goes over all live jobs once, in the order of the queue. A new job takes
+// some appends to the ledger until it waits for its turn; so that thousands of them
+// hold up neither those that are being sent nor an urgent one that comes meanwhile,
+// a look spends a round on them, and leaves the rest to the next, due at once.
 func (s *Scheduler) look(ctx context.Context) {
 	live := s.cfg.Jobs.Live()
 	slices.SortFunc(live, queued)
@@ -145,14 +148,23 @@ func (s *Scheduler) look(ctx context.Context) {
 		}
 	}
 	ahead := 0
+	var spent time.Duration // on new ones
 	for _, j := range live {
 		if ctx.Err() != nil {
 			return
 		}
+		if j.State < job.Queued && spent >= round {
+			s.soon()
+			continue
+		}
+		began := time.Now()
 		room := j.Spec.Class == job.Realtime || sending < MaxSending
 		now, err := s.advance(ctx, j, room, ahead)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		}
+		if j.State < job.Queued {
+			spent += time.Since(began)
 		}
 		if now.State == job.Queued {
 			ahead++

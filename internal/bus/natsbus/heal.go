@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -51,11 +52,20 @@ func (s *Server) heal() {
 
 // illness tells why a stream does not take records; it is empty if all do.
 func (s *Server) illness() string {
-	h := s.nats.Healthz(&server.HealthzOptions{})
-	if h.StatusCode == 200 {
-		return ""
+	return causes(s.nats.Healthz(&server.HealthzOptions{Details: true}).Errors)
+}
+
+// causes says what is wrong with streams. The server gives itself 1 ms to find that
+// it takes connections, which a busy machine takes away; that is no illness of a
+// stream, and a restart for it would stop them all.
+func causes(errs []server.HealthzError) string {
+	var all []string
+	for _, e := range errs {
+		if e.Type != server.HealthzErrorConn {
+			all = append(all, e.Error)
+		}
 	}
-	return h.Error
+	return strings.Join(all, "; ")
 }
 
 // mayRestart decides: only when the disk is known to have space, because a start

@@ -12,6 +12,7 @@ import (
 
 	"crier/internal/bus/natsstream"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,18 @@ func TestMayRestart(t *testing.T) {
 		if got := mayRestart(c.free, c.need, c.err); got != c.want {
 			t.Errorf("mayRestart(%d, %d, %v) = %v", c.free, c.need, c.err, got)
 		}
+	}
+}
+
+// TestCauses holds that a busy machine does not make streams ill.
+func TestCauses(t *testing.T) {
+	slow := server.HealthzError{Type: server.HealthzErrorConn, Error: "failed to be ready for connections after 1ms: startup did not complete"}
+	full := server.HealthzError{Type: server.HealthzErrorStream, Error: "write error"}
+	if got := causes([]server.HealthzError{slow}); got != "" {
+		t.Errorf("a slow answer is the illness %q", got)
+	}
+	if got := causes([]server.HealthzError{slow, full, {Type: server.HealthzErrorJetStream, Error: "off"}}); got != "write error; off" {
+		t.Errorf("the causes are %q", got)
 	}
 }
 

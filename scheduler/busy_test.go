@@ -1,0 +1,86 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/internal/bus"
+	"crier/internal/work"
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/parked"
+)
+
+// slowLog takes its time for each append, as a disk does.
+type slowLog struct{ ledger.Log }
+
+func (l slowLog) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	time.Sleep(10 * time.Millisecond)
+	return l.Log.Append(ctx, subject, last, data)
+}
+
+// onePackage is a package of one range for every job.
+type onePackage struct{}
+
+func (onePackage) Check(context.Context, job.Spec) ([]job.Range, []int, error) {
+	return []job.Range{0}, []int{1}, nil
+}
+
+func (onePackage) Total(job.ID) (parked.Tally, error) { return parked.Tally{}, nil }
+
+// TestManyNewJobs submits many jobs at once, and an urgent one while the scheduler
+// works through them: it is sent without waiting for them, and no more of the others
+// than MaxSending are begun.
+func TestManyNewJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := ledger.NewMemory(ledger.MemoryConfig{})
+		table := jobs.New(slowLog{log}, ledger.NewMemory(ledger.MemoryConfig{}))
+		b := bus.NewMemory()
+		defer b.Close()
+		claimed, err := json.Marshal(work.Reply{State: job.SliceClaimed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Subscribe(work.OfferTo, func(m bus.Msg) { _ = m.Respond(claimed) }); err != nil {
+			t.Fatal(err)
+		}
+		s := New(Config{Self: job.Journal{Worker: "s", Incarnation: 1}, Jobs: table, Log: slowLog{log}, Bus: b,
+			Packages: onePackage{}, Totals: onePackage{}, Logger: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer func() { cancel(); synctest.Wait() }()
+		go table.Run(ctx)
+		accept := func(n uint16, class job.Class) job.ID {
+			now := time.Now().UTC()
+			spec := job.Spec{ID: job.NewID(now, [10]byte(binary.BigEndian.AppendUint16(make([]byte, 8), n))), Class: class, Priority: 50,
+				Recipients: 1, SubmittedAt: now, ExpiresAt: now.Add(time.Hour)}
+			if _, _, err := table.Accept(ctx, spec); err != nil {
+				t.Fatal(err)
+			}
+			return spec.ID
+		}
+		for n := range uint16(500) {
+			accept(n, job.Normal)
+		}
+		go s.Run(ctx)
+		time.Sleep(2 * time.Second)
+		urgent := accept(1000, job.Realtime)
+		time.Sleep(time.Second)
+		if j, err := table.Get(ctx, urgent); err != nil || j.State != job.Sending {
+			t.Errorf("the urgent job is %s after a second (%v), want sending", j.State, err)
+		}
+		time.Sleep(time.Minute)
+		count := map[job.State]int{}
+		for _, j := range table.Live() {
+			count[j.State]++
+		}
+		if count[job.Sending] != MaxSending+1 || count[job.Queued] != 500-MaxSending {
+			t.Errorf("the jobs are %v, want %d sending besides the urgent one and the rest queued", count, MaxSending)
+		}
+	})
+}
