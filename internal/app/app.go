@@ -187,6 +187,7 @@ func (a *app) run(ctx context.Context) error {
 		})
 	}
 	part("disk", a.space.watch)
+	part("streams", a.nats.Watch)
 	part("job table", a.jobs.Run)
 	part("recorder", a.recorder.run)
 	part("mirror", a.mirror.run)

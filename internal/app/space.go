@@ -13,6 +13,7 @@ import (
 
 	"crier/api/server"
 	"crier/internal/auth"
+	"crier/internal/bus/natsbus"
 	"crier/job"
 )
 
@@ -106,7 +107,7 @@ func (s *space) forLedger() (int64, error) {
 
 // ranOut reports whether parts ended because the disk is full.
 func (s *space) ranOut(err error) bool {
-	return err != nil && (errors.Is(err, errNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(s.short(1), errNoSpace))
+	return err != nil && (errors.Is(err, errNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, natsbus.ErrWrite) || errors.Is(s.short(1), errNoSpace))
 }
 
 // watch returns when the disk is full.

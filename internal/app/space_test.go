@@ -82,10 +82,12 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// until waits until something is so.
+// until asks again and again until something is so.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for end := time.Now().Add(20 * time.Second); !is(); <-again.C {
 		if time.Now().After(end) {
 			t.Fatalf("it does not come to it that %s", what)
 		}

@@ -3,8 +3,8 @@
 //
 // The server syncs each record of a stream to disk before it acknowledges it,
 // unless the stream opts out. A connection never gives up and never keeps what
-// was sent while it was cut: a publish then fails at once. A stream that a full
-// disk has stopped is started again when there is space.
+// was sent while it was cut: a publish then fails at once. Watch tells
+// that a stream has stopped because its disk is full.
 package natsbus
 
 import (
@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -26,7 +25,6 @@ const MaxPayload = 8 << 20
 
 const (
 	defaultMaxMemory = 256 << 20
-	defaultMinFree   = 64 << 20
 	startTimeout     = 30 * time.Second
 	// noStoreLimit takes away the server's own guess at the disk; each stream
 	// has a limit of its own.
@@ -46,9 +44,6 @@ type Config struct {
 	// MaxMemory bounds, in bytes, what streams kept in memory may take together.
 	// Default 256 MiB.
 	MaxMemory int64
-	// MinFree is how many bytes must be free on the disk before streams that a
-	// full disk has stopped are started again. Default 64 MiB.
-	MinFree uint64
 	// Unsynced acknowledges before the disk has it: records are lost in a crash
 	// of the machine. For benchmarks and tests that need many records. Default off.
 	Unsynced bool
@@ -95,9 +90,6 @@ func (c Config) withDefaults() Config {
 	if c.MaxMemory == 0 {
 		c.MaxMemory = defaultMaxMemory
 	}
-	if c.MinFree == 0 {
-		c.MinFree = defaultMinFree
-	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -128,11 +120,9 @@ func (c Config) options() (*server.Options, error) {
 
 // Server is a NATS server inside the process.
 type Server struct {
-	cfg    Config
-	nats   *server.Server
-	stop   chan struct{} // closed by Shutdown
-	once   sync.Once
-	healer sync.WaitGroup
+	cfg  Config
+	nats *server.Server
+	once sync.Once
 }
 
 // Start starts a server and returns when it takes connections and its streams
@@ -158,9 +148,7 @@ func Start(cfg Config) (*Server, error) {
 		ns.WaitForShutdown()
 		return nil, fmt.Errorf("starting the bus server on %s: %w", cfg.Dir, errors.Join(err, log.fatal(), errors.New("it is not ready")))
 	}
-	s := &Server{cfg: cfg, nats: ns, stop: make(chan struct{})}
-	s.healer.Go(s.heal)
-	return s, nil
+	return &Server{cfg: cfg, nats: ns}, nil
 }
 
 // URL gives the address for connections of other processes, without the token;
@@ -181,11 +169,7 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 // owners; those left are cut. It is idempotent.
 func (s *Server) Shutdown() {
 	s.once.Do(func() {
-		close(s.stop)
-		s.healer.Wait()
 		s.nats.Shutdown()
 		s.nats.WaitForShutdown()
 	})
 }
-
-func (s *Server) storeDir() string { return filepath.Clean(s.cfg.Dir) }
