@@ -20,6 +20,11 @@ func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (a
 	if err != nil {
 		return api.Explanation{}, err
 	}
+	done, err := s.prove(ctx)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	defer done()
 	x, err := s.prover.Explain(ctx, id, pkg, r)
 	if err != nil {
 		return api.Explanation{}, err
@@ -37,9 +42,24 @@ func (s *Service) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliati
 	if err != nil {
 		return api.Reconciliation{}, err
 	}
+	done, err := s.prove(ctx)
+	if err != nil {
+		return api.Reconciliation{}, err
+	}
+	defer done()
 	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobCancelled
 	res, err := s.prover.Reconcile(ctx, id, pkg, sent)
 	return api.Reconciliation{Job: id, State: j.State, Counts: res.Counts, Conserved: res.Conserved(), Violations: res.Violations}, err
+}
+
+// prove waits for a place among the proofs; done gives it back.
+func (s *Service) prove(ctx context.Context) (done func(), err error) {
+	select {
+	case s.proofs <- struct{}{}:
+		return func() { <-s.proofs }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *Service) jobAndPackage(ctx context.Context, id job.ID) (jobs.Job, proof.Package, error) {

@@ -50,13 +50,18 @@ type Service struct {
 	cfg    Config
 	notify *notify
 	prover *proof.Prover
+	proofs chan struct{} // one slot per proof under way
 }
 
 var _ api.Service = (*Service)(nil)
 
+// maxProofs is how many proofs run at a time; the rest wait. Each may take as much
+// memory as the ledger grows between two foldings.
+const maxProofs = 2
+
 // New makes the service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}}
+	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
 }
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.
