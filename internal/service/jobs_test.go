@@ -195,13 +195,15 @@ func TestListJobs(t *testing.T) {
 			for ok := true; ok; ok = c.req.Cursor != "" {
 				l, err := f.ListJobs(t.Context(), c.req)
 				f.must(err)
-				if len(l.Jobs) > size || l.Jobs == nil {
-					t.Fatalf("a page of %d has %d jobs", size, len(l.Jobs))
+				if want := min(size, len(c.want)-len(got)); len(l.Jobs) != want || l.Jobs == nil {
+					t.Fatalf("a page of %d has %d jobs, want %d", size, len(l.Jobs), want)
 				}
 				for _, j := range l.Jobs {
 					got = append(got, j.Job)
 				}
-				c.req.Cursor = l.Next
+				if c.req.Cursor = l.Next; (l.Next != "") != (len(got) < len(c.want)) {
+					t.Errorf("%+v: after %d of %d jobs next is %q", c.req, len(got), len(c.want), l.Next)
+				}
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("%+v: %d jobs, want %d: %v", c.req, len(got), len(c.want), got)
