@@ -161,7 +161,7 @@ func cut(ranges []job.Range, sizes []int) []Slice {
 		total += n
 	}
 	n := min(maxSlices, total/sliceTarget+1)
-	want := (total + n - 1) / n
+	want := (total + n - 1) / n // n slices of so many are all of it
 	var out []Slice
 	have, full := 0, true
 	for i, r := range ranges {
@@ -171,7 +171,7 @@ func cut(ranges []job.Range, sizes []int) []Slice {
 		}
 		out[len(out)-1].Span.Hi = uint64(r.Lo()) + 1<<job.RangeBits
 		have += sizes[i]
-		full = have >= want && len(out) < n
+		full = have >= want
 	}
 	return out
 }
