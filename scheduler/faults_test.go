@@ -147,6 +147,102 @@ func TestADamagedPackage(t *testing.T) {
 	})
 }
 
+// A package that is found damaged after sending has begun: what is open is settled
+// first, and then the job is over one way or another.
+func TestAPackageDamagedWhileSending(t *testing.T) {
+	half := parked.Tally{Reserved: 400, Delivered: 399, Parked: 1}
+	for name, c := range map[string]struct {
+		before parked.Tally
+		then   func(w *world, id job.ID, s running)
+		end    job.State
+		reason string
+	}{
+		"nobody is open":  {parked.Tally{Reserved: 400, Delivered: 400}, nil, job.JobFailed, "400 of 1000 recipients were handled before, 600 never"},
+		"nobody was told": {parked.Tally{}, nil, job.JobFailed, "damaged"},
+		"somebody is parked, and gets it": {half, func(w *world, id job.ID, s running) {
+			w.setTotal(id, parked.Tally{Reserved: 400, Delivered: 400})
+		}, job.JobFailed, "600 never"},
+		"cancelled": {half, func(w *world, id job.ID, s running) {
+			w.cancel(id)
+			w.reaches(id, job.Cancelling, time.Second)
+			time.Sleep(time.Minute)
+			if got := s.WaitingOn(id); w.state(id) != job.Cancelling || !strings.Contains(got, "damaged") || strings.Contains(got, "cancel") {
+				t.Errorf("cancelled: it is %s and waits on %q", w.state(id), got)
+			}
+			w.setTotal(id, parked.Tally{Reserved: 400, Delivered: 399, Cancelled: 1})
+		}, job.JobFailed, "600 never"},
+		"everybody is reserved": {parked.Tally{Reserved: recipients, Delivered: recipients}, nil, job.Completed, ""},
+		"everybody is reserved, and it is cancelled": {parked.Tally{Reserved: recipients, Delivered: 999, Parked: 1}, func(w *world, id job.ID, s running) {
+			w.cancel(id)
+			w.reaches(id, job.Cancelling, time.Second)
+			w.setTotal(id, parked.Tally{Reserved: recipients, Delivered: 999, Cancelled: 1})
+		}, job.JobCancelled, ""},
+		"the package comes back": {half, func(w *world, id job.ID, s running) {
+			s.stop()
+			w.setCheck(good)
+			w.setAnswer(w.sends)
+			w.t.Cleanup(w.start("s", 3).stop)
+		}, job.Completed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.setAnswer(takes)
+				first := w.start("s", 1)
+				id := w.submit(1)
+				w.reaches(id, job.Sending, time.Second)
+				first.stop()
+				w.setTotal(id, c.before)
+				w.setCheck(func(context.Context) ([]job.Range, []int, error) {
+					return nil, nil, job.Invalid("package", "the stored package is damaged", errors.New("block 7"))
+				})
+				s := w.start("s", 2)
+				defer s.stop()
+				time.Sleep(atRest / 2)
+				if c.before.Reserved < recipients && w.state(id) != job.Sending {
+					t.Fatalf("it is %s before the index can be known to be at rest", w.state(id))
+				}
+				if c.then != nil {
+					if c.before.Parked > 0 && c.before.Reserved < recipients {
+						time.Sleep(time.Minute)
+						if got := s.WaitingOn(id); w.state(id) != job.Sending || !strings.Contains(got, "damaged: block 7; for 600 recipients, while 1 parked") || !strings.Contains(got, "cancel") {
+							t.Errorf("it is %s and waits on %q", w.state(id), got)
+						}
+					}
+					c.then(w, id, s)
+				}
+				w.reaches(id, c.end, 2*atRest)
+				if h := w.history(id); !strings.Contains(h[len(h)-1].Reason, c.reason) {
+					t.Errorf("the reason is %q", h[len(h)-1].Reason)
+				}
+			})
+		})
+	}
+}
+
+// The totals of a job that has come to a standstill must be at rest for a while:
+// as long as they move, the index may not have all of it.
+func TestAStuckJobWaitsForTheIndex(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.setAnswer(takes)
+		first := w.start("s", 1)
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		first.stop()
+		w.setCheck(func(context.Context) ([]job.Range, []int, error) {
+			return nil, nil, job.Invalid("package", "the stored package is damaged", nil)
+		})
+		defer w.start("s", 2).stop()
+		for n := range uint64(10) {
+			w.setTotal(id, parked.Tally{Reserved: n, Delivered: n})
+			time.Sleep(atRest - time.Second)
+			if got := w.state(id); got != job.Sending {
+				t.Fatalf("it is %s while its totals move", got)
+			}
+		}
+		w.reaches(id, job.JobFailed, 2*time.Second)
+	})
+}
+
 // A package that cannot be read now is read again, once a second, not at once.
 func TestAPackageThatCannotBeReadNow(t *testing.T) {
 	inWorld(t, func(w *world) {

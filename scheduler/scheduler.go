@@ -54,7 +54,8 @@ const (
 	round     = 100 * time.Millisecond // between looks at all live jobs
 	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
 	offerWait = 5 * time.Second
-	recheck   = time.Second // after a package could not be read
+	recheck   = time.Second      // after a package could not be read
+	atRest    = 10 * time.Second // without a change of the totals, a job that cannot be finished is over
 )
 
 // Scheduler is a scheduler.
@@ -76,7 +77,9 @@ type plan struct {
 	checking bool
 	checkAt  time.Time // not before
 	failure  string
-	slices   []Slice // nil until the package is checked
+	total    parked.Tally // with a failure, as it has been
+	since    time.Time    // then
+	slices   []Slice      // nil until the package is checked
 	offered  []time.Time
 	asking   []bool // the offer is not answered yet
 }
@@ -231,6 +234,12 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
 	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure}
+	if p.failure != "" {
+		if p.since.IsZero() || p.total != total {
+			p.total, p.since = total, time.Now()
+		}
+		v.settled = time.Since(p.since) >= atRest
+	}
 	for _, x := range p.slices {
 		if x.State != job.SliceSent {
 			v.unsent++

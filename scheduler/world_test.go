@@ -44,12 +44,17 @@ func inWorld(t *testing.T, test func(*world)) {
 			totals: map[job.ID]parked.Tally{}}
 		defer w.bus.Close()
 		w.answer = w.sends
-		w.check = func(context.Context) ([]job.Range, []int, error) { return []job.Range{3, 9}, []int{400, 600}, nil }
+		w.check = good
 		if _, err := w.bus.Subscribe(work.OfferTo, w.offered); err != nil {
 			t.Fatal(err)
 		}
 		test(w)
 	})
+}
+
+// good is the check of a package that is as it should be.
+func good(context.Context) ([]job.Range, []int, error) {
+	return []job.Range{3, 9}, []int{400, 600}, nil
 }
 
 func (w *world) offered(m bus.Msg) {
