@@ -355,7 +355,7 @@ func TestTheLedgersAnswersGetLost(t *testing.T) {
 func TestAFullLedger(t *testing.T) {
 	inWorld(t, func(w *world) {
 		id := w.submit(1)
-		for range 1000 {
+		for range 100 {
 			w.log.Inject(ledger.AllJobs, ledger.FaultFull)
 		}
 		s := w.start("s", 1)
@@ -431,4 +431,92 @@ func TestWhoMayTakeAJob(t *testing.T) {
 			})
 		})
 	}
+}
+
+// asked is a ledger that counts what it is asked for a claim, and may be down.
+type asked struct {
+	*ledger.Memory
+	down        atomic.Pointer[error]
+	reads, puts atomic.Int64
+}
+
+// Last implements ledger.Log.
+func (l *asked) Last(ctx context.Context, subject string) (ledger.Stored, error) {
+	l.reads.Add(1)
+	if err := l.down.Load(); err != nil {
+		return ledger.Stored{}, *err
+	}
+	return l.Memory.Last(ctx, subject)
+}
+
+// Append implements ledger.Log.
+func (l *asked) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	l.puts.Add(1)
+	if err := l.down.Load(); err != nil {
+		return 0, *err
+	}
+	return l.Memory.Append(ctx, subject, last, data)
+}
+
+// A job that another scheduler holds, or a ledger that is down, is asked for ever more
+// slowly, is warned of once for each reason, and is told in what it waits on; other
+// jobs do not wait for it.
+func TestWhatFailsIsTriedEverMoreSlowly(t *testing.T) {
+	inWorld(t, func(w *world) {
+		held := w.submit(1)
+		claim := ledger.Claim{Kind: ledger.ClaimJob, ID: held.String(), Journal: job.Journal{Worker: "other", Incarnation: 7}}
+		if _, err := ledger.Take(w.t.Context(), w.log, claim, nil); err != nil {
+			t.Fatal(err)
+		}
+		log := &asked{Memory: w.log}
+		s := w.startOn(log, job.Journal{Worker: "s", Incarnation: 1})
+		defer s.stop()
+		time.Sleep(time.Minute)
+		if n := log.reads.Load(); n < 12 || n > 20 {
+			t.Errorf("a job of another's was asked for %d times in a minute", n)
+		}
+		if got := w.warned.take(); len(got) != 1 || !strings.Contains(got[0], "held by other.7") {
+			t.Errorf("warned: %q", got)
+		}
+		if got := s.WaitingOn(held); !strings.Contains(got, "held by other.7") {
+			t.Errorf("waits on %q", got)
+		}
+		w.reaches(w.submit(2), job.Completed, time.Second)
+
+		before, puts := log.reads.Load(), log.puts.Load()
+		down := errors.New("the stream does not answer")
+		log.down.Store(&down)
+		late := w.submit(3)
+		time.Sleep(time.Minute)
+		if n, m := log.reads.Load()-before, log.puts.Load()-puts; n > 40 || m != 0 {
+			t.Errorf("a ledger that is down was asked for two jobs %d times, and written %d times, in a minute", n, m)
+		}
+		if got := w.warned.take(); len(got) != 2 || !strings.Contains(got[0]+got[1], "does not answer") {
+			t.Errorf("warned: %q", got)
+		}
+		log.down.Store(nil)
+		w.reaches(late, job.Completed, retryMost+time.Second)
+		w.reaches(w.submit(4), job.Completed, time.Second)
+		time.Sleep(time.Minute)
+		if got := w.warned.take(); len(got) != 1 || !strings.Contains(got[0], "held by other.7") {
+			t.Errorf("the ledger is up again; warned: %q", got)
+		}
+	})
+}
+
+// A ledger that is read but refuses claims does not hold up the jobs that are claimed.
+func TestAClaimThatIsNotStoredHoldsNobodyUp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		defer w.start("s", 1).stop()
+		w.setAnswer(takes)
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		for range 1000 {
+			w.log.Inject(ledger.AllClaims, ledger.FaultLost)
+		}
+		w.submit(2)
+		time.Sleep(time.Minute)
+		w.cancel(id)
+		w.reaches(id, job.Cancelling, claimWait+time.Second)
+	})
 }

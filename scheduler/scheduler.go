@@ -54,6 +54,8 @@ const (
 	round     = 100 * time.Millisecond // between looks at all live jobs
 	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
 	offerWait = 5 * time.Second
+	claimWait = 2 * time.Second  // for the ledger to take a claim; other jobs wait meanwhile
+	retryMost = 5 * time.Second  // between tries to move a job on that fail; the first is after a round
 	recheck   = time.Second      // after a package could not be read
 	atRest    = 10 * time.Second // without a change of the totals, a job that cannot be finished is over
 )
@@ -73,6 +75,11 @@ type Scheduler struct {
 
 // plan is what the scheduler knows of one job's slices.
 type plan struct {
+	// Of look alone, which runs one at a time:
+	retryAt   time.Time     // not before
+	retryWait time.Duration // between the last two tries, 0 if the last was good
+	trouble   string        // why the last try failed
+
 	claimed  bool
 	checking bool
 	checkAt  time.Time // not before
@@ -152,10 +159,12 @@ func (s *Scheduler) look(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		room := j.Spec.Class == job.Realtime || sending < MaxSending
-		now, err := s.advance(ctx, j, room, ahead)
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		now := j
+		if p := s.planOf(j.Spec.ID); !time.Now().Before(p.retryAt) {
+			room := j.Spec.Class == job.Realtime || sending < MaxSending
+			var err error
+			now, err = s.advance(ctx, j, room, ahead)
+			s.noteAdvance(ctx, now, p, err)
 		}
 		if now.State == job.Queued {
 			ahead++
@@ -165,6 +174,42 @@ func (s *Scheduler) look(ctx context.Context) {
 		}
 	}
 	s.forget(live)
+}
+
+// planOf gives what is known of a job, making it if nothing is.
+func (s *Scheduler) planOf(id job.ID) *plan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[id]
+	if p == nil {
+		p = &plan{}
+		s.mu.plans[id] = p
+	}
+	return p
+}
+
+// noteAdvance puts the next try of a job that could not be moved on off, the longer
+// the more often it failed, and says why once as long as the reason is the same.
+func (s *Scheduler) noteAdvance(ctx context.Context, j jobs.Job, p *plan, err error) {
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err == nil:
+		if p.trouble != "" {
+			s.log.Info("a job can be moved on again", "job", j.Spec.ID.String(), "state", j.State.String())
+		}
+		p.trouble, p.retryWait, p.retryAt = "", 0, time.Time{}
+		return
+	}
+	if p.trouble != err.Error() {
+		s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		p.trouble = err.Error()
+	}
+	p.retryWait = min(max(2*p.retryWait, round), retryMost)
+	p.retryAt = time.Now().Add(p.retryWait)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.waiting[j.Spec.ID] = "being moved on, which is tried again: " + p.trouble
 }
 
 // takesPlace reports whether a job is one of the MaxSending.
@@ -250,17 +295,15 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 
 // claim makes this scheduler the one that moves the job on.
 func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
+	p := s.planOf(id)
 	s.mu.Lock()
-	p := s.mu.plans[id]
-	if p == nil {
-		p = &plan{}
-		s.mu.plans[id] = p
-	}
 	claimed := p.claimed
 	s.mu.Unlock()
 	if claimed {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, claimWait)
+	defer cancel()
 	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: s.cfg.Self, At: time.Now().UTC()}
 	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { // an earlier start of this scheduler is dead
 		return holder.Worker == s.cfg.Self.Worker && holder.Incarnation < s.cfg.Self.Incarnation
