@@ -11,7 +11,8 @@ import (
 )
 
 // MaxSending is the number of normal jobs that may be sending at a time; the rest
-// waits in the queue. Real-time jobs do not wait.
+// waits in the queue. Real-time jobs do not wait, and neither does a job that was
+// paused: it gives its place up meanwhile, and goes on at once when it is resumed.
 const MaxSending = 64
 
 // queued orders jobs: real-time first, by priority, 99 first, then by age; normal

@@ -150,7 +150,7 @@ func (s *Scheduler) look(ctx context.Context) {
 	slices.SortFunc(live, queued)
 	sending := 0
 	for _, j := range live {
-		if takesPlace(j) {
+		if s.takesPlace(j) {
 			sending++
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Scheduler) look(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		now := j
+		now, had := j, s.takesPlace(j)
 		if p := s.planOf(j.Spec.ID); !time.Now().Before(p.retryAt) {
 			room := j.Spec.Class == job.Realtime || sending < MaxSending
 			var err error
@@ -169,7 +169,7 @@ func (s *Scheduler) look(ctx context.Context) {
 		if now.State == job.Queued {
 			ahead++
 		}
-		if takesPlace(now) && !takesPlace(j) {
+		if s.takesPlace(now) && !had {
 			sending++
 		}
 	}
@@ -212,9 +212,16 @@ func (s *Scheduler) noteAdvance(ctx context.Context, j jobs.Job, p *plan, err er
 	s.mu.waiting[j.Spec.ID] = "being moved on, which is tried again: " + p.trouble
 }
 
-// takesPlace reports whether a job is one of the MaxSending.
-func takesPlace(j jobs.Job) bool {
-	return j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted
+// takesPlace reports whether a job is one of the MaxSending: not if it cannot send,
+// because it is paused or its package cannot be used.
+func (s *Scheduler) takesPlace(j jobs.Job) bool {
+	if j.Spec.Class != job.Normal || j.State < job.Preparing || j.State > job.Preempted || j.State == job.Paused {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[j.Spec.ID]
+	return p == nil || p.failure == ""
 }
 
 // forget drops what is known of jobs that are over.
