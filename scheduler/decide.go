@@ -35,8 +35,9 @@ type view struct {
 	total    parked.Tally
 	prepared bool // its package is verified and cut into slices
 	failure  string
-	settled  bool // with a failure: its totals did not move for a while
-	unsent   int  // slices that are not sent
+	settled  bool   // with a failure: its totals did not move for a while
+	unsent   int    // slices that are not sent
+	why      string // the first of them was not taken, or the package was not read; "" if that goes well
 	room     bool
 }
 
@@ -161,7 +162,7 @@ func waitingOn(v view, ahead int) string {
 		return "resume"
 	case job.Preparing, job.Sending, job.Cancelling:
 		if !v.prepared && !v.allSent() {
-			return "its package to be verified"
+			return "its package to be verified" + because(v.why)
 		}
 	case job.Sent:
 	default:
@@ -169,13 +170,20 @@ func waitingOn(v view, ahead int) string {
 	}
 	switch {
 	case state == job.Sending:
-		return fmt.Sprintf("%d slices to be sent", v.unsent)
+		return fmt.Sprintf("%d slices to be sent", v.unsent) + because(v.why)
 	case open == 0 && (state == job.Sent || v.unsent == 0):
 		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
 	case state == job.Cancelling:
-		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, open)
+		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, open) + because(v.why)
 	}
 	return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }
 
 // stuckOn says what a job whose package cannot be used waits on, and what an operator

@@ -21,15 +21,20 @@ import (
 // A worker whose answers get lost, or that refuses, is offered a slice until it
 // says that it is sent.
 func TestOffersAreRepeated(t *testing.T) {
-	for name, first := range map[string]*work.Reply{
-		"no answer":        nil,
-		"refused":          {State: job.SlicePlanned, Why: "the ledger is full"},
-		"an empty answer":  {},
-		"taken, then lost": {State: job.SliceClaimed},
+	for name, c := range map[string]struct {
+		first *work.Reply
+		why   string
+	}{
+		"no answer":        {nil, ": no worker answers for slice 0: asking crier.offer: context deadline exceeded"},
+		"refused":          {&work.Reply{State: job.SlicePlanned, Why: "the ledger is full"}, ": slice 0 was not taken: the ledger is full"},
+		"an empty answer":  {&work.Reply{}, ": slice 0 was not taken"},
+		"taken, then lost": {&work.Reply{State: job.SliceClaimed}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				defer w.start("s", 1).stop()
+				first, why := c.first, c.why
+				s := w.start("s", 1)
+				defer s.stop()
 				n := 0
 				w.setAnswer(func(o work.Offer) *work.Reply {
 					if n++; n <= 3 {
@@ -38,9 +43,17 @@ func TestOffersAreRepeated(t *testing.T) {
 					return w.sends(o)
 				})
 				id := w.submit(1)
+				w.reaches(id, job.Sending, time.Second)
+				time.Sleep(offerWait + round)
+				if got := s.WaitingOn(id); got != "1 slices to be sent"+why {
+					t.Errorf("waits on %q", got)
+				}
 				w.reaches(id, job.Completed, 3*(reoffer+offerWait)+time.Second)
 				if got := w.offersOf(id, 0); got != 4 {
 					t.Errorf("offered %d times", got)
+				}
+				if got := w.warned.take(); len(got) != min(len(why), 1) {
+					t.Errorf("warned %q", got)
 				}
 				if got := w.path(id); got != toSent+" completed" {
 					t.Error(got)
@@ -261,6 +274,12 @@ func TestAPackageThatCannotBeReadNow(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := w.checks.Load(); n < 20 || n > 70 {
 			t.Errorf("read %d times in a minute", n)
+		}
+		if got := s.WaitingOn(id); got != "its package to be verified: too many open files" {
+			t.Errorf("waits on %q", got)
+		}
+		if got := w.warned.take(); len(got) != 1 {
+			t.Errorf("warned %q", got)
 		}
 		w.setCheck(good)
 		w.reaches(id, job.Completed, 5*time.Second)

@@ -9,6 +9,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -88,7 +89,9 @@ type plan struct {
 	since    time.Time    // then
 	slices   []Slice      // nil until the package is checked
 	offered  []time.Time
-	asking   []bool // the offer is not answered yet
+	asking   []bool   // the offer is not answered yet
+	refusals []string // why the last offer was not taken; "" if it was
+	unread   string   // why the package could not be read
 }
 
 // New makes a scheduler; Run runs it. It sets the job table's OnJob.
@@ -292,9 +295,13 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 		}
 		v.settled = time.Since(p.since) >= atRest
 	}
-	for _, x := range p.slices {
+	if p.slices == nil {
+		v.why = p.unread
+	}
+	for i, x := range p.slices {
 		if x.State != job.SliceSent {
 			v.unsent++
+			v.why = cmp.Or(v.why, p.refusals[i])
 		}
 	}
 	return v, nil
@@ -341,14 +348,15 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		switch {
 		case err == nil:
 			p.slices = append([]Slice{}, cut(ranges, sizes)...)
-			p.offered, p.asking = make([]time.Time, len(p.slices)), make([]bool, len(p.slices))
+			p.offered, p.asking, p.refusals = make([]time.Time, len(p.slices)), make([]bool, len(p.slices)), make([]string, len(p.slices))
 		case job.CodeOf(err) == job.CodeInvalid:
 			p.failure = err.Error()
 		default:
 			p.checkAt = time.Now().Add(recheck)
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && p.unread != err.Error() {
 				s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
 			}
+			p.unread = err.Error()
 			return
 		}
 		s.soon()
@@ -371,13 +379,16 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 		}
 		p.offered[i], p.asking[i] = now, true
 		s.busy.Go(func() {
-			err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
-			if err != nil && ctx.Err() == nil {
-				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", err)
+			refusal := ""
+			if err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span}); err != nil {
+				refusal = err.Error()
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			p.asking[i] = false
+			if refusal != "" && refusal != p.refusals[i] && ctx.Err() == nil {
+				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", refusal)
+			}
+			p.asking[i], p.refusals[i] = false, refusal
 		})
 	}
 }
@@ -391,14 +402,14 @@ func (s *Scheduler) offer(ctx context.Context, o work.Offer) error {
 	}
 	answer, err := s.cfg.Bus.Request(ctx, work.OfferTo, b)
 	if err != nil {
-		return fmt.Errorf("offering slice %d: %w", o.Number, err)
+		return fmt.Errorf("no worker answers for slice %d: %w", o.Number, err)
 	}
 	var reply work.Reply
 	if err := json.Unmarshal(answer, &reply); err != nil {
 		return fmt.Errorf("reading the answer to an offer: %w", err)
 	}
 	if reply.State == job.SlicePlanned {
-		return fmt.Errorf("slice %d was not taken: %s", o.Number, reply.Why)
+		return fmt.Errorf("slice %d was not taken%s", o.Number, because(reply.Why))
 	}
 	s.note(o.Job, o.Number, reply.State)
 	return nil
