@@ -322,3 +322,23 @@ func TestStatusAndVerify(t *testing.T) {
 		t.Errorf("a gap: %+v, %v", rep, err)
 	}
 }
+
+// A list does not wait for the index, whatever is behind in it.
+func TestAListDoesNotWaitForTheIndex(t *testing.T) {
+	f := newFixture(t)
+	const n = 3
+	for range n {
+		f.move(f.submit(toFollowers("")).Job, toSent...)
+	}
+	f.project()
+	began := time.Now()
+	l, err := f.ListJobs(t.Context(), api.ListJobs{})
+	if took := time.Since(began); err != nil || took >= indexLag || len(l.Jobs) != n {
+		t.Fatalf("%d jobs after %s, %v", len(l.Jobs), took, err)
+	}
+	for _, j := range l.Jobs {
+		if j.State != job.Sent || j.Counts.Pending != 1000 || j.Counts.Sum() != 1000 {
+			t.Errorf("listed: %s, %+v", j.State, j.Counts)
+		}
+	}
+}
