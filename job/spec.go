@@ -25,10 +25,13 @@ const (
 
 // String is the word used in the API and the CLI.
 func (c Class) String() string {
-	if c == Realtime {
+	switch c {
+	case Normal:
+		return "normal"
+	case Realtime:
 		return "realtime"
 	}
-	return "normal"
+	return fmt.Sprintf("class(%d)", uint8(c))
 }
 
 // MarshalText writes what String writes.
@@ -58,10 +61,13 @@ const (
 
 // String is the word used in the API and the CLI.
 func (p OnUnknown) String() string {
-	if p == Resend {
+	switch p {
+	case Hold:
+		return "hold"
+	case Resend:
 		return "resend"
 	}
-	return "hold"
+	return fmt.Sprintf("on_unknown(%d)", uint8(p))
 }
 
 // MarshalText writes what String writes.
@@ -114,6 +120,10 @@ func (s Spec) Validate() error {
 		return Invalid("package", "a job needs a recipient package", nil)
 	case s.Priority < 1 || s.Priority > 99:
 		return Invalid("priority", fmt.Sprintf("priority %d is not between 1 and 99", s.Priority), nil)
+	case s.Class > Realtime:
+		return Invalid("class", fmt.Sprintf("%s is neither normal nor realtime", s.Class), nil)
+	case s.OnUnknown > Resend:
+		return Invalid("on_unknown", fmt.Sprintf("%s is neither hold nor resend", s.OnUnknown), nil)
 	case s.BodyBytes > MaxBody:
 		return &Error{Code: CodeTooLarge, Field: "body", Message: fmt.Sprintf("body of %d bytes is over %d", s.BodyBytes, MaxBody)}
 	case !s.ExpiresAt.After(s.SubmittedAt):

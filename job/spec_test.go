@@ -43,6 +43,8 @@ func TestSpecValidateNamesTheField(t *testing.T) {
 		{"ttl", func(s *job.Spec) { s.ExpiresAt = at.AddDate(0, 0, 366).Add(1) }},
 		{"ttl", func(s *job.Spec) { s.ExpiresAt = at.AddDate(5000, 0, 0) }},
 		{"", func(s *job.Spec) { s.CollapseKey = strings.Repeat("k", 128) }},
+		{"class", func(s *job.Spec) { s.Class = 2 }},
+		{"on_unknown", func(s *job.Spec) { s.OnUnknown = 2 }},
 		{"collapse_key", func(s *job.Spec) { s.CollapseKey = strings.Repeat("k", 129) }},
 		{"priority", func(s *job.Spec) { s.Priority, s.BodyBytes, s.ExpiresAt = 0, 1<<31, at }}, // the first of them
 	} {

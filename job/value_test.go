@@ -138,6 +138,23 @@ func TestValuesRoundTrip(t *testing.T) {
 	})
 }
 
+// A value that this version does not know is shown as what it is, and not read back.
+func TestUnknownValuesAreShownAsWhatTheyAre(t *testing.T) {
+	for want, v := range map[string]interface{ String() string }{"state(200)": job.State(200), "slice state(200)": job.SliceState(200),
+		"outcome(200)": job.Outcome(200), "reason(200)": job.Reason(200), "class(200)": job.Class(200), "on_unknown(200)": job.OnUnknown(200),
+		"class(2)": job.Class(2), "on_unknown(2)": job.OnUnknown(2)} {
+		b, err := v.(encoding.TextMarshaler).MarshalText()
+		if v.String() != want || string(b) != want || err != nil {
+			t.Errorf("%s is shown as %q, written as %q, %v", want, v.String(), b, err)
+		}
+	}
+	for _, into := range []encoding.TextUnmarshaler{new(job.Class), new(job.OnUnknown)} {
+		if err := into.UnmarshalText([]byte("class(2)")); err == nil {
+			t.Errorf("%T: class(2) is read", into)
+		}
+	}
+}
+
 // An unset value is written as nothing, and nothing is read as unset.
 func TestUnsetValues(t *testing.T) {
 	for _, v := range []interface {

@@ -11,7 +11,8 @@ import (
 )
 
 // MaxSending is the number of normal jobs that may be sending at a time; the rest
-// waits in the queue. Real-time jobs do not wait.
+// waits in the queue. Real-time jobs do not wait, and neither does a job that was
+// paused: it gives its place up meanwhile, and goes on at once when it is resumed.
 const MaxSending = 64
 
 // queued orders jobs: real-time first, by priority, 99 first, then by age; normal
@@ -34,8 +35,31 @@ type view struct {
 	total    parked.Tally
 	prepared bool // its package is verified and cut into slices
 	failure  string
-	unsent   int // slices that are not sent
+	settled  bool   // with a failure: its totals did not move for a while
+	unsent   int    // slices that are not sent
+	why      string // the first of them was not taken, or the package was not read; "" if that goes well
 	room     bool
+}
+
+// open counts the recipients who are not at an end, but were reserved.
+func (v view) open() uint64 { return v.total.Parked + v.total.HandedOff + v.total.InDoubt }
+
+// pending counts those whom no reserve covers.
+func (v view) pending() uint64 {
+	return v.job.Spec.Recipients - min(v.total.Reserved, v.job.Spec.Recipients)
+}
+
+// allSent reports whether nothing is left to offer. When everybody is reserved, that
+// is so whatever has become of the package.
+func (v view) allSent() bool {
+	return v.prepared && v.unsent == 0 || v.failure != "" && v.pending() == 0
+}
+
+// stuck reports whether nothing of the job can go on: what is pending cannot be read
+// from its package, and nobody is open. Before anything was offered that is so at
+// once; later the totals, which may lag behind the ledger, must have come to rest.
+func (v view) stuck() bool {
+	return v.failure != "" && (v.job.State < job.Sending || v.open() == 0 && v.settled && !v.allSent())
 }
 
 // step is what to do about a job: become another state, for a reason.
@@ -49,8 +73,8 @@ func decide(v view) (s step, ok bool) {
 	c := v.job.Controls
 	// The totals may lag behind the ledger: nothing is closed before all of the
 	// package is in them.
-	closed := v.total.Reserved == v.job.Spec.Recipients && v.total.Parked+v.total.HandedOff+v.total.InDoubt == 0
-	allSent := v.prepared && v.unsent == 0
+	closed := v.total.Reserved == v.job.Spec.Recipients && v.open() == 0
+	allSent := v.allSent()
 	if c.Cancelled && v.job.State != job.Cancelling && v.job.State.CanBecome(job.Cancelling) {
 		return step{job.Cancelling, "cancel was asked for"}, true
 	}
@@ -64,8 +88,8 @@ func decide(v view) (s step, ok bool) {
 			return step{job.Preparing, "its package is verified"}, true
 		}
 	case job.Preparing:
-		if v.failure != "" {
-			return step{job.JobFailed, v.failure}, true
+		if v.stuck() {
+			return fail(v), true
 		}
 		if v.prepared {
 			return step{job.Prepared, "its slices are planned"}, true
@@ -79,10 +103,16 @@ func decide(v view) (s step, ok bool) {
 		if allSent {
 			return step{job.Sent, "every online recipient is handled, the rest is parked"}, true
 		}
+		if v.stuck() {
+			return fail(v), true
+		}
 		if c.Paused {
 			return step{job.Paused, "pause was asked for"}, true
 		}
 	case job.Paused:
+		if v.stuck() {
+			return fail(v), true
+		}
 		if !c.Paused {
 			return step{job.Sending, "resume was asked for"}, true
 		}
@@ -97,24 +127,33 @@ func decide(v view) (s step, ok bool) {
 		if allSent && closed {
 			return step{job.JobCancelled, "nothing of it is open"}, true
 		}
-		if v.failure != "" && v.total.Reserved == 0 { // no slice of it can be closed
-			return step{job.JobFailed, v.failure}, true
+		if v.stuck() {
+			return fail(v), true
 		}
 	}
 	return step{}, false
 }
 
+// fail ends a job whose package cannot be used, and says how many nobody was told of.
+func fail(v view) step {
+	reason := v.failure
+	if v.total.Reserved > 0 {
+		reason += fmt.Sprintf("; %d of %d recipients were handled before, %d never", v.total.Reserved, v.job.Spec.Recipients, v.pending())
+	}
+	return step{job.JobFailed, reason}
+}
+
 // waitingOn says, in words, what a job in its state waits on; "" once it is over.
 func waitingOn(v view, ahead int) string {
-	state, open := v.job.State, v.total.Parked+v.total.HandedOff+v.total.InDoubt
+	state, open := v.job.State, v.open()
 	if state.Terminal() {
 		return ""
 	}
 	if next, ok := decide(v); ok {
 		return "the ledger to take down that it is " + next.to.String()
 	}
-	if v.failure != "" && state != job.Sent {
-		return "its package, which cannot be used: " + v.failure
+	if v.failure != "" && state != job.Sent && !v.allSent() {
+		return stuckOn(v)
 	}
 	switch state {
 	case job.Queued:
@@ -122,8 +161,8 @@ func waitingOn(v view, ahead int) string {
 	case job.Paused:
 		return "resume"
 	case job.Preparing, job.Sending, job.Cancelling:
-		if !v.prepared {
-			return "its package to be verified"
+		if !v.prepared && !v.allSent() {
+			return "its package to be verified" + because(v.why)
 		}
 	case job.Sent:
 	default:
@@ -131,13 +170,34 @@ func waitingOn(v view, ahead int) string {
 	}
 	switch {
 	case state == job.Sending:
-		return fmt.Sprintf("%d slices to be sent", v.unsent)
+		return fmt.Sprintf("%d slices to be sent", v.unsent) + because(v.why)
 	case open == 0 && (state == job.Sent || v.unsent == 0):
 		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
 	case state == job.Cancelling:
-		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, open)
+		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, open) + because(v.why)
 	}
 	return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
+}
+
+// stuckOn says what a job whose package cannot be used waits on, and what an operator
+// can do.
+func stuckOn(v view) string {
+	words := fmt.Sprintf("its package, which cannot be used: %s; for %d recipients", v.failure, v.pending())
+	if v.open() > 0 {
+		words += fmt.Sprintf(", while %d parked, %d handed off and %d in doubt are settled", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+	}
+	words += "; then it fails, unless the package is imported again and the server restarted"
+	if v.job.State != job.Cancelling {
+		words += "; a cancel ends it sooner"
+	}
+	return words
 }
 
 // Slice is a contiguous part of a job's ids, cut between ranges.
@@ -161,7 +221,7 @@ func cut(ranges []job.Range, sizes []int) []Slice {
 		total += n
 	}
 	n := min(maxSlices, total/sliceTarget+1)
-	want := (total + n - 1) / n
+	want := (total + n - 1) / n // n slices of so many are all of it
 	var out []Slice
 	have, full := 0, true
 	for i, r := range ranges {
@@ -171,7 +231,7 @@ func cut(ranges []job.Range, sizes []int) []Slice {
 		}
 		out[len(out)-1].Span.Hi = uint64(r.Lo()) + 1<<job.RangeBits
 		have += sizes[i]
-		full = have >= want && len(out) < n
+		full = have >= want
 	}
 	return out
 }

@@ -33,6 +33,7 @@ var plans = map[string]view{
 	"unsent":    {prepared: true, unsent: 3},
 	"sent":      {prepared: true},
 	"damaged":   {failure: "the stored package is damaged"},
+	"hopeless":  {failure: "the stored package is damaged", settled: true}, // and the totals are at rest
 }
 
 func makeView(state job.State, control, total, plan string, room bool) view {
@@ -47,29 +48,39 @@ func makeView(state job.State, control, total, plan string, room bool) view {
 func TestDecide(t *testing.T) {
 	const any = "nothing lagging parked handed_off in_doubt lags_open closed"
 	const open = "nothing lagging parked handed_off in_doubt lags_open"
+	const reserved = "parked handed_off in_doubt closed" // everybody
 	for _, c := range []struct{ state, control, total, plan, to string }{
 		{"submitted", "none paused", any, "unchecked", "packed"},
 		{"packed", "none paused", any, "unchecked", "queued"},
 		{"queued", "none paused", any, "unchecked", "preparing"},
 		{"preparing", "none paused", any, "unchecked", ""},
 		{"preparing", "none paused", any, "unsent sent", "prepared"},
-		{"preparing", "none paused", any, "damaged", "failed"},
+		{"preparing", "none paused", any, "damaged hopeless", "failed"},
 		{"prepared", "none", any, "unsent sent", "sending"},
 		{"prepared", "paused", any, "unsent sent", "paused"},
-		{"sending", "none", any, "unsent unchecked damaged", ""},
-		{"sending", "paused", any, "unsent unchecked damaged", "paused"},
+		{"sending", "none", any, "unsent unchecked", ""},
+		{"sending", "paused", any, "unsent unchecked", "paused"},
 		{"sending", "none paused", any, "sent", "sent"},
-		{"paused", "paused", any, "unsent unchecked damaged", ""},
+		{"sending", "none", "nothing lagging lags_open", "damaged", ""},
+		{"sending", "none paused", "nothing lagging", "hopeless", "failed"},
+		{"sending", "none", "lags_open", "hopeless", ""},
+		{"sending", "none paused", reserved, "damaged hopeless", "sent"}, // its package is not needed any more
+		{"paused", "paused", any, "unsent unchecked", ""},
 		{"paused", "none", any, "unsent unchecked damaged sent", "sending"},
 		{"paused", "paused", any, "sent", "sending"},
+		{"paused", "paused", "nothing lagging lags_open", "damaged", ""},
+		{"paused", "none paused", "nothing lagging", "hopeless", "failed"},
+		{"paused", "paused", reserved, "damaged hopeless", "sending"},
 		{"sent", "none paused", open, "unchecked unsent sent damaged", ""},
 		{"sent", "none paused", "closed", "unchecked unsent sent damaged", "completed"},
-		{"submitted packed queued preparing prepared sending paused sent", "cancelled paused,cancelled", any, "unchecked unsent sent damaged", "cancelling"},
+		{"submitted packed queued preparing prepared sending paused sent", "cancelled paused,cancelled", any, "unchecked unsent sent damaged hopeless", "cancelling"},
 		{"cancelling", "cancelled paused,cancelled", open, "sent", ""},
 		{"cancelling", "cancelled paused,cancelled", any, "unchecked unsent", ""},
 		{"cancelling", "cancelled paused,cancelled", "closed", "sent", "cancelled"},
-		{"cancelling", "cancelled", "nothing", "damaged", "failed"},
-		{"cancelling", "cancelled", "parked handed_off in_doubt lagging closed", "damaged", ""},
+		{"cancelling", "cancelled", "nothing lagging", "hopeless", "failed"},
+		{"cancelling", "cancelled", "nothing lagging lags_open", "damaged", ""},
+		{"cancelling", "cancelled", "parked handed_off in_doubt lags_open", "damaged hopeless", ""},
+		{"cancelling", "cancelled", "closed", "damaged hopeless", "cancelled"},
 		{"completed cancelled failed recalled expired", "none paused cancelled", any, "unchecked unsent sent damaged", ""},
 	} {
 		for _, state := range strings.Fields(c.state) {
@@ -118,6 +129,7 @@ func TestDecisionsHoldWhatTheyMust(t *testing.T) {
 		}
 		open := v.total.Parked + v.total.HandedOff + v.total.InDoubt
 		covers := v.total.Reserved == recipients && open == 0
+		done := v.prepared && v.unsent == 0 || v.failure != "" && v.total.Reserved == recipients
 		started := s.to >= job.Preparing && s.to <= job.Preempted
 		for _, rule := range []struct {
 			what  string
@@ -126,13 +138,13 @@ func TestDecisionsHoldWhatTheyMust(t *testing.T) {
 			{"the state machine allows it", state.CanBecome(s.to)},
 			{"it has a reason", s.reason != ""},
 			{"nothing is closed before all of the package is counted and nobody is open", covers || s.to != job.Completed && s.to != job.JobCancelled},
-			{"what is sent has no slice left", s.to != job.Sent || v.prepared && v.unsent == 0},
+			{"what is sent has no slice left", s.to != job.Sent || done},
 			{"a cancelled job is only closed", !c.Cancelled || !started && s.to != job.Sent && s.to != job.Completed || state == job.Recalling},
-			{"a paused job with slices left does not send", s.to != job.Sending || !c.Paused || v.prepared && v.unsent == 0},
+			{"a paused job with slices left does not send", s.to != job.Sending || !c.Paused || done},
 			{"a job without room does not start", v.room || state != job.Queued || !started},
 			{"a job that nobody cancelled is not cancelled", c.Cancelled || s.to != job.Cancelling},
 			{"no job fails without a failure", s.to != job.JobFailed || v.failure != ""},
-			{"no job fails once recipients have outcomes", s.to != job.JobFailed || v.total.Reserved == 0 || state == job.Preparing},
+			{"no job fails that may still settle somebody", s.to != job.JobFailed || state == job.Preparing || open == 0 && v.settled && v.total.Reserved < recipients},
 		} {
 			if !rule.holds {
 				t.Errorf("%s: becomes %s, but %s", name, s.to, rule.what)

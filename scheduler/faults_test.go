@@ -21,15 +21,20 @@ import (
 // A worker whose answers get lost, or that refuses, is offered a slice until it
 // says that it is sent.
 func TestOffersAreRepeated(t *testing.T) {
-	for name, first := range map[string]*work.Reply{
-		"no answer":        nil,
-		"refused":          {State: job.SlicePlanned, Why: "the ledger is full"},
-		"an empty answer":  {},
-		"taken, then lost": {State: job.SliceClaimed},
+	for name, c := range map[string]struct {
+		first *work.Reply
+		why   string
+	}{
+		"no answer":        {nil, ": no worker answers for slice 0: asking crier.offer: context deadline exceeded"},
+		"refused":          {&work.Reply{State: job.SlicePlanned, Why: "the ledger is full"}, ": slice 0 was not taken: the ledger is full"},
+		"an empty answer":  {&work.Reply{}, ": slice 0 was not taken"},
+		"taken, then lost": {&work.Reply{State: job.SliceClaimed}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				defer w.start("s", 1).stop()
+				first, why := c.first, c.why
+				s := w.start("s", 1)
+				defer s.stop()
 				n := 0
 				w.setAnswer(func(o work.Offer) *work.Reply {
 					if n++; n <= 3 {
@@ -38,9 +43,17 @@ func TestOffersAreRepeated(t *testing.T) {
 					return w.sends(o)
 				})
 				id := w.submit(1)
+				w.reaches(id, job.Sending, time.Second)
+				time.Sleep(offerWait + round)
+				if got := s.WaitingOn(id); got != "1 slices to be sent"+why {
+					t.Errorf("waits on %q", got)
+				}
 				w.reaches(id, job.Completed, 3*(reoffer+offerWait)+time.Second)
 				if got := w.offersOf(id, 0); got != 4 {
 					t.Errorf("offered %d times", got)
+				}
+				if got := w.warned.take(); len(got) != min(len(why), 1) {
+					t.Errorf("warned %q", got)
 				}
 				if got := w.path(id); got != toSent+" completed" {
 					t.Error(got)
@@ -147,6 +160,102 @@ func TestADamagedPackage(t *testing.T) {
 	})
 }
 
+// A package that is found damaged after sending has begun: what is open is settled
+// first, and then the job is over one way or another.
+func TestAPackageDamagedWhileSending(t *testing.T) {
+	half := parked.Tally{Reserved: 400, Delivered: 399, Parked: 1}
+	for name, c := range map[string]struct {
+		before parked.Tally
+		then   func(w *world, id job.ID, s running)
+		end    job.State
+		reason string
+	}{
+		"nobody is open":  {parked.Tally{Reserved: 400, Delivered: 400}, nil, job.JobFailed, "400 of 1000 recipients were handled before, 600 never"},
+		"nobody was told": {parked.Tally{}, nil, job.JobFailed, "damaged"},
+		"somebody is parked, and gets it": {half, func(w *world, id job.ID, s running) {
+			w.setTotal(id, parked.Tally{Reserved: 400, Delivered: 400})
+		}, job.JobFailed, "600 never"},
+		"cancelled": {half, func(w *world, id job.ID, s running) {
+			w.cancel(id)
+			w.reaches(id, job.Cancelling, time.Second)
+			time.Sleep(time.Minute)
+			if got := s.WaitingOn(id); w.state(id) != job.Cancelling || !strings.Contains(got, "damaged") || strings.Contains(got, "cancel") {
+				t.Errorf("cancelled: it is %s and waits on %q", w.state(id), got)
+			}
+			w.setTotal(id, parked.Tally{Reserved: 400, Delivered: 399, Cancelled: 1})
+		}, job.JobFailed, "600 never"},
+		"everybody is reserved": {parked.Tally{Reserved: recipients, Delivered: recipients}, nil, job.Completed, ""},
+		"everybody is reserved, and it is cancelled": {parked.Tally{Reserved: recipients, Delivered: 999, Parked: 1}, func(w *world, id job.ID, s running) {
+			w.cancel(id)
+			w.reaches(id, job.Cancelling, time.Second)
+			w.setTotal(id, parked.Tally{Reserved: recipients, Delivered: 999, Cancelled: 1})
+		}, job.JobCancelled, ""},
+		"the package comes back": {half, func(w *world, id job.ID, s running) {
+			s.stop()
+			w.setCheck(good)
+			w.setAnswer(w.sends)
+			w.t.Cleanup(w.start("s", 3).stop)
+		}, job.Completed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.setAnswer(takes)
+				first := w.start("s", 1)
+				id := w.submit(1)
+				w.reaches(id, job.Sending, time.Second)
+				first.stop()
+				w.setTotal(id, c.before)
+				w.setCheck(func(context.Context) ([]job.Range, []int, error) {
+					return nil, nil, job.Invalid("package", "the stored package is damaged", errors.New("block 7"))
+				})
+				s := w.start("s", 2)
+				defer s.stop()
+				time.Sleep(atRest / 2)
+				if c.before.Reserved < recipients && w.state(id) != job.Sending {
+					t.Fatalf("it is %s before the index can be known to be at rest", w.state(id))
+				}
+				if c.then != nil {
+					if c.before.Parked > 0 && c.before.Reserved < recipients {
+						time.Sleep(time.Minute)
+						if got := s.WaitingOn(id); w.state(id) != job.Sending || !strings.Contains(got, "damaged: block 7; for 600 recipients, while 1 parked") || !strings.Contains(got, "cancel") {
+							t.Errorf("it is %s and waits on %q", w.state(id), got)
+						}
+					}
+					c.then(w, id, s)
+				}
+				w.reaches(id, c.end, 2*atRest)
+				if h := w.history(id); !strings.Contains(h[len(h)-1].Reason, c.reason) {
+					t.Errorf("the reason is %q", h[len(h)-1].Reason)
+				}
+			})
+		})
+	}
+}
+
+// The totals of a job that has come to a standstill must be at rest for a while:
+// as long as they move, the index may not have all of it.
+func TestAStuckJobWaitsForTheIndex(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.setAnswer(takes)
+		first := w.start("s", 1)
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		first.stop()
+		w.setCheck(func(context.Context) ([]job.Range, []int, error) {
+			return nil, nil, job.Invalid("package", "the stored package is damaged", nil)
+		})
+		defer w.start("s", 2).stop()
+		for n := range uint64(10) {
+			w.setTotal(id, parked.Tally{Reserved: n, Delivered: n})
+			time.Sleep(atRest - time.Second)
+			if got := w.state(id); got != job.Sending {
+				t.Fatalf("it is %s while its totals move", got)
+			}
+		}
+		w.reaches(id, job.JobFailed, 2*time.Second)
+	})
+}
+
 // A package that cannot be read now is read again, once a second, not at once.
 func TestAPackageThatCannotBeReadNow(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -165,6 +274,12 @@ func TestAPackageThatCannotBeReadNow(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := w.checks.Load(); n < 20 || n > 70 {
 			t.Errorf("read %d times in a minute", n)
+		}
+		if got := s.WaitingOn(id); got != "its package to be verified: too many open files" {
+			t.Errorf("waits on %q", got)
+		}
+		if got := w.warned.take(); len(got) != 1 {
+			t.Errorf("warned %q", got)
 		}
 		w.setCheck(good)
 		w.reaches(id, job.Completed, 5*time.Second)
@@ -259,7 +374,7 @@ func TestTheLedgersAnswersGetLost(t *testing.T) {
 func TestAFullLedger(t *testing.T) {
 	inWorld(t, func(w *world) {
 		id := w.submit(1)
-		for range 1000 {
+		for range 100 {
 			w.log.Inject(ledger.AllJobs, ledger.FaultFull)
 		}
 		s := w.start("s", 1)
@@ -335,4 +450,92 @@ func TestWhoMayTakeAJob(t *testing.T) {
 			})
 		})
 	}
+}
+
+// asked is a ledger that counts what it is asked for a claim, and may be down.
+type asked struct {
+	*ledger.Memory
+	down        atomic.Pointer[error]
+	reads, puts atomic.Int64
+}
+
+// Last implements ledger.Log.
+func (l *asked) Last(ctx context.Context, subject string) (ledger.Stored, error) {
+	l.reads.Add(1)
+	if err := l.down.Load(); err != nil {
+		return ledger.Stored{}, *err
+	}
+	return l.Memory.Last(ctx, subject)
+}
+
+// Append implements ledger.Log.
+func (l *asked) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	l.puts.Add(1)
+	if err := l.down.Load(); err != nil {
+		return 0, *err
+	}
+	return l.Memory.Append(ctx, subject, last, data)
+}
+
+// A job that another scheduler holds, or a ledger that is down, is asked for ever more
+// slowly, is warned of once for each reason, and is told in what it waits on; other
+// jobs do not wait for it.
+func TestWhatFailsIsTriedEverMoreSlowly(t *testing.T) {
+	inWorld(t, func(w *world) {
+		held := w.submit(1)
+		claim := ledger.Claim{Kind: ledger.ClaimJob, ID: held.String(), Journal: job.Journal{Worker: "other", Incarnation: 7}}
+		if _, err := ledger.Take(w.t.Context(), w.log, claim, nil); err != nil {
+			t.Fatal(err)
+		}
+		log := &asked{Memory: w.log}
+		s := w.startOn(log, job.Journal{Worker: "s", Incarnation: 1})
+		defer s.stop()
+		time.Sleep(time.Minute)
+		if n := log.reads.Load(); n < 12 || n > 20 {
+			t.Errorf("a job of another's was asked for %d times in a minute", n)
+		}
+		if got := w.warned.take(); len(got) != 1 || !strings.Contains(got[0], "held by other.7") {
+			t.Errorf("warned: %q", got)
+		}
+		if got := s.WaitingOn(held); !strings.Contains(got, "held by other.7") {
+			t.Errorf("waits on %q", got)
+		}
+		w.reaches(w.submit(2), job.Completed, time.Second)
+
+		before, puts := log.reads.Load(), log.puts.Load()
+		down := errors.New("the stream does not answer")
+		log.down.Store(&down)
+		late := w.submit(3)
+		time.Sleep(time.Minute)
+		if n, m := log.reads.Load()-before, log.puts.Load()-puts; n > 40 || m != 0 {
+			t.Errorf("a ledger that is down was asked for two jobs %d times, and written %d times, in a minute", n, m)
+		}
+		if got := w.warned.take(); len(got) != 2 || !strings.Contains(got[0]+got[1], "does not answer") {
+			t.Errorf("warned: %q", got)
+		}
+		log.down.Store(nil)
+		w.reaches(late, job.Completed, retryMost+time.Second)
+		w.reaches(w.submit(4), job.Completed, time.Second)
+		time.Sleep(time.Minute)
+		if got := w.warned.take(); len(got) != 1 || !strings.Contains(got[0], "held by other.7") {
+			t.Errorf("the ledger is up again; warned: %q", got)
+		}
+	})
+}
+
+// A ledger that is read but refuses claims does not hold up the jobs that are claimed.
+func TestAClaimThatIsNotStoredHoldsNobodyUp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		defer w.start("s", 1).stop()
+		w.setAnswer(takes)
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Second)
+		for range 1000 {
+			w.log.Inject(ledger.AllClaims, ledger.FaultLost)
+		}
+		w.submit(2)
+		time.Sleep(time.Minute)
+		w.cancel(id)
+		w.reaches(id, job.Cancelling, claimWait+time.Second)
+	})
 }

@@ -9,6 +9,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -54,7 +55,10 @@ const (
 	round     = 100 * time.Millisecond // between looks at all live jobs
 	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
 	offerWait = 5 * time.Second
-	recheck   = time.Second // after a package could not be read
+	claimWait = 2 * time.Second  // for the ledger to take a claim; other jobs wait meanwhile
+	retryMost = 5 * time.Second  // between tries to move a job on that fail; the first is after a round
+	recheck   = time.Second      // after a package could not be read
+	atRest    = 10 * time.Second // without a change of the totals, a job that cannot be finished is over
 )
 
 // Scheduler is a scheduler.
@@ -72,13 +76,22 @@ type Scheduler struct {
 
 // plan is what the scheduler knows of one job's slices.
 type plan struct {
+	// Of look alone, which runs one at a time:
+	retryAt   time.Time     // not before
+	retryWait time.Duration // between the last two tries, 0 if the last was good
+	trouble   string        // why the last try failed
+
 	claimed  bool
 	checking bool
 	checkAt  time.Time // not before
 	failure  string
-	slices   []Slice // nil until the package is checked
+	total    parked.Tally // with a failure, as it has been
+	since    time.Time    // then
+	slices   []Slice      // nil until the package is checked
 	offered  []time.Time
-	asking   []bool // the offer is not answered yet
+	asking   []bool   // the offer is not answered yet
+	refusals []string // why the last offer was not taken; "" if it was
+	unread   string   // why the package could not be read
 }
 
 // New makes a scheduler; Run runs it. It sets the job table's OnJob.
@@ -143,7 +156,7 @@ func (s *Scheduler) look(ctx context.Context) {
 	slices.SortFunc(live, queued)
 	sending := 0
 	for _, j := range live {
-		if takesPlace(j) {
+		if s.takesPlace(j) {
 			sending++
 		}
 	}
@@ -158,10 +171,12 @@ func (s *Scheduler) look(ctx context.Context) {
 			continue
 		}
 		began := time.Now()
-		room := j.Spec.Class == job.Realtime || sending < MaxSending
-		now, err := s.advance(ctx, j, room, ahead)
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		now, had := j, s.takesPlace(j)
+		if p := s.planOf(j.Spec.ID); !began.Before(p.retryAt) {
+			room := j.Spec.Class == job.Realtime || sending < MaxSending
+			var err error
+			now, err = s.advance(ctx, j, room, ahead)
+			s.noteAdvance(ctx, now, p, err)
 		}
 		if j.State < job.Queued {
 			spent += time.Since(began)
@@ -169,16 +184,59 @@ func (s *Scheduler) look(ctx context.Context) {
 		if now.State == job.Queued {
 			ahead++
 		}
-		if takesPlace(now) && !takesPlace(j) {
+		if s.takesPlace(now) && !had {
 			sending++
 		}
 	}
 	s.forget(live)
 }
 
-// takesPlace reports whether a job is one of the MaxSending.
-func takesPlace(j jobs.Job) bool {
-	return j.Spec.Class == job.Normal && j.State >= job.Preparing && j.State <= job.Preempted
+// planOf gives what is known of a job, making it if nothing is.
+func (s *Scheduler) planOf(id job.ID) *plan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[id]
+	if p == nil {
+		p = &plan{}
+		s.mu.plans[id] = p
+	}
+	return p
+}
+
+// noteAdvance puts the next try of a job that could not be moved on off, the longer
+// the more often it failed, and says why once as long as the reason is the same.
+func (s *Scheduler) noteAdvance(ctx context.Context, j jobs.Job, p *plan, err error) {
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err == nil:
+		if p.trouble != "" {
+			s.log.Info("a job can be moved on again", "job", j.Spec.ID.String(), "state", j.State.String())
+		}
+		p.trouble, p.retryWait, p.retryAt = "", 0, time.Time{}
+		return
+	}
+	if p.trouble != err.Error() {
+		s.log.Warn("moving a job on; it is tried again", "job", j.Spec.ID.String(), "state", j.State.String(), "error", err)
+		p.trouble = err.Error()
+	}
+	p.retryWait = min(max(2*p.retryWait, round), retryMost)
+	p.retryAt = time.Now().Add(p.retryWait)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.waiting[j.Spec.ID] = "being moved on, which is tried again: " + p.trouble
+}
+
+// takesPlace reports whether a job is one of the MaxSending: not if it cannot send,
+// because it is paused or its package cannot be used.
+func (s *Scheduler) takesPlace(j jobs.Job) bool {
+	if j.Spec.Class != job.Normal || j.State < job.Preparing || j.State > job.Preempted || j.State == job.Paused {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.plans[j.Spec.ID]
+	return p == nil || p.failure == ""
 }
 
 // forget drops what is known of jobs that are over.
@@ -243,9 +301,19 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
 	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure}
-	for _, x := range p.slices {
+	if p.failure != "" {
+		if p.since.IsZero() || p.total != total {
+			p.total, p.since = total, time.Now()
+		}
+		v.settled = time.Since(p.since) >= atRest
+	}
+	if p.slices == nil {
+		v.why = p.unread
+	}
+	for i, x := range p.slices {
 		if x.State != job.SliceSent {
 			v.unsent++
+			v.why = cmp.Or(v.why, p.refusals[i])
 		}
 	}
 	return v, nil
@@ -253,17 +321,15 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 
 // claim makes this scheduler the one that moves the job on.
 func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
+	p := s.planOf(id)
 	s.mu.Lock()
-	p := s.mu.plans[id]
-	if p == nil {
-		p = &plan{}
-		s.mu.plans[id] = p
-	}
 	claimed := p.claimed
 	s.mu.Unlock()
 	if claimed {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, claimWait)
+	defer cancel()
 	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: s.cfg.Self, At: time.Now().UTC()}
 	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { // an earlier start of this scheduler is dead
 		return holder.Worker == s.cfg.Self.Worker && holder.Incarnation < s.cfg.Self.Incarnation
@@ -294,14 +360,15 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		switch {
 		case err == nil:
 			p.slices = append([]Slice{}, cut(ranges, sizes)...)
-			p.offered, p.asking = make([]time.Time, len(p.slices)), make([]bool, len(p.slices))
+			p.offered, p.asking, p.refusals = make([]time.Time, len(p.slices)), make([]bool, len(p.slices)), make([]string, len(p.slices))
 		case job.CodeOf(err) == job.CodeInvalid:
 			p.failure = err.Error()
 		default:
 			p.checkAt = time.Now().Add(recheck)
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && p.unread != err.Error() {
 				s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
 			}
+			p.unread = err.Error()
 			return
 		}
 		s.soon()
@@ -324,13 +391,16 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 		}
 		p.offered[i], p.asking[i] = now, true
 		s.busy.Go(func() {
-			err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span})
-			if err != nil && ctx.Err() == nil {
-				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", err)
+			refusal := ""
+			if err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span}); err != nil {
+				refusal = err.Error()
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			p.asking[i] = false
+			if refusal != "" && refusal != p.refusals[i] && ctx.Err() == nil {
+				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", refusal)
+			}
+			p.asking[i], p.refusals[i] = false, refusal
 		})
 	}
 }
@@ -344,14 +414,14 @@ func (s *Scheduler) offer(ctx context.Context, o work.Offer) error {
 	}
 	answer, err := s.cfg.Bus.Request(ctx, work.OfferTo, b)
 	if err != nil {
-		return fmt.Errorf("offering slice %d: %w", o.Number, err)
+		return fmt.Errorf("no worker answers for slice %d: %w", o.Number, err)
 	}
 	var reply work.Reply
 	if err := json.Unmarshal(answer, &reply); err != nil {
 		return fmt.Errorf("reading the answer to an offer: %w", err)
 	}
 	if reply.State == job.SlicePlanned {
-		return fmt.Errorf("slice %d was not taken: %s", o.Number, reply.Why)
+		return fmt.Errorf("slice %d was not taken%s", o.Number, because(reply.Why))
 	}
 	s.note(o.Job, o.Number, reply.State)
 	return nil

@@ -233,6 +233,66 @@ func TestMaxSending(t *testing.T) {
 	})
 }
 
+// Jobs that are paused, or whose package is found damaged, hold up nobody; one that is
+// resumed goes on at once, and those over the limit are not replaced.
+func TestWhoCannotSendGivesItsPlaceUp(t *testing.T) {
+	for _, how := range []string{"paused", "paused in the queue", "damaged"} {
+		t.Run(how, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.setAnswer(takes)
+				s := w.start("s", 1)
+				defer func() { s.stop() }()
+				for n := range byte(MaxSending) {
+					id := w.submit(n + 1)
+					if how == "paused in the queue" {
+						w.pause(id, true)
+					}
+				}
+				state := job.Paused
+				switch how {
+				case "paused":
+					w.reaches(job.ID{MaxSending}, job.Sending, time.Second)
+					for n := range byte(MaxSending) {
+						w.pause(job.ID{n + 1}, true)
+					}
+				case "damaged":
+					state = job.Sending
+					w.reaches(job.ID{MaxSending}, job.Sending, time.Second)
+					s.stop()
+					for n := range byte(MaxSending) {
+						w.setTotal(job.ID{n + 1}, parked.Tally{Reserved: 2, Parked: 2})
+					}
+					w.setCheck(func(context.Context) ([]job.Range, []int, error) {
+						return nil, nil, job.Invalid("package", "the stored package is damaged", nil)
+					})
+					s = w.start("s", 2)
+					time.Sleep(time.Second)
+					w.setCheck(good)
+				}
+				w.reaches(job.ID{MaxSending}, state, time.Second)
+				for n := range byte(MaxSending) {
+					w.submit(n + 101)
+				}
+				w.reaches(job.ID{100 + MaxSending}, job.Sending, time.Second)
+				if how == "damaged" {
+					return
+				}
+				last := w.submit(200)
+				w.pause(job.ID{1}, false)
+				w.reaches(job.ID{1}, job.Sending, time.Second)
+				w.tell(work.Offer{Job: job.ID{101}})
+				w.reaches(job.ID{101}, job.Sent, time.Second)
+				time.Sleep(10 * time.Second)
+				if got := w.state(last); got != job.Queued {
+					t.Errorf("with %d sending another is %s", MaxSending, got)
+				}
+				w.tell(work.Offer{Job: job.ID{102}})
+				w.reaches(last, job.Sending, time.Second)
+			})
+		})
+	}
+}
+
 // Many jobs at once do not all find the same free places.
 func TestMaxSendingOfJobsThatComeTogether(t *testing.T) {
 	inWorld(t, func(w *world) {

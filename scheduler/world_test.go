@@ -34,6 +34,35 @@ type world struct {
 	answer func(work.Offer) *work.Reply
 	check  func(context.Context) ([]job.Range, []int, error)
 	checks atomic.Int64
+	warned warnings
+}
+
+// warnings is a log that keeps what it is warned of.
+type warnings struct {
+	slog.Handler
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (l *warnings) WithAttrs([]slog.Attr) slog.Handler               { return l }
+
+func (l *warnings) Handle(_ context.Context, r slog.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	l.all = append(l.all, line)
+	return nil
+}
+
+// take gives the warnings since the last take.
+func (l *warnings) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	return all
 }
 
 // inWorld runs a test in a bubble with a world, whose worker sends at once, and
@@ -44,12 +73,17 @@ func inWorld(t *testing.T, test func(*world)) {
 			totals: map[job.ID]parked.Tally{}}
 		defer w.bus.Close()
 		w.answer = w.sends
-		w.check = func(context.Context) ([]job.Range, []int, error) { return []job.Range{3, 9}, []int{400, 600}, nil }
+		w.check = good
 		if _, err := w.bus.Subscribe(work.OfferTo, w.offered); err != nil {
 			t.Fatal(err)
 		}
 		test(w)
 	})
+}
+
+// good is the check of a package that is as it should be.
+func good(context.Context) ([]job.Range, []int, error) {
+	return []job.Range{3, 9}, []int{400, 600}, nil
 }
 
 func (w *world) offered(m bus.Msg) {
@@ -131,7 +165,7 @@ func (w *world) startOn(log ledger.Log, self job.Journal) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	table := jobs.New(log, w.controls)
 	s := New(Config{Self: self, Jobs: table, Log: log, Bus: w.bus, Packages: w, Totals: w,
-		Logger: slog.New(slog.DiscardHandler)})
+		Logger: slog.New(&w.warned)})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := table.Run(ctx); !errors.Is(err, context.Canceled) {

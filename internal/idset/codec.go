@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"crier/job"
 )
@@ -16,7 +17,8 @@ import (
 //	bitmap  8,192 bytes
 //	runs    count, then first and last id of each run
 //
-// whichever is shortest, so that equal sets have equal bytes.
+// whichever is shortest, so that equal sets of a range have equal bytes. Decode
+// takes no other.
 const (
 	kindArray  = 0
 	kindBitmap = 1
@@ -63,16 +65,27 @@ func (c *Container) measure() (card, runs int) {
 	return card, runs
 }
 
+// kindOf is the shortest kind for a container of so many ids in so many runs.
+func kindOf(card, runs int) byte {
+	switch {
+	case 2+4*runs <= 2+2*card && 2+4*runs <= bitmapBytes:
+		return kindRuns
+	case 2+2*card <= bitmapBytes:
+		return kindArray
+	}
+	return kindBitmap
+}
+
 func (c *Container) appendTo(b []byte) []byte {
 	card, runs := c.measure()
 	switch {
 	case card == 0:
 		return b
-	case 2+4*runs <= 2+2*card && 2+4*runs <= bitmapBytes:
+	case kindOf(card, runs) == kindRuns:
 		b = append(b, kindRuns)
 		b = binary.LittleEndian.AppendUint16(b, uint16(runs))
 		return c.appendRuns(b)
-	case 2+2*card <= bitmapBytes:
+	case kindOf(card, runs) == kindArray:
 		b = append(b, kindArray)
 		b = binary.LittleEndian.AppendUint16(b, uint16(card))
 		for w, word := range c {
@@ -82,11 +95,12 @@ func (c *Container) appendTo(b []byte) []byte {
 		}
 		return b
 	}
-	b = append(b, kindBitmap)
-	for _, w := range c {
-		b = binary.LittleEndian.AppendUint64(b, w)
+	b = slices.Grow(append(b, kindBitmap), bitmapBytes)
+	words := b[len(b) : len(b)+bitmapBytes]
+	for w, word := range c {
+		binary.LittleEndian.PutUint64(words[8*w:], word)
 	}
-	return b
+	return b[:len(b)+bitmapBytes]
 }
 
 func (c *Container) appendRuns(b []byte) []byte {
@@ -147,6 +161,7 @@ func Decode(b []byte) (*Set, int, error) {
 var (
 	errShort = errors.New("bytes are missing")
 	errOrder = errors.New("ids are not ascending")
+	errLong  = errors.New("it has a shorter form")
 )
 
 func (c *Container) decode(b []byte) (int, error) {
@@ -157,10 +172,7 @@ func (c *Container) decode(b []byte) (int, error) {
 		if len(b) < 1+bitmapBytes {
 			return 0, errShort
 		}
-		for w := range c {
-			c[w] = binary.LittleEndian.Uint64(b[1+8*w:])
-		}
-		return 1 + bitmapBytes, nil
+		return 1 + bitmapBytes, c.decodeBitmap(b[1:])
 	}
 	n := int(binary.LittleEndian.Uint16(b[1:]))
 	p, before := b[3:], -1
@@ -169,30 +181,67 @@ func (c *Container) decode(b []byte) (int, error) {
 		if n == 0 || len(p) < 2*n {
 			return 0, errShort
 		}
+		runs := n
 		for i := range n {
 			v := int(binary.LittleEndian.Uint16(p[2*i:]))
 			if v <= before {
 				return 0, errOrder
 			}
+			if v == before+1 && i > 0 {
+				runs--
+			}
 			c[v>>6] |= 1 << (v & 63)
 			before = v
 		}
-		return 3 + 2*n, nil
+		return 3 + 2*n, shortest(kindArray, n, runs)
 	case kindRuns:
 		if n == 0 || len(p) < 4*n {
 			return 0, errShort
 		}
+		card := 0
 		for i := range n {
 			first, last := int(binary.LittleEndian.Uint16(p[4*i:])), int(binary.LittleEndian.Uint16(p[4*i+2:]))
 			if first <= before || last < first {
 				return 0, errOrder
 			}
 			c.AddRun(first, last)
+			card += last - first + 1
 			before = last + 1
 		}
-		return 3 + 4*n, nil
+		return 3 + 4*n, shortest(kindRuns, card, n)
 	}
 	return 0, fmt.Errorf("kind %d", b[0])
+}
+
+// shortest refuses a kind that AppendTo would not have chosen.
+func shortest(kind byte, card, runs int) error {
+	if kindOf(card, runs) != kind {
+		return errLong
+	}
+	return nil
+}
+
+// decodeBitmap reads the words. More runs than an array has ids are more ids too: it
+// is then sure that no other kind is as short, and counts no further.
+func (c *Container) decodeBitmap(b []byte) error {
+	const most = (bitmapBytes - 2) / 2 // ids of an array
+	b = b[:bitmapBytes]
+	runs, carry, w := 0, uint64(0), 0
+	for ; w < Words && runs <= most; w += 4 {
+		x, y := binary.LittleEndian.Uint64(b[8*w:]), binary.LittleEndian.Uint64(b[8*w+8:])
+		z, u := binary.LittleEndian.Uint64(b[8*w+16:]), binary.LittleEndian.Uint64(b[8*w+24:])
+		c[w], c[w+1], c[w+2], c[w+3] = x, y, z, u
+		runs += bits.OnesCount64(x&^(x<<1|carry)) + bits.OnesCount64(y&^(y<<1|x>>63)) +
+			bits.OnesCount64(z&^(z<<1|y>>63)) + bits.OnesCount64(u&^(u<<1|z>>63))
+		carry = u >> 63
+	}
+	if runs <= most {
+		return shortest(kindBitmap, c.Card(), runs)
+	}
+	for ; w < Words; w++ {
+		c[w] = binary.LittleEndian.Uint64(b[8*w:])
+	}
+	return nil
 }
 
 // AddRun puts in the ids first to last of the container, both included.

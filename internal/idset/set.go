@@ -89,6 +89,19 @@ func (s *Set) Drop(i int) {
 	}
 }
 
+// Held counts the containers that the set holds in memory; a nil set has none.
+func (s *Set) Held() (n int) {
+	if s == nil {
+		return 0
+	}
+	for _, c := range s.c {
+		if c != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Release gives the set's containers back to the pool and leaves it empty.
 func (s *Set) Release() {
 	if s == nil {

@@ -2,6 +2,7 @@ package idset
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -126,15 +127,105 @@ func TestCut(t *testing.T) {
 	})
 }
 
+// every gives n ids, each so many after the one before.
+func every(n, step int) []uint32 {
+	ids := make([]uint32, n)
+	for i := range ids {
+		ids[i] = uint32(i * step)
+	}
+	return ids
+}
+
+// encodeAs writes ids of one container in a kind of the caller's choice.
+func encodeAs(kind byte, ids []uint32) []byte {
+	b := []byte{0, 0, 1, 0, kind}
+	u16 := func(v uint32) { b = append(b, byte(v), byte(v>>8)) }
+	switch kind {
+	case kindArray:
+		u16(uint32(len(ids)))
+		for _, id := range ids {
+			u16(id)
+		}
+	case kindRuns:
+		var runs [][2]uint32
+		for _, id := range ids {
+			if n := len(runs); n > 0 && runs[n-1][1]+1 == id {
+				runs[n-1][1] = id
+				continue
+			}
+			runs = append(runs, [2]uint32{id, id})
+		}
+		u16(uint32(len(runs)))
+		for _, r := range runs {
+			u16(r[0])
+			u16(r[1])
+		}
+	case kindBitmap:
+		words := make([]byte, bitmapBytes)
+		for _, id := range ids {
+			words[id>>3] |= 1 << (id & 7)
+		}
+		b = append(b, words...)
+	}
+	return b
+}
+
+// Of the three forms of a container Decode takes the one that AppendTo writes, at
+// the borders between them too.
+func TestDecodeTakesOnlyTheShortest(t *testing.T) {
+	for name, ids := range map[string][]uint32{
+		"nobody":                     nil,
+		"one id":                     {9},
+		"two neighbours":             {9, 10},
+		"neighbours and one":         {9, 10, 12},
+		"the ends":                   {0, 65535},
+		"the last two":               {65534, 65535},
+		"an array at its longest":    every(4095, 2),
+		"one id more":                every(4096, 2),
+		"runs at their longest":      slices.DeleteFunc(every(2047*3, 1), func(id uint32) bool { return id%3 == 2 }),
+		"one run more":               slices.DeleteFunc(every(2048*3, 1), func(id uint32) bool { return id%3 == 2 }),
+		"runs of words, then nobody": every(5000, 1),
+		"all but one":                every(65535, 1),
+		"everybody":                  every(65536, 1),
+		"every second":               every(32768, 2),
+	} {
+		want := Of(ids...).AppendTo(nil)
+		taken := 0
+		for kind := range byte(3) {
+			enc := encodeAs(kind, ids)
+			_, n, err := Decode(enc)
+			switch {
+			case bytes.Equal(enc, want):
+				if taken++; err != nil || n != len(enc) {
+					t.Errorf("%s: kind %d, which AppendTo writes: %d, %v", name, kind, n, err)
+				}
+			case !errors.Is(err, ErrEncoding):
+				t.Errorf("%s: kind %d, which AppendTo does not write: %v", name, kind, err)
+			}
+		}
+		if taken != 1 && len(ids) > 0 {
+			t.Errorf("%s: %d forms are taken", name, taken)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(Of(5, 70000).AppendTo(nil))
+	for _, ids := range [][]uint32{{0}, {0, 1}, {7, 8, 9}, {65535}, every(4095, 2), every(4096, 2), every(2047, 3)} {
+		for kind := range byte(3) {
+			f.Add(encodeAs(kind, ids))
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, n, err := Decode(b)
 		if err != nil {
 			return
 		}
-		again, m, err := Decode(s.AppendTo(nil))
-		if err != nil || !again.Equal(s) || n < headerBytes || m < headerBytes {
+		if enc := s.AppendTo(nil); !bytes.Equal(enc, b[:n]) {
+			t.Fatalf("%x is taken, and written as %x", b[:n], enc)
+		}
+		again, _, err := Decode(b[:n])
+		if err != nil || !again.Equal(s) {
 			t.Fatalf("a decoded set does not survive: %v", err)
 		}
 	})

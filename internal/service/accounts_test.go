@@ -191,19 +191,28 @@ func TestListsOfAccountsAndPackages(t *testing.T) {
 		for ok := true; ok; ok = page.Cursor != "" {
 			l, err := f.ListAccounts(t.Context(), page)
 			f.must(err)
-			if len(l.Accounts) > size || len(l.Accounts) == 0 {
-				t.Fatalf("a page of %d has %d accounts", size, len(l.Accounts))
+			if want := min(size, 13-len(accounts)); len(l.Accounts) != want {
+				t.Fatalf("a page of %d has %d accounts, want %d", size, len(l.Accounts), want)
 			}
 			for _, a := range l.Accounts {
 				accounts = append(accounts, a.Name)
+			}
+			if (l.Next != "") != (len(accounts) < 13) {
+				t.Errorf("after %d accounts next is %q", len(accounts), l.Next)
 			}
 			page.Cursor = l.Next
 		}
 		for ok := true; ok; ok = page.Cursor != "" {
 			l, err := f.ListPackages(t.Context(), "", page)
 			f.must(err)
+			if want := min(size, 11-len(packages)); len(l.Packages) != want {
+				t.Fatalf("a page of %d has %d packages, want %d", size, len(l.Packages), want)
+			}
 			for _, p := range l.Packages {
 				packages = append(packages, p.Account)
+			}
+			if (l.Next != "") != (len(packages) < 11) {
+				t.Errorf("after %d packages next is %q", len(packages), l.Next)
 			}
 			page.Cursor = l.Next
 		}

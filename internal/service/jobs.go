@@ -12,13 +12,17 @@ import (
 	"crier/state/sql"
 )
 
-// describe makes the picture of a job that users see.
+// describe makes the picture of a job that users see. It may wait for the index.
 func (s *Service) describe(ctx context.Context, j jobs.Job) (api.Job, error) {
-	spec := j.Spec
 	total, err := s.total(ctx, j)
 	if err != nil {
-		return api.Job{}, fmt.Errorf("reading the counts of job %s: %w", spec.ID, err)
+		return api.Job{}, fmt.Errorf("reading the counts of job %s: %w", j.Spec.ID, err)
 	}
+	return s.picture(ctx, j, total)
+}
+
+func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (api.Job, error) {
+	spec := j.Spec
 	a, err := s.cfg.Store.Accounts.Get(ctx, spec.Account)
 	if err != nil {
 		return api.Job{}, err
@@ -60,7 +64,8 @@ func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
 }
 
 // ListJobs implements api.Jobs. The list is SQL's, which may lag by a moment; each
-// job in it is as the ledger has it.
+// job in it is as the ledger has it. Its counts are what the index has: to wait for
+// that, as a single job does, would add up.
 func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, error) {
 	filter := sql.JobFilter{Cursor: req.Cursor, Limit: req.Size()}
 	list := api.JobList{Jobs: []api.Job{}}
@@ -83,7 +88,15 @@ func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, 
 		return list, err
 	}
 	for _, f := range found {
-		x, err := s.GetJob(ctx, f.Spec.ID)
+		j, err := s.cfg.Jobs.Get(ctx, f.Spec.ID)
+		if err != nil {
+			return list, err
+		}
+		total, err := s.cfg.Index.Total(j.Spec.ID)
+		if err != nil {
+			return list, fmt.Errorf("reading the counts of job %s: %w", j.Spec.ID, err)
+		}
+		x, err := s.picture(ctx, j, total)
 		if err != nil {
 			return list, err
 		}

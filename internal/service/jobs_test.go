@@ -195,13 +195,15 @@ func TestListJobs(t *testing.T) {
 			for ok := true; ok; ok = c.req.Cursor != "" {
 				l, err := f.ListJobs(t.Context(), c.req)
 				f.must(err)
-				if len(l.Jobs) > size || l.Jobs == nil {
-					t.Fatalf("a page of %d has %d jobs", size, len(l.Jobs))
+				if want := min(size, len(c.want)-len(got)); len(l.Jobs) != want || l.Jobs == nil {
+					t.Fatalf("a page of %d has %d jobs, want %d", size, len(l.Jobs), want)
 				}
 				for _, j := range l.Jobs {
 					got = append(got, j.Job)
 				}
-				c.req.Cursor = l.Next
+				if c.req.Cursor = l.Next; (l.Next != "") != (len(got) < len(c.want)) {
+					t.Errorf("%+v: after %d of %d jobs next is %q", c.req, len(got), len(c.want), l.Next)
+				}
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("%+v: %d jobs, want %d: %v", c.req, len(got), len(c.want), got)
@@ -318,5 +320,25 @@ func TestStatusAndVerify(t *testing.T) {
 	f.must(err)
 	if rep, err = f.VerifyLedger(t.Context()); err != nil || rep.Valid || len(rep.Problems) == 0 || !strings.Contains(rep.Problems[0], "7") {
 		t.Errorf("a gap: %+v, %v", rep, err)
+	}
+}
+
+// A list does not wait for the index, whatever is behind in it.
+func TestAListDoesNotWaitForTheIndex(t *testing.T) {
+	f := newFixture(t)
+	const n = 3
+	for range n {
+		f.move(f.submit(toFollowers("")).Job, toSent...)
+	}
+	f.project()
+	began := time.Now()
+	l, err := f.ListJobs(t.Context(), api.ListJobs{})
+	if took := time.Since(began); err != nil || took >= indexLag || len(l.Jobs) != n {
+		t.Fatalf("%d jobs after %s, %v", len(l.Jobs), took, err)
+	}
+	for _, j := range l.Jobs {
+		if j.State != job.Sent || j.Counts.Pending != 1000 || j.Counts.Sum() != 1000 {
+			t.Errorf("listed: %s, %+v", j.State, j.Counts)
+		}
 	}
 }

@@ -94,10 +94,12 @@ func ParseClaim(b []byte) (Claim, error) {
 
 // Take makes a journal's owner the holder of something, if nobody holds it or
 // free says that its holder is dead (its journal is sealed). It is idempotent: who
-// holds it already gets the claim as it stands. A living holder is a conflict.
+// holds it already gets the claim as it stands. A living holder is a conflict. It
+// tries again, ever more slowly, as long as the ledger is read but not written, until
+// ctx ends.
 func Take(ctx context.Context, l Log, mine Claim, free func(job.Journal) bool) (Claim, error) {
 	subject := ClaimSubject(mine.Kind, mine.ID)
-	for {
+	for wait := firstTakeWait; ; {
 		var last Claim
 		st, err := l.Last(ctx, subject)
 		switch {
@@ -115,9 +117,33 @@ func Take(ctx context.Context, l Log, mine Claim, free func(job.Journal) bool) (
 			return last, job.Conflict(fmt.Sprintf("%s %s is held by %s", mine.Kind, mine.ID, last.Journal))
 		}
 		mine.Epoch = last.Epoch + 1
-		if _, err := l.Append(ctx, subject, st.Seq, mine.Bytes()); err != nil && (ctx.Err() != nil || errors.Is(err, ErrFull)) {
-			return last, fmt.Errorf("claiming %s %s: %w", mine.Kind, mine.ID, err)
+		if _, err := l.Append(ctx, subject, st.Seq, mine.Bytes()); err != nil {
+			if errors.Is(err, ErrFull) || !pause(ctx, wait) {
+				return last, fmt.Errorf("claiming %s %s: %w", mine.Kind, mine.ID, err)
+			}
+			wait = min(2*wait, lastTakeWait)
 		}
 		// Stored or not, the next reading of the claim tells (rule 2).
+	}
+}
+
+// Pauses of Take after an append that was not stored, for all that it knows.
+const (
+	firstTakeWait = 5 * time.Millisecond
+	lastTakeWait  = time.Second
+)
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

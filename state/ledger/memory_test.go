@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"crier/job"
 	"crier/state/ledger"
 	"crier/state/ledger/ledgertest"
 )
@@ -121,4 +122,57 @@ func TestMemoryClock(t *testing.T) {
 	if r, err := m.Get(t.Context(), 1); err != nil || !r.Time.Equal(at) {
 		t.Fatalf("the record is dated %s (%v), want %s", r.Time, err, at)
 	}
+}
+
+// counts is a log that counts the calls to it.
+type counts struct {
+	ledger.Log
+	reads, appends int
+}
+
+func (c *counts) Last(ctx context.Context, subject string) (ledger.Stored, error) {
+	c.reads++
+	return c.Log.Last(ctx, subject)
+}
+
+func (c *counts) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	c.appends++
+	return c.Log.Append(ctx, subject, last, data)
+}
+
+// A ledger that is read and not written is asked ever more slowly, and not once ctx
+// has ended; when it is written again, the claim is made.
+func TestTakePausesWhileNothingIsStored(t *testing.T) {
+	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: "x", Journal: job.Journal{Worker: "w", Incarnation: 1}}
+	synctest.Test(t, func(t *testing.T) {
+		m := ledger.NewMemory(ledger.MemoryConfig{})
+		for range 100 {
+			m.Inject(ledger.AllClaims, ledger.FaultLost)
+		}
+		l := &counts{Log: m}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := ledger.Take(ctx, l, mine, nil); !errors.Is(err, ledger.ErrNoAnswer) {
+			t.Errorf("nothing is stored: %v", err)
+		}
+		if took := time.Since(began); took != 30*time.Second || l.appends < 20 || l.appends > 45 || l.reads != l.appends {
+			t.Errorf("%d appends and %d reads in %s", l.appends, l.reads, took)
+		}
+		before := l.appends
+		if _, err := ledger.Take(ctx, l, mine, nil); err == nil || l.appends > before+1 {
+			t.Errorf("after the end: %v, %d appends", err, l.appends-before)
+		}
+		if c, err := ledger.Take(t.Context(), l, mine, nil); err != nil || c.Epoch != 1 || c.Journal != mine.Journal {
+			t.Errorf("when it is written again: %+v, %v", c, err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // an answer that got lost costs one short pause
+		m := ledger.NewMemory(ledger.MemoryConfig{})
+		m.Inject(ledger.AllClaims, ledger.FaultStored)
+		began := time.Now()
+		if _, err := ledger.Take(t.Context(), m, mine, nil); err != nil || time.Since(began) > 10*time.Millisecond {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+	})
 }

@@ -17,6 +17,11 @@ const MaxRecord = 1 << 20
 // MaxEntries is the largest number of entries in one record.
 const MaxEntries = 4096
 
+// MaxContainers is the largest number of containers, of 8 KiB in memory each, that
+// the sets of one record have together: 128 MiB. A record of one entry may have more.
+// Without it a record of 1 MiB could take 1 GiB, for a set of one id has 9 bytes.
+const MaxContainers = 1 << 14
+
 // ErrRecord is wrapped by errors about bytes that are no record.
 var ErrRecord = errors.New("not a journal record")
 
@@ -203,14 +208,40 @@ func ParseRecord(b []byte) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
+	held := 0
 	for i, body := range entries {
 		e, err := ParseEntry(body)
 		if err != nil {
 			return Record{}, fmt.Errorf("entry %d of %s/%d: %w", i, rec.Journal, rec.N, err)
 		}
+		if held += Containers(e); held > MaxContainers && len(entries) > 1 {
+			return Record{}, fmt.Errorf("%w: %s/%d has more than %d containers", ErrRecord, rec.Journal, rec.N, MaxContainers)
+		}
 		rec.Entries = append(rec.Entries, e)
 	}
 	return rec, nil
+}
+
+// Containers counts the containers that an entry's sets hold in memory.
+func Containers(e Entry) (n int) {
+	switch e := e.(type) {
+	case *Reserve:
+		n = e.Targets.held()
+		for _, d := range e.Dropped {
+			n += d.Set.Held()
+		}
+	case *Drain:
+		n = e.Targets.held()
+	case *Done:
+		for _, s := range e.sets() {
+			n += (*s).Held()
+		}
+	case *Decide:
+		n = e.Delivered.Held() + e.Parked.Held() + e.Failed.Held()
+	case *Outcome:
+		n = e.Set.Held()
+	}
+	return n
 }
 
 // SplitRecord decodes a record but for its entries, whose bytes it gives; they

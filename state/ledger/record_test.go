@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -95,6 +97,79 @@ func TestTargetsAreShort(t *testing.T) {
 	e := EncodeEntry(&Reserve{Targets: targets})
 	if per := len(e) / 16; per > 16<<10 {
 		t.Fatalf("%d bytes a dense container with 30 %% online at 8 gateways, want about 15 KB", per)
+	}
+}
+
+// many makes entries that have a set in each of 16 containers.
+func many(entries int) (rec Record, containers int) {
+	sparse := idset.New(7)
+	for c := range uint32(idset.Containers) {
+		sparse.Add(job.Range(7).Lo() + c<<idset.ContainerBits + 5)
+	}
+	for i := range entries {
+		e := []Entry{&Outcome{Range: 7, Outcome: job.Expired, Set: sparse}, &Decide{Range: 7, Parked: sparse, Failed: sparse},
+			&Done{Range: 7, NotHere: sparse}, &Drain{Range: 7, Targets: Targets{[]job.Incarnation{{}}, []*idset.Set{sparse}}},
+			&Reserve{Span: job.Span{Lo: 7 << 20, Hi: 8 << 20}, Dropped: []Drop{{job.ReasonRelation, sparse}}},
+			Release{}}[i%6]
+		rec.Entries = append(rec.Entries, e)
+		containers += []int{16, 32, 16, 16, 16, 0}[i%6]
+	}
+	return rec, containers
+}
+
+// A record whose sets would take far more memory than it has bytes is refused
+// before they do.
+func TestTheMemoryOfARecordIsBounded(t *testing.T) {
+	n := 0
+	for _, c := many(n); c <= MaxContainers; _, c = many(n) {
+		n++
+	}
+	over, _ := many(n)
+	rec, containers := many(n - 1)
+	total := 0
+	for _, e := range rec.Entries {
+		total += Containers(e)
+	}
+	if total != containers {
+		t.Fatalf("%d containers are counted as %d", containers, total)
+	}
+	if _, err := ParseRecord(rec.Bytes()); err != nil {
+		t.Errorf("%d containers: %v", containers, err)
+	}
+	if _, err := ParseRecord(over.Bytes()); !errors.Is(err, ErrRecord) {
+		t.Errorf("more than %d containers: %v", MaxContainers, err)
+	}
+	sparse := over.Entries[0].(*Outcome).Set
+	bomb := Record{Entries: make([]Entry, MaxEntries)}
+	for i := range bomb.Entries {
+		bomb.Entries[i] = &Decide{Delivered: sparse, Parked: sparse, Failed: sparse}
+	}
+	b := bomb.Bytes()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := ParseRecord(b)
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; !errors.Is(err, ErrRecord) || took > 150 {
+		t.Errorf("%d bytes: %v, after %d MiB", len(b), err, took)
+	}
+	// One entry is as large as it is: it cannot be written in parts.
+	wide := &Reserve{Span: job.Span{Hi: 1 << 20}}
+	for range 255 {
+		wide.Dropped = append(wide.Dropped, Drop{job.ReasonRelation, sparse})
+	}
+	for i := range 1000 {
+		wide.Targets.Incs = append(wide.Targets.Incs, job.Incarnation{Start: uint32(i)})
+		s := idset.New(0)
+		for c := range uint32(idset.Containers) {
+			s.Add(c<<idset.ContainerBits + uint32(i))
+		}
+		wide.Targets.Sets = append(wide.Targets.Sets, s)
+	}
+	if n := Containers(wide); n <= MaxContainers {
+		t.Fatalf("only %d containers", n)
+	}
+	if _, err := ParseRecord(Record{Entries: []Entry{wide}}.Bytes()); err != nil {
+		t.Errorf("one large entry: %v", err)
 	}
 }
 

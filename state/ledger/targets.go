@@ -38,6 +38,13 @@ func (t Targets) Card() int {
 	return n
 }
 
+func (t Targets) held() (n int) {
+	for _, s := range t.Sets {
+		n += s.Held()
+	}
+	return n
+}
+
 func (t Targets) write(w *bin.Writer) {
 	w.Uint(uint64(len(t.Incs)))
 	if len(t.Incs) == 0 {

@@ -177,6 +177,15 @@ func page(limit int) int {
 	return min(limit, maxPage)
 }
 
+// cutPage makes a page of what was found when one more than limit was looked for:
+// the page, and the cursor of its last item if something follows it, or "".
+func cutPage[T any](found []T, limit int, cursorOf func(T) string) ([]T, string) {
+	if len(found) <= limit {
+		return found, ""
+	}
+	return found[:limit], cursorOf(found[limit-1])
+}
+
 // raiseMark sets a mark that is lower, or not there yet.
 func raiseMark(ctx context.Context, tx *dbsql.Tx, name string, value uint64) error {
 	old, err := readMark(ctx, tx, name)

@@ -185,6 +185,9 @@ type cursor struct {
 
 func (c cursor) String() string { return strconv.FormatInt(c.submitted, 10) + "." + c.id.String() }
 
+// placeOf is where a job stands among the others, the oldest first.
+func placeOf(j Job) cursor { return cursor{nanos(j.Spec.SubmittedAt), j.Spec.ID} }
+
 func parseCursor(s string) (c cursor, err error) {
 	at, id, _ := strings.Cut(s, ".")
 	if c.submitted, err = strconv.ParseInt(at, 10, 64); err == nil {
@@ -196,14 +199,8 @@ func parseCursor(s string) (c cursor, err error) {
 	return c, nil
 }
 
-// cursorAfter is the cursor for what follows a full page, "" if it was not full.
-func cursorAfter(jobs []Job, limit int) string {
-	if len(jobs) < limit {
-		return ""
-	}
-	last := jobs[len(jobs)-1].Spec
-	return cursor{nanos(last.SubmittedAt), last.ID}.String()
-}
+// cursorOf is the cursor for what follows a job.
+func cursorOf(j Job) string { return placeOf(j).String() }
 
 // List gives jobs, the newest submitted first, and the cursor for the next page,
 // "" if this was the last.
@@ -228,11 +225,12 @@ func (s *Jobs) List(ctx context.Context, f JobFilter) ([]Job, string, error) {
 	}
 	limit := page(f.Limit)
 	jobs, err := collect(ctx, s.c.read, scanJob, `SELECT `+jobColumns+` FROM jobs WHERE `+strings.Join(where, " AND ")+
-		` ORDER BY submitted_at DESC, id DESC LIMIT ?`, append(args, limit)...)
+		` ORDER BY submitted_at DESC, id DESC LIMIT ?`, append(args, limit+1)...)
 	if err != nil {
 		return nil, "", s.c.wrap("listing jobs", err)
 	}
-	return jobs, cursorAfter(jobs, limit), nil
+	jobs, next := cutPage(jobs, limit, cursorOf)
+	return jobs, next, nil
 }
 
 // CountByState tells how many jobs are in each state; states without a job are

@@ -258,9 +258,6 @@ func (s *MemoryJobs) Get(_ context.Context, id job.ID) (Job, error) {
 	return Job{}, noJob(id)
 }
 
-// placeOf is where a job stands among the others, the oldest first.
-func placeOf(j Job) cursor { return cursor{nanos(j.Spec.SubmittedAt), j.Spec.ID} }
-
 func (c cursor) compare(d cursor) int {
 	return cmp.Or(cmp.Compare(c.submitted, d.submitted), cmp.Compare(c.id.String(), d.id.String()))
 }
@@ -285,9 +282,8 @@ func (s *MemoryJobs) List(_ context.Context, f JobFilter) ([]Job, string, error)
 		}
 	}
 	slices.SortFunc(found, func(a, b Job) int { return placeOf(b).compare(placeOf(a)) })
-	limit := page(f.Limit)
-	found = found[:min(len(found), limit)]
-	return found, cursorAfter(found, limit), nil
+	found, next := cutPage(found, page(f.Limit), cursorOf)
+	return found, next, nil
 }
 
 // CountByState is as Jobs'.

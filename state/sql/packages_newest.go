@@ -38,13 +38,9 @@ func parsePackageCursor(s string) (c packageCursor, err error) {
 	return packageCursor{at, uint32(number), name}, nil
 }
 
-// nextPackages is the cursor behind a full page, "" if it was not full.
-func nextPackages(all []Package, limit int) string {
-	if len(all) < page(limit) || len(all) == 0 {
-		return ""
-	}
-	last := all[len(all)-1]
-	return packageCursor{nanos(last.CreatedAt), last.Account, last.Name}.String()
+// packageCursorOf is the cursor for what follows a package.
+func packageCursorOf(p Package) string {
+	return packageCursor{nanos(p.CreatedAt), p.Account, p.Name}.String()
 }
 
 // Newest gives packages, those imported last first, of one account or (nil) of
@@ -58,13 +54,14 @@ func (s *Packages) Newest(ctx context.Context, account *uint32, cursor string, l
 	if account != nil {
 		where, args = "account = ? AND ", []any{*account}
 	}
-	args = append(args, c.created, c.created, c.account, c.account, c.name, page(limit))
+	args = append(args, c.created, c.created, c.account, c.account, c.name, page(limit)+1)
 	all, err := collect(ctx, s.c.read, scanPackage, `SELECT `+packageColumns+` FROM packages WHERE `+where+
 		`(created_at < ? OR (created_at = ? AND (account > ? OR (account = ? AND name > ?)))) ORDER BY created_at DESC, account, name LIMIT ?`, args...)
 	if err != nil {
 		return nil, "", s.c.wrap("listing packages", err)
 	}
-	return all, nextPackages(all, limit), nil
+	all, next := cutPage(all, page(limit), packageCursorOf)
+	return all, next, nil
 }
 
 // BySet gives a package by the digest of its set, whichever account has it, the
@@ -106,8 +103,8 @@ func (s *MemoryPackages) Newest(_ context.Context, account *uint32, cursor strin
 	all := slices.DeleteFunc(s.allLocked(account), func(p Package) bool {
 		return cmp.Or(cmp.Compare(c.created, nanos(p.CreatedAt)), cmp.Compare(p.Account, c.account), cmp.Compare(p.Name, c.name)) <= 0
 	})
-	all = all[:min(len(all), page(limit))]
-	return all, nextPackages(all, limit), nil
+	all, next := cutPage(all, page(limit), packageCursorOf)
+	return all, next, nil
 }
 
 // BySet is as Packages'.

@@ -43,9 +43,10 @@ type State struct {
 }
 
 type submission struct {
-	ticket Ticket
-	bytes  []byte
-	seals  bool
+	ticket     Ticket
+	bytes      []byte
+	containers int // of its sets, see ledger.MaxContainers
+	seals      bool
 }
 
 type attempt struct {
@@ -185,7 +186,7 @@ func (s *State) submit(ev Submit) []Effect {
 		return []Effect{Refused{ev.Ticket, "the ledger is over 85 % of its limit; reserving waits for space"}}
 	}
 	_, seals := ev.Entry.(ledger.Seal)
-	s.queue = append(s.queue, submission{ev.Ticket, ledger.EncodeEntry(ev.Entry), seals})
+	s.queue = append(s.queue, submission{ev.Ticket, ledger.EncodeEntry(ev.Entry), ledger.Containers(ev.Entry), seals})
 	return s.pump(nil)
 }
 
@@ -205,9 +206,13 @@ func (s *State) pump(out []Effect) []Effect {
 		return out
 	}
 	a := &attempt{nonce: s.cfg.Nonce()}
-	size, n := 0, 0
-	for n < len(s.queue) && n < ledger.MaxEntries && !a.seals && (n == 0 || size+len(s.queue[n].bytes) <= s.cfg.MaxBytes) {
+	size, held, n := 0, 0, 0
+	for n < len(s.queue) && n < ledger.MaxEntries && !a.seals {
 		size += len(s.queue[n].bytes)
+		held += s.queue[n].containers
+		if n > 0 && (size > s.cfg.MaxBytes || held > ledger.MaxContainers) {
+			break
+		}
 		a.seals = s.queue[n].seals
 		n++
 	}

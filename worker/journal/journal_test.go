@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
 )
@@ -453,5 +454,39 @@ func TestARecordIsBounded(t *testing.T) {
 		if size > limit || len(rec.Entries) > ledger.MaxEntries {
 			t.Fatalf("record %d has %d entries of %d bytes, the limit is %d", rec.N, len(rec.Entries), size, limit)
 		}
+	}
+}
+
+// Sets that are short as bytes and large in memory are spread over several records.
+func TestARecordsMemoryIsBounded(t *testing.T) {
+	r := newRig(t, 0)
+	sparse := idset.New(0)
+	for c := range uint32(idset.Containers) {
+		sparse.Add(c << idset.ContainerBits)
+	}
+	const entries = 3000
+	for range entries {
+		r.step(Submit{Entry: &ledger.Outcome{Outcome: job.Expired, Set: sparse}})
+	}
+	r.finish()
+	got := 0
+	for _, st := range r.sub.records {
+		rec, err := ledger.ParseRecord(st.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for _, e := range rec.Entries {
+			held += ledger.Containers(e)
+			if _, ok := e.(*ledger.Outcome); ok {
+				got++
+			}
+		}
+		if held > ledger.MaxContainers {
+			t.Errorf("record %d has %d containers", rec.N, held)
+		}
+	}
+	if got != entries {
+		t.Errorf("%d of %d entries are in the ledger", got, entries)
 	}
 }

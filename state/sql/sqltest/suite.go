@@ -278,6 +278,26 @@ func packages(t *testing.T, s Store) {
 	}
 }
 
+// pages reads a list of total items to its end and holds each page but the last to
+// be full, and the last to have something, if there is anything, and no next.
+func pages[T any](t *testing.T, limit, total int, list func(cursor string) ([]T, string, error)) (got []T) {
+	t.Helper()
+	for cursor := ""; ; {
+		page, next, err := list(cursor)
+		must(t, err)
+		if want := min(limit, total-len(got)); len(page) != want {
+			t.Fatalf("after %d of %d a page has %d, want %d", len(got), total, len(page), want)
+		}
+		got, cursor = append(got, page...), next
+		if more := len(got) < total; (next != "") != more {
+			t.Fatalf("after %d of %d the next page is %q", len(got), total, next)
+		}
+		if next == "" {
+			return got
+		}
+	}
+}
+
 // packagesNewest compares every list with one made by filtering a slice.
 func packagesNewest(t *testing.T, s Store) {
 	ctx := t.Context()
@@ -295,17 +315,13 @@ func packagesNewest(t *testing.T, s Store) {
 	})
 	for _, account := range []*uint32{nil, number(0), number(2), number(9)} {
 		want := slices.DeleteFunc(slices.Clone(all), func(p sql.Package) bool { return account != nil && p.Account != *account })
-		var got []sql.Package
-		for cursor, pages := "", 0; pages == 0 || cursor != ""; pages++ {
-			page, next, err := s.Packages.Newest(ctx, account, cursor, 4)
-			must(t, err)
-			if len(page) > 4 || pages > 10 {
-				t.Fatalf("page %d has %d packages", pages, len(page))
+		for _, limit := range []int{4, 5, 10, 29, 30} { // the last page is full, or not
+			got := pages(t, limit, len(want), func(cursor string) ([]sql.Package, string, error) {
+				return s.Packages.Newest(ctx, account, cursor, limit)
+			})
+			if !slices.Equal(got, want) {
+				t.Errorf("account %v, %d a page: %d packages, want %d", account, limit, len(got), len(want))
 			}
-			got, cursor = append(got, page...), next
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("account %v: %d packages, want %d", account, len(got), len(want))
 		}
 	}
 	for _, cursor := range []string{"x", "1.2", "1.x.n"} {
