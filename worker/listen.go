@@ -115,6 +115,7 @@ func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
 			return
 		}
 		w.cfg.Presence.Leave(ann.Inc, ann.Leave)
+		w.hellos.take(ann)
 		a.last[key] = ann.Seq
 	}
 	logins := make([]home.Login, len(ann.Hellos))

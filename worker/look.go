@@ -3,11 +3,14 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
 	"crier/state/ledger"
+	"crier/state/parked"
 	"crier/worker/home"
 )
 
@@ -41,8 +44,12 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 	if f.Doubts, err = w.cfg.Index.DoubtIn(p.Range, job.ID{}); err != nil {
 		return f, err
 	}
-	for i, l := range p.Logins {
+	f.Logins = append(slices.Clip(f.Logins), w.hellos.of(p.Who, f.Doubts)...)
+	for i, l := range f.Logins {
 		for _, id := range l.Have {
+			if i >= len(p.Logins) && !inDoubt(f.Doubts, id, l.Recipient) {
+				continue // it was answered at its hello
+			}
 			where, err := w.cfg.Index.Where(id, l.Recipient)
 			if err != nil {
 				return f, err
@@ -72,6 +79,10 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 		}
 	}
 	return f, nil
+}
+
+func inDoubt(doubts []parked.Doubt, id job.ID, who job.Recipient) bool {
+	return slices.ContainsFunc(doubts, func(d parked.Doubt) bool { return d.Job == id && d.Set.Has(uint32(who)) })
 }
 
 // waitToDrain holds drains to their budget. Presence is read after it, so that
@@ -141,15 +152,20 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 		return home.JobInfo{}, err
 	}
 	info := home.JobInfo{Known: true, Paused: j.Controls.Paused, Over: j.Over(now), Suppress: suppressed,
-		Resend: j.Spec.OnUnknown == job.Resend || j.Controls.Doubt == job.DecideResend, Drop: j.Controls.Doubt == job.DecideDrop}
+		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
 	if j.Spec.Class == job.Realtime {
 		info.Urgent = j.Spec.Priority
 	}
 	return info, nil
 }
 
-// sweep looks, again and again, for who is parked and online, and for jobs that
-// are over and still have somebody waiting.
+// resends reports whether what is in doubt of a job is sent again.
+func resends(j jobs.Job) bool {
+	return j.Spec.OnUnknown == job.Resend || j.Controls.Doubt == job.DecideResend
+}
+
+// sweep looks, again and again, for who is parked or in doubt and online, and for
+// jobs that are over and still have somebody waiting.
 func (w *Worker) sweep(ctx context.Context) error {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -166,8 +182,13 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) sweepOnce(ctx context.Context) error {
+	live := w.cfg.Jobs.Live()
+	resend := map[job.ID]bool{}
+	for _, j := range live {
+		resend[j.Spec.ID] = resends(j)
+	}
 	for r := range job.Range(job.Ranges) {
-		set, err := w.cfg.Index.AllParkedIn(r)
+		set, err := w.waitingIn(r, resend)
 		if err != nil {
 			return err
 		}
@@ -179,12 +200,29 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 		set.Release()
 	}
 	now := time.Now()
-	for _, j := range w.cfg.Jobs.Live() {
+	for _, j := range live {
 		if err := w.sweepJob(ctx, now, j); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// waitingIn gives who is parked in a range, or in doubt that being online may end
+// (rule 18): by what their clients said at their hello, or because the job is to be
+// sent again.
+func (w *Worker) waitingIn(r job.Range, resend map[job.ID]bool) (*idset.Set, error) {
+	set, err := w.cfg.Index.AllParkedIn(r)
+	if err != nil {
+		return nil, err
+	}
+	doubts, err := w.cfg.Index.DoubtIn(r, job.ID{})
+	for _, d := range doubts {
+		if !d.Mute || resend[d.Job] {
+			set.Or(d.Set)
+		}
+	}
+	return set, err
 }
 
 // sweepJob asks the homes to end what is left of a job that is over, or whose

@@ -62,6 +62,7 @@ type Worker struct {
 	drains  *rate.Limiter
 	full    atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	claims  claims
+	hellos  hellos
 	stats   Stats
 }
 
@@ -98,6 +99,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.claims.held = map[string]*claimed{}
+	w.hellos.init()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() { w.postSoon(controlsCaughtUp{}) }
 	return w, nil
