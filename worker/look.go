@@ -64,10 +64,10 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 		}
 		f.Ending = append(f.Ending, home.Ended{Job: id, Parked: set})
 	}
-	if err := w.describe(ctx, &f); err != nil {
+	if err := w.waitToDrain(ctx, &f); err != nil {
 		return f, err
 	}
-	if err := w.waitToDrain(ctx, f); err != nil {
+	if err := w.describe(ctx, &f); err != nil {
 		return f, err
 	}
 	full := *w.full.Load()
@@ -85,11 +85,15 @@ func inDoubt(doubts []parked.Doubt, id job.ID, who job.Recipient) bool {
 	return slices.ContainsFunc(doubts, func(d parked.Doubt) bool { return d.Job == id && d.Set.Has(uint32(who)) })
 }
 
-// waitToDrain holds drains to their budget. Presence is read after it, so that
-// nothing is decided on what was true before the wait.
-func (w *Worker) waitToDrain(ctx context.Context, f home.Findings) error {
+// waitToDrain holds drains to their budget. Jobs and presence are read after it, so
+// that nothing is decided on what was true before the wait: no drain is reserved
+// after a cancel, an expiry or a suppression (rule 21).
+func (w *Worker) waitToDrain(ctx context.Context, f *home.Findings) error {
 	if w.drains == nil {
 		return nil
+	}
+	if err := w.describe(ctx, f); err != nil {
+		return err
 	}
 	for _, it := range f.Items {
 		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {

@@ -299,3 +299,33 @@ func TestSuppressedWhileParked(t *testing.T) {
 		}
 	})
 }
+
+// A cancel, and a suppression, while a drain waits for its budget: nothing leaves
+// afterwards (rule 21).
+func TestCancelledWhileADrainWaits(t *testing.T) {
+	inWorld(t, 13, func(w *world) {
+		w.drains = 1
+		w.restart()
+		pkg, ids := people{}, []uint32{}
+		for r := range uint32(20) {
+			pkg[r], w.content.followers[r] = true, true
+			ids = append(ids, r)
+		}
+		cancelled, suppressed := w.submit(pkg, nil), w.submit(pkg, nil)
+		w.send(cancelled)
+		w.send(suppressed)
+		w.gw.connect(true, ids...)
+		w.until("they are online", func() bool { return w.planes.Count() == 20 })
+		if err := w.table.Control(context.Background(), cancelled, job.Control{Cancel: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range ids {
+			w.content.suppressed[r] = true
+		}
+		w.until("nobody is open", func() bool { return w.counts(cancelled).Open()+w.counts(suppressed).Open() == 0 })
+		w.checkShown(cancelled, nil)
+		w.checkShown(suppressed, nil)
+		w.reconcile(cancelled)
+		w.reconcile(suppressed)
+	})
+}

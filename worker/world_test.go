@@ -90,6 +90,7 @@ type world struct {
 	kv       parked.KV
 	planes   *presence.Planes
 	content  *content
+	drains   int // DrainRate
 	gw       *host
 	table    *jobs.Table
 	index    *parked.Index
@@ -127,7 +128,7 @@ func (w *world) start() {
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Log: w.log, Bus: w.bus, Index: index, Jobs: w.table, Presence: w.planes, Content: w.content, Logger: quiet})
+	w.worker, err = New(Config{Name: "w1", Log: w.log, Bus: w.bus, Index: index, Jobs: w.table, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}
