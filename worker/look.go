@@ -12,6 +12,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/home"
+	"crier/worker/lane"
 )
 
 // sweepEvery is how often parked ∧ online is looked for: nobody is parked and
@@ -155,7 +156,9 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if err != nil {
 		return home.JobInfo{}, err
 	}
-	info := home.JobInfo{Known: true, Paused: j.Controls.Paused, Over: j.Over(now), Suppress: suppressed,
+	// As long as its controls may be out of date, nothing of a job is drained.
+	unsure := now.UnixNano()-w.sure.Load() > int64(lane.ControlsMaxAge)
+	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || unsure, Over: j.Over(now), Suppress: suppressed,
 		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
 	if j.Spec.Class == job.Realtime {
 		info.Urgent = j.Spec.Priority

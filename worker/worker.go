@@ -63,6 +63,7 @@ type Worker struct {
 	full    atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	claims  claims
 	hellos  hellos
+	sure    atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats   Stats
 }
 
@@ -101,7 +102,10 @@ func New(cfg Config) (*Worker, error) {
 	w.claims.held = map[string]*claimed{}
 	w.hellos.init()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
-	cfg.Jobs.OnCaughtUp = func() { w.postSoon(controlsCaughtUp{}) }
+	cfg.Jobs.OnCaughtUp = func() {
+		w.sure.Store(time.Now().UnixNano())
+		w.postSoon(controlsCaughtUp{})
+	}
 	return w, nil
 }
 

@@ -329,3 +329,29 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 		w.reconcile(suppressed)
 	})
 }
+
+// The controls cannot be read, and a pause is among them: who logs in waits.
+func TestNothingIsDrainedOnOldControls(t *testing.T) {
+	inWorld(t, 14, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		id := w.submit(pkg, nil)
+		w.send(id)
+		w.ctl.on.Store(true)
+		stalled := time.Now().Add(5 * time.Second)
+		w.until("the controls are old", func() bool { return time.Now().After(stalled) })
+		yes, no := true, false
+		if err := w.table.Control(context.Background(), id, job.Control{Pause: &yes}); err != nil {
+			t.Fatal(err)
+		}
+		w.gw.connect(true, 7)
+		long := time.Now().Add(20 * time.Second)
+		w.until("some sweeps have passed", func() bool { return time.Now().After(long) })
+		w.checkShown(id, nil)
+		if err := w.table.Control(context.Background(), id, job.Control{Pause: &no}); err != nil {
+			t.Fatal(err)
+		}
+		w.ctl.on.Store(false)
+		w.until("it is drained", func() bool { return w.counts(id).Delivered == 1 })
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,19 +84,20 @@ func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, e
 
 // world is a worker with everything around it in memory, in a bubble of fake time.
 type world struct {
-	t        *testing.T
-	rng      *rand.Rand
-	log, ctl *ledger.Memory
-	bus      *bus.Memory
-	kv       parked.KV
-	planes   *presence.Planes
-	content  *content
-	drains   int // DrainRate
-	gw       *host
-	table    *jobs.Table
-	index    *parked.Index
-	worker   *Worker
-	stop     func() error
+	t       *testing.T
+	rng     *rand.Rand
+	log     *ledger.Memory
+	ctl     *stalling
+	bus     *bus.Memory
+	kv      parked.KV
+	planes  *presence.Planes
+	content *content
+	drains  int // DrainRate
+	gw      *host
+	table   *jobs.Table
+	index   *parked.Index
+	worker  *Worker
+	stop    func() error
 }
 
 func inWorld(t *testing.T, seed uint64, run func(w *world)) {
@@ -104,7 +106,8 @@ func inWorld(t *testing.T, seed uint64, run func(w *world)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), log: ledger.NewMemory(ledger.MemoryConfig{}), ctl: ledger.NewMemory(ledger.MemoryConfig{}),
+		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), log: ledger.NewMemory(ledger.MemoryConfig{}),
+			ctl: &stalling{Memory: ledger.NewMemory(ledger.MemoryConfig{})},
 			bus: bus.NewMemory(), kv: parked.NewMemory(), planes: planes,
 			content: &content{packages: map[job.ID]people{}, followers: people{}, suppressed: people{}}}
 		w.gw = &host{w: w, clients: map[job.Recipient]*client{}}
@@ -116,6 +119,21 @@ func inWorld(t *testing.T, seed uint64, run func(w *world)) {
 		defer func() { w.stop() }()
 		run(w)
 	})
+}
+
+// stalling is a stream whose followers hear nothing while it stalls.
+type stalling struct {
+	*ledger.Memory
+	on atomic.Bool
+}
+
+func (s *stalling) Follow(ctx context.Context, from uint64, filter string, fn func(ledger.Stored) error, caughtUp func()) error {
+	wait := func() {
+		for s.on.Load() && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	return s.Memory.Follow(ctx, from, filter, func(st ledger.Stored) error { wait(); return fn(st) }, func() { wait(); caughtUp() })
 }
 
 // start runs a worker with its job table and index.
