@@ -67,6 +67,35 @@ func TestResendToWhoIsOnline(t *testing.T) {
 	})
 }
 
+// A gateway is silent until its reserve is in doubt; the worker is killed, and the
+// next one hears that the message waits there for its acknowledgement.
+func TestDoubtThatIsInheritedAndAnswered(t *testing.T) {
+	inWorld(t, 15, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		w.gw.connect(true, 7)
+		w.until("it is online", func() bool { return w.planes.Count() == 1 })
+		w.gw.clients[7].deaf = true
+		start := time.Now()
+		w.gw.lets(false, true)
+		id := w.submit(pkg, nil)
+		w.send(id)
+		w.until("it is nearly in doubt", func() bool { return time.Since(start) > 25*time.Second })
+		w.gw.lets(true, false)
+		w.until("it is in doubt", func() bool { return w.counts(id).InDoubt == 1 })
+		w.restart()
+		w.gw.lets(true, true)
+		w.until("it is handed off again", func() bool { return w.counts(id).HandedOff == 1 })
+		w.gw.clients[7].deaf = false
+		w.until("its connection was closed", func() bool { return w.counts(id).Parked == 1 })
+		w.gw.connect(true, 7)
+		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
+		w.checkShown(id, pkg)
+		w.reconcile(id)
+		w.sameWhenRebuilt()
+	})
+}
+
 func TestHellosAreThoseOfLiveConnections(t *testing.T) {
 	a, b := job.Incarnation{Gateway: "a", Start: 1}, job.Incarnation{Gateway: "b", Start: 4}
 	var h hellos

@@ -81,7 +81,7 @@ func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
 		if err := w.claim(ctx, ledger.ClaimJournal, o.Ref.Journal.String()); err != nil {
 			return nil, err
 		}
-		out = append(out, outbound.Inherited{Key: outbound.Key{Ref: o.Ref, Inc: o.Inc}, Job: o.Job, Range: o.Range, Open: o.Set.Clone()})
+		out = append(out, outbound.Inherited{Key: outbound.Key{Ref: o.Ref, Inc: o.Inc}, Job: o.Job, Range: o.Range, Open: o.Set.Clone(), Doubted: o.Doubted})
 	}
 	if len(out) > 0 {
 		w.log.Info("open reserves taken over", "reserves", len(out))

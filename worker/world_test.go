@@ -302,6 +302,8 @@ type host struct {
 	subs    []bus.Subscription
 	events  []gateway.Event
 	busy    bool
+	deaf    bool // no request reaches it
+	dumb    bool // of what it says only that it needs a body arrives
 }
 
 func (h *host) start(start uint32, history gateway.History) {
@@ -378,6 +380,10 @@ func (h *host) end() gateway.Ended {
 
 func (h *host) ask(m bus.Msg, event func(gateway.Token) gateway.Event) {
 	h.mu.Lock()
+	if h.deaf {
+		h.mu.Unlock()
+		return
+	}
 	h.next++
 	t := gateway.Token(h.next)
 	h.tokens[t] = m
@@ -421,9 +427,14 @@ func (h *host) do(e gateway.Effect) {
 			delete(h.records, e.Ref)
 		}
 	case gateway.Reply:
-		h.tokens[e.Token].Respond(e.Answer.Bytes())
+		if !h.dumb || e.Answer.Kind == handoff.NeedBody {
+			h.tokens[e.Token].Respond(e.Answer.Bytes())
+		}
 		delete(h.tokens, e.Token)
 	case gateway.Publish:
+		if h.dumb {
+			return
+		}
 		h.w.bus.Publish(handoff.ReportTo(e.To), e.Report.Bytes())
 	case gateway.Deliver:
 		for _, conn := range e.Conns {
@@ -471,6 +482,13 @@ func (h *host) disconnect(c *client) {
 	h.events = append(h.events, gateway.Disconnected{Conn: c.conn})
 	delete(h.conns, c.conn)
 	c.conn = 0
+}
+
+// lets sets what gets through to and from the gateway.
+func (h *host) lets(in, out bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deaf, h.dumb = !in, !out
 }
 
 // connect logs recipients in.
