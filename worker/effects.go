@@ -16,7 +16,7 @@ import (
 
 const (
 	handOffWait = 5 * time.Second
-	readRetry   = 200 * time.Millisecond
+	ledgerRetry = 200 * time.Millisecond
 )
 
 // readLast reads the journal's last record until the ledger answers.
@@ -32,11 +32,19 @@ func (l *loop) readLast() {
 			return
 		}
 		l.w.log.Warn("reading the journal's last record", "error", err)
-		select {
-		case <-time.After(readRetry):
-		case <-l.ctx.Done():
+		if !wait(l.ctx, ledgerRetry) {
 			return
 		}
+	}
+}
+
+// wait reports whether ctx lasted for so long.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -291,6 +291,9 @@ func (l *loop) markFull(now time.Time) {
 }
 
 func (l *loop) append(e journal.Append) {
+	if e.Tries > 0 && !wait(l.ctx, ledgerRetry) {
+		return
+	}
 	seq, err := l.w.cfg.Log.Append(l.ctx, ledger.JournalSubject(l.w.journal), e.Last, e.Data)
 	if err != nil {
 		l.w.log.Warn("appending to the journal: reading back what happened", "error", err)

@@ -63,10 +63,13 @@ func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 			return nil
 		}
 		rec := ledger.Record{Journal: j, N: last.N + 1, Nonce: nonce(), Prev: ledger.HashOf(st.Data), Entries: []ledger.Entry{ledger.Seal{By: w.journal}}}
-		if _, err := w.cfg.Log.Append(ctx, subject, st.Seq, rec.Bytes()); err == nil {
+		_, err = w.cfg.Log.Append(ctx, subject, st.Seq, rec.Bytes())
+		if err == nil {
 			w.log.Info("journal sealed", "journal", j.String(), "records", last.N+1)
 			return nil
-		} else if ctx.Err() != nil {
+		}
+		w.log.Warn("sealing a journal: reading back what happened", "journal", j.String(), "error", err)
+		if !wait(ctx, ledgerRetry) {
 			return err
 		}
 	}

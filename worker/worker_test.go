@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -353,5 +354,30 @@ func TestNothingIsDrainedOnOldControls(t *testing.T) {
 		}
 		w.ctl.on.Store(false)
 		w.until("it is drained", func() bool { return w.counts(id).Delivered == 1 })
+	})
+}
+
+// A ledger that is full is asked again some times a second, not all the time; what
+// it did not take is taken when there is room.
+func TestAppendsWaitForAFullLedger(t *testing.T) {
+	inWorld(t, 16, func(w *world) {
+		pkg, _ := w.crowd(100, 1)
+		full := slices.Repeat([]ledger.Fault{ledger.FaultFull}, 40)
+		w.log.Inject(ledger.AllJournals, full...)
+		start := time.Now()
+		id := w.submit(pkg, nil)
+		w.send(id)
+		if took := time.Since(start); took < 5*time.Second {
+			t.Fatalf("40 refused appends took %s", took)
+		}
+		w.log.Inject(ledger.AllJournals, full...)
+		start = time.Now()
+		w.restart()
+		if took := time.Since(start); took < 5*time.Second {
+			t.Fatalf("40 refused seals took %s", took)
+		}
+		w.until("all have acknowledged", func() bool { return w.counts(id).Delivered == uint64(len(w.admitted(pkg))) })
+		w.reconcile(id)
+		w.checkShown(id, w.admitted(pkg))
 	})
 }
