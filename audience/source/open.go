@@ -69,6 +69,9 @@ func (c Config) Validate() error {
 		return job.Invalid("file", "no file is given; - is standard input", nil)
 	}
 	if c.Name != "" {
+		if len(c.Files) > 1 {
+			return job.Invalid("name", fmt.Sprintf("one name for %d files; leave --name out or build them one by one", len(c.Files)), nil)
+		}
 		return audience.ValidateName(c.Name)
 	}
 	return nil
