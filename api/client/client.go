@@ -53,6 +53,8 @@ func (c Config) Validate() error {
 	case c.Key == "":
 		return &job.Error{Code: job.CodeDenied, Field: "token",
 			Message: "no admin key: set CRIER_TOKEN, or name the server's data directory with --data"}
+	case strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return &job.Error{Code: job.CodeDenied, Field: "token", Message: "the admin key has a blank or another character that no key has"}
 	}
 	return nil
 }
