@@ -150,7 +150,8 @@ func (s *Scheduler) WaitingOn(id job.ID) string {
 // look goes over all live jobs once, in the order of the queue. A new job takes
 // some appends to the ledger until it waits for its turn; so that thousands of them
 // hold up neither those that are being sent nor an urgent one that comes meanwhile,
-// a look spends a round on them, and leaves the rest to the next, due at once.
+// a look spends a round on them, and leaves the rest to the next, due at once. None
+// is begun while the ledger keeps what it has left for those that were.
 func (s *Scheduler) look(ctx context.Context) {
 	live := s.cfg.Jobs.Live()
 	slices.SortFunc(live, queued)
@@ -160,11 +161,17 @@ func (s *Scheduler) look(ctx context.Context) {
 			sending++
 		}
 	}
-	ahead := 0
+	ahead, full := 0, s.cfg.Jobs.Full()
 	var spent time.Duration // on new ones
 	for _, j := range live {
 		if ctx.Err() != nil {
 			return
+		}
+		if full && j.State <= job.Queued && !j.Controls.Cancelled {
+			s.mu.Lock()
+			s.mu.waiting[j.Spec.ID] = "space in the ledger"
+			s.mu.Unlock()
+			continue
 		}
 		if j.State < job.Queued && spent >= round {
 			s.soon()

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -67,6 +68,9 @@ func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 		if err == nil {
 			w.log.Info("journal sealed", "journal", j.String(), "records", last.N+1)
 			return nil
+		}
+		if errors.Is(err, ledger.ErrFull) {
+			return &job.Error{Code: job.CodeFull, Message: "the ledger is full, so that nothing can be taken over; start with a larger limits.ledger", Err: err}
 		}
 		w.log.Warn("sealing a journal: reading back what happened", "journal", j.String(), "error", err)
 		if !wait(ctx, ledgerRetry) {

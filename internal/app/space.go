@@ -94,15 +94,15 @@ func (s *space) short(times int64) error {
 		"the disk of the data directory has %d KiB free and needs %d KiB; free some and the server goes on by itself", free>>10, times*floor>>10)}
 }
 
-// forLedger is the ledger's limit: half of what it has and could have, but what it
-// has at least.
+// forLedger is the ledger's limit: half of what it has and could have, but at least
+// some more than it has, so that the next process can take over.
 func (s *space) forLedger() (int64, error) {
 	free, _, err := s.free()
 	if err != nil {
 		return 0, err
 	}
 	has := int64(diskUsage(filepath.Join(s.data, "nats")))
-	return max(min(maxLedger, (free+has)/2), has), nil
+	return max(min(maxLedger, (free+has)/2), has+free/8), nil
 }
 
 // ranOut reports whether parts ended because the disk is full.

@@ -104,7 +104,7 @@ func TestForLedger(t *testing.T) {
 	if err := writeWhole(filepath.Join(s.data, "nats", "1.blk"), make([]byte, 300), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ free, want int64 }{{0, 300}, {100, 300}, {700, 500}, {1 << 50, maxLedger}} {
+	for _, c := range []struct{ free, want int64 }{{0, 300}, {160, 320}, {700, 500}, {64 << 30, 32<<30 + 150}, {256 << 30, maxLedger}} {
 		s.free = func() (int64, int64, error) { return c.free, 0, nil }
 		if got, err := s.forLedger(); got != c.want || err != nil {
 			t.Errorf("with %d free: %d, %v; want %d", c.free, got, err, c.want)

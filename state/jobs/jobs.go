@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -68,6 +69,7 @@ type Table struct {
 	OnControls func(job.ID, job.Controls)
 	OnCaughtUp func()
 
+	full  atomic.Bool   // see Full
 	ready chan struct{} // closed when both streams were read to their ends once
 	mu    struct {
 		sync.RWMutex
@@ -112,6 +114,7 @@ func (t *Table) Run(ctx context.Context) error {
 			}
 		})
 	})
+	g.Go(func() error { return t.watchSpace(ctx) })
 	return g.Wait()
 }
 
@@ -262,8 +265,15 @@ func (t *Table) Live() []Job {
 }
 
 // Accept records a job as submitted, version 1. If the job's subject has a record
-// already, an earlier submit of the same id won: it gives that job and false.
+// already, an earlier submit of the same id won: it gives that job and false. If
+// the ledger is full nothing is recorded.
 func (t *Table) Accept(ctx context.Context, spec job.Spec) (j Job, isNew bool, err error) {
+	if t.Full() {
+		if j, err := t.Get(ctx, spec.ID); err == nil { // a repeat of one that was accepted
+			return j, j.Spec.Nonce == spec.Nonce, nil
+		}
+		return Job{}, false, errFull(nil)
+	}
 	tr := job.Transition{Job: spec.ID, Version: 1, State: job.Submitted, At: stamp(spec.SubmittedAt), Spec: spec}
 	for tries := 0; ; tries++ {
 		seq, err := t.log.Append(ctx, ledger.JobSubject(spec.ID), 0, encode(tr))
