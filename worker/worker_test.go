@@ -357,8 +357,8 @@ func TestNothingIsDrainedOnOldControls(t *testing.T) {
 	})
 }
 
-// A ledger that is full is asked again some times a second, not all the time; what
-// it did not take is taken when there is room.
+// A ledger that is full or does not answer is asked again some times a second, not
+// all the time; what it did not take is taken when there is room.
 func TestAppendsWaitForAFullLedger(t *testing.T) {
 	inWorld(t, 16, func(w *world) {
 		pkg, _ := w.crowd(100, 1)
@@ -370,11 +370,11 @@ func TestAppendsWaitForAFullLedger(t *testing.T) {
 		if took := time.Since(start); took < 5*time.Second {
 			t.Fatalf("40 refused appends took %s", took)
 		}
-		w.log.Inject(ledger.AllJournals, full...)
+		w.log.Inject(ledger.AllJournals, slices.Repeat([]ledger.Fault{ledger.FaultLost}, 40)...)
 		start = time.Now()
 		w.restart()
 		if took := time.Since(start); took < 5*time.Second {
-			t.Fatalf("40 refused seals took %s", took)
+			t.Fatalf("40 lost seals took %s", took)
 		}
 		w.until("all have acknowledged", func() bool { return w.counts(id).Delivered == uint64(len(w.admitted(pkg))) })
 		w.reconcile(id)
