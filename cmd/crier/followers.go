@@ -56,10 +56,14 @@ func (c *cli) followersImport() *cobra.Command {
 	return cmd
 }
 
-// refused says which file was not accepted; what is in a file is no matter of usage.
+// refused says which file was not accepted, by its name here instead of the
+// server's; what is in a file is no matter of usage.
 func refused(file string, err error) error {
 	if job.CodeOf(err) == job.CodeInvalid || job.CodeOf(err) == job.CodeTooLarge {
-		return exiting(exitError, fmt.Errorf("%s: %w", file, err))
+		if file == "-" {
+			file = "standard input"
+		}
+		return exiting(exitError, errors.New(file+": "+strings.TrimPrefix(err.Error(), "input: ")))
 	}
 	return err
 }

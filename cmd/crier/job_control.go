@@ -42,6 +42,9 @@ func (c *cli) jobResolve() *cobra.Command {
 	var resend, drop bool
 	cmd := c.onJob("resolve JOB (--resend | --drop)", "End the hold of the recipients who are in doubt", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			if resend == drop {
+				return usage("want --resend or --drop; usage: crier job resolve JOB (--resend | --drop)")
+			}
 			decision := job.DecideResend
 			if drop {
 				decision = job.DecideDrop
@@ -60,7 +63,5 @@ func (c *cli) jobResolve() *cobra.Command {
 		})
 	cmd.Flags().BoolVar(&resend, "resend", false, "park them again; some may see the message twice")
 	cmd.Flags().BoolVar(&drop, "drop", false, "give them up: failed(unknown)")
-	cmd.MarkFlagsMutuallyExclusive("resend", "drop")
-	cmd.MarkFlagsOneRequired("resend", "drop")
 	return cmd
 }
