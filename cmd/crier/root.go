@@ -74,10 +74,24 @@ func (c *cli) say(format string, args ...any) {
 	fmt.Fprintln(c.err, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
 }
 
+// about stands in the help of the root.
+const about = `.
+
+Variables: CRIER_SERVER and CRIER_DATA stand for --server and --data, CRIER_TOKEN
+is the admin key (else keys/admin.key in the data directory), NO_COLOR turns
+colours off.
+
+Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
+succeed later, 7 the job failed or was cancelled, 8 a measurement missed its goal,
+9 nothing to do, 130 interrupted.`
+
 func (c *cli) root() *cobra.Command {
 	root := c.group("crier", "Sends one message to a set of recipients: each reachable recipient once")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = version
+	root.Long = root.Short + about
+	width, _ := terminalWidth(c.out) // 0, which does not fold, if it is no terminal
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
 	p := root.PersistentFlags()
 	p.StringVar(&c.server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
 	p.StringVar(&c.data, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
