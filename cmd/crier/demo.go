@@ -59,7 +59,7 @@ func (c *cli) demo(ctx context.Context, cfg demo.Config) error {
 	}
 	v, runErr := demo.Run(ctx, cfg)
 	if err := errors.Join(err, runErr); err != nil {
-		return err
+		return errors.Join(err, bar.Done())
 	}
 	fmt.Fprintln(c.out, v)
 	if !v.OK() {
