@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -49,9 +50,12 @@ func DecodeStrict(data []byte, into any) error {
 
 // reason words the cause of a JSON error without the decoder's prefix.
 func reason(err error) string {
+	var clock *time.ParseError
 	switch {
 	case err == nil:
 		return "malformed"
+	case errors.As(err, &clock):
+		return fmt.Sprintf("time %q: want one such as 2026-05-01T12:00:00Z", Printable(clock.Value))
 	case errors.Is(err, json.ErrUnknownName):
 		return "unknown field"
 	case errors.Is(err, jsontext.ErrDuplicateName):

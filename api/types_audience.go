@@ -175,12 +175,11 @@ func (r SuppressionChange) Validate() error { return validateIDs(r.IDs) }
 
 // SuppressionList describes a suppression list.
 type SuppressionList struct {
-	Account   string    `json:"account,omitzero" doc:"Name of the account; absent for the global list."`
-	AccountID *uint32   `json:"account_id,omitzero" doc:"Absent for the global list."`
-	Entries   uint64    `json:"entries" doc:"How many recipients are on it."`
-	Changed   uint64    `json:"changed" doc:"How many this request put on it or took off it."`
-	Revision  uint64    `json:"revision"`
-	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	Account   string  `json:"account,omitzero" doc:"Name of the account; absent for the global list."`
+	AccountID *uint32 `json:"account_id,omitzero" doc:"Absent for the global list."`
+	Entries   uint64  `json:"entries" doc:"How many recipients are on it."`
+	Changed   uint64  `json:"changed" doc:"How many this request put on it or took off it."`
+	Revision  uint64  `json:"revision" doc:"Each change adds one."`
 }
 
 // ImportPackage says whose package comes in.

@@ -28,7 +28,7 @@ type SubmitJob struct {
 	Rate        uint32        `json:"rate,omitzero" doc:"Recipients handed to gateways a second; absent means unlimited."`
 	TTL         Duration      `json:"ttl,omitzero" doc:"How long the message may wait for a login, such as 36h or 7d; absent means 7d, at most 366d."`
 	OnUnknown   job.OnUnknown `json:"on_unknown,omitzero" enum:"hold,resend" doc:"What becomes of a recipient in doubt: hold (default) or resend."`
-	CollapseKey string        `json:"collapse_key,omitzero" doc:"A later message with this key replaces an earlier one that is still parked; at most 128 bytes."`
+	CollapseKey string        `json:"collapse_key,omitzero" doc:"Of the messages with this key a client displays only the newest; all are delivered. At most 128 bytes."`
 	DisplayAt   time.Time     `json:"display_at,omitzero" doc:"When clients show it; absent means at once."`
 	// IdempotencyKey travels in the header Idempotency-Key. Empty means none;
 	// otherwise 1 to 255 printable ASCII characters.
@@ -114,6 +114,7 @@ type Job struct {
 	Priority       uint8         `json:"priority"`
 	Rate           uint32        `json:"rate" doc:"Recipients a second as it is now; 0 is unlimited."`
 	OnUnknown      job.OnUnknown `json:"on_unknown" enum:"hold,resend"`
+	Decision       string        `json:"decision,omitzero" doc:"An operator's decision on who is or comes in doubt, instead of on_unknown: resend or drop."`
 	Package        job.Digest    `json:"package" doc:"SHA-256 of the canonical set of its recipients."`
 	Recipients     uint64        `json:"recipients"`
 	Revision       uint64        `json:"followers_revision" doc:"Revision of the account's followers that it uses."`
@@ -205,7 +206,7 @@ func (r Rate) Validate() error {
 
 // Resolve asks to end the hold of what is in doubt.
 type Resolve struct {
-	Decision string `json:"decision" enum:"resend,drop" doc:"resend: parked again; drop: failed(unknown)."`
+	Decision string `json:"decision" enum:"resend,drop" doc:"resend: sent again to those who are or come online; drop: given up, failed(unknown)."`
 }
 
 // Validate refuses any other word than resend and drop.
@@ -227,17 +228,20 @@ func ParseDecision(s string) (job.Decision, error) {
 
 // DecisionName is the word that ParseDecision reads.
 func DecisionName(d job.Decision) string {
-	if d == job.DecideDrop {
+	switch d {
+	case job.DecideResend:
+		return "resend"
+	case job.DecideDrop:
 		return "drop"
 	}
-	return "resend"
+	return ""
 }
 
 // Resolution says what ending a hold did.
 type Resolution struct {
 	Job      job.ID `json:"job"`
 	Decision string `json:"decision"`
-	Resolved uint64 `json:"resolved" doc:"How many recipients were in doubt."`
+	Resolved uint64 `json:"resolved" doc:"How many recipients were in doubt, whom the decision is about."`
 }
 
 // ParseJobID reads a job's id. What cannot be one names no job: not found.

@@ -182,9 +182,6 @@ func (f *Fake) suppress(method string, req api.SuppressionChange, in bool) (api.
 		f.mu.revisions[out.Account]++
 	}
 	out.Entries, out.Revision = uint64(len(list)), f.mu.revisions[out.Account]
-	if out.Revision > 0 {
-		out.UpdatedAt = f.Now()
-	}
 	return out, nil
 }
 

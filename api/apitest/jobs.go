@@ -263,7 +263,7 @@ func (f *Fake) SetRate(_ context.Context, id job.ID, rate uint32) (api.Job, erro
 func (f *Fake) ResolveJob(_ context.Context, id job.ID, decision job.Decision) (api.Resolution, error) {
 	out := api.Resolution{Job: id, Decision: api.DecisionName(decision)}
 	_, err := f.control("ResolveJob", id, func(r *record) {
-		out.Resolved = r.job.Counts.InDoubt
+		out.Resolved, r.job.Decision = r.job.Counts.InDoubt, out.Decision
 		if decision == job.DecideDrop {
 			r.job.Counts.Failed += out.Resolved
 		} else {

@@ -69,7 +69,7 @@ func openAPI(version string) huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"adminKey": {Type: "http", Scheme: "bearer", Description: "The admin key, crier_ and 48 characters."},
+					"adminKey": {Type: "http", Scheme: "bearer", Description: "The admin key, crier_ and 48 characters; it is in keys/admin.key of the server's data directory."},
 				},
 			},
 			Security: []map[string][]string{{"adminKey": {}}},

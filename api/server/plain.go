@@ -5,7 +5,7 @@ import (
 	_ "embed"
 	"io"
 	"net/http"
-	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,15 +26,15 @@ var docsScript []byte
 // those under /v1 by hand.
 func (s *Server) plainRoutes() {
 	s.upload(s.importFollowers, operation{"import-followers", http.MethodPost, "/v1/followers/import", "followers",
-		"Import a file of edges or ids; it may be gzipped", http.StatusOK}, api.FollowersImport{}, "format", "account", "skip")
+		"Import a file of edges or ids; it may be gzipped", http.StatusOK}, api.FollowersImport{}, importFollowersQuery...)
 	s.upload(s.importPackage, operation{"import-package", http.MethodPost, "/v1/packages", "packages",
-		"Hand in a recipient package in its envelope (.crpk)", http.StatusCreated}, api.Package{}, "account", "name")
+		"Hand in a recipient package in its envelope (.crpk)", http.StatusCreated}, api.Package{}, importPackageQuery...)
 	s.streaming(s.watchJob, operation{"watch-job", http.MethodGet, "/v1/jobs/{job}/watch", "jobs",
 		"The job after each change until it is over, a JSON object a line", http.StatusOK}, api.Job{})
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",
-		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, "from", "filter", "follow")
+		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, tailLedgerQuery...)
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
-		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, "for", "timeout")
+		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
 	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
 
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -71,26 +71,8 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	s.page(w, "text/plain; charset=utf-8", []byte("ready\n"))
 }
 
-// document adds an operation to the OpenAPI document; its query parameters are text.
-func (s *Server) document(o operation, contentType string, answer any, query ...string) *huma.Operation {
-	op := o.huma()
-	registry := s.doc.OpenAPI().Components.Schemas
-	for _, name := range query {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "query", Schema: &huma.Schema{Type: huma.TypeString}})
-	}
-	if o.path == "/v1/jobs/{job}/watch" || o.path == "/v1/jobs/{job}/wait" {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: "job", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
-	}
-	op.Responses = map[string]*huma.Response{strconv.Itoa(o.status): {
-		Description: http.StatusText(o.status),
-		Content:     map[string]*huma.MediaType{contentType: {Schema: registry.Schema(reflect.TypeOf(answer), true, "")}},
-	}}
-	s.doc.OpenAPI().AddOperation(&op)
-	return &op
-}
-
 // upload registers an operation whose body is a file.
-func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer any, query ...string) {
+func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer any, query ...param) {
 	s.document(o, "application/json", answer, query...).RequestBody = &huma.RequestBody{
 		Required: true,
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
@@ -100,7 +82,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		defer body.stop()
 		r.Body = io.NopCloser(body)
 		s.answering(o.status, func(r *http.Request) (any, error) {
-			if err := knownQuery(r, query...); err != nil {
+			if err := knownQuery(r, query); err != nil {
 				return nil, err
 			}
 			return do(r)
@@ -128,15 +110,11 @@ func (s *Server) answering(status int, do func(*http.Request) (any, error)) http
 }
 
 // knownQuery refuses parameters that the operation does not have.
-func knownQuery(r *http.Request, names ...string) error {
-next:
+func knownQuery(r *http.Request, known []param) error {
 	for k := range r.URL.Query() {
-		for _, n := range names {
-			if k == n {
-				continue next
-			}
+		if !slices.ContainsFunc(known, func(p param) bool { return p.name == k }) {
+			return job.Invalid(api.Printable(k), "unknown query parameter", nil)
 		}
-		return job.Invalid(api.Printable(k), "unknown query parameter", nil)
 	}
 	return nil
 }
@@ -168,7 +146,7 @@ func (s *Server) importPackage(r *http.Request) (any, error) {
 // waitJob is the long poll: it answers at the latest after api.MaxWait, so that no
 // proxy and no client takes the silence for a dead server.
 func (s *Server) waitJob(r *http.Request) (any, error) {
-	if err := knownQuery(r, "for", "timeout"); err != nil {
+	if err := knownQuery(r, waitJobQuery); err != nil {
 		return nil, err
 	}
 	req := api.WaitJob{For: job.Sent, Timeout: api.MaxWait}

@@ -80,7 +80,7 @@ func (s *Server) controlRoutes() {
 				return svc.SetRate(ctx, id, *in.Body.Value.Rate)
 			})
 		})
-	handleBody(s, operation{"resolve-job", http.MethodPost, "/v1/jobs/{job}/resolve", "jobs", "End the hold of what is in doubt", http.StatusOK},
+	handleBody(s, operation{"resolve-job", http.MethodPost, "/v1/jobs/{job}/resolve", "jobs", "Decide on who is in doubt, and who comes in doubt later", http.StatusOK},
 		func(ctx context.Context, in *struct {
 			JobInput
 			Body strictBody[api.Resolve]

@@ -116,6 +116,7 @@ func New(cfg Config) (*Server, error) {
 		s.operationRoutes()
 	}
 	s.plainRoutes()
+	s.correct()
 	return s, nil
 }
 

@@ -155,6 +155,39 @@ func (h *harness) operations() []operation {
 	return all
 }
 
+// What a generator of clients reads: ids above 2^31 fit, each parameter is described,
+// each operation has its errors, and only what was made has a place.
+func TestDocument(t *testing.T) {
+	a := start(t, nil).do(http.MethodGet, "/openapi.json", "", "Authorization", "")
+	if strings.Contains(a.body, `"int32"`) {
+		t.Error("the document has an int32, which does not hold a recipient")
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct{ Name, Description string }
+			Responses  map[string]struct{ Headers map[string]any }
+		}
+	}
+	if err := json.Unmarshal([]byte(a.body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			for _, p := range op.Parameters {
+				if p.Description == "" {
+					t.Errorf("%s %s: %s has no description", method, path, p.Name)
+				}
+			}
+			if _, ok := op.Responses["401"]; !ok {
+				t.Errorf("%s %s has no 401", method, path)
+			}
+			if op.Responses["200"].Headers["Location"] != nil {
+				t.Errorf("%s %s makes nothing and has a Location", method, path)
+			}
+		}
+	}
+}
+
 // Every operation × (no key, not a key, another scheme, a wrong key, the key).
 func TestEveryOperationNeedsTheKey(t *testing.T) {
 	h := start(t, nil)

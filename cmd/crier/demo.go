@@ -27,7 +27,7 @@ func (c *cli) demoCommand() *cobra.Command {
 			}
 			return c.demo(ctx, cfg)
 		})
-	cmd.Flags().BoolVar(&fast, "fast", false, "without a rate")
+	cmd.Flags().BoolVar(&fast, "fast", false, "as fast as it goes, instead of at 200 recipients a second")
 	crowdCmd := c.command("crowd", "The clients of a demo; started by it", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		return crowd.Serve(ctx, c.in, c.out)
 	})
@@ -59,7 +59,7 @@ func (c *cli) demo(ctx context.Context, cfg demo.Config) error {
 	}
 	v, runErr := demo.Run(ctx, cfg)
 	if err := errors.Join(err, runErr); err != nil {
-		return err
+		return errors.Join(err, bar.Done())
 	}
 	fmt.Fprintln(c.out, v)
 	if !v.OK() {

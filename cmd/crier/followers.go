@@ -25,7 +25,7 @@ func (c *cli) followersCommand() *cobra.Command {
 
 func (c *cli) followersImport() *cobra.Command {
 	var req api.ImportFollowers
-	cmd := c.command("import --format edges|ids [--account A] [--skip N] FILE", "Import a file of edges (src dst: src follows dst) or ids; - is standard input",
+	cmd := c.command("import --format edges|ids [--account A] [--skip N] FILE", "Import a file of edges or ids, gzipped or not; - is standard input",
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			if err := req.Validate(); err != nil {
 				return err
@@ -49,17 +49,21 @@ func (c *cli) followersImport() *cobra.Command {
 					{"added", out.Count(res.Added)}, {"accounts created", out.Count(res.AccountsCreated)}, {"accounts touched", out.Count(res.AccountsTouched)}}}
 			})
 		})
-	cmd.Flags().StringVar(&req.Format, "format", "", "edges or ids")
+	cmd.Flags().StringVar(&req.Format, "format", "", "edges: \"src dst\" a line, recipient src follows the account with the id dst; ids: recipients, one a line")
 	cmd.Flags().IntVar(&req.Skip, "skip", 0, "lines to leave out at the start")
 	c.accountFlag(cmd, &req.Account, "name or id of the account; with edges, only those that lead to it")
 	_ = cmd.MarkFlagRequired("format") // the flag is there
 	return cmd
 }
 
-// refused says which file was not accepted; what is in a file is no matter of usage.
+// refused says which file was not accepted, by its name here instead of the
+// server's; what is in a file is no matter of usage.
 func refused(file string, err error) error {
 	if job.CodeOf(err) == job.CodeInvalid || job.CodeOf(err) == job.CodeTooLarge {
-		return exiting(exitError, fmt.Errorf("%s: %w", file, err))
+		if file == "-" {
+			file = "standard input"
+		}
+		return exiting(exitError, errors.New(file+": "+strings.TrimPrefix(err.Error(), "input: ")))
 	}
 	return err
 }

@@ -62,12 +62,20 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 		}
 		rows = append(rows, []string{"account", fmt.Sprintf("%s (%d)", j.Account, j.AccountID)},
 			[]string{"class", fmt.Sprintf("%s, priority %d", j.Class, j.Priority)}, []string{"rate", rateWords(j.Rate)},
-			[]string{"on unknown", j.OnUnknown.String()},
+			[]string{"on unknown", onUnknownWords(j)},
 			[]string{"package", j.Package.String()}, []string{"message", out.Bytes(uint64(j.BodyBytes))},
 			[]string{"submitted", p.Ago(j.SubmittedAt)}, []string{"expires", p.Ago(j.ExpiresAt)},
 			[]string{"done", fmt.Sprintf("%s of %s (%s)", out.Count(j.Done()), out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients))})
 		return out.Grid{Rows: append(rows, countRows(j.Counts)...)}
 	}
+}
+
+// onUnknownWords says what becomes of who is in doubt.
+func onUnknownWords(j api.Job) string {
+	if j.Decision == "" {
+		return j.OnUnknown.String()
+	}
+	return fmt.Sprintf("%s, as an operator decided; %s as submitted", j.Decision, j.OnUnknown)
 }
 
 func rateWords(rate uint32) string {

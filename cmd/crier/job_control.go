@@ -19,6 +19,9 @@ func (c *cli) jobControl(verb, short string, do func(api.Service, context.Contex
 		if err != nil {
 			return err
 		}
+		if verb == "cancel" && !j.State.Terminal() {
+			c.say("the cancel is recorded; see its end with: crier job watch %s", id)
+		}
 		return c.print(j, jobFields(j))
 	})
 }
@@ -40,8 +43,11 @@ func (c *cli) jobRate() *cobra.Command {
 
 func (c *cli) jobResolve() *cobra.Command {
 	var resend, drop bool
-	cmd := c.onJob("resolve JOB (--resend | --drop)", "End the hold of the recipients who are in doubt", cobra.ExactArgs(1),
+	cmd := c.onJob("resolve JOB (--resend | --drop)", "Decide on the recipients who are in doubt, and who come in doubt later", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			if resend == drop {
+				return usage("want --resend or --drop; usage: crier job resolve JOB (--resend | --drop)")
+			}
 			decision := job.DecideResend
 			if drop {
 				decision = job.DecideDrop
@@ -51,16 +57,14 @@ func (c *cli) jobResolve() *cobra.Command {
 				return err
 			}
 			err = c.print(res, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"resolved", out.Count(res.Resolved)}}}
+				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"in doubt", out.Count(res.Resolved)}}}
 			})
 			if err == nil && res.Resolved == 0 {
-				err = exiting(exitNothing, fmt.Errorf("nobody is in doubt in %s", id))
+				err = exiting(exitNothing, fmt.Errorf("nobody is in doubt in %s; the decision stands for who comes in doubt later", id))
 			}
 			return err
 		})
-	cmd.Flags().BoolVar(&resend, "resend", false, "park them again; some may see the message twice")
-	cmd.Flags().BoolVar(&drop, "drop", false, "give them up: failed(unknown)")
-	cmd.MarkFlagsMutuallyExclusive("resend", "drop")
-	cmd.MarkFlagsOneRequired("resend", "drop")
+	cmd.Flags().BoolVar(&resend, "resend", false, "send again to those who are or come online; some may see the message twice")
+	cmd.Flags().BoolVar(&drop, "drop", false, "give them up: they count as failed")
 	return cmd
 }

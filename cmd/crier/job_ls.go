@@ -32,7 +32,7 @@ func (c *cli) jobList() *cobra.Command {
 		return c.print(all, func(p *out.Printer) out.Grid { return jobGrid(p, all) })
 	})
 	c.accountFlag(cmd, &req.Account, "name or id of the account; without it, all")
-	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state")
+	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state, such as sending or sent")
 	limitFlag(cmd, &limit)
 	return cmd
 }

@@ -66,7 +66,7 @@ func (c *cli) jobReconcile() *cobra.Command {
 				return out.Grid{Rows: rows}
 			})
 			if err == nil && !r.Conserved {
-				err = exiting(exitError, fmt.Errorf("the job %s is not conserved", id))
+				err = exiting(exitError, fmt.Errorf("%s is not conserved", id))
 			}
 			return err
 		})

@@ -29,7 +29,7 @@ func (c *cli) jobSubmit() *cobra.Command {
 		})
 	set := cmd.Flags()
 	c.accountFlag(cmd, &f.account, "name or id of the account that sends")
-	set.StringVar(&f.pkg, "package", "", "recipient package: its id, or a file to hand in first")
+	set.StringVar(&f.pkg, "package", "", "recipient package, of which followers of the account get the message: its id, or a .crpk file to hand in first")
 	set.StringVar(&f.audience, "audience", "", "\"followers\": everyone who follows the account now")
 	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from; @- is standard input")
 	set.StringVar(&f.class, "class", "normal", "normal or realtime")
@@ -37,10 +37,10 @@ func (c *cli) jobSubmit() *cobra.Command {
 	set.Uint32Var(&f.rate, "rate", 0, "recipients handed to gateways a second; 0 is unlimited")
 	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
 	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
-	set.StringVar(&f.collapseKey, "collapse-key", "", "a later message with this key replaces an earlier one that is parked")
-	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z")
-	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job")
-	set.StringVar(&f.wait, "wait", "", "wait until the job is sent (default) or completed, or over")
+	set.StringVar(&f.collapseKey, "collapse-key", "", "of the messages with this key a client displays only the newest")
+	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z (default: at once)")
+	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job, or a conflict if it differs")
+	set.StringVar(&f.wait, "wait", "", "wait until the job is sent, or with --wait=completed until nobody is left, or until it is over")
 	set.Lookup("wait").NoOptDefVal = "sent"
 	_ = cmd.MarkFlagRequired("account") // the flags are there
 	_ = cmd.MarkFlagRequired("body")

@@ -121,5 +121,5 @@ func ended(j api.Job, target job.State) error {
 	if j.Reason != "" {
 		why = ": " + j.Reason
 	}
-	return exiting(exitJob, fmt.Errorf("the job %s is %s%s", j.Job, j.State, why))
+	return exiting(exitJob, fmt.Errorf("%s is %s%s", j.Job, j.State, why))
 }

@@ -96,12 +96,12 @@ func (c *cli) ledgerVerify() *cobra.Command {
 
 // describeStream puts the extent of a stream, or of the reports, in words.
 func describeStream(s api.LedgerStream) string {
-	d := fmt.Sprintf("%s records (%d to %d), %s", out.Count(s.Records), s.First, s.Last, out.Bytes(s.Bytes))
+	d := fmt.Sprintf("%s (%d to %d), %s", out.Many(s.Records, "record"), s.First, s.Last, out.Bytes(s.Bytes))
 	if s.Limit > 0 {
 		d += " of " + out.Bytes(s.Limit)
 	}
 	if s.Journals > 0 {
-		d += fmt.Sprintf(", %s journals, %s sealed", out.Count(s.Journals), out.Count(s.Sealed))
+		d += fmt.Sprintf(", %s, %s sealed", out.Many(s.Journals, "journal"), out.Count(s.Sealed))
 	}
 	return d
 }

@@ -45,7 +45,7 @@ func (c *cli) main(ctx context.Context, args []string) int {
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !c.started {
 		err = exiting(exitUsage, err)
 	}
@@ -54,7 +54,7 @@ func (c *cli) main(ctx context.Context, args []string) int {
 		c.say("crier: %s", message(err))
 	}
 	if code == exitUsage && !c.started {
-		c.say("Try \"crier --help\".")
+		c.say("Try \"%s --help\".", cmd.CommandPath())
 	}
 	return code
 }
@@ -62,7 +62,7 @@ func (c *cli) main(ctx context.Context, args []string) int {
 // message words an error for a terminal; a field at fault is named.
 func message(err error) string {
 	var je *job.Error
-	if errors.As(err, &je) && je.Field != "" && !strings.Contains(err.Error(), je.Field) {
+	if errors.As(err, &je) && je.Field != "" && !strings.Contains(strings.ToLower(err.Error()), je.Field) {
 		return fmt.Sprintf("%s (%s)", err, je.Field)
 	}
 	return err.Error()
@@ -74,10 +74,24 @@ func (c *cli) say(format string, args ...any) {
 	fmt.Fprintln(c.err, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
 }
 
+// about stands in the help of the root.
+const about = `.
+
+Variables: CRIER_SERVER and CRIER_DATA stand for --server and --data, CRIER_TOKEN
+is the admin key (else keys/admin.key in the data directory), NO_COLOR turns
+colours off.
+
+Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
+succeed later, 7 the job failed or was cancelled, 8 a measurement missed its goal,
+9 nothing to do, 130 interrupted.`
+
 func (c *cli) root() *cobra.Command {
 	root := c.group("crier", "Sends one message to a set of recipients: each reachable recipient once")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = version
+	root.Long = root.Short + about
+	width, _ := terminalWidth(c.out) // 0, which does not fold, if it is no terminal
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
 	p := root.PersistentFlags()
 	p.StringVar(&c.server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
 	p.StringVar(&c.data, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
@@ -112,7 +126,7 @@ func suggest(cmd *cobra.Command, word string) string {
 
 // command makes a command that does something.
 func (c *cli) command(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: args, DisableFlagsInUseLine: true,
+	return &cobra.Command{Use: use, Short: short, Args: fitting(args), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := out.ParseFormat(c.output); err != nil {
 				return err
@@ -120,6 +134,16 @@ func (c *cli) command(use, short string, args cobra.PositionalArgs, do func(ctx 
 			c.started = true
 			return do(cmd.Context(), args)
 		}}
+}
+
+// fitting words what a command wants when its arguments do not fit.
+func fitting(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if args(cmd, given) == nil {
+			return nil
+		}
+		return fmt.Errorf("%s; usage: %s", out.Many(uint64(len(given)), "argument"), cmd.UseLine())
+	}
 }
 
 // service connects to the server.

@@ -21,8 +21,22 @@ type serving struct {
 	ready func(api, gateway string)
 }
 
+// serveAbout stands in the help of serve.
+const serveAbout = `.
+
+Settings come from a file, then from variables, then from flags; what comes later
+wins. The log level, say, is log.level in the file, CRIER_LOG_LEVEL, --log-level:
+
+  data: /var/lib/crier
+  listen: 127.0.0.1:7420
+  log: {level: info, format: json}
+  limits: {ledger: 16GiB}
+
+SIGTERM stops the server in order. Nothing is lost if it is killed instead.`
+
 func (c *cli) serveCommand() *cobra.Command {
 	cmd := c.command("serve [flags]", "Run the server: everything in one process, under one data directory", cobra.NoArgs, nil)
+	cmd.Long = cmd.Short + serveAbout
 	config.Flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.started = true

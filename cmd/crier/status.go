@@ -36,10 +36,12 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 		rows = append(rows, []string{"problem", x})
 	}
 	rows = append(rows, []string{"version", s.Version}, []string{"started", p.Ago(s.StartedAt)}, []string{"roles", strings.Join(s.Roles, ", ")},
-		[]string{"online", fmt.Sprintf("%s recipients, %s sockets", out.Count(s.Online), out.Count(s.Sockets))}, []string{"jobs", jobsByState(s.Jobs)})
+		[]string{"online", out.Many(s.Online, "recipient") + ", " + out.Many(s.Sockets, "socket")}, []string{"jobs", jobsByState(s.Jobs)})
 	if w := s.Oldest; w != nil {
-		rows = append(rows, []string{"oldest waiting", fmt.Sprintf("%s, %s for %s", w.Job, w.State, out.Span(p.Now.Sub(w.Since)))},
-			[]string{"it waits on", w.WaitingOn})
+		rows = append(rows, []string{"oldest waiting", fmt.Sprintf("%s, %s for %s", w.Job, w.State, out.Span(p.Now.Sub(w.Since)))})
+		if w.WaitingOn != "" {
+			rows = append(rows, []string{"it waits on", w.WaitingOn})
+		}
 	}
 	for _, x := range s.Stores {
 		size := out.Bytes(x.Bytes)

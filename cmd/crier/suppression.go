@@ -37,7 +37,7 @@ func (c *cli) suppressionChange(verb, short string, do func(api.Service, context
 			if err != nil {
 				return err
 			}
-			return c.print(total, suppressionFields(total))
+			return c.print(total, suppressionFields(total, true))
 		})
 	c.accountFlag(cmd, &account, suppressionAccount)
 	return cmd
@@ -54,19 +54,23 @@ func (c *cli) suppressionInfo() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(list, suppressionFields(list))
+		return c.print(list, suppressionFields(list, false))
 	})
 	c.accountFlag(cmd, &account, suppressionAccount)
 	return cmd
 }
 
-func suppressionFields(l api.SuppressionList) func(*out.Printer) out.Grid {
-	return func(p *out.Printer) out.Grid {
+// suppressionFields is a list as names and values, after a change with what it changed.
+func suppressionFields(l api.SuppressionList, change bool) func(*out.Printer) out.Grid {
+	return func(*out.Printer) out.Grid {
 		name := l.Account
 		if l.AccountID == nil {
 			name = "(global)"
 		}
-		return out.Grid{Rows: [][]string{{"list", name}, {"entries", out.Count(l.Entries)}, {"changed", out.Count(l.Changed)},
-			{"revision", fmt.Sprint(l.Revision)}, {"updated", p.Ago(l.UpdatedAt)}}}
+		rows := [][]string{{"list", name}, {"entries", out.Count(l.Entries)}, {"revision", fmt.Sprint(l.Revision)}}
+		if change {
+			rows = append(rows, []string{"changed", out.Count(l.Changed)})
+		}
+		return out.Grid{Rows: rows}
 	}
 }

@@ -27,14 +27,14 @@ var settings = []setting{
 	{"data", "data", "directory that holds everything"},
 	{"listen", "listen", "address of the API and the gateway; port 0 takes a free one"},
 	{"roles", "roles", "parts to run, separated by commas: " + strings.Join(Roles(), ", ")},
-	{"ready_file", "ready-file", "file to write when ready: JSON with api, gateway, token, pid"},
+	{"ready_file", "ready-file", "file to write when ready: JSON with api, gateway, token (the admin key), pid"},
 	{"log.level", "log-level", "debug, info, warn or error"},
 	{"log.format", "log-format", "text or json"},
-	{"nats.listen", "nats-listen", "address at which the embedded NATS server takes connections"},
-	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free"},
-	{"limits.fold", "limit-fold", "how much the ledger grows before its past is moved to the blob store, such as 1GiB; 0 is 256MiB at most"},
-	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time"},
-	{"limits.drain", "limit-drain", "recipients a second whose parked messages are handed over"},
+	{"nats.listen", "nats-listen", "address at which the embedded NATS server takes connections of other processes (default: none)"},
+	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free, at most 64GiB"},
+	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
+	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
+	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
 }
 
 const envPrefix = "CRIER_"

@@ -29,7 +29,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	}
 	return api.Job{Job: spec.ID, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
 		Paused: j.Controls.Paused, Account: a.Name, AccountID: a.Number, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
-		OnUnknown: spec.OnUnknown, Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
+		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
 }
@@ -142,7 +142,7 @@ func (s *Service) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) erro
 
 // same reports whether nothing that a watcher sees has changed.
 func same(a, b api.Job) bool {
-	return a.Version == b.Version && a.Paused == b.Paused && a.Rate == b.Rate && a.WaitingOn == b.WaitingOn &&
+	return a.Version == b.Version && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
 		fmt.Sprint(a.Counts) == fmt.Sprint(b.Counts)
 }
 

@@ -39,7 +39,7 @@ func (s *Service) ImportPackage(ctx context.Context, req api.ImportPackage, body
 	info, err := audience.Inspect(ctx, f.Name())
 	switch {
 	case audience.IsFormat(err):
-		return api.Package{}, job.Invalid("package", "this is no whole recipient package", err)
+		return api.Package{}, job.Invalid("package", "this is no whole recipient package; crier package build makes one", err)
 	case err != nil:
 		return api.Package{}, err
 	}

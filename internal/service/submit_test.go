@@ -19,7 +19,7 @@ import (
 // that sending needs can be opened.
 func TestSubmitStoresWhatSendingNeeds(t *testing.T) {
 	f := newFixture(t)
-	display := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	display := time.Now().UTC().Add(30 * time.Minute).Truncate(time.Second)
 	got := f.submit(toFollowers("k", func(r *api.SubmitJob) {
 		r.Class, r.Priority, r.Rate, r.TTL, r.OnUnknown, r.CollapseKey, r.DisplayAt = job.Realtime, 99, 7, api.Duration(time.Hour), job.Resend, "c", display
 	}))
@@ -53,6 +53,16 @@ func TestSubmitStoresWhatSendingNeeds(t *testing.T) {
 	if plain.Priority != 50 || plain.ExpiresAt.Sub(plain.SubmittedAt) != 7*24*time.Hour || plain.Class != job.Normal || plain.OnUnknown != job.Hold {
 		t.Errorf("the defaults are %+v", plain)
 	}
+}
+
+// A message that expires before it may be displayed would be delivered to be seen by
+// nobody.
+func TestSubmitRefusesToDisplayAfterTheEnd(t *testing.T) {
+	f := newFixture(t)
+	_, err := f.SubmitJob(t.Context(), toFollowers("", func(r *api.SubmitJob) {
+		r.TTL, r.DisplayAt = api.Duration(time.Hour), time.Now().Add(2*time.Hour)
+	}))
+	wantError(t, "a display after the end", err, job.CodeInvalid, "display_at")
 }
 
 // The followers of a job are those at its submit, whatever happens later.

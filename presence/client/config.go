@@ -44,8 +44,8 @@ type Config struct {
 	// OnWithdraw takes messages off the display that were recalled, by id. Default:
 	// nothing is done.
 	OnWithdraw func(ctx context.Context, ids []string)
-	// OnConnect is told that a connection is open and hello is said; Called by the goroutine of Run. Default: nothing
-	// is done.
+	// OnConnect is told that a connection is open and hello is said. Called by the
+	// goroutine of Run. Default: nothing is done.
 	OnConnect func()
 	// OnError is told why a connection ended or did not come about, and what else
 	// went wrong; see ErrDenied and the others. The client goes on by itself. Called

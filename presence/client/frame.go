@@ -19,7 +19,7 @@ type Message struct {
 	SentAt      time.Time `json:"sent_at"`
 	DisplayAt   time.Time `json:"display_at"`   // do not display it earlier
 	ExpiresAt   time.Time `json:"expires_at"`   // do not display it later
-	CollapseKey string    `json:"collapse_key"` // it replaces the one of this account and key
+	CollapseKey string    `json:"collapse_key"` // only the one with the latest SentAt is displayed
 	Order       uint64    `json:"order"`        // grows within a connection
 	ServerTime  time.Time `json:"server_time"`  // the gateway's clock when it wrote the frame
 }

@@ -27,7 +27,7 @@ const fields = (parent, title, schema, spec) => {
   const type = schema.$ref ? spec.components.schemas[nameOf(schema)] : schema;
   const table = add(parent, "table");
   for (const [name, f] of Object.entries(type.properties ?? {})) {
-    row(table, name, nameOf(f), f.description ?? "");
+    row(table, name + (type.required?.includes(name) ? " *" : ""), nameOf(f), f.description ?? "");
   }
 };
 
@@ -50,7 +50,7 @@ const show = (spec) => {
       add(line, "code", path);
       add(line, "span", "  " + (op.summary ?? ""));
       const table = add(box, "table");
-      for (const p of op.parameters ?? []) row(table, p.name, p.in + ", " + nameOf(p.schema), p.description ?? "");
+      for (const p of op.parameters ?? []) row(table, p.name + (p.required ? " *" : ""), p.in + ", " + nameOf(p.schema), p.description ?? "");
       for (const [type, body] of Object.entries(op.requestBody?.content ?? {})) fields(box, "body, " + type, body.schema, spec);
       for (const [status, r] of Object.entries(op.responses ?? {})) {
         if (status >= "300") continue;

@@ -18,6 +18,14 @@ func Count(n uint64) string {
 	return scaled(float64(n), 1000, []string{"", "k", "M", "G", "T", "P", "E"})
 }
 
+// Many writes a number of things that take an s.
+func Many(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return Count(n) + " " + thing + "s"
+}
+
 // Bytes writes a size for people, in units of 1,024.
 func Bytes(n uint64) string {
 	if n < 1024 {

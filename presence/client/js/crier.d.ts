@@ -9,7 +9,7 @@ export interface Message {
   display_at?: string;
   /** do not display it later */
   expires_at?: string;
-  /** it replaces the displayed one of the same account and key */
+  /** of one account and key only the one with the latest sent_at is displayed */
   collapse_key?: string;
   order: number;
   server_time: string;

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"crier/api"
+)
+
+// param is a query parameter of an operation that huma does not serve; all are text.
+type param struct {
+	name, doc string
+	required  bool
+}
+
+// The query parameters of what plainRoutes registers.
+var (
+	importFollowersQuery = []param{
+		{"format", "edges (a line is \"src dst\": recipient src follows the account whose id is dst; accounts that are missing are made) or ids (a recipient a line, for one account).", true},
+		{"account", "Name or id of the account. With ids it is needed; with edges only those that lead to it are taken.", false},
+		{"skip", "Lines to leave out at the start.", false},
+	}
+	importPackageQuery = []param{
+		{"account", "Name or id of the account that will send to it.", true},
+		{"name", "Name of the package; absent means the one in the file.", false},
+	}
+	tailLedgerQuery = []param{
+		{"from", "First sequence wanted; absent means the first that is stored.", false},
+		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false},
+		{"follow", "true: wait for more at the end; absent means false.", false},
+	}
+	waitJobQuery = []param{
+		{"for", "sent (all who are online are handled, the rest is parked) or completed (nobody is left); absent means sent. A job that is over ends the wait, too.", false},
+		{"timeout", "How long to wait, such as 10s; absent means 30s, which is the most. Then the job comes as it is.", false},
+	}
+)
+
+// document adds an operation that huma does not serve to the OpenAPI document.
+func (s *Server) document(o operation, contentType string, answer any, query ...param) *huma.Operation {
+	op := o.huma()
+	registry := s.doc.OpenAPI().Components.Schemas
+	for _, p := range query {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc, Required: p.required,
+			Schema: &huma.Schema{Type: huma.TypeString}})
+	}
+	if strings.Contains(o.path, "{job}") {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: "job", In: "path", Description: "Id of the job.", Required: true,
+			Schema: &huma.Schema{Type: huma.TypeString}})
+	}
+	op.Responses = map[string]*huma.Response{strconv.Itoa(o.status): {
+		Description: http.StatusText(o.status),
+		Content:     map[string]*huma.MediaType{contentType: {Schema: registry.Schema(reflect.TypeOf(answer), true, "")}},
+	}}
+	problem := map[string]*huma.MediaType{"application/problem+json": {Schema: registry.Schema(reflect.TypeOf(api.Problem{}), true, "")}}
+	for _, status := range append(op.Errors, http.StatusUnprocessableEntity, http.StatusInternalServerError) {
+		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: problem}
+	}
+	s.doc.OpenAPI().AddOperation(&op)
+	return &op
+}
+
+// correct mends what huma says of every operation: unsigned numbers of 32 bits do not
+// fit into its int32, and only what was made has a place.
+func (s *Server) correct() {
+	doc := s.doc.OpenAPI()
+	for _, schema := range doc.Components.Schemas.Map() {
+		for _, f := range schema.Properties {
+			widen(f)
+			widen(f.Items)
+		}
+	}
+	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post} {
+			if op != nil && op.Responses["200"] != nil {
+				delete(op.Responses["200"].Headers, "Location")
+			}
+		}
+	}
+}
+
+func widen(schema *huma.Schema) {
+	if schema != nil && schema.Format == "int32" {
+		schema.Format = "int64"
+	}
+}
