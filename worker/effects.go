@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
+	"crier/internal/bus"
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
@@ -48,29 +50,84 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// handOff asks a gateway to take a reserve's targets.
-func (w *Worker) handOff(ctx context.Context, e outbound.Send) {
-	key := outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}
-	a, err := w.askGateway(ctx, e)
-	if err != nil {
-		w.log.Debug("hand-off without an answer", "gateway", key.Inc.String(), "reserve", key.Ref.String(), "error", err)
-		w.post(ctx, outbound.Lost{Key: key})
-		return
+// outbox is the hand-offs to be sent, in the order in which their reserves became
+// durable: several messages for one recipient arrive as they were parked, urgent ones
+// first. It is bounded by the open reserves.
+type outbox struct {
+	wake chan struct{} // one slot: there is something in the queue
+	mu   struct {
+		sync.Mutex
+		queue []outbound.Send
 	}
-	w.post(ctx, outbound.Answered{Key: key, Answer: a})
 }
 
-func (w *Worker) askGateway(ctx context.Context, e outbound.Send) (*handoff.Answer, error) {
-	if e.WithBody {
-		j, err := w.cfg.Jobs.Get(ctx, e.Handoff.Job)
-		if err != nil {
-			return nil, err
+func (o *outbox) put(e outbound.Send) {
+	o.mu.Lock()
+	o.mu.queue = append(o.mu.queue, e)
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sendHandOffs sends what is in the outbox until ctx ends. It waits for no answer.
+func (w *Worker) sendHandOffs(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.outbox.wake:
 		}
-		if e.Handoff.Message, err = w.cfg.Content.Message(ctx, j.Spec); err != nil {
-			return nil, err
+		w.outbox.mu.Lock()
+		queue := w.outbox.mu.queue
+		w.outbox.mu.queue = nil
+		w.outbox.mu.Unlock()
+		for _, e := range queue {
+			w.handOff(ctx, e)
 		}
 	}
-	return w.ask(ctx, handoff.HandoffTo(e.Handoff.To.Gateway), e.Handoff.Bytes())
+}
+
+// handOff asks a gateway to take a reserve's targets; the answer comes as an event.
+func (w *Worker) handOff(ctx context.Context, e outbound.Send) {
+	key := outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}
+	lost := func(err error) {
+		w.log.Debug("hand-off without an answer", "gateway", key.Inc.String(), "reserve", key.Ref.String(), "error", err)
+		w.post(ctx, outbound.Lost{Key: key})
+	}
+	if err := w.attachBody(ctx, e); err != nil {
+		lost(err)
+		return
+	}
+	q := bus.Question{Subject: handoff.HandoffTo(e.Handoff.To.Gateway), Data: e.Handoff.Bytes(), Patience: handOffWait}
+	err := w.cfg.Bus.Ask(q, func(b []byte, err error) {
+		var a *handoff.Answer
+		if err == nil {
+			a, err = handoff.ParseAnswer(b)
+		}
+		if err != nil {
+			lost(err)
+			return
+		}
+		w.post(ctx, outbound.Answered{Key: key, Answer: a})
+	})
+	if err != nil {
+		lost(err)
+	}
+}
+
+// attachBody puts the message into a hand-off that is to bring it.
+func (w *Worker) attachBody(ctx context.Context, e outbound.Send) error {
+	if !e.WithBody {
+		return nil
+	}
+	j, err := w.cfg.Jobs.Get(ctx, e.Handoff.Job)
+	if err != nil {
+		return err
+	}
+	e.Handoff.Message, err = w.cfg.Content.Message(ctx, j.Spec)
+	return err
 }
 
 func (w *Worker) fence(ctx context.Context, e outbound.SendFence) {

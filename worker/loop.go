@@ -221,7 +221,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case outbound.Send:
-			go l.w.handOff(l.ctx, e)
+			l.w.outbox.put(e)
 		case outbound.SendFence:
 			go l.w.fence(l.ctx, e)
 		case outbound.Append:

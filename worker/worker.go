@@ -63,6 +63,7 @@ type Worker struct {
 	full    atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	claims  claims
 	hellos  hellos
+	outbox  outbox
 	sure    atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats   Stats
 }
@@ -101,6 +102,7 @@ func New(cfg Config) (*Worker, error) {
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.claims.held = map[string]*claimed{}
 	w.hellos.init()
+	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
 		w.sure.Store(time.Now().UnixNano())
@@ -130,6 +132,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	l := newLoop(w, ctx)
 	g.Go(func() error { return l.run(inherited) })
+	g.Go(func() error { return w.sendHandOffs(ctx) })
 	g.Go(func() error { return w.feed(ctx) })
 	g.Go(func() error { return w.pulse(ctx) })
 	g.Go(func() error { return w.sweep(ctx) })

@@ -29,7 +29,7 @@ func (w *world) crowd(n int, onlineShare float64) (pkg people, online []uint32) 
 			w.content.followers[id] = true
 		}
 		if w.rng.Float64() < 0.05 {
-			w.content.suppressed[id] = true
+			w.content.suppress(id)
 		}
 		if w.rng.Float64() < onlineShare {
 			online = append(online, id)
@@ -290,7 +290,7 @@ func TestSuppressedWhileParked(t *testing.T) {
 		for r := range admitted {
 			if len(late) < 100 {
 				late = append(late, r)
-				w.content.suppressed[r] = true
+				w.content.suppress(r)
 			}
 		}
 		w.gw.connect(true, late...)
@@ -320,9 +320,7 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 		if err := w.table.Control(context.Background(), cancelled, job.Control{Cancel: true}); err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range ids {
-			w.content.suppressed[r] = true
-		}
+		w.content.suppress(ids...)
 		w.until("nobody is open", func() bool { return w.counts(cancelled).Open()+w.counts(suppressed).Open() == 0 })
 		w.checkShown(cancelled, nil)
 		w.checkShown(suppressed, nil)

@@ -63,7 +63,24 @@ func (p people) Cardinality() uint64 { return uint64(len(p)) }
 type content struct {
 	packages   map[job.ID]people
 	followers  people
-	suppressed people
+	suppressed people // replaced, never changed, once a worker runs
+	mu         sync.Mutex
+}
+
+// suppress adds to the suppression list.
+func (c *content) suppress(ids ...uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.suppressed = maps.Clone(c.suppressed)
+	for _, id := range ids {
+		c.suppressed[id] = true
+	}
+}
+
+func (c *content) suppressedNow() people {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.suppressed
 }
 
 func (c *content) Package(_ context.Context, spec job.Spec) (Package, error) {
@@ -75,7 +92,7 @@ func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idse
 }
 
 func (c *content) Lists(context.Context, job.Spec) (filters.Lists, error) {
-	return filters.Lists{Followers: c.followers, Suppressed: c.suppressed}, nil
+	return filters.Lists{Followers: c.followers, Suppressed: c.suppressedNow()}, nil
 }
 
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {

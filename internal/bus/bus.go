@@ -14,6 +14,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // MaxData is the most bytes one message carries.
@@ -24,6 +25,8 @@ var (
 	// ErrNoResponders: nobody subscribes to the subject; the request was not
 	// delivered to anyone.
 	ErrNoResponders = errors.New("bus: nobody listens there")
+	// ErrNoAnswer: no answer came in time; the message may have had its effect.
+	ErrNoAnswer = errors.New("bus: no answer in time")
 	// ErrNoReply: the message was published, not asked; there is nobody to answer.
 	ErrNoReply = errors.New("bus: the message wants no reply")
 	// ErrTooLarge: the data is over MaxData; nothing was sent.
@@ -43,11 +46,23 @@ type Bus interface {
 	// ends first; the message may then have had its effect. The caller owns the
 	// answer. It is not idempotent: the receiver makes it so.
 	Request(ctx context.Context, subject string, data []byte) ([]byte, error)
+	// Ask is a Request that does not wait: it sends in the order of the calls. Unless
+	// it gives an error, it calls done once: with the first answer, answers in the order
+	// in which they come in, one after the other; or with ErrNoResponders, or with
+	// ErrNoAnswer after patience. done must not block for long.
+	Ask(q Question, done func(answer []byte, err error)) error
 	// Subscribe calls fn for each message that matches pattern, one after the
 	// other. All that is published anywhere after it returned is received, until
 	// Unsubscribe. fn may block: what waits meanwhile is bounded, beyond that it
 	// is dropped and logged. fn may use the Bus, and may keep the message.
 	Subscribe(pattern string, fn func(Msg)) (Subscription, error)
+}
+
+// Question is a message that wants an answer.
+type Question struct {
+	Subject  string
+	Data     []byte        // may be changed after it is sent
+	Patience time.Duration // how long the answer may take
 }
 
 // Subscription is one interest in a pattern.

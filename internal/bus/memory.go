@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"crier/internal/bus/subject"
 )
@@ -38,16 +39,12 @@ func (b *Memory) Request(ctx context.Context, subj string, data []byte) ([]byte,
 		return nil, fmt.Errorf("asking %s: %w", subj, err)
 	}
 	replies := make(chan []byte, 1) // the first answer; later ones are dropped
-	n, err := b.send(subj, data, func(reply []byte) error {
-		if len(reply) > MaxData {
-			return fmt.Errorf("answering %s with %d bytes: %w", subj, len(reply), ErrTooLarge)
-		}
+	n, err := b.send(subj, data, answering(subj, func(reply []byte) {
 		select {
-		case replies <- clone(reply):
+		case replies <- reply:
 		default:
 		}
-		return nil
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +57,36 @@ func (b *Memory) Request(ctx context.Context, subj string, data []byte) ([]byte,
 	case <-ctx.Done():
 		return nil, fmt.Errorf("asking %s: %w", subj, ctx.Err())
 	}
+}
+
+// answering makes what takes the answers to a message.
+func answering(subj string, take func(reply []byte)) func([]byte) error {
+	return func(reply []byte) error {
+		if len(reply) > MaxData {
+			return fmt.Errorf("answering %s with %d bytes: %w", subj, len(reply), ErrTooLarge)
+		}
+		take(clone(reply))
+		return nil
+	}
+}
+
+// Ask implements Bus. done is called where the answer is given.
+func (b *Memory) Ask(q Question, done func([]byte, error)) error {
+	var once sync.Once
+	timer := time.AfterFunc(q.Patience, func() {
+		once.Do(func() { done(nil, fmt.Errorf("asking %s: %w", q.Subject, ErrNoAnswer)) })
+	})
+	n, err := b.send(q.Subject, q.Data, answering(q.Subject, func(reply []byte) {
+		timer.Stop()
+		once.Do(func() { done(reply, nil) })
+	}))
+	if err != nil || n == 0 {
+		timer.Stop()
+	}
+	if err == nil && n == 0 {
+		once.Do(func() { done(nil, fmt.Errorf("asking %s: %w", q.Subject, ErrNoResponders)) })
+	}
+	return err
 }
 
 // send puts a message in the queue of each subscription and tells how many

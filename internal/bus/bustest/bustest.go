@@ -32,6 +32,8 @@ func Run(t *testing.T, open Open) {
 		{"receiver and sender own their bytes", testOwnership},
 		{"a request is answered", testRequest},
 		{"a request nobody listens to fails at once", testNoResponders},
+		{"questions and answers keep their order", testAskOrder},
+		{"a question without an answer ends", testAskInVain},
 		{"a request ends with its context", testRequestContext},
 		{"a published message wants no reply", testNoReply},
 		{"nothing arrives after Unsubscribe", testUnsubscribe},
@@ -173,6 +175,65 @@ func testRequest(t *testing.T, a, b bus.Bus) {
 		if string(got) != data+data {
 			t.Fatalf("asked with %d bytes, got %d", len(data), len(got))
 		}
+	}
+}
+
+// testAskOrder asks many questions before it waits for an answer: they arrive, and
+// are answered, in their order.
+func testAskOrder(t *testing.T, a, b bus.Bus) {
+	const n = 2000
+	subscribe(t, b, "crier.ask", func(m bus.Msg) {
+		if err := m.Respond(m.Data); err != nil {
+			t.Errorf("Respond: %v", err)
+		}
+	})
+	answers := make(chan string, n)
+	for i := range n {
+		err := a.Ask(bus.Question{Subject: "crier.ask", Data: fmt.Append(nil, i), Patience: patience}, func(b []byte, err error) {
+			if err != nil {
+				t.Errorf("the answer to question %d: %v", i, err)
+			}
+			answers <- string(b)
+		})
+		if err != nil {
+			t.Fatalf("Ask: %v", err)
+		}
+	}
+	for i := range n {
+		if got := <-answers; got != fmt.Sprint(i) {
+			t.Fatalf("answer %d is to question %s", i, got)
+		}
+	}
+}
+
+// testAskInVain asks nobody, and somebody who does not answer, and wrongly.
+func testAskInVain(t *testing.T, a, b bus.Bus) {
+	ended := make(chan error, 2)
+	ask := func(subject string, patience time.Duration) {
+		t.Helper()
+		if err := a.Ask(bus.Question{Subject: subject, Patience: patience}, func(_ []byte, err error) { ended <- err }); err != nil {
+			t.Fatalf("Ask: %v", err)
+		}
+	}
+	ask("crier.nobody", patience)
+	if err := <-ended; !errors.Is(err, bus.ErrNoResponders) {
+		t.Fatalf("asking nobody: %v", err)
+	}
+	late := make(chan bus.Msg, 1)
+	subscribe(t, b, "crier.silent", func(m bus.Msg) { late <- m })
+	ask("crier.silent", 50*time.Millisecond)
+	if err := <-ended; !errors.Is(err, bus.ErrNoAnswer) {
+		t.Fatalf("asking who does not answer: %v", err)
+	}
+	if err := (<-late).Respond([]byte("late")); err != nil {
+		t.Fatalf("answering late: %v", err)
+	}
+	if err := a.Ask(bus.Question{Subject: "crier.*"}, nil); !errors.Is(err, bus.ErrSubject) {
+		t.Fatalf("asking a pattern: %v", err)
+	}
+	ask("crier.nobody", patience) // a second end of the silent one would come before this one's
+	if err := <-ended; !errors.Is(err, bus.ErrNoResponders) {
+		t.Fatalf("asking nobody again: %v", err)
 	}
 }
 

@@ -22,7 +22,10 @@ const (
 const subscribeTimeout = 5 * time.Second
 
 // Bus sends and receives messages over one connection.
-type Bus struct{ nc *nats.Conn }
+type Bus struct {
+	nc      *nats.Conn
+	answers answers
+}
 
 var _ bus.Bus = (*Bus)(nil)
 
