@@ -22,20 +22,25 @@ func TestDoubtOfWhoIsOnline(t *testing.T) {
 		w.gw.connect(true, 7, 8)
 		w.until("they are online", func() bool { return w.planes.Count() == 2 })
 		lost, kept := w.gw.clients[7], w.gw.clients[8]
-		lost.deaf, kept.deaf = true, true
+		w.gw.with(func() { lost.deaf, kept.deaf = true, true })
 		id := w.submit(pkg, nil)
 		w.send(id)
 		w.gw.end()
-		lost.deaf, kept.deaf = false, false
-		delete(lost.have, id) // it never arrived
-		delete(lost.shown, id)
+		w.gw.with(func() {
+			lost.deaf, kept.deaf = false, false
+			delete(lost.have, id) // it never arrived
+			delete(lost.shown, id)
+		})
 		w.gw.start(2, gateway.History{First: 1, Ended: []gateway.Ended{{Start: 1, Unreadable: true}}})
 		w.gw.connect(true, 7, 8)
 		w.until("they are in doubt", func() bool { return w.counts(id).InDoubt == 2 })
 		w.until("both are delivered", func() bool { return w.counts(id).Delivered == 2 })
 		w.checkShown(id, pkg)
 		w.reconcile(id)
-		w.until("both may forget it", func() bool { return len(lost.have)+len(kept.have) == 0 })
+		w.until("both may forget it", func() (none bool) {
+			w.gw.with(func() { none = len(lost.have)+len(kept.have) == 0 })
+			return none
+		})
 	})
 }
 
@@ -47,11 +52,11 @@ func TestResendToWhoIsOnline(t *testing.T) {
 		w.gw.connect(false, 7)
 		w.until("it is online", func() bool { return w.planes.Count() == 1 })
 		mute := w.gw.clients[7]
-		mute.deaf = true
+		w.gw.with(func() { mute.deaf = true })
 		id := w.submit(pkg, nil)
 		w.send(id)
 		w.until("it is in doubt", func() bool { return w.counts(id).InDoubt == 1 })
-		mute.deaf = false
+		w.gw.with(func() { mute.deaf = false })
 		w.gw.connect(false, 7)
 		later := time.Now().Add(10 * time.Second)
 		w.until("some sweeps have passed", func() bool { return time.Now().After(later) })
@@ -75,7 +80,7 @@ func TestDoubtThatIsInheritedAndAnswered(t *testing.T) {
 		w.content.followers = pkg
 		w.gw.connect(true, 7)
 		w.until("it is online", func() bool { return w.planes.Count() == 1 })
-		w.gw.clients[7].deaf = true
+		w.gw.with(func() { w.gw.clients[7].deaf = true })
 		start := time.Now()
 		w.gw.lets(false, true)
 		id := w.submit(pkg, nil)
@@ -86,7 +91,7 @@ func TestDoubtThatIsInheritedAndAnswered(t *testing.T) {
 		w.restart()
 		w.gw.lets(true, true)
 		w.until("it is handed off again", func() bool { return w.counts(id).HandedOff == 1 })
-		w.gw.clients[7].deaf = false
+		w.gw.with(func() { w.gw.clients[7].deaf = false })
 		w.until("its connection was closed", func() bool { return w.counts(id).Parked == 1 })
 		w.gw.connect(true, 7)
 		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })

@@ -194,7 +194,7 @@ func TestSilentClientsAreInDoubtAndListed(t *testing.T) {
 				break
 			}
 			w.gw.connect(n%2 == 0, r)
-			w.gw.clients[job.Recipient(r)].deaf = true
+			w.gw.with(func() { w.gw.clients[job.Recipient(r)].deaf = true })
 			if n%2 == 1 {
 				mute[r] = true
 			}
@@ -227,7 +227,7 @@ func TestSilentClientsAreInDoubtAndListed(t *testing.T) {
 		// Those who speak come back, say that they have it, and it is delivered.
 		for r := range admitted {
 			if c := w.gw.clients[job.Recipient(r)]; c != nil && c.speaks {
-				c.deaf = false
+				w.gw.with(func() { c.deaf = false })
 				w.gw.connect(true, r)
 			}
 		}

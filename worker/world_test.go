@@ -324,13 +324,15 @@ type host struct {
 }
 
 func (h *host) start(start uint32, history gateway.History) {
-	h.inc = job.Incarnation{Gateway: "g1", Start: start}
-	state, err := gateway.New(gateway.Config{Incarnation: h.inc, History: history})
+	inc := job.Incarnation{Gateway: "g1", Start: start}
+	state, err := gateway.New(gateway.Config{Incarnation: inc, History: history})
 	if err != nil {
 		h.w.t.Fatal(err)
 	}
-	h.state, h.began = state, time.Now()
+	h.mu.Lock() // the last tick of the one before may still come
+	h.inc, h.state, h.began = inc, state, time.Now()
 	h.conns, h.tokens, h.records = map[gateway.Conn]*client{}, map[gateway.Token]bus.Msg{}, map[job.Ref]*gateway.Record{}
+	h.mu.Unlock()
 	for subject, fn := range map[string]func(bus.Msg){
 		handoff.HandoffTo("g1"): func(m bus.Msg) {
 			if r, err := handoff.ParseHandoff(m.Data); err == nil {
@@ -373,6 +375,13 @@ func (h *host) start(start uint32, history gateway.History) {
 			}
 		}
 	}()
+}
+
+// with runs what looks at clients, or changes them, while nothing happens to them.
+func (h *host) with(fn func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	fn()
 }
 
 // end kills the gateway and gives what its accepted-file holds.
