@@ -75,6 +75,7 @@ type Table struct {
 		sync.RWMutex
 		jobs     map[job.ID]*Job   // live ones, and those that are over until Run has seen that, too
 		early    map[job.ID]*early // controls of jobs that are not in jobs
+		followed uint64            // sequence of the last record that Run has followed
 		caughtUp int
 	}
 }
@@ -152,6 +153,12 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 	j := fromTransition(tr, st.Seq)
 	gone := followed && j.State.Terminal()
 	t.mu.Lock()
+	if followed {
+		t.mu.followed = st.Seq
+	} else if st.Seq <= t.mu.followed { // Run has it, and may have dropped the job since
+		t.mu.Unlock()
+		return nil
+	}
 	old := t.mu.jobs[tr.Job]
 	if old != nil && old.Version >= tr.Version {
 		if gone {
