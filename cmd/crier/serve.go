@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"crier/internal/config"
 )
@@ -40,6 +41,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	config.Flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.started = true
+		unix.Umask(0o077) // what is under the data directory is nobody else's
 		cfg, err := config.Load(os.Environ(), cmd.Flags())
 		if err != nil {
 			return err

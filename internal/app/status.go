@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"crier/api"
+	"crier/job"
 	"crier/state/ledger"
 )
 
@@ -77,6 +79,36 @@ func diskUsage(root string) uint64 {
 	return n
 }
 
+// recipients collects how many recipients of the jobs that are not over wait, and
+// how many jobs are in each state.
+type recipients struct{ a *app }
+
+var (
+	openRecipients = prometheus.NewDesc("crier_open_recipients", "Recipients of jobs that are not over, by outcome so far.", []string{"outcome"}, nil)
+	jobsByState    = prometheus.NewDesc("crier_jobs", "Jobs that are not over, by state.", []string{"state"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (r *recipients) Describe(ch chan<- *prometheus.Desc) { ch <- openRecipients; ch <- jobsByState }
+
+// Collect implements prometheus.Collector.
+func (r *recipients) Collect(ch chan<- prometheus.Metric) {
+	states := map[job.State]int{}
+	var sum job.Counts
+	for _, j := range r.a.jobs.Live() {
+		states[j.State]++
+		if t, err := r.a.index.Total(j.Spec.ID); err == nil {
+			sum.Parked, sum.HandedOff, sum.InDoubt = sum.Parked+t.Parked, sum.HandedOff+t.HandedOff, sum.InDoubt+t.InDoubt
+		}
+	}
+	for outcome, n := range map[job.Outcome]uint64{job.Parked: sum.Parked, job.HandedOff: sum.HandedOff, job.InDoubt: sum.InDoubt} {
+		ch <- prometheus.MustNewConstMetric(openRecipients, prometheus.GaugeValue, float64(n), outcome.String())
+	}
+	for state, n := range states {
+		ch <- prometheus.MustNewConstMetric(jobsByState, prometheus.GaugeValue, float64(n), state.String())
+	}
+}
+
 // metrics is the handler of /metrics: never a label per job or recipient.
 func (a *app) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
@@ -88,7 +120,23 @@ func (a *app) metrics() http.Handler {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: name, Help: help}, fn))
 	}
 	gauge("online_recipients", "Recipients who are online.", func() float64 { return float64(a.planes.Count()) })
-	gauge("live_jobs", "Jobs that are not over.", func() float64 { return float64(len(a.jobs.Live())) })
+	for _, s := range []struct {
+		name string
+		log  ledger.Log
+	}{{"ledger", a.streams.ledger}, {"controls", a.streams.controls}} {
+		part := func(of func(ledger.Usage) uint64) func() float64 {
+			return func() float64 { // what is not known is no number
+				u, err := s.log.Usage(context.Background())
+				if err != nil {
+					return math.NaN()
+				}
+				return float64(of(u))
+			}
+		}
+		gauge(s.name+"_bytes", "Bytes of the "+s.name+".", part(func(u ledger.Usage) uint64 { return u.Bytes }))
+		gauge(s.name+"_limit_bytes", "Bytes that the "+s.name+" may have; from 85 % on nothing new is sent.", part(func(u ledger.Usage) uint64 { return u.Limit }))
+	}
+	reg.MustRegister(&recipients{a})
 	gauge("index_watermark", "Sequence of the ledger up to which the parked index is built.", func() float64 { return float64(a.index.Watermark()) })
 	if a.worker != nil {
 		s := a.worker.Stats()
