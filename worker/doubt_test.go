@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"crier/internal/idset"
@@ -98,6 +99,30 @@ func TestDoubtThatIsInheritedAndAnswered(t *testing.T) {
 		w.checkShown(id, pkg)
 		w.reconcile(id)
 		w.sameWhenRebuilt()
+	})
+}
+
+// A late copy of an announcement, from before a home that was new asked for all of
+// them again, takes nobody offline and hides none that follow.
+func TestLateCopyOfAnAnnouncement(t *testing.T) {
+	inWorld(t, 17, func(w *world) {
+		tell := func(seq uint64, join, leave *idset.Set) (again bool) {
+			ann := handoff.Announce{Inc: job.Incarnation{Gateway: "g9", Start: 1}, Seq: seq, Join: join, Leave: leave}
+			answer, err := w.bus.Request(context.Background(), handoff.AnnounceTo(0), ann.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(answer) > 0
+		}
+		none := idset.New(0)
+		synctest.Wait() // it listens
+		if !tell(7, none, none) || tell(1, idset.Of(5), none) {
+			t.Fatal("a new home did not ask for everything, or not once")
+		}
+		tell(6, none, idset.Of(5)) // late
+		if tell(2, idset.Of(6), none) || w.planes.Count() != 2 {
+			t.Fatalf("%d are online, want 2", w.planes.Count())
+		}
 	})
 }
 

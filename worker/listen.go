@@ -105,7 +105,9 @@ func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
 	a.Lock()
 	defer a.Unlock()
 	key := arrivalKey{ann.Inc, ann.Range}
-	if a.last[key] == 0 && ann.Seq > 1 { // this home is new: it needs what came before, too
+	// This home is new and needs what came before, too; or it is a late copy from
+	// before everything was told anew, and nobody waits for the answer.
+	if ann.Seq > a.last[key]+1 {
 		respond(again)
 		return
 	}

@@ -99,13 +99,20 @@ func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, e
 	return &handoff.Message{Body: []byte("hello")}, nil
 }
 
+// wire is a bus that can be closed.
+type wire interface {
+	bus.Bus
+	Close()
+}
+
 // world is a worker with everything around it in memory, in a bubble of fake time.
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
 	log     *ledger.Memory
 	ctl     *stalling
-	bus     *bus.Memory
+	bus     wire
+	ledger  ledger.Log // log, as the worker sees it
 	kv      parked.KV
 	planes  *presence.Planes
 	content *content
@@ -127,7 +134,8 @@ func inWorld(t *testing.T, seed uint64, run func(w *world)) {
 			ctl: &stalling{Memory: ledger.NewMemory(ledger.MemoryConfig{})},
 			bus: bus.NewMemory(), kv: parked.NewMemory(), planes: planes,
 			content: &content{packages: map[job.ID]people{}, followers: people{}, suppressed: people{}}}
-		w.gw = &host{w: w, clients: map[job.Recipient]*client{}}
+		w.ledger = w.log
+		w.gw = &host{w: w, name: "g1", clients: map[job.Recipient]*client{}}
 		defer planes.Close()
 		defer w.bus.Close()
 		w.gw.start(1, gateway.History{})
@@ -163,7 +171,7 @@ func (w *world) start() {
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Log: w.log, Bus: w.bus, Index: index, Jobs: w.table, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
+	w.worker, err = New(Config{Name: "w1", Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -305,6 +313,7 @@ type client struct {
 
 // host carries out the effects of a gateway's core, with clients in memory.
 type host struct {
+	name    string
 	w       *world
 	mu      sync.Mutex
 	state   *gateway.State
@@ -319,12 +328,13 @@ type host struct {
 	subs    []bus.Subscription
 	events  []gateway.Event
 	busy    bool
-	deaf    bool // no request reaches it
-	dumb    bool // of what it says only that it needs a body arrives
+	deaf    bool                      // no request reaches it
+	dumb    bool                      // of what it says only that it needs a body arrives
+	sink    func(gateway.Effect) bool // carries out some effects in another way; may be nil
 }
 
 func (h *host) start(start uint32, history gateway.History) {
-	inc := job.Incarnation{Gateway: "g1", Start: start}
+	inc := job.Incarnation{Gateway: h.name, Start: start}
 	state, err := gateway.New(gateway.Config{Incarnation: inc, History: history})
 	if err != nil {
 		h.w.t.Fatal(err)
@@ -334,22 +344,22 @@ func (h *host) start(start uint32, history gateway.History) {
 	h.conns, h.tokens, h.records = map[gateway.Conn]*client{}, map[gateway.Token]bus.Msg{}, map[job.Ref]*gateway.Record{}
 	h.mu.Unlock()
 	for subject, fn := range map[string]func(bus.Msg){
-		handoff.HandoffTo("g1"): func(m bus.Msg) {
+		handoff.HandoffTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseHandoff(m.Data); err == nil {
 				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.HandedOff{Request: r, Token: t} })
 			}
 		},
-		handoff.FenceTo("g1"): func(m bus.Msg) {
+		handoff.FenceTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseFence(m.Data); err == nil {
 				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.Fenced{Request: *r, Token: t} })
 			}
 		},
-		handoff.RecordedTo("g1"): func(m bus.Msg) {
+		handoff.RecordedTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseRecorded(m.Data); err == nil {
 				h.post(gateway.Recorded{Recorded: *r})
 			}
 		},
-		handoff.SettleTo("g1"): func(m bus.Msg) {
+		handoff.SettleTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseSettle(m.Data); err == nil {
 				h.post(gateway.Settled{Settle: *r})
 			}
@@ -440,6 +450,9 @@ func (h *host) post(ev gateway.Event) {
 }
 
 func (h *host) do(e gateway.Effect) {
+	if h.sink != nil && h.sink(e) {
+		return
+	}
 	switch e := e.(type) {
 	case gateway.Append:
 		r := e.Record
