@@ -69,11 +69,11 @@ func reconcile(t *testing.T, sent bool, entries ...ledger.Entry) proof.Result {
 	t.Helper()
 	ctx := context.Background()
 	log := ledger.NewMemory(ledger.MemoryConfig{})
-	seq, err := log.Append(ctx, ledger.JobSubject(id), 0, nil)
-	if err != nil {
+	if _, err := log.Append(ctx, ledger.JobSubject(id), 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	seq = 0
+	var seq uint64
+	var err error
 	for n, e := range entries {
 		rec := ledger.Record{Journal: journal, N: uint64(n), Entries: []ledger.Entry{e}}
 		if seq, err = log.Append(ctx, ledger.JournalSubject(journal), seq, rec.Bytes()); err != nil {
