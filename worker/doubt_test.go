@@ -102,6 +102,29 @@ func TestDoubtThatIsInheritedAndAnswered(t *testing.T) {
 	})
 }
 
+// The worker is killed when the last done is durable and the gateway does not know
+// it. The next one has nothing open, and answers the reports: else the client would
+// remember the message for ever (rule 14).
+func TestClosedBeforeTheGatewayWasTold(t *testing.T) {
+	inWorld(t, 18, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		w.gw.connect(true, 7)
+		w.until("it is online", func() bool { return w.planes.Count() == 1 })
+		w.gw.untold.Store(true)
+		id := w.submit(pkg, nil)
+		w.send(id)
+		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
+		if w.gw.remembered() != 1 {
+			t.Fatal("the client was told to forget what the gateway cannot know to be recorded")
+		}
+		w.restart()
+		w.gw.untold.Store(false)
+		w.until("the client may forget it", func() bool { return w.gw.remembered() == 0 })
+		w.checkShown(id, pkg)
+	})
+}
+
 // A late copy of an announcement, from before a home that was new asked for all of
 // them again, takes nobody offline and hides none that follow.
 func TestLateCopyOfAnAnnouncement(t *testing.T) {

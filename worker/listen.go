@@ -33,7 +33,7 @@ func (w *Worker) listen(ctx context.Context) error {
 	}
 	a := arrivals{last: map[arrivalKey]uint64{}}
 	subs := map[string]func(bus.Msg){
-		handoff.ReportTo(w.journal): func(m bus.Msg) {
+		handoff.ReportToAny(w.cfg.Name): func(m bus.Msg) {
 			p, err := handoff.ParseReport(m.Data)
 			if err != nil {
 				w.log.Error("a report that cannot be read", "error", err)

@@ -69,7 +69,7 @@ type loop struct {
 }
 
 func newLoop(w *Worker, ctx context.Context) *loop {
-	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal), home: home.New(),
+	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.former...), home: home.New(),
 		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
 }
 

@@ -22,18 +22,17 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 		return nil, fmt.Errorf("listing the journals: %w", err)
 	}
 	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: 1}
-	var former []job.Journal
 	for subject := range subjects {
 		j, err := ledger.JournalOf(subject)
 		if err != nil {
 			return nil, err
 		}
 		if j.Worker == w.cfg.Name {
-			former = append(former, j)
+			w.former = append(w.former, j)
 			w.journal.Incarnation = max(w.journal.Incarnation, j.Incarnation+1)
 		}
 	}
-	for _, j := range former {
+	for _, j := range w.former {
 		if err := w.seal(ctx, j); err != nil {
 			return nil, fmt.Errorf("sealing journal %s: %w", j, err)
 		}

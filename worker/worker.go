@@ -54,6 +54,7 @@ type Config struct {
 type Worker struct {
 	cfg     Config
 	journal job.Journal
+	former  []job.Journal // sealed by this one
 	log     *slog.Logger
 	events  chan any
 	ready   chan struct{}

@@ -330,6 +330,7 @@ type host struct {
 	busy    bool
 	deaf    bool                      // no request reaches it
 	dumb    bool                      // of what it says only that it needs a body arrives
+	untold  atomic.Bool               // it does not hear what was recorded
 	sink    func(gateway.Effect) bool // carries out some effects in another way; may be nil
 }
 
@@ -355,7 +356,7 @@ func (h *host) start(start uint32, history gateway.History) {
 			}
 		},
 		handoff.RecordedTo(h.name): func(m bus.Msg) {
-			if r, err := handoff.ParseRecorded(m.Data); err == nil {
+			if r, err := handoff.ParseRecorded(m.Data); err == nil && !h.untold.Load() {
 				h.post(gateway.Recorded{Recorded: *r})
 			}
 		},

@@ -22,6 +22,9 @@ func SettleTo(gateway string) string { return subjectRoot + "gw." + gateway + ".
 // ReportTo is where the owner of a journal takes reports.
 func ReportTo(j job.Journal) string { return subjectRoot + "journal." + j.String() + ".report" }
 
+// ReportToAny matches ReportTo of every journal of a worker.
+func ReportToAny(worker string) string { return subjectRoot + "journal." + worker + ".*.report" }
+
 // AnnounceTo is where the home of a range takes announcements.
 func AnnounceTo(r job.Range) string { return subjectRoot + "home." + r.String() + ".announce" }
 

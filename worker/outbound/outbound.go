@@ -93,14 +93,19 @@ type channel struct {
 // State is the core's state. The zero value is not usable; see New.
 type State struct {
 	mine     job.Journal
-	owned    map[job.Journal]bool // mine, and those whose open reserves were inherited
+	owned    map[job.Journal]bool // mine, former ones, and those whose open reserves were inherited
 	channels []*channel
 	waits    map[job.Ref]int // reserves whose lane waits, and for how many answers
 }
 
-// New makes the core for the owner of a journal.
-func New(mine job.Journal) *State {
-	return &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}}
+// New makes the core for the owner of a journal. All that is open of its former
+// journals, which are sealed, is handed over by Inherited before any other event.
+func New(mine job.Journal, former ...job.Journal) *State {
+	s := &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}}
+	for _, j := range former {
+		s.owned[j] = true
+	}
+	return s
 }
 
 // Event is one of Reserved, Inherited, Answered, Fenced, Lost, Reported, Recorded, Tick.

@@ -600,6 +600,8 @@ func TestAReportOfAnothersJournalIsNotAnswered(t *testing.T) {
 	}
 	p.Ref.Journal = job.Journal{Worker: "w", Incarnation: 2}
 	only[Tell](t, s.Step(start, Reported{p})) // of mine, everything that is not open is closed
+	p.Ref.Journal = job.Journal{Worker: "w", Incarnation: 1}
+	only[Tell](t, New(job.Journal{Worker: "w", Incarnation: 2}, p.Ref.Journal).Step(start, Reported{p})) // so it is of my former ones
 }
 
 func TestTheBodyGoesOnce(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 )
 
 // report takes in what a gateway says of a reserve. A report about something
-// closed is answered at once, for its gateway missed that; one of a journal that is
-// another's is left to that other.
+// closed is answered at once, for its gateway missed that, and clients would remember
+// the message for ever (rule 14); one of a journal that is another's is left to that
+// other.
 func (s *State) report(now time.Time, p *handoff.Report) []Effect {
 	c, f := s.find(Key{p.Ref, p.Inc})
 	switch {
