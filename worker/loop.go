@@ -139,7 +139,9 @@ func (l *loop) whereIs(k sliceKey) job.SliceState {
 
 func (l *loop) assign(now time.Time, ev assign) {
 	k := sliceKey{ev.offer.Job, ev.offer.Number}
-	if l.whereIs(k) != job.SliceClaimed {
+	// What is to do was read some time ago: of a slice that was sent since, it would
+	// be reserved twice.
+	if l.whereIs(k) != job.SliceClaimed || !l.w.cfg.Jobs.IsLive(k.id) {
 		return
 	}
 	spec := ev.job.Spec

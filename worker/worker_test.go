@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"crier/internal/work"
 	"crier/job"
 	"crier/presence/gateway"
 	"crier/state/ledger"
@@ -377,5 +378,37 @@ func TestAppendsWaitForAFullLedger(t *testing.T) {
 		w.until("all have acknowledged", func() bool { return w.counts(id).Delivered == uint64(len(w.admitted(pkg))) })
 		w.reconcile(id)
 		w.checkShown(id, w.admitted(pkg))
+	})
+}
+
+// An offer is answered so slowly that its slice was sent and its job is over
+// meanwhile: a block that is reserved twice would end the index for good.
+func TestLateAssignment(t *testing.T) {
+	inWorld(t, 19, func(w *world) {
+		pkg, online := w.crowd(100, 1)
+		id := w.submit(pkg, nil)
+		j, err := w.table.Get(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		offer := work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}}
+		todo, err := w.worker.todo(context.Background(), j.Spec, offer.Span)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.send(id)
+		w.until("it is closed", func() bool { return w.counts(id).Open() == 0 })
+		for _, s := range []job.State{job.Sent, job.Completed} {
+			if _, err := w.table.Transition(context.Background(), id, s, "", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		over := time.Now().Add(3 * time.Second)
+		w.until("the worker has forgotten it", func() bool { return time.Now().After(over) })
+		w.worker.post(context.Background(), assign{offer, j, todo})
+		synctest.Wait()
+		w.restart() // fails if the worker has ended
+		w.reconcile(id)
+		w.checkShown(id, only(w.admitted(pkg), online))
 	})
 }
