@@ -38,10 +38,7 @@ func TestDoubtOfWhoIsOnline(t *testing.T) {
 		w.until("both are delivered", func() bool { return w.counts(id).Delivered == 2 })
 		w.checkShown(id, pkg)
 		w.reconcile(id)
-		w.until("both may forget it", func() (none bool) {
-			w.gw.with(func() { none = len(lost.have)+len(kept.have) == 0 })
-			return none
-		})
+		w.until("both may forget it", func() bool { return w.gw.remembered() == 0 })
 	})
 }
 

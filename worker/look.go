@@ -148,22 +148,27 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if err != nil {
 		return home.JobInfo{}, err
 	}
-	lists, err := w.cfg.Content.Lists(ctx, j.Spec)
-	if err != nil {
-		return home.JobInfo{}, err
-	}
-	suppressed, err := lists.Suppressed.Range(r)
-	if err != nil {
-		return home.JobInfo{}, err
-	}
 	// As long as its controls may be out of date, nothing of a job is drained.
 	unsure := now.UnixNano()-w.sure.Load() > int64(lane.ControlsMaxAge)
-	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || unsure, Over: j.Over(now), Suppress: suppressed,
+	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || unsure, Over: j.Over(now),
 		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
+	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
+		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
+		info.Paused, info.Resend = true, false // the range's other jobs go on
+	}
 	if j.Spec.Class == job.Realtime {
 		info.Urgent = j.Spec.Priority
 	}
 	return info, nil
+}
+
+// suppressed gives who of a range must not get a job.
+func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
+	lists, err := w.cfg.Content.Lists(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return lists.Suppressed.Range(r)
 }
 
 // resends reports whether what is in doubt of a job is sent again.

@@ -412,3 +412,27 @@ func TestLateAssignment(t *testing.T) {
 		w.checkShown(id, only(w.admitted(pkg), online))
 	})
 }
+
+// What a job needs cannot be read: the other jobs of its ranges are drained.
+func TestADamagedJobHoldsUpNoOther(t *testing.T) {
+	inWorld(t, 20, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		damaged, sound := w.submit(pkg, nil), w.submit(pkg, nil)
+		w.send(damaged)
+		w.send(sound)
+		w.content.mu.Lock()
+		w.content.damaged = damaged
+		w.content.mu.Unlock()
+		w.gw.connect(true, 7)
+		w.until("the other is delivered", func() bool { return w.counts(sound).Delivered == 1 })
+		if c := w.counts(damaged); c.Parked != 1 {
+			t.Fatalf("%+v", c)
+		}
+		w.content.mu.Lock()
+		w.content.damaged = job.ID{}
+		w.content.mu.Unlock()
+		w.until("it is drained when it can be read again", func() bool { return w.counts(damaged).Delivered == 1 })
+		w.checkShown(damaged, pkg)
+	})
+}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -63,8 +64,9 @@ func (p people) Cardinality() uint64 { return uint64(len(p)) }
 type content struct {
 	packages   map[job.ID]people
 	followers  people
-	suppressed people // replaced, never changed, once a worker runs
-	mu         sync.Mutex
+	suppressed people     // replaced, never changed, once a worker runs
+	damaged    job.ID     // whose lists cannot be read
+	mu         sync.Mutex // for the last two
 }
 
 // suppress adds to the suppression list.
@@ -77,12 +79,6 @@ func (c *content) suppress(ids ...uint32) {
 	}
 }
 
-func (c *content) suppressedNow() people {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.suppressed
-}
-
 func (c *content) Package(_ context.Context, spec job.Spec) (Package, error) {
 	return c.packages[spec.ID], nil
 }
@@ -91,8 +87,13 @@ func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idse
 	return c.packages[id].Range(r)
 }
 
-func (c *content) Lists(context.Context, job.Spec) (filters.Lists, error) {
-	return filters.Lists{Followers: c.followers, Suppressed: c.suppressedNow()}, nil
+func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if spec.ID == c.damaged {
+		return filters.Lists{}, errors.New("the followers cannot be read")
+	}
+	return filters.Lists{Followers: c.followers, Suppressed: c.suppressed}, nil
 }
 
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {
@@ -547,6 +548,17 @@ func (h *host) connect(speaks bool, ids ...uint32) {
 		h.mu.Unlock()
 		h.post(gateway.Connected{Conn: c.conn, Recipient: c.id, Client: uint64(id) + 1, Speaks: c.speaks, Have: have})
 	}
+}
+
+// remembered counts what clients were not told to forget.
+func (h *host) remembered() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, c := range h.clients {
+		n += len(c.have)
+	}
+	return n
 }
 
 // shown counts how often each client showed a job.
