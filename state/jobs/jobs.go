@@ -220,7 +220,7 @@ func (t *Table) takeControl(st ledger.Stored) error {
 	return nil
 }
 
-// Get gives a job; one that is over is read from the ledger, without its controls.
+// Get gives a job; one that is over is read from the ledger.
 func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 	if j, ok := t.known(id); ok {
 		return j, nil
@@ -236,7 +236,19 @@ func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 	if err := json.Unmarshal(st.Data, &tr); err != nil {
 		return Job{}, fmt.Errorf("decoding job %s: %w", id, err)
 	}
-	return fromTransition(tr, st.Seq), nil
+	j := fromTransition(tr, st.Seq)
+	err = ledger.ReadAll(ctx, t.controls, 1, ledger.ControlSubject(id), func(st ledger.Stored) error {
+		var c job.Control
+		if err := json.Unmarshal(st.Data, &c); err != nil {
+			return fmt.Errorf("decoding the control in record %d: %w", st.Seq, err)
+		}
+		j.Controls.Apply(c)
+		return nil
+	})
+	if err != nil {
+		return Job{}, fmt.Errorf("reading the controls of job %s: %w", id, err)
+	}
+	return j, nil
 }
 
 // known gives a job that is in memory.
