@@ -33,8 +33,10 @@ js: node
 demo: build
 	bin/crier demo
 
-# Kills the server 30 times in the middle of a job; make test does it 3 times.
+# Kills the server 30 times in the middle of a job, and sends through 300 storms; make
+# test does it 3 times, and through 4.
 soak:
+	CRIER_STORMS=300 go test -count=1 -timeout 30m -run Storm ./worker
 	CRIER_KILLS=30 go test -count=1 -timeout 90m -run Kill ./internal/app/...
 
 fmt:

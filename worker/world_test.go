@@ -25,10 +25,12 @@ import (
 	"crier/presence"
 	"crier/presence/gateway"
 	"crier/presence/handoff"
+	"crier/state/blob"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/state/proof"
+	"crier/state/report"
 )
 
 // people is a set of recipients made of a map: packages, lists, and the oracle.
@@ -66,7 +68,19 @@ type content struct {
 	followers  people
 	suppressed people     // replaced, never changed, once a worker runs
 	damaged    job.ID     // whose lists cannot be read
-	mu         sync.Mutex // for the last two
+	mu         sync.Mutex // for all but followers
+}
+
+func (c *content) add(id job.ID, pkg people) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.packages[id] = pkg
+}
+
+func (c *content) pkg(id job.ID) people {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.packages[id]
 }
 
 // suppress adds to the suppression list.
@@ -80,11 +94,11 @@ func (c *content) suppress(ids ...uint32) {
 }
 
 func (c *content) Package(_ context.Context, spec job.Spec) (Package, error) {
-	return c.packages[spec.ID], nil
+	return c.pkg(spec.ID), nil
 }
 
 func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idset.Set, error) {
-	return c.packages[id].Range(r)
+	return c.pkg(id).Range(r)
 }
 
 func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error) {
@@ -115,6 +129,7 @@ type world struct {
 	bus     wire
 	ledger  ledger.Log // log, as the worker sees it
 	kv      parked.KV
+	blobs   *blob.Memory // reports and checkpoints, if the ledger is folded
 	planes  *presence.Planes
 	content *content
 	drains  int // DrainRate
@@ -125,19 +140,25 @@ type world struct {
 	stop    func() error
 }
 
+// newWorld makes a world in which nothing runs yet.
+func newWorld(t *testing.T, seed uint64) *world {
+	planes, err := presence.Open(presence.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), log: ledger.NewMemory(ledger.MemoryConfig{}),
+		ctl: &stalling{Memory: ledger.NewMemory(ledger.MemoryConfig{})},
+		bus: bus.NewMemory(), kv: parked.NewMemory(), blobs: blob.NewMemory(0), planes: planes,
+		content: &content{packages: map[job.ID]people{}, followers: people{}, suppressed: people{}}}
+	w.ledger = w.log
+	return w
+}
+
 func inWorld(t *testing.T, seed uint64, run func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		planes, err := presence.Open(presence.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), log: ledger.NewMemory(ledger.MemoryConfig{}),
-			ctl: &stalling{Memory: ledger.NewMemory(ledger.MemoryConfig{})},
-			bus: bus.NewMemory(), kv: parked.NewMemory(), planes: planes,
-			content: &content{packages: map[job.ID]people{}, followers: people{}, suppressed: people{}}}
-		w.ledger = w.log
+		w := newWorld(t, seed)
 		w.gw = &host{w: w, name: "g1", clients: map[job.Recipient]*client{}}
-		defer planes.Close()
+		defer w.planes.Close()
 		defer w.bus.Close()
 		w.gw.start(1, gateway.History{})
 		defer w.gw.end()
@@ -183,15 +204,15 @@ func (w *world) start() {
 	wg.Go(func() { runErr = w.worker.Run(ctx) })
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
-	select {
-	case <-w.worker.Ready():
-	case <-done:
-		w.t.Fatalf("the worker did not start: %v", runErr)
-	}
 	w.stop = func() error {
 		cancel()
 		<-done
 		return runErr
+	}
+	select {
+	case <-w.worker.Ready():
+	case <-done:
+		w.t.Fatalf("the worker did not start: %v", runErr)
 	}
 }
 
@@ -215,7 +236,7 @@ func (w *world) submit(pkg people, change func(*job.Spec)) job.ID {
 	if change != nil {
 		change(&spec)
 	}
-	w.content.packages[spec.ID] = pkg
+	w.content.add(spec.ID, pkg)
 	if _, _, err := w.table.Accept(context.Background(), spec); err != nil {
 		w.t.Fatal(err)
 	}
@@ -262,7 +283,7 @@ func (w *world) until(what string, ok func() bool) {
 // reconcile proves conservation and gives the counts; the index must agree.
 func (w *world) reconcile(id job.ID) job.Counts {
 	w.t.Helper()
-	res, err := (&proof.Prover{Log: w.log}).Reconcile(context.Background(), id, w.content.packages[id], true)
+	res, err := (&proof.Prover{Log: w.log, Reports: report.NewStore(w.blobs)}).Reconcile(context.Background(), id, w.content.pkg(id), true)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -275,7 +296,7 @@ func (w *world) reconcile(id job.ID) job.Counts {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if got := total.Counts(uint64(len(w.content.packages[id]))); fmt.Sprint(got) != fmt.Sprint(res.Counts) {
+	if got := total.Counts(uint64(len(w.content.pkg(id)))); fmt.Sprint(got) != fmt.Sprint(res.Counts) {
 		w.t.Fatalf("the index counts %v, the proof %v", got, res.Counts)
 	}
 	return res.Counts
@@ -287,7 +308,7 @@ func (w *world) counts(id job.ID) job.Counts {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return total.Counts(uint64(len(w.content.packages[id])))
+	return total.Counts(uint64(len(w.content.pkg(id))))
 }
 
 // caughtUp reports whether the index has every journal record up to last.
@@ -315,6 +336,7 @@ type client struct {
 // host carries out the effects of a gateway's core, with clients in memory.
 type host struct {
 	name    string
+	window  int // of connections; 0 is the default
 	w       *world
 	mu      sync.Mutex
 	state   *gateway.State
@@ -337,7 +359,7 @@ type host struct {
 
 func (h *host) start(start uint32, history gateway.History) {
 	inc := job.Incarnation{Gateway: h.name, Start: start}
-	state, err := gateway.New(gateway.Config{Incarnation: inc, History: history})
+	state, err := gateway.New(gateway.Config{Incarnation: inc, History: history, Window: h.window})
 	if err != nil {
 		h.w.t.Fatal(err)
 	}
@@ -433,6 +455,9 @@ func (h *host) ask(m bus.Msg, event func(gateway.Token) gateway.Event) {
 func (h *host) post(ev gateway.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.state == nil {
+		return // dead
+	}
 	h.events = append(h.events, ev)
 	if h.busy {
 		return

@@ -1,0 +1,257 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/internal/bus"
+	"crier/internal/work"
+	"crier/job"
+	"crier/presence/gateway"
+)
+
+// storm is a world in which everything fails that may fail: what is proved at its
+// end is the promise, not a mechanism.
+type storm struct {
+	*world
+	c       *chance
+	devices []*device
+	gws     []*place
+	jobs    []*stormJob
+	folder  func() // ends the folding under way
+	folded  int
+}
+
+// stormJob is a job, and what may become of it.
+type stormJob struct {
+	id     job.ID
+	resend bool // who is in doubt may get it twice
+	over   bool // it may end before all have it
+}
+
+const (
+	stormLasts = 2 * time.Minute
+	calmLasts  = 50 * time.Second
+	stormStep  = 20 * time.Millisecond
+)
+
+// TestStorm sends jobs through storms; CRIER_STORMS says how many. A seed makes the
+// weather, not the order in which goroutines run: a storm that failed may need a few
+// tries to fail again, as by CRIER_STORMS=9 go test -run 'Storm/seed8$' -count=20.
+func TestStorm(t *testing.T) {
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("CRIER_STORMS"), "4"))
+	if err != nil {
+		t.Fatalf("CRIER_STORMS: %v", err)
+	}
+	for seed := range n {
+		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newStorm(t, uint64(seed))
+				defer s.end()
+				s.rage()
+				s.calm()
+				s.judge()
+			})
+		})
+	}
+}
+
+func newStorm(t *testing.T, seed uint64) *storm {
+	w := newWorld(t, seed)
+	c := &chance{rng: rand.New(rand.NewPCG(seed, 1))}
+	s := &storm{world: w, c: c, folder: func() {}}
+	w.bus = &lossy{bus.NewMemory(), c}
+	w.ledger = &faraway{w.log, c}
+	window := []int{0, 0, 1, 3}[c.n(4)]
+	for n := range 3 {
+		g := &place{host: &host{w: w, name: fmt.Sprint("g", n), window: window}, c: c, pipes: map[gateway.Conn]*pipe{}}
+		g.sink = g.take
+		g.begin(1)
+		s.gws = append(s.gws, g)
+	}
+	w.drains = []int{0, 0, 20}[c.n(3)]
+	for i := range uint32(16) {
+		who := i%2<<20 + i
+		w.content.followers[who] = true
+		for n := range 1 + c.n(2) {
+			s.devices = append(s.devices, &device{n: uint64(i)*2 + uint64(n) + 1, who: job.Recipient(who), speaks: i%4 != 3,
+				have: map[job.ID]bool{}, shown: map[job.ID]int{}})
+		}
+	}
+	w.start()
+	return s
+}
+
+// end stops what runs, and waits for who waits for an answer: time stands still when
+// the bubble's first goroutine has ended.
+func (s *storm) end() {
+	s.c.end()
+	s.folder()
+	s.stop()
+	for _, g := range s.gws {
+		for g.down.Load() {
+			time.Sleep(time.Second)
+		}
+		g.end()
+	}
+	s.bus.Close()
+	time.Sleep(10 * time.Second)
+	s.planes.Close()
+}
+
+// rage is the storm.
+func (s *storm) rage() {
+	began := time.Now()
+	for step := 0; time.Since(began) < stormLasts; step++ {
+		time.Sleep(stormStep)
+		if step%1000 == 100 {
+			s.send()
+		}
+		if step%50 == 0 {
+			s.offerAll()
+		}
+		for _, d := range s.devices {
+			s.live(d)
+		}
+		s.strike()
+		s.control()
+	}
+}
+
+// send begins a job.
+func (s *storm) send() {
+	j := &stormJob{resend: s.c.of(0.3), over: s.c.of(0.2)}
+	j.id = s.submit(s.content.followers, func(spec *job.Spec) {
+		if j.resend {
+			spec.OnUnknown = job.Resend
+		}
+		if j.over {
+			spec.ExpiresAt = spec.SubmittedAt.Add(time.Duration(20+s.c.n(60)) * time.Second)
+		}
+		spec.Rate = uint32(s.c.n(6))
+	})
+	s.jobs = append(s.jobs, j)
+}
+
+func (s *storm) offerAll() {
+	for _, j := range s.jobs {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+			defer cancel()
+			b, _ := json.Marshal(work.Offer{Job: j.id, Span: job.Span{Hi: 1 << 32}})
+			s.bus.Request(ctx, work.OfferTo, b) // unanswered, it is repeated
+		}()
+	}
+}
+
+// live lets a device come and go, and read or not.
+func (s *storm) live(d *device) {
+	switch {
+	case d.pipe == nil && s.c.of(0.01):
+		d.connect(s.gws[s.c.n(len(s.gws))])
+	case d.pipe == nil:
+	case s.c.of(0.002):
+		d.leave()
+	case s.c.of(0.2):
+		d.read(1 + s.c.n(3))
+	}
+	if s.c.of(0.001) {
+		d.deaf = !d.deaf
+	}
+}
+
+// strike kills, cuts off, and folds the ledger meanwhile.
+func (s *storm) strike() {
+	g := s.gws[s.c.n(len(s.gws))]
+	switch {
+	case s.lost(), s.c.of(0.002):
+		s.killWorker()
+	case s.c.of(0.002):
+		g.kill()
+	case s.c.of(0.002):
+		g.lets(s.c.of(0.3), false)
+		time.AfterFunc(s.c.upTo(45*time.Second), func() { g.lets(true, true) })
+	case s.c.of(0.0005):
+		s.killWorker()
+		g.kill()
+	case s.c.of(0.002):
+		s.fold()
+	}
+}
+
+// control pauses, resumes and cancels.
+func (s *storm) control() {
+	if len(s.jobs) == 0 {
+		return
+	}
+	j := s.jobs[s.c.n(len(s.jobs))]
+	switch {
+	case s.c.of(0.0005):
+		paused := s.c.of(0.3)
+		s.order(j, job.Control{Pause: &paused})
+	case s.c.of(0.0002):
+		j.over = true
+		s.order(j, job.Control{Cancel: true})
+	}
+}
+
+func (s *storm) order(j *stormJob, c job.Control) {
+	if err := s.table.Control(context.Background(), j.id, c); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// calm lets everything come to its end: what was cut off is reached again, devices
+// stay, and until gateways redirect, all of a recipient's are at one.
+func (s *storm) calm() {
+	s.c.end()
+	for _, g := range s.gws {
+		g.lets(true, true)
+		s.until("the gateway is there", func() bool { return !g.down.Load() })
+	}
+	if s.lost() {
+		s.killWorker()
+	}
+	for _, j := range s.jobs {
+		resume := false
+		s.order(j, job.Control{Pause: &resume})
+	}
+	s.visit(calmLasts)
+	s.visit(10 * time.Second) // what could not be forgotten at a hello is at the next one
+	s.fold()
+	synctest.Wait()
+	s.folder()
+}
+
+// visit lets all devices come anew, and read whatever comes for so long.
+func (s *storm) visit(d time.Duration) {
+	for _, d := range s.devices {
+		d.deaf = false
+		if d.pipe != nil {
+			d.leave()
+		}
+	}
+	began := time.Now()
+	for step := 0; time.Since(began) < d; step++ {
+		time.Sleep(stormStep)
+		if step%100 == 50 {
+			s.offerAll()
+		}
+		for _, d := range s.devices {
+			if d.pipe != nil {
+				d.read(100)
+			} else if step%100 == 50 {
+				d.connect(s.gws[int(d.who)%len(s.gws)])
+			}
+		}
+	}
+}
