@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,12 @@ func TestStorm(t *testing.T) {
 	if err != nil {
 		t.Fatalf("CRIER_STORMS: %v", err)
 	}
+	var folded, storms atomic.Int64
+	t.Cleanup(func() {
+		if folded.Load() < storms.Load() {
+			t.Errorf("%d foldings in %d storms: too few to mean anything", folded.Load(), storms.Load())
+		}
+	})
 	for seed := range n {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			t.Parallel()
@@ -60,6 +67,8 @@ func TestStorm(t *testing.T) {
 				s.rage()
 				s.calm()
 				s.judge()
+				folded.Add(int64(s.folded))
+				storms.Add(1)
 			})
 		})
 	}
