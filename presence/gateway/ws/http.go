@@ -35,6 +35,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnauthorized, "a valid recipient token is needed, in Authorization: Bearer or ?token=")
 		return
 	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") { // it takes no room
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		problem(w, http.StatusUpgradeRequired, "connect with a WebSocket")
+		return
+	}
 	c, ok := g.admit(who)
 	if !ok {
 		retryLater(w, "the gateway takes no connections now")
