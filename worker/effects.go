@@ -122,11 +122,11 @@ func (w *Worker) attachBody(ctx context.Context, e outbound.Send) error {
 	if !e.WithBody {
 		return nil
 	}
-	j, err := w.cfg.Jobs.Get(ctx, e.Handoff.Job)
+	spec, err := w.cfg.Jobs.Spec(ctx, e.Handoff.Job)
 	if err != nil {
 		return err
 	}
-	e.Handoff.Message, err = w.cfg.Content.Message(ctx, j.Spec)
+	e.Handoff.Message, err = w.cfg.Content.Message(ctx, spec)
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
-	"time"
 
 	"crier/internal/bus"
 	"crier/internal/idset"
@@ -13,16 +12,8 @@ import (
 	"crier/job"
 	"crier/presence/handoff"
 	"crier/worker/home"
-	"crier/worker/journal"
 	"crier/worker/outbound"
 )
-
-// spaceEvery is how often the ledger's size is looked at.
-const spaceEvery = 2 * time.Second
-
-// reserveLimit is the part of the ledger up to which reserves may be appended; the
-// rest is kept for done, seal and checkpoint (rule 3).
-const reserveLimit = 0.85
 
 // listen takes what others send, until ctx ends.
 func (w *Worker) listen(ctx context.Context) error {
@@ -51,7 +42,8 @@ func (w *Worker) listen(ctx context.Context) error {
 		}
 		defer sub.Unsubscribe()
 	}
-	return w.watchSpace(ctx)
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func (w *Worker) offered(ctx context.Context, m bus.Msg) {
@@ -132,26 +124,4 @@ func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
 		w.post(ctx, home.Wanted{Who: who, Logins: logins})
 	}
 	respond(nil)
-}
-
-// watchSpace stops reserves when the ledger is nearly full.
-func (w *Worker) watchSpace(ctx context.Context) error {
-	t := time.NewTicker(spaceEvery)
-	defer t.Stop()
-	for {
-		u, err := w.cfg.Log.Usage(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			w.log.Warn("reading the ledger's size", "error", err)
-		default:
-			w.post(ctx, journal.Space{Full: u.Limit > 0 && float64(u.Bytes) > reserveLimit*float64(u.Limit)})
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
 }

@@ -98,6 +98,7 @@ func (l *loop) step(ev any) {
 	case tick:
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
 		if l.ticks++; l.ticks%retryTicks == 0 {
+			l.doJournal(l.journal.Step(journal.Space{Full: l.w.cfg.Jobs.Full()}))
 			l.doLanes(l.lanes.Step(now, lane.Tick{}))
 			l.doHome(l.home.Step(home.Tick{}))
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"crier/audience/members"
 	"crier/internal/auth"
@@ -110,14 +109,7 @@ func (a *app) openNATS(context.Context) (err error) {
 }
 
 func (a *app) openLedger(ctx context.Context) (err error) {
-	limit := a.cfg.LedgerMax
-	if limit == 0 {
-		var fs syscall.Statfs_t
-		if err := syscall.Statfs(a.cfg.Data, &fs); err != nil {
-			return fmt.Errorf("looking how much the disk has free: %w", err)
-		}
-		limit = min(64<<30, int64(fs.Bavail)*fs.Bsize/2)
-	}
+	limit := a.cfg.LedgerMax // live has chosen one
 	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit, Logger: a.log})
 	if err != nil {
 		return err
@@ -161,11 +153,11 @@ func (n names) Name(ctx context.Context, number uint32) (string, error) {
 
 // PackageRange implements parked.Packages.
 func (c *content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*idset.Set, error) {
-	j, err := c.jobs.Get(ctx, id)
+	spec, err := c.jobs.Spec(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	pkg, err := c.Package(ctx, j.Spec)
+	pkg, err := c.Package(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

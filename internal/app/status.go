@@ -51,7 +51,7 @@ func (a *app) status(ctx context.Context) api.Status {
 			continue
 		}
 		st.Stores = append(st.Stores, api.Store{Name: s.name, Bytes: u.Bytes, Limit: u.Limit})
-		if float64(u.Bytes) > 0.85*float64(u.Limit) {
+		if u.Full() {
 			st.Problems = append(st.Problems, fmt.Sprintf("the %s is over 85 %% of its limit; nothing new is sent", s.name))
 		}
 	}

@@ -220,23 +220,15 @@ func (t *Table) takeControl(st ledger.Stored) error {
 	return nil
 }
 
-// Get gives a job; one that is over is read from the ledger.
+// Get gives a job; one that is over is read from the ledger, with its controls.
 func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 	if j, ok := t.known(id); ok {
 		return j, nil
 	}
-	st, err := t.log.Last(ctx, ledger.JobSubject(id))
-	if errors.Is(err, ledger.ErrNoRecord) {
-		return Job{}, job.NotFound(fmt.Sprintf("there is no job %s", id))
-	}
+	j, err := t.last(ctx, id)
 	if err != nil {
-		return Job{}, fmt.Errorf("reading job %s from the ledger: %w", id, err)
+		return Job{}, err
 	}
-	var tr job.Transition
-	if err := json.Unmarshal(st.Data, &tr); err != nil {
-		return Job{}, fmt.Errorf("decoding job %s: %w", id, err)
-	}
-	j := fromTransition(tr, st.Seq)
 	err = ledger.ReadAll(ctx, t.controls, 1, ledger.ControlSubject(id), func(st ledger.Stored) error {
 		var c job.Control
 		if err := json.Unmarshal(st.Data, &c); err != nil {
@@ -249,6 +241,32 @@ func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 		return Job{}, fmt.Errorf("reading the controls of job %s: %w", id, err)
 	}
 	return j, nil
+}
+
+// Spec gives what a job was submitted as. Of one that is over it reads one record:
+// an index that is built again asks for every block.
+func (t *Table) Spec(ctx context.Context, id job.ID) (job.Spec, error) {
+	if j, ok := t.known(id); ok {
+		return j.Spec, nil
+	}
+	j, err := t.last(ctx, id)
+	return j.Spec, err
+}
+
+// last reads a job, without its controls, from the ledger.
+func (t *Table) last(ctx context.Context, id job.ID) (Job, error) {
+	st, err := t.log.Last(ctx, ledger.JobSubject(id))
+	if errors.Is(err, ledger.ErrNoRecord) {
+		return Job{}, job.NotFound(fmt.Sprintf("there is no job %s", id))
+	}
+	if err != nil {
+		return Job{}, fmt.Errorf("reading job %s from the ledger: %w", id, err)
+	}
+	var tr job.Transition
+	if err := json.Unmarshal(st.Data, &tr); err != nil {
+		return Job{}, fmt.Errorf("decoding job %s: %w", id, err)
+	}
+	return fromTransition(tr, st.Seq), nil
 }
 
 // known gives a job that is in memory.

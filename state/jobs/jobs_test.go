@@ -376,6 +376,9 @@ func TestJobsThatAreOverLeaveMemory(t *testing.T) {
 			if j, err := table.Get(t.Context(), id); err != nil || j.State != job.JobFailed || j.Reason != "why" || j.Version != 2 || !j.Since.Equal(at) || table.IsLive(id) || !j.Controls.Paused {
 				t.Errorf("%s: %+v, %v", id, j, err)
 			}
+			if spec, err := table.Spec(t.Context(), id); err != nil || spec.ID != id {
+				t.Errorf("the spec of %s: %+v, %v", id, spec, err)
+			}
 		}
 	})
 }

@@ -5,12 +5,8 @@ import (
 	"time"
 )
 
-const (
-	// fullAt is the share of the ledger's limit from which no job is accepted: what
-	// was begun must be able to end, and the next process to take over.
-	fullAt     = 0.85
-	spaceEvery = time.Second
-)
+// spaceEvery is how often the ledger's size is looked at.
+const spaceEvery = time.Second
 
 // Full reports whether the ledger has no room for new work, as of a second ago.
 func (t *Table) Full() bool { return t.full.Load() }
@@ -22,7 +18,7 @@ func (t *Table) watchSpace(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if u, err := t.log.Usage(ctx); err == nil {
-			t.full.Store(u.Limit > 0 && float64(u.Bytes) > fullAt*float64(u.Limit))
+			t.full.Store(u.Full())
 		}
 		select {
 		case <-ctx.Done():

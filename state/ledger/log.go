@@ -39,6 +39,13 @@ type Usage struct {
 	Limit       uint64
 }
 
+// fullAt is the share of the limit from which nothing new may be begun; the rest is
+// kept for done, seal and fold, and for the next process to take over (rule 3).
+const fullAt = 0.85
+
+// Full reports whether the stream has no room for anything new.
+func (u Usage) Full() bool { return u.Limit > 0 && float64(u.Bytes) > fullAt*float64(u.Limit) }
+
 // Log is one stream of records. All methods are safe for concurrent use.
 type Log interface {
 	// Append stores data as the next record of subject if the sequence of the

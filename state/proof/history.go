@@ -19,6 +19,7 @@ type Reports interface {
 // history is everything that the ledger and its reports say of one job.
 type history struct {
 	id      job.ID
+	only    *job.Range // of which the tail is kept; nil: all
 	reports []opened
 	tail    map[job.Range][]unread // what is not folded
 	voids   ledger.Voids
@@ -39,18 +40,18 @@ type unread struct {
 // errFolded says that the ledger was folded on while it was read.
 var errFolded = errors.New("the ledger was folded meanwhile")
 
-// read gathers what is known of a job. What was folded while the tail was read may
+// read gathers what is known of a job, or of one range of it. What was folded while the tail was read may
 // be missing in it; then all is read again.
-func (p *Prover) read(ctx context.Context, id job.ID) (*history, error) {
+func (p *Prover) read(ctx context.Context, id job.ID, only *job.Range) (*history, error) {
 	for {
-		h, err := p.readOnce(ctx, id)
+		h, err := p.readOnce(ctx, id, only)
 		if !errors.Is(err, errFolded) || ctx.Err() != nil {
 			return h, err
 		}
 	}
 }
 
-func (p *Prover) readOnce(ctx context.Context, id job.ID) (_ *history, err error) {
+func (p *Prover) readOnce(ctx context.Context, id job.ID, only *job.Range) (_ *history, err error) {
 	first, err := firstOf(ctx, p.Log, id)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func (p *Prover) readOnce(ctx context.Context, id job.ID) (_ *history, err error
 	if err != nil {
 		return nil, err
 	}
-	h := &history{id: id, tail: map[job.Range][]unread{}}
+	h := &history{id: id, only: only, tail: map[job.Range][]unread{}}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -118,7 +119,7 @@ func (h *history) take(st ledger.Stored) error {
 				return fmt.Errorf("entry %d of record %d: %w", i, st.Seq, err)
 			}
 			h.voids.Note(place.Seq, place.Ref, e)
-		} else if t.Job == h.id && !t.Job.IsZero() {
+		} else if t.Job == h.id && !t.Job.IsZero() && (h.only == nil || *h.only == t.Range) {
 			h.tail[t.Range] = append(h.tail[t.Range], unread{place, append([]byte(nil), b...)})
 		}
 	}

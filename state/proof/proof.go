@@ -47,7 +47,7 @@ func (r Result) Conserved() bool { return len(r.Violations) == 0 }
 // sent is true, a recipient whose block has no reserve is a violation.
 func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent bool) (Result, error) {
 	res := Result{Counts: job.Counts{Dropped: map[job.Reason]uint64{}}}
-	h, err := p.read(ctx, id)
+	h, err := p.read(ctx, id, nil)
 	if err != nil {
 		return res, err
 	}
@@ -128,13 +128,14 @@ func (p *Prover) Explain(ctx context.Context, id job.ID, pkg Package, who job.Re
 		return x, job.NotFound(fmt.Sprintf("recipient %s is not in the package of %s", who, id))
 	}
 	ids.Release()
-	h, err := p.read(ctx, id)
+	r := who.Range()
+	h, err := p.read(ctx, id, &r)
 	if err != nil {
 		return x, err
 	}
 	defer h.close()
 	var last ending
-	f, err := h.fold(ctx, pkg, who.Range(), func(f *fold, e report.Entry, in job.Digest) {
+	f, err := h.fold(ctx, pkg, r, func(f *fold, e report.Entry, in job.Digest) {
 		now := f.where(who)
 		if now == last && !mentions(e.Entry, who) {
 			return
