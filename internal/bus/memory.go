@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"crier/internal/bus/subject"
@@ -72,21 +73,27 @@ func answering(subj string, take func(reply []byte)) func([]byte) error {
 
 // Ask implements Bus. done is called where the answer is given.
 func (b *Memory) Ask(q Question, done func([]byte, error)) error {
-	var once sync.Once
-	timer := time.AfterFunc(q.Patience, func() {
-		once.Do(func() { done(nil, fmt.Errorf("asking %s: %w", q.Subject, ErrNoAnswer)) })
-	})
+	var ended atomic.Bool // by whoever comes first: the answer, the time, or an error here
+	end := func(reply []byte, err error) {
+		if ended.CompareAndSwap(false, true) {
+			done(reply, err)
+		}
+	}
+	timer := time.AfterFunc(q.Patience, func() { end(nil, fmt.Errorf("asking %s: %w", q.Subject, ErrNoAnswer)) })
 	n, err := b.send(q.Subject, q.Data, answering(q.Subject, func(reply []byte) {
 		timer.Stop()
-		once.Do(func() { done(reply, nil) })
+		end(reply, nil)
 	}))
 	if err != nil || n == 0 {
 		timer.Stop()
 	}
-	if err == nil && n == 0 {
-		once.Do(func() { done(nil, fmt.Errorf("asking %s: %w", q.Subject, ErrNoResponders)) })
+	switch {
+	case err != nil && ended.CompareAndSwap(false, true):
+		return err
+	case err == nil && n == 0:
+		end(nil, fmt.Errorf("asking %s: %w", q.Subject, ErrNoResponders))
 	}
-	return err
+	return nil // done was, or will be, called
 }
 
 // send puts a message in the queue of each subscription and tells how many

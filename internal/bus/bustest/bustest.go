@@ -228,8 +228,22 @@ func testAskInVain(t *testing.T, a, b bus.Bus) {
 	if err := (<-late).Respond([]byte("late")); err != nil {
 		t.Fatalf("answering late: %v", err)
 	}
-	if err := a.Ask(bus.Question{Subject: "crier.*"}, nil); !errors.Is(err, bus.ErrSubject) {
-		t.Fatalf("asking a pattern: %v", err)
+	for range 200 { // without any patience: an error or done, never both
+		called := make(chan error, 1)
+		err := a.Ask(bus.Question{Subject: "crier.*"}, func(_ []byte, err error) { called <- err })
+		if err == nil {
+			err = <-called
+			if !errors.Is(err, bus.ErrNoAnswer) {
+				t.Fatalf("asking a pattern ends with %v", err)
+			}
+		} else if !errors.Is(err, bus.ErrSubject) {
+			t.Fatalf("asking a pattern: %v", err)
+		}
+		select {
+		case err := <-called:
+			t.Fatalf("asking a pattern ends twice, the second time with %v", err)
+		default:
+		}
 	}
 	ask("crier.nobody", patience) // a second end of the silent one would come before this one's
 	if err := <-ended; !errors.Is(err, bus.ErrNoResponders) {
