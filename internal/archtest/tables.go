@@ -43,6 +43,11 @@ var arrowTable = []Arrow{
 	{"state/coord/...", []string{"job"}, "the coordination seam knows keys and values"},
 	{"state/natskv/...", []string{"job", "state/coord", "internal/bus/..."}, "an adapter knows its seam and its driver"},
 
+	{"state/zk/...", []string{"job", "state/coord"}, "an adapter knows its seam and its driver"},
+	{"state/outbox", with("internal/bus/..."), "the relay carries rows to a stream and decides nothing about them"},
+	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
+
+	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
 	{"scheduler/...", with("internal/bus", "internal/work", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
 	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
@@ -54,6 +59,7 @@ var arrowTable = []Arrow{
 	{"internal/service", with("api", "audience/...", "internal/auth", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/bus/...", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
+	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
 	{"internal/proc", []string{"api/client"}, "a process is started, asked and ended from outside"},
 	{"internal/crowd", []string{"job", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
@@ -67,6 +73,8 @@ var driverTable = []Driver{
 	{"github.com/nats-io", []string{"internal/bus", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
 	{"github.com/syndtr/goleveldb", []string{"state/parked/level"}, "the parked index knows an ordered KV, not LevelDB"},
 	{"modernc.org/sqlite", []string{"state/sql"}, "stores are behind the ports of their users"},
+	{"github.com/go-sql-driver/mysql", []string{"state/sql"}, "stores are behind the ports of their users"},
+	{"github.com/go-zookeeper/zk", []string{"state/zk"}, "the coordination seam knows keys and values, not ZooKeeper"},
 	{"github.com/pressly/goose", []string{"state/sql"}, "migrations belong to the store that they make"},
 	{"database/sql", []string{"state/sql"}, "stores are behind the ports of their users"},
 	{"github.com/coder/websocket", []string{"presence/gateway/ws", "presence/client", "internal/crowd"}, "the gateway's core knows sockets by number; only its shell has them, the clients, and clients that do not speak the protocol"},
