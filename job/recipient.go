@@ -42,8 +42,20 @@ type Range uint16
 // Lo is the first id of the range.
 func (r Range) Lo() uint32 { return uint32(r) << RangeBits }
 
+// Span is all ids of the range.
+func (r Range) Span() Span { return Span{uint64(r.Lo()), uint64(r.Lo()) + 1<<RangeBits} }
+
 // String writes the range as four decimal digits, as it stands in subjects.
 func (r Range) String() string { return fmt.Sprintf("%04d", uint16(r)) }
+
+// ParseRange reads what String wrote.
+func ParseRange(s string) (Range, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n >= Ranges || len(s) != 4 {
+		return 0, fmt.Errorf("range %q: want four digits, at most %d", s, Ranges-1)
+	}
+	return Range(n), nil
+}
 
 // Span is a contiguous piece of the id space, [Lo, Hi); Hi may be 2^32.
 type Span struct {

@@ -180,13 +180,39 @@ func (p *Planes) Join(inc job.Incarnation, set *idset.Set) error {
 	return nil
 }
 
-// Leave takes offline those of a set who are still at that incarnation; a leave
-// that comes after a join elsewhere changes nothing. Idempotent.
+// Leave takes offline those of a set who are still at that incarnation, with a nil set
+// everybody there; a leave that comes after a join elsewhere changes nothing. Idempotent.
 func (p *Planes) Leave(inc job.Incarnation, set *idset.Set) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o := p.mu.ordinals[inc]; o != 0 {
+	o := p.mu.ordinals[inc]
+	switch {
+	case o == 0:
+	case set == nil:
+		for c := range p.r.index {
+			if p.card(c) > 0 {
+				p.clearLocked(c, o)
+			}
+		}
+	default:
 		p.eachLocked(set, true, func(words []uint64, w int, in uint64) { p.clearWord(words, w, o, in) })
+	}
+}
+
+// Forget takes everybody of a range offline: another is its home now. Idempotent.
+func (p *Planes) Forget(r job.Range) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := firstContainer(r); c < firstContainer(r)+idset.Containers; c++ {
+		if p.card(c) == 0 {
+			continue
+		}
+		p.writeLocked(c, func(words []uint64) {
+			for w := range words {
+				atomic.StoreUint64(&words[w], 0)
+			}
+		})
+		p.r.free(c)
 	}
 }
 

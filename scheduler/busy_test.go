@@ -12,6 +12,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/work"
 	"crier/job"
+	"crier/state/claims"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -40,6 +41,7 @@ func (onePackage) Total(job.ID) (parked.Tally, error) { return parked.Tally{}, n
 func TestManyNewJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := ledger.NewMemory(ledger.MemoryConfig{})
+		held := claims.New(log)
 		table := jobs.New(slowLog{log}, ledger.NewMemory(ledger.MemoryConfig{}))
 		b := bus.NewMemory()
 		defer b.Close()
@@ -47,14 +49,15 @@ func TestManyNewJobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Subscribe(work.OfferTo, func(m bus.Msg) { _ = m.Respond(claimed) }); err != nil {
+		if _, err := b.Subscribe(work.OfferTo("w"), func(m bus.Msg) { _ = m.Respond(claimed) }); err != nil {
 			t.Fatal(err)
 		}
-		s := New(Config{Self: job.Journal{Worker: "s", Incarnation: 1}, Jobs: table, Log: slowLog{log}, Bus: b,
+		s := New(Config{Self: job.Journal{Worker: "s", Incarnation: 1}, Ring: alone, Jobs: table, Claims: held, Log: slowLog{log}, Bus: b,
 			Packages: onePackage{}, Totals: onePackage{}, Logger: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer func() { cancel(); synctest.Wait() }()
 		go table.Run(ctx)
+		go held.Run(ctx)
 		accept := func(n uint16, class job.Class) job.ID {
 			now := time.Now().UTC()
 			spec := job.Spec{ID: job.NewID(now, [10]byte(binary.BigEndian.AppendUint16(make([]byte, 8), n))), Class: class, Priority: 50,

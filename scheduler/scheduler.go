@@ -21,6 +21,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/work"
 	"crier/job"
+	"crier/state/claims"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -42,7 +43,9 @@ type Totals interface {
 // Config is what a scheduler is made of.
 type Config struct {
 	Self     job.Journal // name and incarnation under which it claims jobs
+	Ring     func() Ring // who else there is, now
 	Jobs     *jobs.Table
+	Claims   *claims.Table
 	Log      ledger.Log
 	Bus      bus.Bus
 	Packages Packages
@@ -81,7 +84,8 @@ type plan struct {
 	retryWait time.Duration // between the last two tries, 0 if the last was good
 	trouble   string        // why the last try failed
 
-	claimed  bool
+	claim    ledger.Claim // this scheduler's; zero if it has none
+	free     time.Time    // since when it may be claimed; zero if it may not
 	checking bool
 	checkAt  time.Time // not before
 	failure  string
@@ -89,6 +93,7 @@ type plan struct {
 	since    time.Time    // then
 	slices   []Slice      // nil until the package is checked
 	offered  []time.Time
+	tries    int      // offers that were not taken
 	asking   []bool   // the offer is not answered yet
 	refusals []string // why the last offer was not taken; "" if it was
 	unread   string   // why the package could not be read
@@ -166,6 +171,9 @@ func (s *Scheduler) look(ctx context.Context) {
 	for _, j := range live {
 		if ctx.Err() != nil {
 			return
+		}
+		if !s.mayMove(j.Spec.ID, time.Now()) {
+			continue
 		}
 		if full && j.State <= job.Queued && !j.Controls.Cancelled {
 			s.mu.Lock()
@@ -330,20 +338,17 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 func (s *Scheduler) claim(ctx context.Context, id job.ID) error {
 	p := s.planOf(id)
 	s.mu.Lock()
-	claimed := p.claimed
+	claimed := !p.claim.Journal.IsZero()
 	s.mu.Unlock()
 	if claimed {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, claimWait)
 	defer cancel()
-	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: id.String(), Journal: s.cfg.Self, At: time.Now().UTC()}
-	_, err := ledger.Take(ctx, s.cfg.Log, mine, func(holder job.Journal) bool { // an earlier start of this scheduler is dead
-		return holder.Worker == s.cfg.Self.Worker && holder.Incarnation < s.cfg.Self.Incarnation
-	})
+	c, err := ledger.Take(ctx, s.cfg.Log, ledger.JobThing(id), ledger.Taker{Journal: s.cfg.Self, Sealed: s.dead})
 	if err == nil {
 		s.mu.Lock()
-		p.claimed = true
+		p.claim = c
 		s.mu.Unlock()
 	}
 	return err
@@ -396,10 +401,15 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 		if x.State == job.SliceSent || p.asking[i] || now.Sub(p.offered[i]) < reoffer {
 			continue
 		}
+		to, err := s.sender(j, x.Number, p.tries)
+		if err != nil {
+			p.refusals[i] = err.Error()
+			continue
+		}
 		p.offered[i], p.asking[i] = now, true
 		s.busy.Go(func() {
 			refusal := ""
-			if err := s.offer(ctx, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span}); err != nil {
+			if err := s.offer(ctx, to, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span}); err != nil {
 				refusal = err.Error()
 			}
 			s.mu.Lock()
@@ -408,20 +418,23 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", refusal)
 			}
 			p.asking[i], p.refusals[i] = false, refusal
+			if refusal != "" {
+				p.tries++
+			}
 		})
 	}
 }
 
-func (s *Scheduler) offer(ctx context.Context, o work.Offer) error {
+func (s *Scheduler) offer(ctx context.Context, to string, o work.Offer) error {
 	ctx, cancel := context.WithTimeout(ctx, offerWait)
 	defer cancel()
 	b, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("encoding an offer: %w", err)
 	}
-	answer, err := s.cfg.Bus.Request(ctx, work.OfferTo, b)
+	answer, err := s.cfg.Bus.Request(ctx, work.OfferTo(to), b)
 	if err != nil {
-		return fmt.Errorf("no worker answers for slice %d: %w", o.Number, err)
+		return fmt.Errorf("worker %s does not answer for slice %d: %w", to, o.Number, err)
 	}
 	var reply work.Reply
 	if err := json.Unmarshal(answer, &reply); err != nil {

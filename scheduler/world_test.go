@@ -14,6 +14,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/work"
 	"crier/job"
+	"crier/state/claims"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -74,7 +75,7 @@ func inWorld(t *testing.T, test func(*world)) {
 		defer w.bus.Close()
 		w.answer = w.sends
 		w.check = good
-		if _, err := w.bus.Subscribe(work.OfferTo, w.offered); err != nil {
+		if _, err := w.bus.Subscribe(work.OfferTo("w"), w.offered); err != nil {
 			t.Fatal(err)
 		}
 		test(w)
@@ -156,6 +157,8 @@ type running struct {
 	stop  func()
 }
 
+func alone() Ring { return Alone{"w"} }
+
 // start starts a scheduler as a process does: with the table read to its end.
 func (w *world) start(name string, incarnation uint32) running {
 	return w.startOn(w.log, job.Journal{Worker: name, Incarnation: incarnation})
@@ -163,8 +166,8 @@ func (w *world) start(name string, incarnation uint32) running {
 
 func (w *world) startOn(log ledger.Log, self job.Journal) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
-	table := jobs.New(log, w.controls)
-	s := New(Config{Self: self, Jobs: table, Log: log, Bus: w.bus, Packages: w, Totals: w,
+	table, held := jobs.New(log, w.controls), claims.New(w.log)
+	s := New(Config{Self: self, Ring: alone, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w,
 		Logger: slog.New(&w.warned)})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -172,7 +175,13 @@ func (w *world) startOn(log ledger.Log, self job.Journal) running {
 			w.t.Errorf("the table: %v", err)
 		}
 	})
+	wg.Go(func() {
+		if err := held.Run(ctx); err != nil {
+			w.t.Errorf("the claims: %v", err)
+		}
+	})
 	<-table.Ready()
+	<-held.Ready()
 	wg.Go(func() {
 		if err := s.Run(ctx); err != nil {
 			w.t.Errorf("the scheduler: %v", err)

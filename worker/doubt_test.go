@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"crier/job"
 	"crier/presence/gateway"
 	"crier/presence/handoff"
-	"crier/state/parked"
 )
 
 // Two clients come back before the doubt about what the lost incarnation wrote is
@@ -126,65 +124,42 @@ func TestClosedBeforeTheGatewayWasTold(t *testing.T) {
 // them again, takes nobody offline and hides none that follow.
 func TestLateCopyOfAnAnnouncement(t *testing.T) {
 	inWorld(t, 17, func(w *world) {
-		tell := func(seq uint64, join, leave *idset.Set) (again bool) {
-			ann := handoff.Announce{Inc: job.Incarnation{Gateway: "g9", Start: 1}, Seq: seq, Join: join, Leave: leave}
-			answer, err := w.bus.Request(context.Background(), handoff.AnnounceTo(0), ann.Bytes())
+		tell := func(round, seq uint64, join, leave *idset.Set) handoff.Reception {
+			ann := handoff.Announce{Inc: job.Incarnation{Gateway: "g9", Start: 1}, Round: round, Seq: seq, Join: join, Leave: leave}
+			answer, err := w.bus.Request(context.Background(), handoff.AnnounceTo("w1"), ann.Bytes())
 			if err != nil {
 				t.Fatal(err)
 			}
-			return len(answer) > 0
+			got, err := handoff.ParseReception(answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
 		}
 		none := idset.New(0)
 		synctest.Wait() // it listens
-		if !tell(7, none, none) || tell(1, idset.Of(5), none) {
-			t.Fatal("a new home did not ask for everything, or not once")
+		if got := tell(1, 1, none, none); got != handoff.NotHome {
+			t.Fatalf("one who is not the home answers %d", got)
 		}
-		tell(6, none, idset.Of(5)) // late
-		if tell(2, idset.Of(6), none) || w.planes.Count() != 2 {
-			t.Fatalf("%d are online, want 2", w.planes.Count())
+		w.home(0)
+		for _, x := range []struct {
+			round, seq  uint64
+			join, leave *idset.Set
+			want        handoff.Reception
+			online      uint64
+		}{
+			{1, 7, none, none, handoff.WantsAnew, 0},
+			{2, 1, idset.Of(5, 7), none, handoff.TakenIn, 2},
+			{1, 6, none, idset.Of(5), handoff.TakenIn, 2}, // late
+			{2, 2, idset.Of(6), none, handoff.TakenIn, 3},
+			{2, 2, idset.Of(6), none, handoff.TakenIn, 3}, // again
+			{2, 4, none, none, handoff.WantsAnew, 3},
+			{3, 1, idset.Of(6), none, handoff.TakenIn, 1}, // who is not told is not there
+			{2, 3, idset.Of(5), none, handoff.TakenIn, 1}, // late
+		} {
+			if got := tell(x.round, x.seq, x.join, x.leave); got != x.want || w.planes.Count() != x.online {
+				t.Fatalf("announcement %d of round %d: %d, %d are online; want %d, %d", x.seq, x.round, got, w.planes.Count(), x.want, x.online)
+			}
 		}
 	})
-}
-
-func TestHellosAreThoseOfLiveConnections(t *testing.T) {
-	a, b := job.Incarnation{Gateway: "a", Start: 1}, job.Incarnation{Gateway: "b", Start: 4}
-	var h hellos
-	h.init()
-	seq := map[job.Incarnation]uint64{}
-	take := func(inc job.Incarnation, leave []uint32, said ...handoff.Hello) {
-		seq[inc]++
-		ann := handoff.Announce{Inc: inc, Seq: seq[inc], Join: idset.New(0), Leave: idset.Of(leave...), Hellos: said}
-		for _, x := range said {
-			ann.Join.Add(uint32(x.Recipient))
-		}
-		h.take(&ann)
-	}
-	says := func(who job.Recipient, client uint64) handoff.Hello {
-		return handoff.Hello{Recipient: who, Client: client, Speaks: true}
-	}
-	expect := func(what string, want ...string) {
-		t.Helper()
-		got := []string{}
-		for _, l := range h.of(idset.Of(1, 2, 3), []parked.Doubt{{Set: idset.Of(1, 2, 9)}}) {
-			got = append(got, fmt.Sprintf("%d/%d at %s", l.Recipient, l.Client, l.Inc))
-		}
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Fatalf("%s: %v, want %v", what, got, want)
-		}
-	}
-	take(a, nil, says(1, 10), says(1, 11), says(2, 20), says(3, 30), handoff.Hello{Recipient: 2, Client: 21})
-	expect("those in doubt who speak", "1/10 at a.1", "1/11 at a.1", "2/20 at a.1")
-	take(a, []uint32{2})
-	expect("one has left", "1/10 at a.1", "1/11 at a.1")
-	take(a, nil, says(1, 11))
-	expect("a client is there anew", "1/10 at a.1", "1/11 at a.1")
-	take(b, nil, says(1, 11))
-	take(a, []uint32{1})
-	expect("moved", "1/11 at b.4")
-	seq[b] = 0
-	take(b, nil, says(2, 22))
-	expect("told anew", "2/22 at b.4")
-	take(job.Incarnation{Gateway: "b", Start: 5}, nil)
-	take(b, nil, says(1, 12))
-	expect("the incarnation is over")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 
 	"crier/internal/bus"
 	"crier/internal/idset"
@@ -13,6 +12,7 @@ import (
 	"crier/presence/handoff"
 	"crier/worker/home"
 	"crier/worker/outbound"
+	"crier/worker/tenure"
 )
 
 // listen takes what others send, until ctx ends.
@@ -22,7 +22,6 @@ func (w *Worker) listen(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	a := arrivals{last: map[arrivalKey]uint64{}}
 	subs := map[string]func(bus.Msg){
 		handoff.ReportToAny(w.cfg.Name): func(m bus.Msg) {
 			p, err := handoff.ParseReport(m.Data)
@@ -32,8 +31,11 @@ func (w *Worker) listen(ctx context.Context) error {
 			}
 			w.post(ctx, outbound.Reported{Report: p})
 		},
-		handoff.AnnounceToAny: func(m bus.Msg) { w.announced(ctx, &a, m) },
-		work.OfferTo:          func(m bus.Msg) { go w.offered(ctx, m) },
+		handoff.AnnounceTo(w.cfg.Name): func(m bus.Msg) { w.announced(ctx, m) },
+		handoff.BeatTo:                 w.beat,
+		handoff.WantTo:                 func(m bus.Msg) { w.wanted(ctx, m) },
+		blockTo(w.cfg.Name):            func(m bus.Msg) { go w.asked(ctx, m) },
+		work.OfferTo(w.cfg.Name):       func(m bus.Msg) { go w.offered(ctx, m) },
 	}
 	for subject, fn := range subs {
 		sub, err := w.cfg.Bus.Subscribe(subject, fn)
@@ -66,62 +68,74 @@ func (w *Worker) offered(ctx context.Context, m bus.Msg) {
 	}
 }
 
-// again is the answer to an announcement by which a home asks for all of an
-// incarnation's, from 1 on.
-var again = []byte{1}
-
-// arrivals remembers the last announcement of each incarnation to each range.
-type arrivals struct {
-	sync.Mutex
-	last map[arrivalKey]uint64
-}
-
-type arrivalKey struct {
-	inc job.Incarnation
-	r   job.Range
+// wanted tells the loop that somebody needs the home of ranges.
+func (w *Worker) wanted(ctx context.Context, m bus.Msg) {
+	want, err := handoff.ParseWant(m.Data)
+	if err != nil {
+		w.log.Error("a wish for a home that cannot be read", "error", err)
+		return
+	}
+	for _, r := range want.Ranges {
+		if !w.holds.has(r) {
+			w.post(ctx, tenure.Wanted{Range: r})
+		}
+	}
 }
 
 // announced takes an announcement in: presence first, then the home looks for what
 // waits (rule 20), then the gateway is answered.
-func (w *Worker) announced(ctx context.Context, a *arrivals, m bus.Msg) {
+func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 	ann, err := handoff.ParseAnnounce(m.Data)
 	if err != nil {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
-	respond := func(b []byte) {
-		if err := m.Respond(b); err != nil {
-			w.log.Debug("answering an announcement", "error", err)
-		}
-	}
-	a.Lock()
-	defer a.Unlock()
-	key := arrivalKey{ann.Inc, ann.Range}
-	// This home is new and needs what came before, too; or it is a late copy from
-	// before everything was told anew, and nobody waits for the answer.
-	if ann.Seq > a.last[key]+1 {
-		respond(again)
+	got, err := w.takeIn(ann)
+	if err != nil {
+		w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
 		return
 	}
-	if ann.Seq > a.last[key] {
+	if got == handoff.TakenIn {
+		w.wake(ctx, ann)
+	}
+	if err := m.Respond(got.Bytes()); err != nil {
+		w.log.Debug("answering an announcement", "error", err)
+	}
+}
+
+// takeIn makes an announcement known to presence, unless that lacks the ones before.
+func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
+	if !w.holds.has(ann.Range) {
+		return handoff.NotHome, nil
+	}
+	return w.arrivals.Take(ann, func(everything bool) error {
+		if everything {
+			all := idset.New(ann.Range)
+			all.AddSpan(ann.Range.Span())
+			w.cfg.Presence.Leave(ann.Inc, all)
+			all.Release()
+		}
 		if err := w.cfg.Presence.Join(ann.Inc, ann.Join); err != nil {
-			w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
-			return
+			return err
 		}
 		w.cfg.Presence.Leave(ann.Inc, ann.Leave)
-		w.hellos.take(ann)
-		a.last[key] = ann.Seq
+		w.hellos.Take(ann)
+		return nil
+	})
+}
+
+// wake lets the home look for what waits for those who came.
+func (w *Worker) wake(ctx context.Context, ann *handoff.Announce) {
+	if ann.Join.IsEmpty() && len(ann.Hellos) == 0 {
+		return
 	}
 	logins := make([]home.Login, len(ann.Hellos))
 	for i, h := range ann.Hellos {
 		logins[i] = home.Login{Hello: h, Inc: ann.Inc}
 	}
-	if !ann.Join.IsEmpty() || len(logins) > 0 {
-		who := ann.Join
-		if who.IsEmpty() {
-			who = idset.New(ann.Range)
-		}
-		w.post(ctx, home.Wanted{Who: who, Logins: logins})
+	who := ann.Join
+	if who.IsEmpty() {
+		who = idset.New(ann.Range)
 	}
-	respond(nil)
+	w.post(ctx, home.Wanted{Who: who, Logins: logins})
 }

@@ -9,7 +9,6 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
-	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/home"
 	"crier/worker/lane"
@@ -19,8 +18,7 @@ import (
 // online for longer than 5 s (rule 20).
 const sweepEvery = 3 * time.Second
 
-// look finds out what a pass over a range decides on. The range is claimed first:
-// only its home decides.
+// look finds out what a pass over a range decides on.
 func (w *Worker) look(ctx context.Context, p home.Pass) {
 	f, err := w.findings(ctx, p)
 	if err != nil {
@@ -35,9 +33,6 @@ func (w *Worker) look(ctx context.Context, p home.Pass) {
 
 func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
 	f := home.Findings{Range: p.Range, Logins: p.Logins}
-	if err := w.claim(ctx, ledger.ClaimRange, p.Range.String()); err != nil {
-		return f, err
-	}
 	var err error
 	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
 		return f, err
@@ -45,7 +40,7 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 	if f.Doubts, err = w.cfg.Index.DoubtIn(p.Range, job.ID{}); err != nil {
 		return f, err
 	}
-	f.Logins = append(slices.Clip(f.Logins), w.hellos.of(p.Who, f.Doubts)...)
+	f.Logins = append(slices.Clip(f.Logins), w.hellos.Of(p.Who, f.Doubts)...)
 	for i, l := range f.Logins {
 		for _, id := range l.Have {
 			if i >= len(p.Logins) && !inDoubt(f.Doubts, id, l.Recipient) {
@@ -200,6 +195,9 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 		resend[j.Spec.ID] = resends(j)
 	}
 	for r := range job.Range(job.Ranges) {
+		if !w.holds.has(r) {
+			continue
+		}
 		set, err := w.waitingIn(r, resend)
 		if err != nil {
 			return err
@@ -249,6 +247,9 @@ func (w *Worker) sweepJob(ctx context.Context, now time.Time, j jobs.Job) error 
 		return err
 	}
 	for r := range job.Range(job.Ranges) {
+		if !w.holds.has(r) {
+			continue
+		}
 		cell, err := w.cfg.Index.Cell(r, j.Spec.ID)
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"crier/worker/journal"
 	"crier/worker/lane"
 	"crier/worker/outbound"
+	"crier/worker/tenure"
 )
 
 // What the loop is told. Events of the cores are posted as they are.
@@ -60,6 +61,8 @@ type loop struct {
 	lanes    *lane.State
 	outbound *outbound.State
 	home     *home.State
+	tenure   *tenure.State
+	ring     tenure.Ring
 
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
@@ -70,6 +73,7 @@ type loop struct {
 
 func newLoop(w *Worker, ctx context.Context) *loop {
 	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.former...), home: home.New(),
+		tenure: tenure.New(w.journal, w.cfg.Ring()), ring: w.cfg.Ring(),
 		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
 }
 
@@ -81,6 +85,9 @@ func (l *loop) run(inherited []outbound.Inherited) error {
 		l.doOutbound(l.outbound.Step(time.Now(), in))
 	}
 	close(l.w.ready)
+	for _, ev := range l.w.known() {
+		l.doTenure(l.tenure.Step(time.Now(), ev))
+	}
 	for l.err == nil {
 		select {
 		case <-l.ctx.Done():
@@ -97,10 +104,12 @@ func (l *loop) step(ev any) {
 	switch ev := ev.(type) {
 	case tick:
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
+		l.lookRound(now)
 		if l.ticks++; l.ticks%retryTicks == 0 {
 			l.doJournal(l.journal.Step(journal.Space{Full: l.w.cfg.Jobs.Full()}))
 			l.doLanes(l.lanes.Step(now, lane.Tick{}))
 			l.doHome(l.home.Step(home.Tick{}))
+			l.w.forgetSlices()
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
 		}
 		l.doLanes(l.lanes.Step(now, lane.Due{}))
@@ -113,6 +122,8 @@ func (l *loop) step(ev any) {
 		l.doOutbound(l.outbound.Step(now, ev))
 	case home.Event:
 		l.doHome(l.home.Step(ev))
+	case tenure.Event:
+		l.doTenure(l.tenure.Step(now, ev))
 	case controlsChanged:
 		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: ev.sum}))
 	case controlsCaughtUp:
@@ -126,6 +137,23 @@ func (l *loop) step(ev any) {
 	default:
 		l.err = fmt.Errorf("worker loop: event of type %T", ev)
 	}
+}
+
+// lookTicks is how many ticks pass, a fifth of a second in all, between looks at who
+// else there is.
+const lookTicks = int(200 * time.Millisecond / tickEvery)
+
+// lookRound tells the core of tenure about the others, now and then.
+func (l *loop) lookRound(now time.Time) {
+	if l.ticks%lookTicks != 0 {
+		return
+	}
+	if ring := l.w.cfg.Ring(); ring != l.ring {
+		l.ring = ring
+		l.doTenure(l.tenure.Step(now, tenure.RingIs{Ring: ring}))
+		return
+	}
+	l.doTenure(l.tenure.Step(now, tenure.Tick{}))
 }
 
 func (l *loop) whereIs(k sliceKey) job.SliceState {
@@ -247,6 +275,8 @@ func (l *loop) doHome(effects []home.Effect) {
 		switch e := e.(type) {
 		case home.Look:
 			go l.w.look(l.ctx, e.Pass)
+		case home.Quiet:
+			l.quiet(e)
 		case home.Settle:
 			l.w.publish(handoff.SettleTo(e.Settle.Inc.Gateway), e.Settle.Bytes())
 		case home.Append:

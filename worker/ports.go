@@ -16,8 +16,10 @@ import (
 type Presence interface {
 	// Join makes an incarnation the place of these recipients; a later join wins.
 	Join(inc job.Incarnation, who *idset.Set) error
-	// Leave takes away those who are still at that incarnation.
+	// Leave takes away those who are still at that incarnation; nil: everybody there.
 	Leave(inc job.Incarnation, who *idset.Set)
+	// Forget takes everybody of a range away.
+	Forget(r job.Range)
 	// Split deals keep, which it does not change, to incarnations, disjoint; the
 	// rest is offline. All sets are the caller's.
 	Split(keep *idset.Set) (targets []presence.Target, offline *idset.Set)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
 	"crier/worker/lane"
@@ -48,9 +47,10 @@ func (w *Worker) block(ctx context.Context, t lane.Task) (*ledger.Reserve, job.S
 	}
 	res := &ledger.Reserve{Job: t.Job, Slice: t.Slice, Span: t.Span, Rest: t.Void}
 	if t.Void == job.Parked {
-		if err := w.decide(ctx, j.Spec, ids, res); err != nil {
+		if err := w.verdict(ctx, j.Spec, res); err != nil {
 			return nil, t.Span, err
 		}
+		w.leaveOutFull(res)
 		cut(res, t.Budget)
 	}
 	ids.KeepSpan(res.Span)
@@ -59,23 +59,35 @@ func (w *Worker) block(ctx context.Context, t lane.Task) (*ledger.Reserve, job.S
 	return res, res.Span, nil
 }
 
-// decide fills in who is dropped and who is a target.
-func (w *Worker) decide(ctx context.Context, spec job.Spec, ids *idset.Set, res *ledger.Reserve) error {
+// decide fills in who of a block's span is dropped and who is a target. Only the home
+// of the range decides.
+func (w *Worker) decide(ctx context.Context, spec job.Spec, res *ledger.Reserve) error {
+	if err := w.learn(ctx, res.Range()); err != nil {
+		return err
+	}
+	pkg, err := w.cfg.Content.Package(ctx, spec)
+	if err != nil {
+		return fmt.Errorf("opening the package: %w", err)
+	}
+	ids, err := pkg.Range(res.Range())
+	if err != nil {
+		return fmt.Errorf("reading the package: %w", err)
+	}
+	ids.KeepSpan(res.Span)
 	lists, err := w.cfg.Content.Lists(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("opening the filters' lists: %w", err)
 	}
-	batch, err := w.cfg.Filters(lists).Run(ctx, ids.Clone())
+	batch, err := w.cfg.Filters(lists).Run(ctx, ids)
 	if err != nil {
 		return err
 	}
 	for _, d := range batch.Dropped {
 		res.Dropped = append(res.Dropped, ledger.Drop{Reason: d.Reason, Set: d.Set})
 	}
-	full := *w.full.Load()
 	targets, offline := w.cfg.Presence.Split(batch.Keep)
 	for _, t := range targets {
-		if full[t.Inc] || t.Set.IsEmpty() {
+		if t.Set.IsEmpty() {
 			t.Set.Release()
 			continue
 		}
@@ -85,6 +97,21 @@ func (w *Worker) decide(ctx context.Context, spec job.Spec, ids *idset.Set, res 
 	offline.Release()
 	batch.Keep.Release()
 	return nil
+}
+
+// leaveOutFull takes out the targets at incarnations that have no room for another
+// reserve of this worker: they are parked.
+func (w *Worker) leaveOutFull(res *ledger.Reserve) {
+	full := *w.full.Load()
+	var t ledger.Targets
+	for i, inc := range res.Targets.Incs {
+		if full[inc] {
+			res.Targets.Sets[i].Release()
+			continue
+		}
+		t.Incs, t.Sets = append(t.Incs, inc), append(t.Sets, res.Targets.Sets[i])
+	}
+	res.Targets = t
 }
 
 // cut shortens the block until it has at most budget targets.

@@ -157,7 +157,7 @@ func (s *storm) offerAll() {
 			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 			defer cancel()
 			b, _ := json.Marshal(work.Offer{Job: j.id, Span: job.Span{Hi: 1 << 32}})
-			s.bus.Request(ctx, work.OfferTo, b) // unanswered, it is repeated
+			s.bus.Request(ctx, work.OfferTo("w1"), b) // unanswered, it is repeated
 		}()
 	}
 }

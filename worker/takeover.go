@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"crier/internal/work"
 	"crier/job"
@@ -78,27 +77,34 @@ func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 	}
 }
 
-// inherit claims the sealed journals of this worker that have open reserves
-// (rule 12) and lists these.
+// inherit claims what this worker's former journals left open (rule 12), unless another
+// worker sealed them and closes it already.
 func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
-	open := w.cfg.Index.OpenReserves(func(j job.Journal) bool { return j.Worker == w.cfg.Name && w.cfg.Index.Sealed(j) })
 	var out []outbound.Inherited
-	for _, o := range open {
-		if err := w.claim(ctx, ledger.ClaimJournal, o.Ref.Journal.String()); err != nil {
+	for _, j := range w.former {
+		open := w.openOf(j)
+		if len(open) == 0 {
+			continue
+		}
+		_, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
+		if errors.Is(err, ledger.ErrHeld) {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		out = append(out, outbound.Inherited{Key: outbound.Key{Ref: o.Ref, Inc: o.Inc}, Job: o.Job, Range: o.Range, Open: o.Set.Clone(), Doubted: o.Doubted})
+		out = append(out, open...)
 	}
 	if len(out) > 0 {
-		w.log.Info("open reserves taken over", "reserves", len(out))
+		w.log.Info("open reserves of former starts taken over", "reserves", len(out))
 	}
 	return out, nil
 }
 
-// claims remembers what this incarnation holds.
-type claims struct {
+// sliceClaims remembers which slices this incarnation has claimed.
+type sliceClaims struct {
 	sync.Mutex
-	held map[string]*claimed
+	held map[ledger.Thing]*claimed
 }
 
 type claimed struct {
@@ -106,26 +112,37 @@ type claimed struct {
 	done bool
 }
 
-// claim makes this journal the holder of something (rule 4). It is called for
-// what no living worker holds.
-func (w *Worker) claim(ctx context.Context, kind ledger.ClaimKind, id string) error {
-	subject := ledger.ClaimSubject(kind, id)
-	w.claims.Lock()
-	c := w.claims.held[subject]
+// claimSlice makes this journal the sender of a slice (rule 4).
+func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
+	w.slices.Lock()
+	c := w.slices.held[thing]
 	if c == nil {
 		c = &claimed{}
-		w.claims.held[subject] = c
+		w.slices.held[thing] = c
 	}
-	w.claims.Unlock()
+	w.slices.Unlock()
 	c.Lock()
 	defer c.Unlock()
 	if c.done {
 		return nil
 	}
-	mine := ledger.Claim{Kind: kind, ID: id, Journal: w.journal, At: time.Now().UTC()}
-	_, err := ledger.Take(ctx, w.cfg.Log, mine, w.cfg.Index.Sealed)
+	if w.cfg.Ring().Frozen() {
+		return errors.New("this worker cannot tell who else is there and takes nothing new")
+	}
+	_, err := ledger.Take(ctx, w.cfg.Log, thing, w.taker())
 	c.done = err == nil
 	return err
+}
+
+// forgetSlices drops the claims on slices of jobs that are over.
+func (w *Worker) forgetSlices() {
+	w.slices.Lock()
+	defer w.slices.Unlock()
+	for thing := range w.slices.held {
+		if id, _, ok := ledger.SliceOf(thing); ok && !w.cfg.Jobs.IsLive(id) {
+			delete(w.slices.held, thing)
+		}
+	}
 }
 
 // takeOffer claims a slice and gives its open spans to the lanes. It is
@@ -136,7 +153,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if err != nil {
 		return work.Reply{}, err
 	}
-	if err := w.claim(ctx, ledger.ClaimSlice, fmt.Sprintf("%s-%d", o.Job, o.Number)); err != nil {
+	if err := w.claimSlice(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
 		return work.Reply{}, err
 	}
 	answer := make(chan job.SliceState, 1)
@@ -156,6 +173,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if len(todo) == 0 {
 		return work.Reply{State: job.SliceSent}, nil
 	}
+	w.wantHomes(todo)
 	w.post(ctx, assign{o, j, todo})
 	return work.Reply{State: job.SliceSending}, nil
 }

@@ -27,9 +27,12 @@ import (
 	"crier/filters"
 	"crier/internal/bus"
 	"crier/job"
+	"crier/state/claims"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/worker/arrivals"
+	"crier/worker/tenure"
 )
 
 // Config is what a worker is made of.
@@ -38,7 +41,9 @@ type Config struct {
 	Log      ledger.Log
 	Bus      bus.Bus
 	Index    *parked.Index
-	Jobs     *jobs.Table // the worker sets its callbacks; whoever made it runs it after New
+	Jobs     *jobs.Table        // the worker sets its callbacks; whoever made it runs it after New
+	Claims   *claims.Table      // the same; whoever made it runs it
+	Ring     func() tenure.Ring // who else there is, now; default: nobody
 	Presence Presence
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
@@ -52,21 +57,25 @@ type Config struct {
 
 // Worker is a worker.
 type Worker struct {
-	cfg     Config
-	journal job.Journal
-	former  []job.Journal // sealed by this one
-	log     *slog.Logger
-	events  chan any
-	ready   chan struct{}
-	stopped chan struct{} // closed when Run returns
-	prepare chan struct{} // one slot per block being worked out
-	drains  *rate.Limiter
-	full    atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
-	claims  claims
-	hellos  hellos
-	outbox  outbox
-	sure    atomic.Int64 // when all controls were last known, in Unix nanoseconds
-	stats   Stats
+	cfg      Config
+	journal  job.Journal
+	former   []job.Journal // sealed by this one
+	log      *slog.Logger
+	events   chan any
+	ready    chan struct{}
+	stopped  chan struct{} // closed when Run returns
+	prepare  chan struct{} // one slot per block being worked out
+	drains   *rate.Limiter
+	full     atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	opened   uint64                                   // sequence of its first record
+	holds    holdings
+	taking   chan struct{} // one slot per claim under way
+	slices   sliceClaims
+	arrivals *arrivals.Log
+	hellos   *arrivals.Hellos
+	outbox   outbox
+	sure     atomic.Int64 // when all controls were last known, in Unix nanoseconds
+	stats    Stats
 }
 
 // Stats counts what a worker did since it started. All fields only grow.
@@ -83,11 +92,14 @@ func New(cfg Config) (*Worker, error) {
 	switch {
 	case !job.ValidName(cfg.Name):
 		return nil, fmt.Errorf("worker name %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", cfg.Name)
-	case cfg.Log == nil || cfg.Bus == nil || cfg.Index == nil || cfg.Jobs == nil || cfg.Presence == nil || cfg.Content == nil:
-		return nil, errors.New("a worker needs a ledger, a bus, an index, jobs, presence and content")
+	case cfg.Log == nil || cfg.Bus == nil || cfg.Index == nil || cfg.Jobs == nil || cfg.Claims == nil || cfg.Presence == nil || cfg.Content == nil:
+		return nil, errors.New("a worker needs a ledger, a bus, an index, jobs, claims, presence and content")
 	}
 	if cfg.Lanes <= 0 {
 		cfg.Lanes = 8
+	}
+	if cfg.Ring == nil {
+		cfg.Ring = func() tenure.Ring { return tenure.Alone{} }
 	}
 	if cfg.Filters == nil {
 		cfg.Filters = filters.New
@@ -101,8 +113,11 @@ func New(cfg Config) (*Worker, error) {
 		w.drains = rate.NewLimiter(rate.Limit(cfg.DrainRate), cfg.DrainRate)
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
-	w.claims.held = map[string]*claimed{}
-	w.hellos.init()
+	w.taking = make(chan struct{}, maxTaking)
+	w.slices.held = map[ledger.Thing]*claimed{}
+	w.holds.init()
+	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
+	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
@@ -111,6 +126,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	return w, nil
 }
+
+// maxTaking is how many claims are asked for at a time.
+const maxTaking = 64
 
 // Ready is closed when the worker has taken over from its former incarnation and
 // takes work.
@@ -127,6 +145,11 @@ func (w *Worker) Journal() job.Journal { return w.journal }
 func (w *Worker) Run(ctx context.Context) error {
 	defer close(w.stopped)
 	g, ctx := errgroup.WithContext(ctx)
+	select {
+	case <-w.cfg.Claims.Ready():
+	case <-ctx.Done():
+		return nil
+	}
 	inherited, err := w.takeOver(ctx)
 	if err != nil {
 		return fmt.Errorf("taking over: %w", err)
@@ -138,6 +161,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.pulse(ctx) })
 	g.Go(func() error { return w.sweep(ctx) })
 	g.Go(func() error { return w.listen(ctx) })
+	g.Go(func() error { return w.watchGateways(ctx) })
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
@@ -187,13 +211,21 @@ func (w *Worker) pulse(ctx context.Context) error {
 // feed passes journal records on to the index, in the order of the ledger.
 func (w *Worker) feed(ctx context.Context) error {
 	from := w.cfg.Index.Watermark()
+	known := w.cfg.Index.Journals()
 	return w.cfg.Log.Follow(ctx, from, ledger.AllJournals, func(st ledger.Stored) error {
 		changes, err := w.cfg.Index.Apply(ctx, st)
 		if err != nil {
 			return fmt.Errorf("feeding the parked index: %w", err)
 		}
+		if err := w.noteJournal(ctx, st, known); err != nil {
+			return err
+		}
 		ev := applied{seq: st.Seq}
 		for _, c := range changes {
+			if !w.holds.has(c.Range) {
+				c.Parked.Release()
+				continue
+			}
 			ev.ranges = append(ev.ranges, c.Range)
 			if c.Parked.IsEmpty() {
 				c.Parked.Release()
@@ -209,6 +241,23 @@ func (w *Worker) feed(ctx context.Context) error {
 		w.post(ctx, ev)
 		return nil
 	}, nil)
+}
+
+// noteJournal tells the loop about a journal that is new, or whose seal is applied now.
+func (w *Worker) noteJournal(ctx context.Context, st ledger.Stored, known map[job.Journal]bool) error {
+	j, _, err := ledger.NameOf(st.Data)
+	if err != nil || j == w.journal {
+		return err
+	}
+	was, seen := known[j]
+	now := w.cfg.Index.Sealed(j)
+	known[j] = now
+	if now && !was {
+		w.post(ctx, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})
+	} else if !seen {
+		w.post(ctx, tenure.Seen{Journal: j})
+	}
+	return nil
 }
 
 func nonce() [16]byte {

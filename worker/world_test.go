@@ -26,6 +26,7 @@ import (
 	"crier/presence/gateway"
 	"crier/presence/handoff"
 	"crier/state/blob"
+	"crier/state/claims"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -135,6 +136,7 @@ type world struct {
 	drains  int // DrainRate
 	gw      *host
 	table   *jobs.Table
+	claims  *claims.Table
 	index   *parked.Index
 	worker  *Worker
 	stop    func() error
@@ -187,20 +189,23 @@ func (s *stalling) Follow(ctx context.Context, from uint64, filter string, fn fu
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.table = jobs.New(w.log, w.ctl)
+	w.claims = claims.New(w.log)
 	index, err := parked.New(ctx, w.kv, w.content, w.log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
+	w.worker, err = New(Config{Name: "w1", Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	var runErr error
 	wg.Go(func() { w.table.Run(ctx) })
+	wg.Go(func() { w.claims.Run(ctx) })
 	<-w.table.Ready()
+	<-w.claims.Ready()
 	wg.Go(func() { runErr = w.worker.Run(ctx) })
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
@@ -214,6 +219,14 @@ func (w *world) start() {
 	case <-done:
 		w.t.Fatalf("the worker did not start: %v", runErr)
 	}
+}
+
+// home makes the worker home to a range.
+func (w *world) home(r job.Range) {
+	w.until("the worker is home to range "+r.String(), func() bool {
+		w.bus.Publish(handoff.WantTo, (&handoff.Want{Ranges: []job.Range{r}}).Bytes())
+		return w.worker.holds.has(r)
+	})
 }
 
 // restart ends the worker as a crash would: what was not in the ledger is gone.
@@ -252,7 +265,7 @@ func (w *world) submit(pkg people, change func(*job.Spec)) job.ID {
 // offer offers the job and gives the worker's answer.
 func (w *world) offer(id job.ID) job.SliceState {
 	b, _ := json.Marshal(work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}})
-	answer, err := w.bus.Request(context.Background(), work.OfferTo, b)
+	answer, err := w.bus.Request(context.Background(), work.OfferTo("w1"), b)
 	if err != nil {
 		return job.SlicePlanned
 	}
@@ -381,6 +394,11 @@ func (h *host) start(start uint32, history gateway.History) {
 		handoff.RecordedTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseRecorded(m.Data); err == nil && !h.untold.Load() {
 				h.post(gateway.Recorded{Recorded: *r})
+			}
+		},
+		handoff.AnewTo(h.name): func(m bus.Msg) {
+			if r, err := handoff.ParseAnew(m.Data); err == nil && r.Inc == inc {
+				h.post(gateway.Anew{Ranges: r.Ranges})
 			}
 		},
 		handoff.SettleTo(h.name): func(m bus.Msg) {
@@ -519,10 +537,18 @@ func (h *host) do(e gateway.Effect) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			if answer, err := h.w.bus.Request(ctx, handoff.AnnounceTo(e.Message.Range), b); err == nil {
-				h.post(gateway.Announced{Range: e.Message.Range, Flight: e.Flight, Again: len(answer) > 0})
+			r := e.Message.Range
+			for h.w.claims.Home(r) == "" && ctx.Err() == nil {
+				h.w.bus.Publish(handoff.WantTo, (&handoff.Want{Ranges: []job.Range{r}}).Bytes())
+				time.Sleep(time.Millisecond)
+			}
+			answer, err := h.w.bus.Request(ctx, handoff.AnnounceTo(h.w.claims.Home(r)), b)
+			if got, bad := handoff.ParseReception(answer); err == nil && bad == nil && got != handoff.NotHome {
+				h.post(gateway.Announced{Range: r, Flight: e.Flight, Again: got == handoff.WantsAnew})
 			}
 		}()
+	case gateway.Beat:
+		h.w.bus.Publish(handoff.BeatTo, e.Message.Bytes())
 	}
 }
 

@@ -54,6 +54,7 @@ type Ready struct {
 	Gateway string `json:"gateway"` // URL to which clients connect
 	Token   string `json:"token"`   // admin key
 	PID     int    `json:"pid"`
+	Worker  string `json:"worker,omitempty"` // its name on the bus
 	NATS    string `json:"nats,omitempty"`
 	NATSKey string `json:"nats_token,omitempty"`
 }
@@ -189,6 +190,7 @@ func (a *app) run(ctx context.Context) error {
 	part("disk", a.space.watch)
 	part("streams", a.nats.Watch)
 	part("job table", a.jobs.Run)
+	part("claims", a.claims.Run)
 	part("recorder", a.recorder.run)
 	part("mirror", a.mirror.run)
 	if a.worker != nil {
@@ -219,7 +221,7 @@ func (a *app) run(ctx context.Context) error {
 
 // waitReady waits for the take-over from the former process.
 func (a *app) waitReady(ctx context.Context) error {
-	ready := []<-chan struct{}{a.jobs.Ready()}
+	ready := []<-chan struct{}{a.jobs.Ready(), a.claims.Ready()}
 	if a.worker != nil {
 		ready = append(ready, a.worker.Ready())
 	}
@@ -306,6 +308,9 @@ func (a *app) announce(addr string) error {
 		return err
 	}
 	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid(), NATS: a.nats.URL(), NATSKey: a.natsToken}
+	if a.worker != nil {
+		r.Worker = a.node.worker()
+	}
 	if r.NATS == "" {
 		r.NATSKey = ""
 	}

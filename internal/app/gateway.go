@@ -31,7 +31,7 @@ func (a *app) openGateway(context.Context) error {
 		return err
 	}
 	a.onClose("accepted-file", files.Close)
-	gw, err := ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: natsbus.New(a.conn), Verifier: a.keys,
+	gw, err := ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys,
 		Accepted: files, Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
 	if err != nil {
 		return err

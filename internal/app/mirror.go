@@ -116,9 +116,9 @@ func (m *mirror) job(ctx context.Context, st ledger.Stored) error {
 
 // claim mirrors one claim; an entry with as high an epoch stays.
 func (m *mirror) claim(ctx context.Context, st ledger.Stored) error {
-	c, err := ledger.ParseClaim(st.Data)
+	c, err := ledger.ParseClaim(st)
 	if err != nil {
-		return fmt.Errorf("record %d: %w", st.Seq, err)
+		return err
 	}
 	key := "claims/" + string(c.Kind) + "/" + strings.ReplaceAll(c.ID, ".", "=")
 	old, version, err := get[ledger.Claim](ctx, m.store, key)

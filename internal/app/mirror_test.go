@@ -63,8 +63,8 @@ func TestMirrorFollowsTheLedger(t *testing.T) {
 		if _, err := store.Get(t.Context(), "members/m1"); err != nil {
 			t.Fatalf("the member's lease: %v", err)
 		}
-		mine := ledger.Claim{Kind: ledger.ClaimJournal, ID: "w1.3", Journal: job.Journal{Worker: "w1", Incarnation: 4}}
-		if _, err := ledger.Take(t.Context(), log, mine, nil); err != nil {
+		by := ledger.Taker{Journal: job.Journal{Worker: "w1", Incarnation: 4}}
+		if _, err := ledger.Take(t.Context(), log, ledger.JournalThing(job.Journal{Worker: "w1", Incarnation: 3}), by); err != nil {
 			t.Fatal(err)
 		}
 		move(job.Sending, job.Sent, job.Completed)

@@ -20,6 +20,7 @@ import (
 	"crier/presence"
 	"crier/scheduler"
 	"crier/state/blob"
+	"crier/state/claims"
 	"crier/state/fold"
 	"crier/state/jobs"
 	"crier/state/ledger"
@@ -47,6 +48,7 @@ type parts struct {
 	blobs     *blob.Dir
 	members   *members.Store
 	jobs      *jobs.Table
+	claims    *claims.Table
 	content   *content
 	index     *parked.Index
 	kv        parked.KV
@@ -117,6 +119,7 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
 		MaxBytes: min(controlsMax, limit), Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
+	a.claims = claims.New(a.streams.ledger)
 	return err
 }
 
@@ -245,7 +248,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.mirror = &mirror{log: a.streams.ledger, store: store, member: a.node.Name, roles: a.cfg.Roles, slog: a.log}
 	bus := natsbus.New(a.conn)
 	if a.cfg.has("worker") {
-		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: bus, Index: a.index, Jobs: a.jobs,
+		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: bus, Index: a.index, Jobs: a.jobs, Claims: a.claims,
 			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
@@ -253,7 +256,8 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 		a.folder = fold.New(fold.Config{Log: a.streams.ledger, Index: a.index, Blobs: a.blobs, Every: a.cfg.FoldEvery, Logger: a.log})
 	}
 	if a.cfg.has("scheduler") {
-		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Log: a.streams.ledger, Bus: bus,
+		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Claims: a.claims,
+			Ring: func() scheduler.Ring { return scheduler.Alone{Worker: a.node.worker()} }, Log: a.streams.ledger, Bus: bus,
 			Packages: a.content, Totals: a.index, Logger: a.log})
 	}
 	a.recorder = &recorder{log: a.streams.ledger, store: a.store.Jobs, jobs: a.jobs, slog: a.log, tally: func(s job.Spec) (job.Counts, uint64, error) {

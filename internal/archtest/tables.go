@@ -48,8 +48,8 @@ var arrowTable = []Arrow{
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
 	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
-	{"scheduler/...", with("internal/bus", "internal/work", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"scheduler/...", with("internal/bus", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/server", []string{"job", "api"}, "the server knows the interface, not what is behind it"},

@@ -17,9 +17,10 @@ import (
 // for its recipients at once, and checks each against who should get the job.
 type Gateway struct {
 	Population
-	Index int
-	Inc   job.Incarnation
-	Bus   bus.Bus
+	Index  int
+	Inc    job.Incarnation
+	Bus    bus.Bus
+	Worker string // home to every range
 
 	mu struct {
 		sync.Mutex
@@ -71,7 +72,7 @@ func (g *Gateway) Prepare(ctx context.Context) error {
 		}
 	}
 	for _, r := range ranges {
-		a := handoff.Announce{Inc: g.Inc, Seq: 1, Range: r, Join: g.At(r, g.Index)}
+		a := handoff.Announce{Inc: g.Inc, Round: 1, Seq: 1, Range: r, Join: g.At(r, g.Index)}
 		if err := g.announce(ctx, a); err != nil {
 			return fmt.Errorf("announcing range %s: %w", r, err)
 		}
@@ -81,16 +82,26 @@ func (g *Gateway) Prepare(ctx context.Context) error {
 
 func (g *Gateway) announce(ctx context.Context, a handoff.Announce) error {
 	for {
+		if err := g.Bus.Publish(handoff.WantTo, (&handoff.Want{Ranges: []job.Range{a.Range}}).Bytes()); err != nil {
+			return err
+		}
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := g.Bus.Request(try, handoff.AnnounceTo(a.Range), a.Bytes())
+		answer, err := g.Bus.Request(try, handoff.AnnounceTo(g.Worker), a.Bytes())
 		cancel()
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			got, err := handoff.ParseReception(answer)
+			if err != nil || got == handoff.TakenIn {
+				return err
+			}
+		}
+		if err != nil && !errors.Is(err, bus.ErrNoResponders) && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		if !errors.Is(err, bus.ErrNoResponders) && !errors.Is(err, context.DeadlineExceeded) {
-			return err
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 }
 

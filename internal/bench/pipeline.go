@@ -210,7 +210,7 @@ func (p *Pipeline) startGateways(srv *proc.Server) ([]*proc.Child, error) {
 			return children, err
 		}
 		children = append(children, c)
-		in := gatewaySpec{Population: p.Population, Index: i, NATS: srv.NATS, Token: srv.NATSToken}
+		in := gatewaySpec{Population: p.Population, Index: i, NATS: srv.NATS, Token: srv.NATSToken, Worker: srv.Worker}
 		if err := c.Tell(in); err != nil {
 			return children, fmt.Errorf("telling a gateway what it is: %w", err)
 		}
@@ -285,6 +285,7 @@ type gatewaySpec struct {
 	Population
 	Index       int
 	NATS, Token string
+	Worker      string // of the server
 }
 
 // ServeGateway is the process of a simulated gateway: it reads what it is, says
@@ -300,7 +301,7 @@ func ServeGateway(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer conn.Close()
-	g := &Gateway{Population: spec.Population, Index: spec.Index, Bus: natsbus.New(conn),
+	g := &Gateway{Population: spec.Population, Index: spec.Index, Bus: natsbus.New(conn), Worker: spec.Worker,
 		Inc: job.Incarnation{Gateway: "bench" + strconv.Itoa(spec.Index), Start: 1}}
 	if err := g.Prepare(ctx); err != nil {
 		return err

@@ -29,6 +29,7 @@ type Ready struct {
 	Gateway   string `json:"gateway"`
 	Token     string `json:"token"`
 	PID       int    `json:"pid"`
+	Worker    string `json:"worker"`
 	NATS      string `json:"nats"`
 	NATSToken string `json:"nats_token"`
 }

@@ -115,7 +115,7 @@ func describeOther(st ledger.Stored) (kind string, detail json.RawMessage) {
 	if st.Subject == ledger.FoldSubject {
 		return "fold", st.Data
 	}
-	if c, err := ledger.ParseClaim(st.Data); err == nil && c.Kind != "" {
+	if c, err := ledger.ParseClaim(st); err == nil && c.Kind != "" {
 		return "claim", st.Data
 	}
 	var tr struct {

@@ -17,8 +17,8 @@ type Reply struct {
 	Why   string         `json:"why,omitempty"`
 }
 
-// OfferTo is the subject of offers; they are asked and answered.
-const OfferTo = "crier.offer"
+// OfferTo is where a worker takes offers; they are asked and answered.
+func OfferTo(worker string) string { return "crier.worker." + worker + ".offer" }
 
 // SentTo is where a worker tells that a slice is sent; the answer to the next
 // offer of that slice says so too.

@@ -20,7 +20,8 @@ const (
 // the life of the incarnation, for their counts: 4,096 at most.
 type announcer struct {
 	rng    job.Range
-	seq    uint64
+	round  uint64                     // how often it began to tell everything
+	seq    uint64                     // of this round
 	dirty  map[job.Recipient]struct{} // came or left since the last announcement
 	since  time.Duration              // when the first of them did
 	force  bool                       // announce although nobody came or left
@@ -38,7 +39,7 @@ type flight struct {
 func (s *State) announcer(r job.Range) *announcer {
 	a := s.announcers[r]
 	if a == nil {
-		a = &announcer{rng: r, dirty: map[job.Recipient]struct{}{}}
+		a = &announcer{rng: r, round: 1, dirty: map[job.Recipient]struct{}{}}
 		s.announcers[r] = a
 		s.announcing = append(s.announcing, a)
 	}
@@ -125,7 +126,7 @@ func (c *conn) hello() handoff.Hello {
 func (s *State) sendFlight(a *announcer) {
 	f := a.flight
 	f.sent = s.now
-	m := handoff.Announce{Inc: s.inc, Seq: a.seq, Range: a.rng, Join: idset.New(a.rng), Leave: idset.New(a.rng), Hellos: f.hellos}
+	m := handoff.Announce{Inc: s.inc, Round: a.round, Seq: a.seq, Range: a.rng, Join: idset.New(a.rng), Leave: idset.New(a.rng), Hellos: f.hellos}
 	for _, id := range f.join {
 		m.Join.Add(uint32(id))
 	}
@@ -152,15 +153,38 @@ func (s *State) announced(ev Announced) {
 	}
 	a.flight = nil
 	if ev.Again {
-		a.seq, a.force, a.since = 0, true, s.now
-		for _, c := range s.order {
-			if c.person.id.Range() == ev.Range {
-				c.told = false
-				a.dirty[c.person.id] = struct{}{}
-			}
-		}
+		s.anew(ev.Range)
 	}
 	if len(a.dirty) > 0 || a.force {
 		s.flushSoon(a)
 	}
+}
+
+// anew begins to tell a range's home everything, from 1 on. Whatever is under way to
+// the one before is forgotten.
+func (s *State) anew(r job.Range) {
+	a := s.announcers[r]
+	if a == nil {
+		return // nobody of the range was ever here
+	}
+	a.flight, a.round, a.seq, a.force, a.since = nil, a.round+1, 0, true, s.now
+	for _, c := range s.order {
+		if c.person.id.Range() == r {
+			c.told = false
+			a.dirty[c.person.id] = struct{}{}
+		}
+	}
+	s.flushSoon(a)
+}
+
+// beat tells all homes that this incarnation is there and how far its announcements are.
+func (s *State) beat() {
+	m := handoff.Beat{Inc: s.inc}
+	for _, a := range s.announcing {
+		if a.seq == 0 {
+			continue // everything is about to be told
+		}
+		m.Ranges = append(m.Ranges, handoff.Announced{Range: a.rng, Round: a.round, Seq: a.seq})
+	}
+	s.emit(Beat{m})
 }

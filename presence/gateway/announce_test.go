@@ -17,12 +17,10 @@ func ids(e Announce) (join, leave []uint32) {
 
 func TestAnnouncements(t *testing.T) {
 	g := newRig(t, Config{})
-	g.tick(batchWithin)
-	first := g.announcements()
-	if len(first) != 1 || first[0].Message.Inc != me || first[0].Message.Seq != 1 {
+	g.tick(scanEvery)
+	if first := all[Beat](g.effects); len(first) != 1 || first[0].Message.Inc != me || len(first[0].Message.Ranges) != 0 {
 		t.Fatalf("a new incarnation makes itself known: %s", describe(g.effects))
 	}
-	g.do(Announced{Range: 0, Flight: first[0].Flight})
 
 	// Joins within 5 ms go together, range by range; one who came and left is gone.
 	g.connect(1, 5, 1, jobID(3))
@@ -34,7 +32,7 @@ func TestAnnouncements(t *testing.T) {
 	}
 	g.tick(time.Millisecond)
 	a := g.announcements()
-	if len(a) != 2 || a[0].Message.Seq != 2 || a[1].Message.Range != 1 || a[1].Message.Seq != 1 {
+	if len(a) != 2 || a[0].Message.Seq != 1 || a[1].Message.Range != 1 || a[1].Message.Seq != 1 {
 		t.Fatalf("announced: %s", describe(g.effects))
 	}
 	if join, leave := ids(a[0]); !slices.Equal(join, []uint32{5}) || !slices.Equal(leave, []uint32{6}) {
@@ -56,7 +54,7 @@ func TestAnnouncements(t *testing.T) {
 	g.do(Announced{Range: 0, Flight: a[0].Flight}) // a second answer says nothing new
 	g.tick(batchWithin)
 	next := g.announcements()
-	if len(next) != 1 || next[0].Message.Seq != 3 {
+	if len(next) != 1 || next[0].Message.Seq != 2 {
 		t.Fatalf("next: %s", describe(g.effects))
 	}
 	if join, leave := ids(next[0]); !slices.Equal(join, []uint32{7}) || !slices.Equal(leave, []uint32{5}) {
@@ -71,18 +69,31 @@ func TestAnnouncements(t *testing.T) {
 	g.do(Announced{Range: 0, Flight: next[0].Flight, Again: true})
 	g.tick(batchWithin)
 	whole := g.announcements()
-	if len(whole) != 1 || whole[0].Message.Seq != 1 || len(whole[0].Message.Hellos) != 2 {
+	if len(whole) != 1 || whole[0].Message.Round != 2 || whole[0].Message.Seq != 1 || len(whole[0].Message.Hellos) != 2 {
 		t.Fatalf("everything: %s", describe(g.effects))
 	}
 	if join, leave := ids(whole[0]); !slices.Equal(join, []uint32{7, 8}) || len(leave) != 0 {
 		t.Fatalf("everything: join %v leave %v", join, leave)
 	}
+
+	// Beats tell how far the announcements are; a home that has missed one asks for
+	// everything, also while one is under way, whose answer then says nothing.
+	g.tick(beatEvery)
+	b := all[Beat](g.effects)
+	if want := []handoff.Announced{{Range: 0, Round: 2, Seq: 1}, {Range: 1, Round: 1, Seq: 1}}; len(b) != 1 || !slices.Equal(b[0].Message.Ranges, want) {
+		t.Fatalf("beats: %s", describe(g.effects))
+	}
+	g.do(Anew{Ranges: []job.Range{0, 9}})
+	g.do(Announced{Range: 0, Flight: whole[0].Flight})
+	g.tick(batchWithin)
+	anew := g.announcements()
+	if len(anew) != 1 || anew[0].Message.Round != 3 || anew[0].Message.Seq != 1 || len(anew[0].Message.Hellos) != 2 || anew[0].Message.Join.Card() != 2 {
+		t.Fatalf("anew: %s", describe(g.effects))
+	}
 }
 
 func TestAnnouncementsAreBounded(t *testing.T) {
 	g := newRig(t, Config{})
-	g.tick(batchWithin)
-	g.do(Announced{Range: 0, Flight: 1})
 	const people = maxJoins + 10
 	for i := range people {
 		g.s.Step(g.now, Connected{Conn: Conn(i), Recipient: job.Recipient(i)})

@@ -63,6 +63,9 @@ type Announced struct {
 	Again  bool
 }
 
+// Anew says that the homes of some ranges ask for everything, from 1 on.
+type Anew struct{ Ranges []job.Range }
+
 // Written answers an Append. Not OK: the file is full or broken and holds nothing
 // of the record.
 type Written struct {
@@ -85,6 +88,7 @@ func (Fenced) event()       {}
 func (Recorded) event()     {}
 func (Settled) event()      {}
 func (Announced) event()    {}
+func (Anew) event()         {}
 func (Written) event()      {}
 func (Pump) event()         {}
 func (Tick) event()         {}
@@ -163,6 +167,10 @@ type Announce struct {
 	Message handoff.Announce
 }
 
+// Beat is to be published to all homes.
+type Beat struct{ Message handoff.Beat }
+
+func (Beat) effect()        {}
 func (Append) effect()      {}
 func (Mark) effect()        {}
 func (Free) effect()        {}

@@ -29,7 +29,7 @@ const (
 func newWorld(t *rapid.T) *world {
 	// A generator of its own chooses evenly, which rapid's integers do not.
 	rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-	w := &world{t: t, rng: rng, asked: map[Token]*question{}, conns: map[Conn]*socket{}, history: map[uint32][]*Record{},
+	w := &world{t: t, rng: rng, told: map[job.Range]handoff.Announced{}, asked: map[Token]*question{}, conns: map[Conn]*socket{}, history: map[uint32][]*Record{},
 		items: map[item]*place{}, journal: 1}
 	for r := range worldRecipients {
 		for d := range 1 + rng.IntN(2) {

@@ -17,8 +17,9 @@ const (
 	batchWithin  = 5 * time.Millisecond   // joins wait this long for others of their range
 	scanEvery    = 100 * time.Millisecond // reports, settled frames
 	watchEvery   = time.Second            // unacknowledged messages
-	repeatEvery  = time.Second            // reports and announcements without an answer
-	settledBatch = 16                     // settled ids that are not kept waiting
+	beatEvery    = time.Second
+	repeatEvery  = time.Second // reports and announcements without an answer
+	settledBatch = 16          // settled ids that are not kept waiting
 	maxJournals  = 1 << 16
 	levels       = 100 // of urgency
 )
@@ -91,6 +92,7 @@ type State struct {
 	spare      []*conn // the other of two lists that take turns
 	scanned    time.Duration
 	watched    time.Duration
+	beatAt     time.Duration
 	stats      Stats
 }
 
@@ -118,8 +120,6 @@ func New(cfg Config) (*State, error) {
 		bodies:     newCache(cfg.BodyBytes),
 	}
 	s.ended = newEnded(cfg.History)
-	s.announcer(0).force = true // whoever hears of this incarnation knows that older ones are over
-	s.flushAt = batchWithin
 	return s, nil
 }
 
@@ -146,6 +146,10 @@ func (s *State) Step(now time.Duration, ev Event) []Effect {
 		s.settled(ev)
 	case Announced:
 		s.announced(ev)
+	case Anew:
+		for _, r := range ev.Ranges {
+			s.anew(r)
+		}
 	case Written:
 		s.written(ev)
 	case Pump:
@@ -215,6 +219,10 @@ func (s *State) tick() {
 		s.reportIfDue(r)
 	}
 	s.repeatAnnouncements()
+	if s.now >= s.beatAt {
+		s.beatAt = s.now + beatEvery
+		s.beat()
+	}
 	if s.now >= s.watched+watchEvery {
 		s.watched = s.now
 		s.watch()

@@ -30,10 +30,11 @@ type world struct {
 	last   Conn
 
 	devices  []*device
-	file     map[job.Ref]*Record  // the accepted-file of the running incarnation
-	history  map[uint32][]*Record // of earlier ones
-	appends  []Record             // not answered yet
-	journal  uint32               // the owner's
+	told     map[job.Range]handoff.Announced // the last announcement of each range
+	file     map[job.Ref]*Record             // the accepted-file of the running incarnation
+	history  map[uint32][]*Record            // of earlier ones
+	appends  []Record                        // not answered yet
+	journal  uint32                          // the owner's
 	n        uint64
 	reserves []*asked
 	items    map[item]*place    // the ledger
@@ -227,6 +228,8 @@ func (w *world) effect(e Effect) {
 		c.closing = true
 	case Announce:
 		w.announced(e)
+	case Beat:
+		w.beat(e)
 	}
 }
 
@@ -307,6 +310,15 @@ func (w *world) settledSent(e SendSettled) {
 	}
 }
 
+// beat must tell the last announcement of each range.
+func (w *world) beat(e Beat) {
+	for _, a := range e.Message.Ranges {
+		if last := w.told[a.Range]; e.Message.Inc == w.inc() && (a.Round != last.Round || a.Seq != last.Seq) {
+			w.fail("a beat says %+v, the last announcement was %+v", a, last)
+		}
+	}
+}
+
 // announced is the home: it takes everything in at once.
 func (w *world) announced(e Announce) {
 	for id := range e.Message.Join.All() {
@@ -314,6 +326,7 @@ func (w *world) announced(e Announce) {
 			w.fail("%d comes and leaves in one announcement", id)
 		}
 	}
+	w.told[e.Message.Range] = handoff.Announced{Range: e.Message.Range, Round: e.Message.Round, Seq: e.Message.Seq}
 }
 
 // answered takes a reply in as the owner.

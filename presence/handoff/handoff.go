@@ -133,9 +133,12 @@ type Hello struct {
 
 // Announce tells the home of one range who came to and left an incarnation.
 // Seq counts the announcements of an incarnation to a range, from 1, without a
-// gap; a repeated one changes nothing. Join holds the recipients of Hellos too.
+// gap; a repeated one changes nothing. Round counts, from 1, how often the incarnation
+// began to tell everything: with another round Seq starts again, and whoever is not
+// told is not there. Join holds the recipients of Hellos too.
 type Announce struct {
 	Inc    job.Incarnation
+	Round  uint64
 	Seq    uint64
 	Range  job.Range
 	Join   *idset.Set
@@ -330,6 +333,7 @@ func ParseSettle(b []byte) (*Settle, error) {
 func (m *Announce) Bytes() []byte {
 	var w bin.Writer
 	w.Incarnation(m.Inc)
+	w.Uint(m.Round)
 	w.Uint(m.Seq)
 	w.Uint(uint64(m.Range))
 	w.Set(m.Join)
@@ -347,7 +351,7 @@ func (m *Announce) Bytes() []byte {
 // ParseAnnounce decodes what Bytes wrote.
 func ParseAnnounce(b []byte) (*Announce, error) {
 	r := bin.NewReader(b)
-	m := &Announce{Inc: r.Incarnation(), Seq: r.Uint(), Range: job.Range(r.Max(job.Ranges - 1)), Join: r.Set(), Leave: r.Set()}
+	m := &Announce{Inc: r.Incarnation(), Round: r.Uint(), Seq: r.Uint(), Range: job.Range(r.Max(job.Ranges - 1)), Join: r.Set(), Leave: r.Set()}
 	n := r.Max(uint64(len(b)))
 	for range n {
 		if r.Err(false) != nil {

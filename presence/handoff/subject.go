@@ -3,8 +3,8 @@ package handoff
 import "crier/job"
 
 // Subjects of the messages. HandoffTo and FenceTo are asked and answered, and so
-// is AnnounceTo: an empty reply says that the home has taken it in, any other that it
-// knows nothing of the incarnation and wants all from 1 on. The rest is published and repeated until it has had its effect.
+// is AnnounceTo, with a Reception. The rest is published and repeated until it has had
+// its effect.
 const subjectRoot = "crier."
 
 // HandoffTo is where a gateway takes hand-offs.
@@ -25,8 +25,14 @@ func ReportTo(j job.Journal) string { return subjectRoot + "journal." + j.String
 // ReportToAny matches ReportTo of every journal of a worker.
 func ReportToAny(worker string) string { return subjectRoot + "journal." + worker + ".*.report" }
 
-// AnnounceTo is where the home of a range takes announcements.
-func AnnounceTo(r job.Range) string { return subjectRoot + "home." + r.String() + ".announce" }
+// AnnounceTo is where a worker takes announcements to the ranges it is home to.
+func AnnounceTo(worker string) string { return subjectRoot + "home." + worker + ".announce" }
 
-// AnnounceToAny matches AnnounceTo of every range.
-const AnnounceToAny = subjectRoot + "home.*.announce"
+// AnewTo is where a gateway learns what it has to announce anew.
+func AnewTo(gateway string) string { return subjectRoot + "gw." + gateway + ".anew" }
+
+// BeatTo is where every home hears the beats of all gateways.
+const BeatTo = subjectRoot + "beat"
+
+// WantTo is where workers hear that somebody needs the home of a range and finds none.
+const WantTo = subjectRoot + "want"

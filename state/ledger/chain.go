@@ -64,7 +64,7 @@ func (c *Chains) Journals() (all, sealed uint64) {
 }
 
 var kindNames = map[byte]string{kindOpen: "open", kindReserve: "reserve", kindDrain: "drain", kindDone: "done", kindDoubt: "doubt",
-	kindDecide: "decide", kindOutcome: "outcome", kindRelease: "release", kindSeal: "seal"}
+	kindDecide: "decide", kindOutcome: "outcome", kindSeal: "seal"}
 
 // KindOf is an entry's kind in words.
 func KindOf(e Entry) string { return kindNames[e.kind()] }
@@ -96,8 +96,6 @@ func Describe(r Record) json.RawMessage {
 			o["delivered"], o["parked"], o["failed"] = e.Delivered.Card(), e.Parked.Card(), e.Failed.Card()
 		case *Outcome:
 			o["job"], o["range"], o["outcome"], o["reason"], o["ids"] = e.Job, e.Range.String(), e.Outcome, e.Reason, e.Set.Card()
-		case Release:
-			o["job"], o["slice"] = e.Job, e.Slice
 		case Seal:
 			o["by"] = e.By
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"crier/job"
@@ -60,19 +62,69 @@ const (
 	ClaimSlice   ClaimKind = "slice"
 	ClaimRange   ClaimKind = "range"
 	ClaimJournal ClaimKind = "journal" // a sealed one, to close its open reserves (rule 12)
+	ClaimRole    ClaimKind = "role"    // what one process at a time does for all: recorder, folder
 )
 
 // Claim is the exclusive right to act on something; its epoch only grows (rule 4).
+// One that names no journal is a release: its owner gave it up, and whoever has read
+// all that the owner appended about it may take it.
 type Claim struct {
 	Kind    ClaimKind   `json:"kind"`
 	ID      string      `json:"id"`
 	Epoch   uint64      `json:"epoch"`
 	Journal job.Journal `json:"journal"` // of the claimant
 	At      time.Time   `json:"at"`
+	After   uint64      `json:"after,omitempty"` // with a release: the sequence of the last record of its owner's journal
+	Seq     uint64      `json:"-"`               // of this record
 }
 
+// Thing is what a claim is about.
+func (c Claim) Thing() Thing { return Thing{c.Kind, c.ID} }
+
+// Thing is something that can be claimed.
+type Thing struct {
+	Kind ClaimKind
+	ID   string
+}
+
+// rangeThings are made once: a worker goes over all of them again and again.
+var rangeThings = func() (all [job.Ranges]Thing) {
+	for r := range all {
+		all[r] = Thing{ClaimRange, job.Range(r).String()}
+	}
+	return all
+}()
+
+// RangeThing is the claim on being the home of a range.
+func RangeThing(r job.Range) Thing { return rangeThings[r] }
+
+// JobThing is the claim on moving a job on.
+func JobThing(id job.ID) Thing { return Thing{ClaimJob, id.String()} }
+
+// SliceThing is the claim on sending a slice.
+func SliceThing(id job.ID, number uint32) Thing {
+	return Thing{ClaimSlice, fmt.Sprintf("%s-%d", id, number)}
+}
+
+// SliceOf reads what SliceThing made.
+func SliceOf(t Thing) (id job.ID, number uint32, ok bool) {
+	name, n, found := strings.Cut(t.ID, "-")
+	if t.Kind != ClaimSlice || !found {
+		return id, 0, false
+	}
+	id, err := job.ParseID(name)
+	k, err2 := strconv.ParseUint(n, 10, 32)
+	return id, uint32(k), err == nil && err2 == nil
+}
+
+// JournalThing is the claim on closing what a sealed journal left open.
+func JournalThing(j job.Journal) Thing { return Thing{ClaimJournal, j.String()} }
+
+// String is the kind and the name.
+func (t Thing) String() string { return string(t.Kind) + " " + t.ID }
+
 // ClaimSubject is where the claims of one thing go.
-func ClaimSubject(k ClaimKind, id string) string { return claimRoot + string(k) + "." + id }
+func ClaimSubject(t Thing) string { return claimRoot + string(t.Kind) + "." + t.ID }
 
 // Bytes encodes the claim.
 func (c Claim) Bytes() []byte {
@@ -83,48 +135,98 @@ func (c Claim) Bytes() []byte {
 	return b
 }
 
-// ParseClaim decodes a claim.
-func ParseClaim(b []byte) (Claim, error) {
+// ParseClaim decodes the record of a claim.
+func ParseClaim(st Stored) (Claim, error) {
 	var c Claim
-	if err := json.Unmarshal(b, &c); err != nil {
-		return c, fmt.Errorf("decoding a claim: %w", err)
+	if err := json.Unmarshal(st.Data, &c); err != nil {
+		return c, fmt.Errorf("decoding the claim in record %d: %w", st.Seq, err)
 	}
+	c.Seq = st.Seq
 	return c, nil
 }
 
-// Take makes a journal's owner the holder of something, if nobody holds it or
-// free says that its holder is dead (its journal is sealed). It is idempotent: who
-// holds it already gets the claim as it stands. A living holder is a conflict. It
-// tries again, ever more slowly, as long as the ledger is read but not written, until
-// ctx ends.
-func Take(ctx context.Context, l Log, mine Claim, free func(job.Journal) bool) (Claim, error) {
-	subject := ClaimSubject(mine.Kind, mine.ID)
+// ErrHeld is wrapped when what is to be claimed has a living owner.
+var ErrHeld = errors.New("ledger: it is held by another")
+
+// ErrBehind is wrapped when whoever claims has not yet read what was appended before
+// the thing became free; it may try again when it has.
+var ErrBehind = errors.New("ledger: what was appended before is not read yet")
+
+// Taker says who claims, and what it knows.
+type Taker struct {
+	Journal job.Journal
+	// Sealed reports whether a journal is sealed and everything up to its seal is read:
+	// its owner has no effect any more.
+	Sealed func(job.Journal) bool
+	// Read is the sequence below which it has read every journal record; nil if that does
+	// not matter for what is claimed.
+	Read func() uint64
+}
+
+// Take makes a journal's owner the holder of a thing, if nobody holds it, or its
+// holder released it or is sealed, and the taker has read all that was appended
+// before. It is idempotent: who holds it already gets the claim as it stands. A living
+// holder is ErrHeld. It tries again, ever more slowly, as long as the ledger is read
+// but not written, until ctx ends.
+func Take(ctx context.Context, l Log, thing Thing, by Taker) (Claim, error) {
 	for wait := firstTakeWait; ; {
-		var last Claim
-		st, err := l.Last(ctx, subject)
+		last, err := LastClaim(ctx, l, thing)
+		if err != nil {
+			return last, err
+		}
 		switch {
-		case err == nil:
-			if last, err = ParseClaim(st.Data); err != nil {
-				return last, err
-			}
-		case !errors.Is(err, ErrNoRecord):
-			return last, fmt.Errorf("reading the claim of %s %s: %w", mine.Kind, mine.ID, err)
-		}
-		if last.Journal == mine.Journal {
+		case last.Journal == by.Journal:
 			return last, nil
+		case !last.Journal.IsZero() && !by.Sealed(last.Journal):
+			return last, fmt.Errorf("%w: %s has the %s", ErrHeld, last.Journal, thing)
+		case last.Journal.IsZero() && by.Read != nil && by.Read() <= last.After:
+			return last, fmt.Errorf("%w: the %s was released after record %d", ErrBehind, thing, last.After)
 		}
-		if !last.Journal.IsZero() && !free(last.Journal) {
-			return last, job.Conflict(fmt.Sprintf("%s %s is held by %s", mine.Kind, mine.ID, last.Journal))
+		mine := Claim{Kind: thing.Kind, ID: thing.ID, Epoch: last.Epoch + 1, Journal: by.Journal, At: time.Now().UTC()}
+		mine.Seq, err = l.Append(ctx, ClaimSubject(thing), last.Seq, mine.Bytes())
+		if err == nil {
+			return mine, nil
 		}
-		mine.Epoch = last.Epoch + 1
-		if _, err := l.Append(ctx, subject, st.Seq, mine.Bytes()); err != nil {
-			if errors.Is(err, ErrFull) || !pause(ctx, wait) {
-				return last, fmt.Errorf("claiming %s %s: %w", mine.Kind, mine.ID, err)
-			}
-			wait = min(2*wait, lastTakeWait)
+		if errors.Is(err, ErrFull) || !pause(ctx, wait) {
+			return last, fmt.Errorf("claiming the %s: %w", thing, err)
 		}
+		wait = min(2*wait, lastTakeWait)
 		// Stored or not, the next reading of the claim tells (rule 2).
 	}
+}
+
+// Give releases a claim, if it is still the last one. Its owner has appended all that it
+// ever appends about the thing, the last of it in record after or before. It is
+// idempotent, and tries again like Take.
+func Give(ctx context.Context, l Log, c Claim, after uint64) error {
+	for wait := firstTakeWait; ; wait = min(2*wait, lastTakeWait) {
+		last, err := LastClaim(ctx, l, c.Thing())
+		if err != nil {
+			return err
+		}
+		if last.Journal != c.Journal || last.Epoch != c.Epoch {
+			return nil // given already, or taken from it
+		}
+		free := Claim{Kind: c.Kind, ID: c.ID, Epoch: last.Epoch + 1, After: after, At: time.Now().UTC()}
+		if _, err = l.Append(ctx, ClaimSubject(c.Thing()), last.Seq, free.Bytes()); err == nil {
+			return nil
+		}
+		if errors.Is(err, ErrFull) || !pause(ctx, wait) {
+			return fmt.Errorf("releasing the %s: %w", c.Thing(), err)
+		}
+	}
+}
+
+// LastClaim reads the last claim on a thing; one with epoch 0 says that there was none.
+func LastClaim(ctx context.Context, l Log, thing Thing) (Claim, error) {
+	st, err := l.Last(ctx, ClaimSubject(thing))
+	if errors.Is(err, ErrNoRecord) {
+		return Claim{Kind: thing.Kind, ID: thing.ID}, nil
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("reading the claim on the %s: %w", thing, err)
+	}
+	return ParseClaim(st)
 }
 
 // Pauses of Take after an append that was not stored, for all that it knows.

@@ -94,7 +94,7 @@ func ParseFold(b []byte) (Fold, error) {
 type Topic struct {
 	Job   job.ID // zero for Open and Seal
 	Range job.Range
-	Voids bool // Release and Seal: what follows may be void (rule 3)
+	Voids bool // Seal: what follows it in its journal is void (rule 3)
 }
 
 // TopicOf tells what an encoded entry is about.
@@ -105,8 +105,6 @@ func TopicOf(entry []byte) (Topic, error) {
 	case kindOpen:
 	case kindSeal:
 		t.Voids = true
-	case kindRelease:
-		t.Job, t.Voids = r.JobID(), true
 	case kindReserve:
 		t.Job = r.JobID()
 		r.Uint() // the slice
@@ -122,13 +120,10 @@ func TopicOf(entry []byte) (Topic, error) {
 	return t, nil
 }
 
-// Voids knows which entries are void (rule 3): what follows a seal in its journal,
-// and a reserve that follows its slice's release. Its zero value is ready. All seals
-// and releases are noted in the order of the ledger before it is asked.
-type Voids struct {
-	seals    map[job.Journal]place
-	releases map[release]place
-}
+// Voids knows which entries are void (rule 3): what follows a seal in its journal.
+// Its zero value is ready. All seals are noted in the order of the ledger before it is
+// asked.
+type Voids struct{ seals map[job.Journal]place }
 
 // place is where in the ledger an entry stands. Numbers in a journal do not tell:
 // who writes behind a seal may use any.
@@ -139,41 +134,21 @@ type place struct {
 
 func (p place) before(o place) bool { return p.seq < o.seq || p.seq == o.seq && p.entry < o.entry }
 
-type release struct {
-	journal job.Journal
-	job     job.ID
-	slice   uint32
-}
-
-// Note takes in an entry of the record seq, if it is a seal or a release.
+// Note takes in an entry of the record seq, if it is a seal.
 func (v *Voids) Note(seq uint64, ref job.Ref, e Entry) {
-	if v.seals == nil {
-		v.seals, v.releases = map[job.Journal]place{}, map[release]place{}
-	}
-	if _, sealed := v.seals[ref.Journal]; sealed {
+	if _, ok := e.(Seal); !ok {
 		return
 	}
-	switch e := e.(type) {
-	case Seal:
+	if v.seals == nil {
+		v.seals = map[job.Journal]place{}
+	}
+	if _, sealed := v.seals[ref.Journal]; !sealed {
 		v.seals[ref.Journal] = place{seq, ref.Entry}
-	case Release:
-		k := release{ref.Journal, e.Job, e.Slice}
-		if _, known := v.releases[k]; !known {
-			v.releases[k] = place{seq, ref.Entry}
-		}
 	}
 }
 
 // Has reports whether an entry of the record seq is void.
-func (v *Voids) Has(seq uint64, ref job.Ref, e Entry) bool {
-	here := place{seq, ref.Entry}
-	if at, ok := v.seals[ref.Journal]; ok && at.before(here) {
-		return true
-	}
-	res, ok := e.(*Reserve)
-	if !ok {
-		return false
-	}
-	at, ok := v.releases[release{ref.Journal, res.Job, res.Slice}]
-	return ok && at.before(here)
+func (v *Voids) Has(seq uint64, ref job.Ref) bool {
+	at, ok := v.seals[ref.Journal]
+	return ok && at.before(place{seq, ref.Entry})
 }

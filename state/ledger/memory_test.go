@@ -143,7 +143,7 @@ func (c *counts) Append(ctx context.Context, subject string, last uint64, data [
 // A ledger that is read and not written is asked ever more slowly, and not once ctx
 // has ended; when it is written again, the claim is made.
 func TestTakePausesWhileNothingIsStored(t *testing.T) {
-	mine := ledger.Claim{Kind: ledger.ClaimJob, ID: "x", Journal: job.Journal{Worker: "w", Incarnation: 1}}
+	thing, by := ledger.Thing{Kind: ledger.ClaimJob, ID: "x"}, ledger.Taker{Journal: job.Journal{Worker: "w", Incarnation: 1}}
 	synctest.Test(t, func(t *testing.T) {
 		m := ledger.NewMemory(ledger.MemoryConfig{})
 		for range 100 {
@@ -153,17 +153,17 @@ func TestTakePausesWhileNothingIsStored(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		began := time.Now()
-		if _, err := ledger.Take(ctx, l, mine, nil); !errors.Is(err, ledger.ErrNoAnswer) {
+		if _, err := ledger.Take(ctx, l, thing, by); !errors.Is(err, ledger.ErrNoAnswer) {
 			t.Errorf("nothing is stored: %v", err)
 		}
 		if took := time.Since(began); took != 30*time.Second || l.appends < 20 || l.appends > 45 || l.reads != l.appends {
 			t.Errorf("%d appends and %d reads in %s", l.appends, l.reads, took)
 		}
 		before := l.appends
-		if _, err := ledger.Take(ctx, l, mine, nil); err == nil || l.appends > before+1 {
+		if _, err := ledger.Take(ctx, l, thing, by); err == nil || l.appends > before+1 {
 			t.Errorf("after the end: %v, %d appends", err, l.appends-before)
 		}
-		if c, err := ledger.Take(t.Context(), l, mine, nil); err != nil || c.Epoch != 1 || c.Journal != mine.Journal {
+		if c, err := ledger.Take(t.Context(), l, thing, by); err != nil || c.Epoch != 1 || c.Journal != by.Journal {
 			t.Errorf("when it is written again: %+v, %v", c, err)
 		}
 	})
@@ -171,7 +171,7 @@ func TestTakePausesWhileNothingIsStored(t *testing.T) {
 		m := ledger.NewMemory(ledger.MemoryConfig{})
 		m.Inject(ledger.AllClaims, ledger.FaultStored)
 		began := time.Now()
-		if _, err := ledger.Take(t.Context(), m, mine, nil); err != nil || time.Since(began) > 10*time.Millisecond {
+		if _, err := ledger.Take(t.Context(), m, thing, by); err != nil || time.Since(began) > 10*time.Millisecond {
 			t.Errorf("after %s: %v", time.Since(began), err)
 		}
 	})

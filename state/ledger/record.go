@@ -35,7 +35,7 @@ type Record struct {
 	Entries []Entry
 }
 
-// Entry is one of Open, Reserve, Drain, Done, Doubt, Decide, Outcome, Release, Seal.
+// Entry is one of Open, Reserve, Drain, Done, Doubt, Decide, Outcome, Seal.
 type Entry interface {
 	kind() byte
 	write(*bin.Writer)
@@ -117,13 +117,6 @@ type Outcome struct {
 	Set     *idset.Set
 }
 
-// Release gives up the rest of a slice in a planned way (rule 3): what follows of
-// it in this journal is void.
-type Release struct {
-	Job   job.ID
-	Slice uint32
-}
-
 // Seal is the last entry of a journal: nothing after it counts.
 type Seal struct {
 	By job.Journal // zero if an owner sealed its own old journal before it had a new one
@@ -137,7 +130,6 @@ const (
 	kindDoubt
 	kindDecide
 	kindOutcome
-	kindRelease
 	kindSeal
 )
 
@@ -148,10 +140,9 @@ func (*Done) kind() byte    { return kindDone }
 func (*Doubt) kind() byte   { return kindDoubt }
 func (*Decide) kind() byte  { return kindDecide }
 func (*Outcome) kind() byte { return kindOutcome }
-func (Release) kind() byte  { return kindRelease }
 func (Seal) kind() byte     { return kindSeal }
 
-const recordMagic = "CJ\x01"
+const recordMagic = "CJ\x02"
 
 // EncodeEntry gives the bytes of one entry, as they stand in a record.
 func EncodeEntry(e Entry) []byte {
@@ -310,8 +301,6 @@ func readEntry(r *bin.Reader) (Entry, error) {
 	case kindOutcome:
 		e = &Outcome{Job: r.JobID(), Range: readRange(r), Outcome: job.Outcome(r.Max(uint64(job.Failed))),
 			Reason: job.Reason(r.Byte()), Set: r.Set()}
-	case kindRelease:
-		e = Release{Job: r.JobID(), Slice: uint32(r.Max(1<<32 - 1))}
 	case kindSeal:
 		e = Seal{By: r.Journal()}
 	default:
@@ -407,7 +396,5 @@ func (e *Outcome) write(w *bin.Writer) {
 	w.Byte(byte(e.Reason))
 	w.Set(e.Set)
 }
-
-func (e Release) write(w *bin.Writer) { w.Fixed(e.Job[:]); w.Uint(uint64(e.Slice)) }
 
 func (e Seal) write(w *bin.Writer) { w.Journal(e.By) }

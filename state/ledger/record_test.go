@@ -67,7 +67,6 @@ func TestEveryEntrySurvivesARecord(t *testing.T) {
 			&Doubt{Job: id, Range: r, Of: ref, Inc: inc},
 			&Decide{Job: id, Range: r, Delivered: randomSet(rng, r, 3), Failed: randomSet(rng, r, 1)},
 			&Outcome{Job: id, Range: r, Outcome: job.Expired, Set: randomSet(rng, r, 30)},
-			Release{Job: id, Slice: 4},
 			Seal{By: ref.Journal},
 		}}
 		b := rec.Bytes()
@@ -110,7 +109,7 @@ func many(entries int) (rec Record, containers int) {
 		e := []Entry{&Outcome{Range: 7, Outcome: job.Expired, Set: sparse}, &Decide{Range: 7, Parked: sparse, Failed: sparse},
 			&Done{Range: 7, NotHere: sparse}, &Drain{Range: 7, Targets: Targets{[]job.Incarnation{{}}, []*idset.Set{sparse}}},
 			&Reserve{Span: job.Span{Lo: 7 << 20, Hi: 8 << 20}, Dropped: []Drop{{job.ReasonRelation, sparse}}},
-			Release{}}[i%6]
+			Seal{}}[i%6]
 		rec.Entries = append(rec.Entries, e)
 		containers += []int{16, 32, 16, 16, 16, 0}[i%6]
 	}

@@ -2,7 +2,6 @@ package parked
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 
 	"crier/internal/bin"
@@ -82,18 +81,11 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 		return t.decide(e)
 	case *ledger.Outcome:
 		return t.outcome(e)
-	case ledger.Release:
-		t.b.Put(releaseKey(t.ref.Journal, e.Job, e.Slice), nil)
-		return nil
 	case ledger.Seal:
 		t.js.sealed = true
 		return nil
 	}
 	return fmt.Errorf("%w: an entry of type %T", ErrLedger, e)
-}
-
-func releaseKey(j job.Journal, id job.ID, slice uint32) []byte {
-	return globalKey(rowRelease, journalBytes(j), id[:], binary.BigEndian.AppendUint32(nil, slice))
 }
 
 // commit writes the entry's changes and the watermark behind it.
@@ -159,9 +151,6 @@ func (t *txn) count(r job.Range, id job.ID, d *Tally, span *job.Span, parked *id
 
 func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	r := e.Range()
-	if b, err := t.x.kv.Get(releaseKey(t.ref.Journal, e.Job, e.Slice)); err != nil || b != nil {
-		return err // rule 3: a reserve after its slice's release is void
-	}
 	if e.Span.IsEmpty() || (e.Span.Hi-1)>>job.RangeBits != uint64(r) {
 		return fmt.Errorf("%w: block %s leaves its range", ErrLedger, e.Span)
 	}

@@ -205,5 +205,16 @@ func (x *Index) Sealed(j job.Journal) bool {
 	return x.mu.journals[j].sealed
 }
 
+// Journals lists the journals that have records, and whether their seal is applied.
+func (x *Index) Journals() map[job.Journal]bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	all := make(map[job.Journal]bool, len(x.mu.journals))
+	for j, s := range x.mu.journals {
+		all[j] = s.sealed
+	}
+	return all
+}
+
 // Close closes the store.
 func (x *Index) Close() error { return x.kv.Close() }

@@ -19,7 +19,6 @@ import (
 //	range 'o' job ref inc                  open targets of a reserve
 //	range 'p' page job seq entry flag      parked recipients of one page
 //	0xffff 'j' journal                     journal: last n, sealed
-//	0xffff 'r' journal job slice           slice released in that journal
 //	0xffff 't' job                         total of the job's cells
 //	0xffff 'w'                             watermark
 const (
@@ -28,7 +27,6 @@ const (
 	rowOpen    = 'o'
 	rowParked  = 'p'
 	rowJournal = 'j'
-	rowRelease = 'r'
 	rowTotal   = 't'
 	rowMark    = 'w'
 )

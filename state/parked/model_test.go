@@ -42,7 +42,6 @@ type writer struct {
 	next    uint64
 	prev    job.Digest
 	sealed  bool
-	gone    map[string]bool // job/slice released
 }
 
 type who struct {
@@ -116,7 +115,7 @@ func (h *history) Get(_ context.Context, seq uint64) (ledger.Stored, error) {
 }
 
 func (h *history) open(n uint32) {
-	w := &writer{journal: job.Journal{Worker: fmt.Sprintf("w%d", n%2), Incarnation: n}, gone: map[string]bool{}}
+	w := &writer{journal: job.Journal{Worker: fmt.Sprintf("w%d", n%2), Incarnation: n}}
 	h.writers = append(h.writers, w)
 	h.append(w, []ledger.Entry{ledger.Open{Boot: "b"}})
 }
@@ -195,12 +194,12 @@ func (h *history) handOff(id job.ID, r job.Range, ref job.Ref, dealt map[job.Inc
 	}
 }
 
-// step makes one more entry; void says that it means nothing (rule 3).
-func (h *history) step(w *writer, at parked.Number, ref job.Ref) ledger.Entry {
+// step makes one more entry.
+func (h *history) step(at parked.Number, ref job.Ref) ledger.Entry {
 	id, r := pick(h, testJobs), pick(h, testRanges)
-	switch n := h.rng.IntN(20); {
+	switch n := h.rng.IntN(19); {
 	case n < 5:
-		return h.reserve(w, at, ref, id, r)
+		return h.reserve(at, ref, id, r)
 	case n < 8:
 		return h.drain(ref, id, r)
 	case n < 13:
@@ -211,14 +210,11 @@ func (h *history) step(w *writer, at parked.Number, ref job.Ref) ledger.Entry {
 		return h.decide(at, id, r)
 	case n < 18:
 		return h.outcome(id, r)
-	case n < 19:
-		w.gone[fmt.Sprint(id, 3)] = true
-		return ledger.Release{Job: id, Slice: 3}
 	}
 	return nil
 }
 
-func (h *history) reserve(w *writer, at parked.Number, ref job.Ref, id job.ID, r job.Range) ledger.Entry {
+func (h *history) reserve(at parked.Number, ref job.Ref, id job.ID, r job.Range) ledger.Entry {
 	// From a random id to at most the next reserved one.
 	lo := uint64(r.Lo()) + h.rng.Uint64N(regionSize)
 	hi := lo
@@ -231,7 +227,6 @@ func (h *history) reserve(w *writer, at parked.Number, ref job.Ref, id job.ID, r
 	ids := h.members(id, r, func(*status) bool { return true })
 	ids = slices.DeleteFunc(ids, func(i uint32) bool { return !e.Span.Has(job.Recipient(i)) })
 	e.IDs = uint32(len(ids))
-	void := w.gone[fmt.Sprint(id, e.Slice)]
 	rest := ids
 	if h.rng.IntN(5) == 0 {
 		e.Rest = pick(h, []job.Outcome{job.Cancelled, job.Expired, job.Recalled})
@@ -253,9 +248,6 @@ func (h *history) reserve(w *writer, at parked.Number, ref job.Ref, id job.ID, r
 	}
 	var dealt map[job.Incarnation][]uint32
 	e.Targets, dealt = h.deal(r, split())
-	if void {
-		return e
-	}
 	for i := lo; i < hi; i++ {
 		h.spans[id][placeOf(i)] = true
 	}
@@ -384,7 +376,7 @@ func (h *history) record() ledger.Stored {
 	w := pick(h, h.writers)
 	id, r := pick(h, testJobs), pick(h, testRanges)
 	lo := uint64(r.Lo())
-	void := []ledger.Entry{&ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 64}, Rest: job.Parked}, ledger.Release{Job: id}}
+	void := []ledger.Entry{&ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 64}, Rest: job.Parked}}
 	switch {
 	case w.sealed: // a stale owner: whatever it writes is void, its numbers too
 		w.next = h.rng.Uint64N(100)
@@ -399,12 +391,12 @@ func (h *history) record() ledger.Stored {
 	var entries []ledger.Entry
 	for range 1 + h.rng.IntN(4) {
 		k := uint16(len(entries))
-		if e := h.step(w, parked.Number{Seq: seq, Entry: k}, job.Ref{Journal: w.journal, N: w.next, Entry: k}); e != nil {
+		if e := h.step(parked.Number{Seq: seq, Entry: k}, job.Ref{Journal: w.journal, N: w.next, Entry: k}); e != nil {
 			entries = append(entries, e)
 		}
 	}
 	if len(entries) == 0 {
-		entries = []ledger.Entry{ledger.Release{Job: job.ID{88}, Slice: 1}}
+		entries = []ledger.Entry{ledger.Open{Boot: "again"}}
 	}
 	return h.appendAt(w, entries, seq)
 }

@@ -131,7 +131,7 @@ func (h *history) take(st ledger.Stored) error {
 func (h *history) entries(ctx context.Context, r job.Range, fn func(report.Entry, job.Digest) error) error {
 	for _, x := range h.reports {
 		err := x.Entries(h.id, r, func(e report.Entry) error {
-			if h.voids.Has(e.Seq, e.Ref, e.Entry) {
+			if h.voids.Has(e.Seq, e.Ref) {
 				return nil
 			}
 			return errors.Join(fn(e, x.digest), ctx.Err())
@@ -145,7 +145,7 @@ func (h *history) entries(ctx context.Context, r job.Range, fn func(report.Entry
 		if err != nil {
 			return fmt.Errorf("entry %d of record %d: %w", u.place.Ref.Entry, u.place.Seq, err)
 		}
-		if h.voids.Has(u.place.Seq, u.place.Ref, e) {
+		if h.voids.Has(u.place.Seq, u.place.Ref) {
 			continue
 		}
 		u.place.Entry = e

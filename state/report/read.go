@@ -96,7 +96,7 @@ func (x *Report) Entries(id job.ID, r job.Range, fn func(Entry) error) error {
 	return err
 }
 
-// Voids calls fn for each seal and release, in the order of the ledger.
+// Voids calls fn for each seal, in the order of the ledger.
 func (x *Report) Voids(fn func(Entry) error) error { return x.Entries(job.ID{}, 0, fn) }
 
 // Ranges lists the ranges that hold entries about a job, ascending.

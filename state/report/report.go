@@ -36,7 +36,7 @@ const (
 	headerMost = 3 * binary.MaxVarintLen64 // of a record: sequence, time, length
 )
 
-// row says where an entry is. Seals and releases stand under no job and range 0.
+// row says where an entry is. Seals stand under no job and range 0.
 type row struct {
 	job    job.ID
 	rng    job.Range

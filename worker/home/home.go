@@ -3,7 +3,8 @@
 //
 // It guarantees that the passes over a range follow each other: a pass looks at
 // the index only after everything that the pass before it decided is applied
-// there, so that nothing is drained twice and nothing is stranded.
+// there, so that nothing is drained twice and nothing is stranded; and that it does
+// nothing about a range between its End and its next Begin.
 package home
 
 import (
@@ -32,14 +33,16 @@ const (
 )
 
 type rangeState struct {
-	phase phase
-	next  Pass
-	now   Pass   // the one under way
-	until uint64 // sequence that must be applied
-	after []handoff.Settle
-	held  *idset.Set // who has more waiting than the pass under way takes
-	more  *idset.Set // the same of passes that are durable; they get it when something is closed
-	wait  int        // ticks until the next pass may begin
+	ending bool   // no other pass begins
+	last   uint64 // sequence of the last entry that is durable
+	phase  phase
+	next   Pass
+	now    Pass   // the one under way
+	until  uint64 // sequence that must be applied
+	after  []handoff.Settle
+	held   *idset.Set // who has more waiting than the pass under way takes
+	more   *idset.Set // the same of passes that are durable; they get it when something is closed
+	wait   int        // ticks until the next pass may begin
 }
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
@@ -61,8 +64,15 @@ func (p *Pass) isEmpty() bool {
 // New makes the core.
 func New() *State { return &State{ranges: map[job.Range]*rangeState{}} }
 
-// Event is one of Wanted, Ending, Found, Durable, Refused, Applied, Closed, Tick.
+// Event is one of Begin, End, Wanted, Ending, Found, Durable, Refused, Applied, Closed,
+// Tick. All but the first and Applied change nothing for a range that is not begun.
 type Event interface{ event() }
+
+// Begin says that this worker is the range's home from now on.
+type Begin struct{ Range job.Range }
+
+// End says that it is to stop; Quiet comes when the pass under way is applied.
+type End struct{ Range job.Range }
 
 // Wanted says that recipients of a range may have something waiting: they came
 // online, were parked while online, or a sweep found them.
@@ -105,6 +115,8 @@ type Closed struct{ Range job.Range }
 // Tick lets time pass: what was refused is tried again.
 type Tick struct{}
 
+func (Begin) event()    {}
+func (End) event()      {}
 func (Wanted) event()   {}
 func (Ending) event()   {}
 func (Found) event()    {}
@@ -115,7 +127,7 @@ func (Applied) event()  {}
 func (Closed) event()   {}
 func (Tick) event()     {}
 
-// Effect is one of Look, Append, Settle.
+// Effect is one of Look, Append, Settle, Quiet.
 type Effect interface{ effect() }
 
 // Look asks for the findings of a pass; Found or NotFound comes back.
@@ -132,6 +144,13 @@ type Append struct {
 // Settle tells a gateway what clients may forget.
 type Settle struct{ Settle handoff.Settle }
 
+// Quiet says that nothing about the range is under way any more, after an End.
+type Quiet struct {
+	Range job.Range
+	After uint64 // sequence of the last entry about it since its Begin; 0 if there was none
+}
+
+func (Quiet) effect()  {}
 func (Look) effect()   {}
 func (Append) effect() {}
 func (Settle) effect() {}
@@ -139,13 +158,26 @@ func (Settle) effect() {}
 // Step takes one event in and says what to do.
 func (s *State) Step(ev Event) []Effect {
 	switch ev := ev.(type) {
+	case Begin:
+		s.ranges[ev.Range] = &rangeState{next: Pass{Range: ev.Range}}
+	case End:
+		if x := s.ranges[ev.Range]; x != nil {
+			x.ending = true
+			return s.start(x)
+		}
 	case Wanted:
-		x := s.at(ev.Who.Range)
+		x := s.ranges[ev.Who.Range]
+		if x == nil {
+			return nil
+		}
 		x.want(ev.Who.Range, ev.Who)
 		x.next.Logins = append(x.next.Logins, ev.Logins...)
 		return s.start(x)
 	case Ending:
-		x := s.at(ev.Range)
+		x := s.ranges[ev.Range]
+		if x == nil {
+			return nil
+		}
 		if !slices.Contains(x.next.Ending, ev.Job) {
 			x.next.Ending = append(x.next.Ending, ev.Job)
 		}
@@ -153,13 +185,16 @@ func (s *State) Step(ev Event) []Effect {
 	case Found:
 		return s.found(ev.Findings)
 	case NotFound:
-		s.at(ev.Pass.Range).again(ev.Pass, 1)
+		x := s.ranges[ev.Pass.Range]
+		x.again(ev.Pass, 1)
+		return s.start(x)
 	case Refused:
-		x := s.at(ev.Range)
+		x := s.ranges[ev.Range]
 		x.again(x.now, refusedTicks)
+		return s.start(x)
 	case Durable:
-		x := s.at(ev.Range)
-		x.phase, x.until = applying, ev.Seq
+		x := s.ranges[ev.Range]
+		x.phase, x.until, x.last = applying, ev.Seq, ev.Seq
 		x.keep()
 		s.waiting = append(s.waiting, ev.Range)
 		return s.arrive()
@@ -167,8 +202,8 @@ func (s *State) Step(ev Event) []Effect {
 		s.applied = max(s.applied, ev.Seq)
 		return s.arrive()
 	case Closed:
-		x := s.at(ev.Range)
-		if x.more.IsEmpty() {
+		x := s.ranges[ev.Range]
+		if x == nil || x.more.IsEmpty() {
 			return nil
 		}
 		x.want(ev.Range, x.more)
@@ -178,15 +213,6 @@ func (s *State) Step(ev Event) []Effect {
 		return s.tick()
 	}
 	return nil
-}
-
-func (s *State) at(r job.Range) *rangeState {
-	x := s.ranges[r]
-	if x == nil {
-		x = &rangeState{next: Pass{Range: r}}
-		s.ranges[r] = x
-	}
-	return x
 }
 
 func (x *rangeState) want(r job.Range, who *idset.Set) {
@@ -221,8 +247,12 @@ func (x *rangeState) keep() {
 	x.held = nil
 }
 
-// start begins a pass if none is under way.
+// start begins a pass if none is under way, or lets the range go.
 func (s *State) start(x *rangeState) []Effect {
+	if x.phase == idle && x.ending {
+		delete(s.ranges, x.next.Range)
+		return []Effect{Quiet{x.next.Range, x.last}}
+	}
 	if x.phase != idle || x.wait > 0 || x.next.isEmpty() {
 		return nil
 	}
@@ -236,9 +266,13 @@ func (s *State) start(x *rangeState) []Effect {
 }
 
 func (s *State) found(f Findings) []Effect {
-	x := s.at(f.Range)
-	if x.phase != looking {
+	x := s.ranges[f.Range]
+	if x == nil || x.phase != looking {
 		return nil
+	}
+	if x.ending {
+		x.phase = idle
+		return s.start(x)
 	}
 	v := Plan(f)
 	x.after, x.held = v.After, v.More
@@ -274,7 +308,7 @@ func (s *State) arrive() []Effect {
 	return out
 }
 
-// tick tries again what failed and forgets ranges in which nothing goes on.
+// tick tries again what failed.
 func (s *State) tick() []Effect {
 	var rs []job.Range
 	for r := range s.ranges {
@@ -286,9 +320,6 @@ func (s *State) tick() []Effect {
 		x := s.ranges[r]
 		x.wait = max(0, x.wait-1)
 		out = append(out, s.start(x)...)
-		if x.phase == idle && x.more.IsEmpty() && x.next.isEmpty() {
-			delete(s.ranges, r)
-		}
 	}
 	return out
 }

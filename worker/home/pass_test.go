@@ -55,7 +55,7 @@ func TestAPassThatCameToNothingIsMadeAgainWhole(t *testing.T) {
 		}, refusedTicks},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := New()
+			s := begun()
 			oneLook(t, s.Step(Wanted{Who: idset.Of(5)}))
 			s.Step(Wanted{Who: idset.Of(1, 2), Logins: []Login{login(1, g2, jobA)}})
 			s.Step(Ending{0, jobA})
@@ -82,7 +82,7 @@ func TestAPassThatCameToNothingIsMadeAgainWhole(t *testing.T) {
 }
 
 func TestWhoHasMoreGetsItWhenSomethingIsClosed(t *testing.T) {
-	s := New()
+	s := begun()
 	s.Step(Wanted{Who: idset.Of(1)})
 	s.Step(Found{drainable(1, PassLimit+1)})
 	s.Step(Durable{0, 7})
@@ -104,7 +104,7 @@ func TestWhoHasMoreGetsItWhenSomethingIsClosed(t *testing.T) {
 }
 
 func TestClientsForgetWhatADecisionEndedOnlyWhenItIsApplied(t *testing.T) {
-	s := New()
+	s := begun()
 	l := login(1, g2, jobA)
 	s.Step(Wanted{Who: idset.Of(1), Logins: []Login{l}})
 	effects := s.Step(Found{Findings{Logins: []Login{l}, Standing: []Standing{{0, jobA, job.InDoubt}}, Job: allKnown,
@@ -125,5 +125,47 @@ func TestClientsForgetWhatADecisionEndedOnlyWhenItIsApplied(t *testing.T) {
 	}
 	if p := oneLook(t, effects); setText(p.Who) != "9" { // and the next pass begins at once
 		t.Fatalf("looks at [%s]", setText(p.Who))
+	}
+}
+
+// A range is let go when its pass under way is applied, and nothing is begun there
+// before it is this worker's again.
+func TestARangeIsLetGoWhenItsPassIsApplied(t *testing.T) {
+	quiet := func(effects []Effect) (q []Quiet) {
+		for _, e := range effects {
+			if x, ok := e.(Quiet); ok {
+				q = append(q, x)
+			}
+		}
+		return q
+	}
+	s := begun()
+	if got := quiet(s.Step(End{1})); !slices.Equal(got, []Quiet{{1, 0}}) {
+		t.Fatalf("%v, want range 1 to be let go at once", got)
+	}
+	oneLook(t, s.Step(Wanted{Who: idset.Of(1)}))
+	if got := s.Step(End{0}); len(got) > 0 {
+		t.Fatalf("%v while a pass is under way", got)
+	}
+	if got := s.Step(Found{drainable(1, 1)}); !slices.Equal(quiet(got), []Quiet{{0, 0}}) || len(got) != 1 {
+		t.Fatalf("%v, want nothing to be decided, and the range let go", got)
+	}
+	s.Step(Begin{0})
+	oneLook(t, s.Step(Wanted{Who: idset.Of(1)}))
+	if got := s.Step(Found{drainable(1, 1)}); len(got) != 1 {
+		t.Fatalf("%v, want an append", got)
+	}
+	for _, ev := range []Event{End{0}, Wanted{Who: idset.Of(2)}, Durable{0, 9}, Applied{8}, Tick{}} {
+		if got := s.Step(ev); len(got) > 0 {
+			t.Fatalf("%v after %T", got, ev)
+		}
+	}
+	if got := quiet(s.Step(Applied{9})); !slices.Equal(got, []Quiet{{0, 9}}) {
+		t.Fatalf("%v, want range 0 to be let go after record 9", got)
+	}
+	for _, ev := range []Event{Wanted{Who: idset.Of(2)}, Ending{0, jobA}, Closed{0}, Tick{}, End{0}} {
+		if got := s.Step(ev); len(got) > 0 {
+			t.Fatalf("%v after %T for a range that is another's", got, ev)
+		}
 	}
 }

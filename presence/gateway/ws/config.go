@@ -13,6 +13,7 @@ import (
 type Config struct {
 	Core     gateway.Config // incarnation, history, window and memory bounds
 	Bus      Bus
+	Homes    Homes
 	Verifier Verifier
 	Accepted Accepted
 	Log      *slog.Logger // default: nothing is logged
@@ -47,6 +48,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Bus == nil:
 		return job.Invalid("bus", "a gateway needs a bus", nil)
+	case c.Homes == nil:
+		return job.Invalid("homes", "a gateway needs somebody who finds homes", nil)
 	case c.Verifier == nil:
 		return job.Invalid("verifier", "a gateway needs a verifier of tokens", nil)
 	case c.Accepted == nil:

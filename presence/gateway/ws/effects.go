@@ -2,11 +2,14 @@ package ws
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
+	"crier/internal/bus"
 	"crier/internal/idset"
+	"crier/job"
 	"crier/presence/gateway"
 	"crier/presence/handoff"
 )
@@ -49,6 +52,10 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 		}
 	case gateway.Announce:
 		g.announce(e)
+	case gateway.Beat:
+		if err := g.cfg.Bus.Publish(handoff.BeatTo, e.Message.Bytes()); err != nil { // the next one comes
+			g.cfg.Log.Debug("publishing a beat", "err", err)
+		}
 	}
 }
 
@@ -95,6 +102,12 @@ func (g *Gateway) deliver(e gateway.Deliver) {
 	}
 }
 
+// Waits for a home that is not known yet: the first, and the longest.
+const (
+	firstHomeWait = 10 * time.Millisecond
+	lastHomeWait  = 200 * time.Millisecond
+)
+
 // announce asks a home. One request a range is under way at most, as the core has it.
 func (g *Gateway) announce(e gateway.Announce) {
 	data := e.Message.Bytes()
@@ -104,11 +117,39 @@ func (g *Gateway) announce(e gateway.Announce) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), announceWait)
 		defer cancel()
-		answer, err := g.cfg.Bus.Request(ctx, handoff.AnnounceTo(rng), data)
+		got, err := g.tellHome(ctx, rng, data)
 		if err != nil { // nobody is home, or not fast enough: repeated by the core
 			g.counters.announceRetries.Add(1)
 			return
 		}
-		g.post(func() { g.step(gateway.Announced{Range: rng, Flight: e.Flight, Again: len(answer) > 0}) })
+		g.post(func() {
+			g.step(gateway.Announced{Range: rng, Flight: e.Flight, Again: got == handoff.WantsAnew})
+		})
 	}()
+}
+
+// tellHome finds the home of a range, waking one if there is none, and asks it.
+func (g *Gateway) tellHome(ctx context.Context, rng job.Range, data []byte) (handoff.Reception, error) {
+	for wait := firstHomeWait; ; wait = min(2*wait, lastHomeWait) {
+		if home := g.cfg.Homes.Home(rng); home != "" {
+			answer, err := g.cfg.Bus.Request(ctx, handoff.AnnounceTo(home), data)
+			if err == nil {
+				got, err := handoff.ParseReception(answer)
+				if err != nil || got != handoff.NotHome {
+					return got, err
+				}
+			} else if !errors.Is(err, bus.ErrNoResponders) {
+				return 0, err
+			}
+		}
+		want := handoff.Want{Ranges: []job.Range{rng}}
+		if err := g.cfg.Bus.Publish(handoff.WantTo, want.Bytes()); err != nil {
+			return 0, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 }

@@ -237,6 +237,7 @@ func (g *Gateway) subscribe() ([]bus.Subscription, error) {
 		{handoff.FenceTo(name), g.onFence},
 		{handoff.RecordedTo(name), g.onRecorded},
 		{handoff.SettleTo(name), g.onSettle},
+		{handoff.AnewTo(name), g.onAnew},
 	} {
 		s, err := g.cfg.Bus.Subscribe(x.subject, x.fn)
 		if err != nil {
@@ -300,6 +301,17 @@ func (g *Gateway) onSettle(m bus.Msg) {
 		return
 	}
 	g.post(func() { g.step(gateway.Settled{Settle: *s}) })
+}
+
+func (g *Gateway) onAnew(m bus.Msg) {
+	a, err := handoff.ParseAnew(m.Data)
+	if err != nil {
+		g.malformed(m, err)
+		return
+	}
+	if a.Inc == g.cfg.Core.Incarnation {
+		g.post(func() { g.step(gateway.Anew{Ranges: a.Ranges}) })
+	}
 }
 
 // malformed drops a message that no version of ours has sent.

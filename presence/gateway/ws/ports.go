@@ -20,6 +20,12 @@ type Bus interface {
 	Subscribe(pattern string, fn func(bus.Msg)) (bus.Subscription, error)
 }
 
+// Homes finds who is home to a range. It may lag.
+type Homes interface {
+	// Home is the worker that is home to a range, "" if nobody is known to be.
+	Home(r job.Range) string
+}
+
 // Verifier tells who a recipient's token belongs to. Idempotent. An error with
 // job.CodeUnavailable means that it cannot tell now; any other, that the token is
 // not valid.

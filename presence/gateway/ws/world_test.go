@@ -77,7 +77,7 @@ func newWorldAt(t *testing.T, dir string, inc job.Incarnation, change func(*Conf
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { files.Close() })
-	cfg := Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: w.bus, Verifier: verifier{}, Accepted: files}
+	cfg := Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: w.bus, Homes: home{}, Verifier: verifier{}, Accepted: files}
 	if change != nil {
 		change(&cfg)
 	}
@@ -85,7 +85,8 @@ func newWorldAt(t *testing.T, dir string, inc job.Incarnation, change func(*Conf
 		t.Fatal(err)
 	}
 	w.subscribe(handoff.ReportTo(w.journal), w.onReport)
-	w.subscribe(handoff.AnnounceToAny, w.onAnnounce)
+	w.subscribe(handoff.AnnounceTo("home"), w.onAnnounce)
+	w.subscribe(handoff.BeatTo, w.onBeat)
 	server := httptest.NewServer(w.g)
 	t.Cleanup(server.Close)
 	w.url = server.URL
@@ -172,7 +173,6 @@ func (w *world) onAnnounce(m bus.Msg) {
 		return
 	}
 	w.change(func() {
-		w.incs[a.Inc] = true
 		for id := range a.Join.All() {
 			w.joined[id] = true
 		}
@@ -181,10 +181,25 @@ func (w *world) onAnnounce(m bus.Msg) {
 		}
 		w.hellos = append(w.hellos, a.Hellos...)
 	})
-	if err := m.Respond(nil); err != nil {
+	if err := m.Respond(handoff.TakenIn.Bytes()); err != nil {
 		w.t.Error(err)
 	}
 }
+
+func (w *world) onBeat(m bus.Msg) {
+	b, err := handoff.ParseBeat(m.Data)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	w.change(func() { w.incs[b.Inc] = true })
+}
+
+// home is home to every range.
+type home struct{}
+
+// Home implements Homes.
+func (home) Home(job.Range) string { return "home" }
 
 // handOff reserves and asks; it gives the answer and the reserve.
 func (w *world) handOff(id job.ID, body string, targets ...uint32) (handoff.Answer, job.Ref) {

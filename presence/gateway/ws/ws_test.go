@@ -424,9 +424,9 @@ func (f *fullFile) Append(r gateway.Record) error {
 }
 
 func TestConfigNamesTheField(t *testing.T) {
-	good := Config{Core: gateway.Config{Incarnation: inc1}, Bus: newWorld(t, nil).bus, Verifier: verifier{}, Accepted: &fullFile{}}
+	good := Config{Core: gateway.Config{Incarnation: inc1}, Bus: newWorld(t, nil).bus, Homes: home{}, Verifier: verifier{}, Accepted: &fullFile{}}
 	for want, change := range map[string]func(*Config){
-		"bus": func(c *Config) { c.Bus = nil }, "verifier": func(c *Config) { c.Verifier = nil }, "accepted": func(c *Config) { c.Accepted = nil },
+		"bus": func(c *Config) { c.Bus = nil }, "homes": func(c *Config) { c.Homes = nil }, "verifier": func(c *Config) { c.Verifier = nil }, "accepted": func(c *Config) { c.Accepted = nil },
 		"max_connections": func(c *Config) { c.MaxConnections = -1 }, "wait": func(c *Config) { c.PingWait = -1 },
 		"incarnation": func(c *Config) { c.Core.Incarnation.Gateway = "" },
 	} {

@@ -1,4 +1,4 @@
-package worker
+package arrivals
 
 import (
 	"slices"
@@ -14,21 +14,22 @@ import (
 // maxHellos is how many clients of one recipient are kept; the oldest go first.
 const maxHellos = 8
 
-// hellos keeps what the clients that are connected said they have (rule 18): a
+// Hellos keeps what the clients that are connected said they have (rule 18): a
 // client that came before the doubt was recorded does not come again for it. It
 // needs some 150 bytes a connection. Safe for concurrent use.
-type hellos struct {
+type Hellos struct {
 	mu     sync.Mutex
 	kept   map[job.Range]map[job.Recipient][]home.Login
 	newest map[string]uint32 // start of each gateway
 }
 
-func (h *hellos) init() {
-	h.kept, h.newest = map[job.Range]map[job.Recipient][]home.Login{}, map[string]uint32{}
+// NewHellos makes an empty one.
+func NewHellos() *Hellos {
+	return &Hellos{kept: map[job.Range]map[job.Recipient][]home.Login{}, newest: map[string]uint32{}}
 }
 
-// take takes in an announcement. What came to another place is there no more.
-func (h *hellos) take(ann *handoff.Announce) {
+// Take takes in an announcement. What came to another place is there no more.
+func (h *Hellos) Take(ann *handoff.Announce) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ann.Inc.Start < h.newest[ann.Inc.Gateway] {
@@ -67,7 +68,14 @@ func (h *hellos) take(ann *handoff.Announce) {
 	}
 }
 
-func (h *hellos) keepIf(r job.Range, keep func(home.Login) bool) {
+// Forget drops what is kept of a range, whose home is another now.
+func (h *Hellos) Forget(r job.Range) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.kept, r)
+}
+
+func (h *Hellos) keepIf(r job.Range, keep func(home.Login) bool) {
 	for id := range h.kept[r] {
 		filter(h.kept[r], id, keep)
 	}
@@ -83,8 +91,8 @@ func filter(people map[job.Recipient][]home.Login, id job.Recipient, keep func(h
 	people[id] = left
 }
 
-// of gives what is kept of those of who that are in doubt.
-func (h *hellos) of(who *idset.Set, doubts []parked.Doubt) []home.Login {
+// Of gives what is kept of those of who that are in doubt.
+func (h *Hellos) Of(who *idset.Set, doubts []parked.Doubt) []home.Login {
 	in := idset.New(who.Range)
 	defer in.Release()
 	for _, d := range doubts {

@@ -1,0 +1,129 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/ledger"
+)
+
+// Ring is what a scheduler believes about the other members at one moment; it never
+// changes. A wrong ring costs a try that fails: claims decide.
+type Ring interface {
+	// Choice is this scheduler's place among those who should move a job on: 0 is the
+	// first. It is negative if it is none of the first few.
+	Choice(id job.ID) int
+	// Lapsed reports whether a scheduler's or a worker's incarnation is dead for all that
+	// can be known.
+	Lapsed(j job.Journal) bool
+	// Frozen reports whether nothing new may be taken.
+	Frozen() bool
+	// Workers names the workers that should send a thing, the first choice first.
+	Workers(thing string) []string
+}
+
+// Alone is the ring of a scheduler that has no others, and of its one worker.
+type Alone struct{ Worker string }
+
+// Choice implements Ring.
+func (Alone) Choice(job.ID) int { return 0 }
+
+// Lapsed implements Ring.
+func (Alone) Lapsed(job.Journal) bool { return false }
+
+// Frozen implements Ring.
+func (Alone) Frozen() bool { return false }
+
+// Workers implements Ring.
+func (a Alone) Workers(string) []string { return []string{a.Worker} }
+
+// yieldTo is how long a scheduler that is the second choice leaves a job to the first,
+// the third to both, and so on.
+const yieldTo = 200 * time.Millisecond
+
+// dead reports whether who holds a job moves nothing on any more: an earlier start of
+// this scheduler, or a member that is gone. A wrong answer is safe, for each transition
+// is an append that expects the one before.
+func (s *Scheduler) dead(holder job.Journal) bool {
+	if holder.Worker == s.cfg.Self.Worker {
+		return holder.Incarnation < s.cfg.Self.Incarnation
+	}
+	return s.cfg.Ring().Lapsed(holder)
+}
+
+// mayMove reports whether this scheduler is to move a job on: it holds it, or nobody
+// does and it is this scheduler's turn to take it.
+func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
+	last := s.cfg.Claims.Of(ledger.JobThing(id))
+	p := s.planOf(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last.Epoch > p.claim.Epoch {
+		p.claim = ledger.Claim{} // another took it, or the table tells of this one's own
+		if last.Journal == s.cfg.Self {
+			p.claim = last
+		}
+	}
+	if p.claim.Journal == s.cfg.Self {
+		p.free = time.Time{}
+		return true
+	}
+	if !last.Journal.IsZero() && !s.dead(last.Journal) {
+		p.free = time.Time{}
+		s.mu.waiting[id] = fmt.Sprintf("scheduler %s, who moves it on", last.Journal.Worker)
+		return false
+	}
+	if p.free.IsZero() {
+		p.free = now
+	}
+	ring := s.cfg.Ring()
+	choice := ring.Choice(id)
+	return !ring.Frozen() && choice >= 0 && now.Sub(p.free) >= time.Duration(choice)*yieldTo
+}
+
+// sender names the worker to which a slice is offered: who holds it, as long as that is
+// there, else one of those whom the ring gives it to, another after each refusal. All
+// slices of a job with a rate go to one worker, for a rate is kept by whoever sends.
+func (s *Scheduler) sender(j jobs.Job, number uint32, tries int) (string, error) {
+	thing := ledger.SliceThing(j.Spec.ID, number)
+	if holder := s.holder(thing); holder != "" {
+		return holder, nil
+	}
+	name := thing.ID
+	if j.Rate() > 0 {
+		if holder := s.anyHolder(j.Spec.ID); holder != "" {
+			return holder, nil
+		}
+		name = j.Spec.ID.String()
+	}
+	workers := s.cfg.Ring().Workers(name)
+	if len(workers) == 0 {
+		return "", errors.New("no worker is there")
+	}
+	return workers[tries%len(workers)], nil
+}
+
+// holder is the worker that holds a thing, "" if none does that is there.
+func (s *Scheduler) holder(t ledger.Thing) string {
+	c := s.cfg.Claims.Of(t)
+	if c.Journal.IsZero() || s.cfg.Ring().Lapsed(c.Journal) {
+		return ""
+	}
+	return c.Journal.Worker
+}
+
+// anyHolder is a worker that holds a slice of a job that is not sent; "" if none does.
+func (s *Scheduler) anyHolder(id job.ID) string {
+	for _, x := range s.mu.plans[id].slices {
+		if x.State == job.SliceSent {
+			continue
+		}
+		if holder := s.holder(ledger.SliceThing(id, x.Number)); holder != "" {
+			return holder
+		}
+	}
+	return ""
+}

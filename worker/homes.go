@@ -1,0 +1,160 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"crier/internal/bus"
+	"crier/job"
+	"crier/state/ledger"
+)
+
+// A sender asks the home of a block's range what becomes of its recipients: who is
+// dropped and who is where. Only the home knows what belongs to a recipient.
+
+// blockAsk is what a sender asks another worker.
+type blockAsk struct {
+	Job  job.ID   `json:"job"`
+	Span job.Span `json:"span"`
+}
+
+// The first byte of the answer to a blockAsk; after answered comes the entry of a
+// reserve, after excused why not.
+const (
+	answered = iota + 1
+	excused
+	notHome
+)
+
+const (
+	blockWait = 3 * time.Second // for the home's answer, or for somebody to be home
+	homePoll  = 200 * time.Millisecond
+	// learnFor is how long a new home listens before it says who is online: each gateway
+	// tells it within a second.
+	learnFor = 1500 * time.Millisecond
+)
+
+var errNotHome = errors.New("the worker asked is not the home of the range any more")
+
+// blockTo is where a worker is asked for blocks of the ranges it is home to.
+func blockTo(worker string) string { return "crier.home." + worker + ".block" }
+
+// verdict fills in who of a block is dropped and who is a target, as the home of its
+// range says; that may be this worker.
+func (w *Worker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve) error {
+	ctx, cancel := context.WithTimeout(ctx, blockWait)
+	defer cancel()
+	r := res.Range()
+	for {
+		changed := w.holds.changed()
+		if w.holds.has(r) {
+			return w.decide(ctx, spec, res)
+		}
+		err := errNotHome
+		if home := w.cfg.Claims.Home(r); home != "" && home != w.cfg.Name {
+			err = w.askHome(ctx, home, res)
+			if !errors.Is(err, errNotHome) && !errors.Is(err, bus.ErrNoResponders) {
+				return err
+			}
+		}
+		w.wantHome(r)
+		select {
+		case <-changed:
+		case <-time.After(homePoll):
+		case <-ctx.Done():
+			return fmt.Errorf("nobody is home to range %s: %w", r, err)
+		}
+	}
+}
+
+// askHome asks another worker.
+func (w *Worker) askHome(ctx context.Context, home string, res *ledger.Reserve) error {
+	b, err := json.Marshal(blockAsk{res.Job, res.Span})
+	if err != nil {
+		return fmt.Errorf("asking for a block: %w", err)
+	}
+	answer, err := w.cfg.Bus.Request(ctx, blockTo(home), b)
+	if err != nil {
+		return fmt.Errorf("asking the home %s of range %s: %w", home, res.Range(), err)
+	}
+	if len(answer) == 0 {
+		return fmt.Errorf("the home %s of range %s gave an empty answer", home, res.Range())
+	}
+	switch answer[0] {
+	case answered:
+		e, err := ledger.ParseEntry(answer[1:])
+		got, ok := e.(*ledger.Reserve)
+		if err != nil || !ok || got.Job != res.Job || got.Span != res.Span {
+			return fmt.Errorf("the home %s of range %s answered something else: %w", home, res.Range(), err)
+		}
+		res.Dropped, res.Targets = got.Dropped, got.Targets
+		return nil
+	case notHome:
+		return errNotHome
+	}
+	return fmt.Errorf("the home %s of range %s: %s", home, res.Range(), answer[1:])
+}
+
+// asked answers another worker about a block of a range that this one is home to.
+func (w *Worker) asked(ctx context.Context, m bus.Msg) {
+	var ask blockAsk
+	answer, err := func() ([]byte, error) {
+		if err := json.Unmarshal(m.Data, &ask); err != nil {
+			return nil, fmt.Errorf("reading a question for a block: %w", err)
+		}
+		res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
+		if !w.holds.has(res.Range()) {
+			return []byte{notHome}, nil
+		}
+		j, err := w.cfg.Jobs.Get(ctx, ask.Job)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, blockWait)
+		defer cancel()
+		if err := w.decide(ctx, j.Spec, res); err != nil {
+			return nil, err
+		}
+		return append([]byte{answered}, ledger.EncodeEntry(res)...), nil
+	}()
+	if err != nil {
+		w.log.Warn("a block that another worker sends", "job", ask.Job.String(), "span", ask.Span.String(), "error", err)
+		answer = append([]byte{excused}, err.Error()...)
+	}
+	if err := m.Respond(answer); err != nil {
+		w.log.Debug("answering for a block", "error", err)
+	}
+}
+
+// wantHomes wakes the homes of the ranges of what is to be sent, so that no block has
+// to wait for one.
+func (w *Worker) wantHomes(todo []job.Span) {
+	var ranges []job.Range
+	for _, s := range todo {
+		r := job.Range(s.Lo >> job.RangeBits)
+		if n := len(ranges); w.cfg.Claims.Home(r) == "" && (n == 0 || ranges[n-1] != r) {
+			ranges = append(ranges, r)
+		}
+	}
+	if len(ranges) > 0 {
+		w.wantHome(ranges...)
+	}
+}
+
+// learn waits until a new home knows who is online.
+func (w *Worker) learn(ctx context.Context, r job.Range) error {
+	if w.holds.fresh[r].Load() {
+		return nil
+	}
+	left := learnFor - time.Duration(time.Now().UnixNano()-w.holds.begun[r].Load())
+	if left > 0 && !wait(ctx, left) {
+		return fmt.Errorf("learning who is online in range %s: %w", r, ctx.Err())
+	}
+	if !w.holds.has(r) {
+		return errNotHome
+	}
+	return nil
+}

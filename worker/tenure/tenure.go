@@ -1,0 +1,404 @@
+// Package tenure is the pure core of what a worker holds: the ranges it is home to,
+// and the sealed journals of dead workers whose open reserves it closes.
+//
+// It guarantees that nothing is taken from an owner whose journal is open (rule 4);
+// that a journal is sealed only when the ring calls its owner lapsed (rule 5); that a
+// worker which is frozen takes nothing new (rule 24); and that a range is given up only
+// after everything that this worker appends about it is durable.
+//
+// A wrong ring costs a try that fails, never more: claims decide.
+package tenure
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"crier/job"
+	"crier/state/ledger"
+)
+
+// Ring is what a member believes about the others at one moment; it never changes.
+type Ring interface {
+	// Choice is this worker's place among those who should have a thing: 0 is the first.
+	// It is negative if it is none of the first few.
+	Choice(ledger.Thing) int
+	// Lapsed reports whether a worker's incarnation is dead for all that can be known: its
+	// lease has lapsed, and nobody reaches it.
+	Lapsed(job.Journal) bool
+	// Frozen reports whether nothing new may be taken.
+	Frozen() bool
+}
+
+// Alone is the ring of a worker that has no others.
+type Alone struct{}
+
+// Choice implements Ring.
+func (Alone) Choice(ledger.Thing) int { return 0 }
+
+// Lapsed implements Ring.
+func (Alone) Lapsed(job.Journal) bool { return false }
+
+// Frozen implements Ring.
+func (Alone) Frozen() bool { return false }
+
+const (
+	// After this long a worker that is the second choice tries, the third after twice that.
+	yieldTo = 200 * time.Millisecond
+	// retryAfter is how long a thing whose taking or sealing did not work is left alone.
+	retryAfter = 500 * time.Millisecond
+	// steady is how long the ring has to be the same before ranges move.
+	steady = 3 * time.Second
+	// One in budgetPart of the ranges held, one at least, moves in each budgetEvery.
+	budgetEvery = 10 * time.Second
+	budgetPart  = 20
+)
+
+// State is the core's state. The zero value is not usable; see New.
+type State struct {
+	mine     job.Journal
+	ring     Ring
+	since    time.Time // when the ring became what it is
+	ranges   [job.Ranges]tenancy
+	journals map[job.Journal]*journal
+	silent   bool
+	held     int // ranges
+	budget   int
+	refill   time.Time
+}
+
+// phase is where a thing is on its way to this worker and from it.
+type phase uint8
+
+const (
+	elsewhere phase = iota
+	taking
+	holding
+	ending // its home finishes what is under way
+	giving
+)
+
+// tenancy is one thing as this worker sees it.
+type tenancy struct {
+	phase  phase
+	claim  ledger.Claim // the last one known
+	wanted bool         // somebody asked for it
+	free   time.Time    // since when it may be taken; zero if it may not
+	retry  time.Time    // not before
+	after  uint64       // of the Quiet, once there was one
+}
+
+// journal is another worker's journal.
+type journal struct {
+	tenancy           // of closing what it left open
+	sealed  bool      // and everything up to the seal is read
+	open    bool      // it left something open
+	lapsed  time.Time // since when its owner has lapsed; zero if it has not
+}
+
+// New makes the core of the owner of a journal.
+func New(mine job.Journal, ring Ring) *State {
+	return &State{mine: mine, ring: ring, journals: map[job.Journal]*journal{}}
+}
+
+// Event is one of Seen, Sealed, Claimed, Wanted, RingIs, Silence, Taken, NotTaken,
+// NotSealed, Quiet, Given, NotGiven, Tick.
+type Event interface{ event() }
+
+// Seen says that a journal exists.
+type Seen struct{ Journal job.Journal }
+
+// Sealed says that a journal is sealed and that everything up to its seal is read.
+type Sealed struct {
+	Journal job.Journal
+	Open    bool // it has open reserves
+}
+
+// Claimed is a claim in the order of the ledger.
+type Claimed struct{ Claim ledger.Claim }
+
+// Wanted says that somebody needs the home of a range.
+type Wanted struct{ Range job.Range }
+
+// RingIs replaces the ring.
+type RingIs struct{ Ring Ring }
+
+// Silence says whether this worker is to give up everything, by order of an operator.
+type Silence struct{ On bool }
+
+// Taken answers a Take that worked.
+type Taken struct{ Claim ledger.Claim }
+
+// NotTaken answers one that did not.
+type NotTaken struct{ Thing ledger.Thing }
+
+// NotSealed answers a Seal that did not work; one that did shows as Sealed.
+type NotSealed struct{ Journal job.Journal }
+
+// Quiet answers an End: all that this worker appends about the range is durable, the
+// last of it at or before the sequence After.
+type Quiet struct {
+	Range job.Range
+	After uint64
+}
+
+// Given answers a Give that worked.
+type Given struct{ Range job.Range }
+
+// NotGiven answers one that did not; it is tried again.
+type NotGiven struct{ Range job.Range }
+
+// Tick lets time pass.
+type Tick struct{}
+
+func (Seen) event()      {}
+func (Sealed) event()    {}
+func (Claimed) event()   {}
+func (Wanted) event()    {}
+func (RingIs) event()    {}
+func (Silence) event()   {}
+func (Taken) event()     {}
+func (NotTaken) event()  {}
+func (NotSealed) event() {}
+func (Quiet) event()     {}
+func (Given) event()     {}
+func (NotGiven) event()  {}
+func (Tick) event()      {}
+
+// Effect is one of Take, Seal, Begin, Inherit, End, Give.
+type Effect interface{ effect() }
+
+// Take asks for a claim on a thing; Taken or NotTaken comes back.
+type Take struct{ Thing ledger.Thing }
+
+// Seal asks to end another worker's journal; NotSealed comes back, or in time Sealed.
+type Seal struct{ Journal job.Journal }
+
+// Begin makes this worker the home of a range.
+type Begin struct {
+	Range job.Range
+	First bool // nobody was before
+}
+
+// Inherit hands the open reserves of a sealed journal to this worker (rule 12).
+type Inherit struct{ Journal job.Journal }
+
+// End asks the home of a range to begin nothing new; Quiet comes back.
+type End struct{ Range job.Range }
+
+// Give asks for a range's claim to be released; Given or NotGiven comes back.
+type Give struct {
+	Range job.Range
+	Claim ledger.Claim
+	After uint64
+}
+
+func (Take) effect()    {}
+func (Seal) effect()    {}
+func (Begin) effect()   {}
+func (Inherit) effect() {}
+func (End) effect()     {}
+func (Give) effect()    {}
+
+// Step takes one event in and says what to do.
+func (s *State) Step(now time.Time, ev Event) []Effect {
+	switch ev := ev.(type) {
+	case Seen:
+		s.journal(ev.Journal)
+	case Sealed:
+		x := s.journal(ev.Journal)
+		x.sealed, x.open = true, ev.Open
+		return s.look(now)
+	case Claimed:
+		return s.claimed(now, ev.Claim)
+	case Wanted:
+		s.ranges[ev.Range].wanted = true
+		return s.consider(now, ledger.RangeThing(ev.Range), &s.ranges[ev.Range], nil)
+	case RingIs:
+		s.ring, s.since = ev.Ring, now
+		return s.look(now)
+	case Silence:
+		s.silent = ev.On
+		return s.look(now)
+	case Taken:
+		return s.taken(ev.Claim)
+	case NotTaken:
+		if x := s.at(ev.Thing); x != nil && x.phase == taking {
+			x.phase, x.retry = elsewhere, now.Add(retryAfter)
+		}
+	case NotSealed:
+		s.journal(ev.Journal).retry = now.Add(retryAfter)
+	case Quiet:
+		if x := &s.ranges[ev.Range]; x.phase == ending {
+			x.phase, x.after = giving, ev.After
+			return []Effect{Give{ev.Range, x.claim, x.after}}
+		}
+	case Given:
+		if x := &s.ranges[ev.Range]; x.phase == giving {
+			*x = tenancy{claim: x.claim, retry: now.Add(retryAfter)}
+			s.held--
+		}
+	case NotGiven:
+		if x := &s.ranges[ev.Range]; x.phase == giving {
+			x.retry = now.Add(retryAfter)
+		}
+	case Tick:
+		return s.look(now)
+	}
+	return nil
+}
+
+// Holds reports whether this worker is home to a range and begins new things there.
+func (s *State) Holds(r job.Range) bool { return s.ranges[r].phase == holding }
+
+// Held is the number of ranges that this worker has, those it is giving up too.
+func (s *State) Held() int { return s.held }
+
+func (s *State) journal(j job.Journal) *journal {
+	x := s.journals[j]
+	if x == nil {
+		x = &journal{}
+		s.journals[j] = x
+	}
+	return x
+}
+
+// at is the tenancy of a thing, nil if it is none of this core's.
+func (s *State) at(t ledger.Thing) *tenancy {
+	switch t.Kind {
+	case ledger.ClaimRange:
+		if r, err := job.ParseRange(t.ID); err == nil {
+			return &s.ranges[r]
+		}
+	case ledger.ClaimJournal:
+		if j, err := job.ParseJournal(t.ID); err == nil {
+			return &s.journal(j).tenancy
+		}
+	}
+	return nil
+}
+
+func (s *State) claimed(now time.Time, c ledger.Claim) []Effect {
+	x := s.at(c.Thing())
+	if x == nil || c.Epoch <= x.claim.Epoch {
+		return nil
+	}
+	x.claim = c
+	if !c.Journal.IsZero() && c.Journal != s.mine {
+		s.journal(c.Journal) // it may have to be sealed
+	}
+	return s.consider(now, c.Thing(), x, nil)
+}
+
+func (s *State) taken(c ledger.Claim) []Effect {
+	x := s.at(c.Thing())
+	if x == nil || x.phase != taking {
+		return nil
+	}
+	x.phase, x.claim, x.wanted, x.free = holding, c, false, time.Time{}
+	if c.Kind == ledger.ClaimJournal {
+		j, _ := job.ParseJournal(c.ID) // at has parsed it
+		return []Effect{Inherit{j}}
+	}
+	s.held++
+	r, _ := job.ParseRange(c.ID)
+	return []Effect{Begin{r, c.Epoch == 1}}
+}
+
+// look goes over everything once: what may be taken, sealed, or given up.
+func (s *State) look(now time.Time) []Effect {
+	var out []Effect
+	for _, j := range s.sortedJournals() {
+		x := s.journals[j]
+		out = s.considerSeal(now, j, x, out)
+		if x.sealed && x.open {
+			x.wanted = true
+			out = s.consider(now, ledger.JournalThing(j), &x.tenancy, out)
+		}
+	}
+	if !now.Before(s.refill) {
+		s.refill, s.budget = now.Add(budgetEvery), max(1, s.held/budgetPart)
+	}
+	for r := range job.Range(job.Ranges) {
+		x := &s.ranges[r]
+		switch {
+		case x.phase == holding:
+			out = s.considerEnd(now, r, x, out)
+		case x.phase == giving && !x.retry.IsZero() && !now.Before(x.retry):
+			x.retry = time.Time{}
+			out = append(out, Give{r, x.claim, x.after})
+		case x.wanted || x.claim.Epoch > 0:
+			out = s.consider(now, ledger.RangeThing(r), x, out)
+		}
+	}
+	return out
+}
+
+func (s *State) sortedJournals() []job.Journal {
+	js := make([]job.Journal, 0, len(s.journals))
+	for j := range s.journals {
+		js = append(js, j)
+	}
+	slices.SortFunc(js, func(a, b job.Journal) int {
+		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Incarnation, b.Incarnation))
+	})
+	return js
+}
+
+// consider takes a thing that is free and that the ring gives to this worker, sooner or
+// later. Free is what nobody holds, or an owner released, or whose owner is sealed.
+func (s *State) consider(now time.Time, t ledger.Thing, x *tenancy, out []Effect) []Effect {
+	if x.phase != elsewhere {
+		return out
+	}
+	if !s.isFree(x.claim) {
+		x.free, x.wanted = time.Time{}, false // whoever wants it finds its owner
+		return out
+	}
+	if x.free.IsZero() {
+		x.free = now
+	}
+	choice := s.ring.Choice(t)
+	if s.silent || s.ring.Frozen() || choice < 0 || now.Before(x.retry) || now.Sub(x.free) < time.Duration(choice)*yieldTo {
+		return out
+	}
+	x.phase = taking
+	return append(out, Take{t})
+}
+
+func (s *State) isFree(c ledger.Claim) bool {
+	if c.Journal.IsZero() {
+		return true
+	}
+	x := s.journals[c.Journal]
+	return x != nil && x.sealed
+}
+
+// considerSeal seals the journal of a worker that has lapsed. A wrong seal is safe.
+func (s *State) considerSeal(now time.Time, j job.Journal, x *journal, out []Effect) []Effect {
+	if x.sealed || j == s.mine || !s.ring.Lapsed(j) {
+		x.lapsed = time.Time{}
+		return out
+	}
+	if x.lapsed.IsZero() {
+		x.lapsed = now
+	}
+	choice := s.ring.Choice(ledger.JournalThing(j))
+	if s.silent || s.ring.Frozen() || choice < 0 || now.Before(x.retry) || now.Sub(x.lapsed) < time.Duration(choice)*yieldTo {
+		return out
+	}
+	x.retry = now.Add(retryAfter)
+	return append(out, Seal{j})
+}
+
+// considerEnd gives up a range that the ring gives to another, some at a time; all at
+// once if this worker is to be silent.
+func (s *State) considerEnd(now time.Time, r job.Range, x *tenancy, out []Effect) []Effect {
+	moves := s.budget > 0 && now.Sub(s.since) >= steady && !s.ring.Frozen() && s.ring.Choice(ledger.RangeThing(r)) != 0
+	if !moves && !s.silent {
+		return out
+	}
+	s.budget--
+	x.phase = ending
+	return append(out, End{r})
+}
