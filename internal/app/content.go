@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"sync"
 
 	"crier/audience"
@@ -30,7 +29,6 @@ const openBodies = 64
 // parked index.
 type content struct {
 	blobs       *blob.Dir
-	accounts    accounts
 	suppression *members.SuppressionLists
 	jobs        *jobs.Table
 
@@ -38,13 +36,10 @@ type content struct {
 	bodies cache[job.ID, *handoff.Message]
 }
 
-// accounts gives an account's name; the SQL store has it.
-type accounts interface {
-	Name(ctx context.Context, number uint32) (string, error)
-}
-
-func newContent(blobs *blob.Dir, m *members.Store, a accounts, table *jobs.Table) *content {
-	return &content{blobs: blobs, suppression: members.NewSuppressionLists(m), accounts: a, jobs: table,
+// newContent makes one for a process; without members it has no lists, which only a
+// worker needs.
+func newContent(blobs *blob.Dir, m *members.Store, table *jobs.Table) *content {
+	return &content{blobs: blobs, suppression: members.NewSuppressionLists(m), jobs: table,
 		// A set that leaves may be in use; closed, it would fail whoever reads it.
 		sets:   cache[job.Digest, *audience.Set]{limit: openSets, drop: (*audience.Set).CloseWhenUnused},
 		bodies: cache[job.ID, *handoff.Message]{limit: openBodies}}
@@ -104,11 +99,7 @@ func (c *content) Message(ctx context.Context, spec job.Spec) (*handoff.Message,
 		if _, err := h.ReadAt(body, 0); err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("reading the body of job %s: %w", spec.ID, err)
 		}
-		name, err := c.accounts.Name(ctx, spec.Account)
-		if err != nil {
-			name = strconv.FormatUint(uint64(spec.Account), 10)
-		}
-		m := &handoff.Message{Account: spec.Account, AccountName: name, Body: body, SentAt: spec.SubmittedAt.UnixMilli(),
+		m := &handoff.Message{Account: spec.Account, AccountName: spec.AccountName, Body: body, SentAt: spec.SubmittedAt.UnixMilli(),
 			ExpiresAt: spec.ExpiresAt.UnixMilli(), CollapseKey: spec.CollapseKey}
 		if !spec.DisplayAt.IsZero() {
 			m.DisplayAt = spec.DisplayAt.UnixMilli()

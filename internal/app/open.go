@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"crier/audience/members"
 	"crier/internal/auth"
@@ -138,20 +137,8 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.content = newContent(a.blobs, a.members, names{a.store.Accounts}, a.jobs)
+	a.content = newContent(a.blobs, a.members, a.jobs)
 	return nil
-}
-
-// names gives accounts' names.
-type names struct{ store *sql.Accounts }
-
-// Name is the name of an account.
-func (n names) Name(ctx context.Context, number uint32) (string, error) {
-	a, err := n.store.Get(ctx, number)
-	if job.CodeOf(err) == job.CodeNotFound {
-		return strconv.FormatUint(uint64(number), 10), nil
-	}
-	return a.Name, err
 }
 
 // PackageRange implements parked.Packages.
