@@ -125,6 +125,11 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return fmt.Errorf("subscribing to sent slices: %w", err)
 	}
 	defer sub.Unsubscribe()
+	asked, err := s.cfg.Bus.Subscribe(work.WaitingTo(s.cfg.Self.Worker), s.tellWaiting)
+	if err != nil {
+		return fmt.Errorf("subscribing to questions: %w", err)
+	}
+	defer asked.Unsubscribe()
 	t := time.NewTicker(round)
 	defer t.Stop()
 	for {
@@ -150,6 +155,18 @@ func (s *Scheduler) WaitingOn(id job.ID) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.waiting[id]
+}
+
+// tellWaiting answers what a job waits on.
+func (s *Scheduler) tellWaiting(m bus.Msg) {
+	var id job.ID
+	if len(m.Data) != len(id) {
+		return
+	}
+	copy(id[:], m.Data)
+	if err := m.Respond([]byte(s.WaitingOn(id))); err != nil {
+		s.log.Debug("telling what a job waits on", "error", err)
+	}
 }
 
 // look goes over all live jobs once, in the order of the queue. A new job takes

@@ -26,6 +26,8 @@ import (
 
 	"crier/api/server"
 	"crier/job"
+	"crier/state/parked"
+	"crier/worker"
 )
 
 // Roles are the parts that a process can play.
@@ -34,6 +36,10 @@ var Roles = []string{"api", "scheduler", "worker", "gateway"}
 // Config says how a process runs.
 type Config struct {
 	Data      string       // data directory, made if need be
+	Name      string       // of this member; default: a random one, kept in the data directory
+	Blobs     string       // directory of blobs, which all processes of a cluster share; default: in Data
+	Keys      string       // directory of keys, likewise; default: Data
+	Cluster   Cluster      // the other processes; its zero value: there are none
 	Listen    string       // host:port of API and gateway; port 0 takes a free one
 	Roles     []string     // of Roles; all by default
 	ReadyFile string       // if set, written when ready
@@ -78,6 +84,15 @@ func (c *Config) Validate() error {
 			return job.Invalid("roles", fmt.Sprintf("role %q: want some of %v", r, Roles), nil)
 		}
 	}
+	if c.Name != "" && !job.ValidName(c.Name) {
+		return job.Invalid("name", fmt.Sprintf("name %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", c.Name), nil)
+	}
+	if c.Blobs == "" {
+		c.Blobs = filepath.Join(c.Data, "blobs")
+	}
+	if c.Keys == "" {
+		c.Keys = c.Data
+	}
 	if c.LedgerMax < 0 {
 		return job.Invalid("ledger_max", "the ledger's limit is negative", nil)
 	}
@@ -87,7 +102,10 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+// has reports whether the process plays one of these roles.
+func (c *Config) has(roles ...string) bool {
+	return slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(c.Roles, r) })
+}
 
 // closer is a tear-down, by name.
 type closer struct {
@@ -142,7 +160,13 @@ func Run(ctx context.Context, cfg Config) error {
 	return runWith(ctx, cfg, s)
 }
 
-// runWith runs the parts, again and again as long as only the disk ends them.
+// takenFrom reports whether parts ended because others took this process for dead: its
+// journal is sealed, or, in a cluster, what its index lacks is purged.
+func (c *Config) takenFrom(err error) bool {
+	return errors.Is(err, worker.ErrStopped) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
+}
+
+// runWith runs the parts, again and again as long as only the disk, or others, end them.
 func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 	started := time.Now().UTC()
 	for {
@@ -150,8 +174,13 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 			return err
 		}
 		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s}
-		if err = a.live(ctx); ctx.Err() != nil || !s.ranOut(err) {
+		if err = a.live(ctx); ctx.Err() != nil || !s.ranOut(err) && !cfg.takenFrom(err) {
 			return err
+		}
+		if cfg.takenFrom(err) {
+			a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
+			err = nil // the disk is not why
+			pause(ctx, time.Second)
 		}
 		cfg.Announce = nil // it was told
 	}
@@ -160,7 +189,7 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 // live takes the data directory over and runs the parts.
 func (a *app) live(ctx context.Context) (err error) {
 	defer a.close()
-	if a.node, err = takeNode(a.cfg.Data); err != nil {
+	if a.node, err = takeNode(a.cfg.Data, a.cfg.Name); err != nil {
 		return err
 	}
 	if a.cfg.LedgerMax == 0 {
@@ -191,14 +220,22 @@ func (a *app) run(ctx context.Context) error {
 	part("streams", a.nats.Watch)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
-	part("recorder", a.recorder.run)
-	part("mirror", a.mirror.run)
-	if a.worker != nil {
+	if a.recorder != nil {
+		part("recorder", a.duty("recorder", a.recorder.run))
+		part("mirror", a.duty("mirror", a.mirror.run))
+	}
+	part("lease", a.mirror.keepLease)
+	switch {
+	case a.worker != nil:
 		part("worker", a.worker.Run)
-		part("folder", a.folder.Run)
-	} else {
+		part("folder", a.duty("folder", a.folder.Run))
+	case a.index != nil:
 		part("index", a.feedIndex)
 	}
+	if a.members != nil {
+		part("suppression", a.hearOfSuppression)
+	}
+	part("claims kept", a.pruneClaims)
 	if err := a.waitReady(gctx); err != nil {
 		stop()
 		if ended := g.Wait(); ended != nil {
@@ -241,7 +278,12 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Service: a.service, Ready: a.ready}
+	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Ready: a.ready}
+	if a.service != nil {
+		scfg.Service = a.service
+	} else {
+		scfg.Refuse = job.Unavailable("this process does not serve the API; it is " + strings.Join(a.cfg.Roles, ", "))
+	}
 	if a.gateway != nil {
 		scfg.Connect = a.gateway
 	}

@@ -42,13 +42,18 @@ type status struct {
 // run mirrors until ctx ends. Nothing waits for it: a store that does not answer is
 // tried again.
 func (m *mirror) run(ctx context.Context) error {
-	go m.again(ctx, "renewing the member's lease", m.lease)
 	go m.again(ctx, "mirroring claims", func(ctx context.Context) error {
 		return m.log.Follow(ctx, 1, ledger.AllClaims, func(st ledger.Stored) error { return m.claim(ctx, st) }, nil)
 	})
 	m.again(ctx, "mirroring jobs", func(ctx context.Context) error {
 		return m.log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st) }, nil)
 	})
+	return nil
+}
+
+// keepLease says until ctx ends that this member is there.
+func (m *mirror) keepLease(ctx context.Context) error {
+	m.again(ctx, "renewing the member's lease", m.lease)
 	return nil
 }
 

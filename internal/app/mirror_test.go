@@ -25,6 +25,7 @@ func TestMirrorFollowsTheLedger(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			m := &mirror{log: log, store: store, member: "m1", roles: []string{"api"}, slog: slog.New(slog.DiscardHandler)}
+			go m.keepLease(ctx)
 			go func() { m.run(ctx); close(done) }()
 			return func() { cancel(); <-done; synctest.Wait() }
 		}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -44,12 +45,12 @@ func lockData(dir string) (*os.File, error) {
 
 // takeNode counts that a data directory, which is locked, is taken over. The count
 // is durable before anything can be named after it.
-func takeNode(dir string) (*node, error) {
+func takeNode(dir, name string) (*node, error) {
 	n := new(node)
-	return n, n.count(filepath.Join(dir, "node.json"))
+	return n, n.count(filepath.Join(dir, "node.json"), name)
 }
 
-func (n *node) count(path string) error {
+func (n *node) count(path, name string) error {
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -59,9 +60,12 @@ func (n *node) count(path string) error {
 	case errors.Is(err, os.ErrNotExist):
 		var r [4]byte
 		rand.Read(r[:]) // never fails
-		n.Name = hex.EncodeToString(r[:])
+		n.Name = cmp.Or(name, hex.EncodeToString(r[:]))
 	default:
 		return fmt.Errorf("reading the node's name: %w", err)
+	}
+	if name != "" && name != n.Name {
+		return job.Invalid("name", fmt.Sprintf("name: the data directory belongs to %s, not to %s; give %s another data directory", n.Name, name, name), nil)
 	}
 	n.Starts++
 	b, err = json.Marshal(n)
@@ -78,6 +82,14 @@ func (n *node) worker() string  { return "w-" + n.Name }
 func (n *node) gateway() string { return "g-" + n.Name }
 func (n *node) scheduler() job.Journal {
 	return job.Journal{Worker: "s-" + n.Name, Incarnation: n.Starts}
+}
+
+// memberOf is the member of which a worker, a gateway or a scheduler is a part.
+func memberOf(name string) string {
+	if len(name) > 2 && name[1] == '-' {
+		return name[2:]
+	}
+	return name
 }
 
 // writeWhole makes a file appear with all its bytes or not at all.

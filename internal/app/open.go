@@ -12,6 +12,7 @@ import (
 
 	"crier/audience/members"
 	"crier/internal/auth"
+	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
 	"crier/internal/idset"
 	"crier/internal/service"
@@ -30,6 +31,7 @@ import (
 	"crier/state/report"
 	"crier/state/sql"
 	"crier/worker"
+	"crier/worker/tenure"
 )
 
 // controlsMax bounds the stream of controls.
@@ -42,6 +44,7 @@ type parts struct {
 	nats      *natsbus.Server
 	natsToken string
 	conn      *natsbus.Conn
+	bus       bus.Bus
 	streams   streams
 	store     *sql.DB
 	blobs     *blob.Dir
@@ -89,7 +92,7 @@ func (a *app) openBoot(context.Context) (err error) {
 }
 
 func (a *app) openKeys(context.Context) (err error) {
-	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Data})
+	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Keys})
 	return err
 }
 
@@ -126,14 +129,18 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
 		return err
 	}
+	if a.blobs, err = blob.OpenDir(a.cfg.Blobs); err != nil {
+		return err
+	}
+	if !a.cfg.has("api", "scheduler", "worker", "relay") {
+		return nil
+	}
 	if a.store, err = sql.Open(ctx, sql.Config{Path: a.path("crier.db")}); err != nil {
 		return err
 	}
 	a.onClose("SQL store", a.store.Close)
-	if a.blobs, err = blob.OpenDir(a.path("blobs")); err != nil {
-		return err
-	}
-	a.members, err = members.New(members.Config{Sets: a.store.Sets, Blobs: a.blobs, Scratch: a.path("scratch", "members")})
+	a.members, err = members.New(members.Config{Sets: a.store.Sets, Blobs: a.blobs, Scratch: a.path("scratch", "members"),
+		OnChange: a.tellOfSuppression, Outlive: a.cfg.Cluster.isOn()})
 	if err != nil {
 		return err
 	}
@@ -157,6 +164,9 @@ func (c *content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*id
 // openIndex opens the parked index. One that is damaged is moved aside, and one that
 // is behind the last checkpoint is dropped: it is built again from that and the ledger.
 func (a *app) openIndex(ctx context.Context) error {
+	if !a.cfg.has("api", "scheduler", "worker") {
+		return nil
+	}
 	dir := a.path("parked")
 	kv, err := level.Open(level.Config{Dir: dir})
 	if level.IsDamaged(err) {
@@ -220,6 +230,9 @@ func (a *app) restoreIndex(ctx context.Context, dir string, kv *level.KV) (*leve
 }
 
 func (a *app) openPresence(context.Context) (err error) {
+	if !a.cfg.has("worker") {
+		return nil
+	}
 	a.planes, err = presence.Open(presence.Config{Path: a.path("presence.planes")})
 	if err == nil {
 		a.onClose("presence", a.planes.Close)
@@ -233,9 +246,9 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 		return fmt.Errorf("opening the coordination store: %w", err)
 	}
 	a.mirror = &mirror{log: a.streams.ledger, store: store, member: a.node.Name, roles: a.cfg.Roles, slog: a.log}
-	bus := natsbus.New(a.conn)
+	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
-		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: bus, Index: a.index, Jobs: a.jobs, Claims: a.claims,
+		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
 			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
@@ -244,8 +257,11 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	}
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Claims: a.claims,
-			Ring: func() scheduler.Ring { return scheduler.Alone{Worker: a.node.worker()} }, Log: a.streams.ledger, Bus: bus,
+			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Log: a.streams.ledger, Bus: a.bus,
 			Packages: a.content, Totals: a.index, Logger: a.log})
+	}
+	if !a.cfg.has("scheduler") {
+		return nil
 	}
 	a.recorder = &recorder{log: a.streams.ledger, store: a.store.Jobs, jobs: a.jobs, slog: a.log, tally: func(s job.Spec) (job.Counts, uint64, error) {
 		mark := a.index.Watermark()
@@ -256,15 +272,13 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 }
 
 func (a *app) openService(context.Context) error {
+	if !a.cfg.has("api") {
+		return nil
+	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Index: a.index, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
 		Set: a.content.set,
-		WaitingOn: func(id job.ID) string {
-			if a.scheduler == nil {
-				return ""
-			}
-			return a.scheduler.WaitingOn(id)
-		}})
+		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {
 		if wake != nil {
