@@ -38,10 +38,10 @@ var errNoSpace = errors.New("the disk is full")
 // goroutine at a time uses it, besides watch.
 type space struct {
 	data, keys, address string
-	free          func() (free, floor int64, err error) // bytes; what the disk must have is the second
-	log           *slog.Logger
-	port          *net.TCPListener // nil until it is needed
-	refusing      *http.Server     // nil unless the disk is full
+	free                func() (free, floor int64, err error) // bytes; what the disk must have is the second
+	log                 *slog.Logger
+	port                *net.TCPListener // nil until it is needed
+	refusing            *http.Server     // nil unless the disk is full
 }
 
 func newSpace(cfg Config) *space {
