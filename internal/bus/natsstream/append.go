@@ -67,6 +67,7 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if ack.Seq == 0 {
 		return 0, fmt.Errorf("storing in %s: the answer has no sequence", p.Subject)
 	}
+	s.raise(ack.Seq)
 	// The followers poll as well: if this is lost they are late, not wrong.
 	_ = s.nc.Publish(s.hints+p.Subject, nil)
 	return ack.Seq, nil
@@ -88,7 +89,8 @@ func refusal(e *apiError) error {
 
 // Purge removes the records of a subject below a sequence, but never its last one.
 func (s *Stream) Purge(ctx context.Context, subject string, before uint64) error {
-	last, err := s.Last(ctx, subject)
+	// An answer that is behind purges less.
+	last, err := s.fromLeader(ctx, getRequest{LastFor: subject})
 	if errors.Is(err, ErrNoRecord) {
 		return nil
 	}
