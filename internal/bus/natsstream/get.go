@@ -72,7 +72,9 @@ func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
 		return Record{}, fmt.Errorf("reading record 0 of %s: %w", s.name, ErrNoRecord)
 	}
 	r, err := s.getDirect(ctx, getRequest{Seq: seq})
-	if errors.Is(err, ErrNoRecord) {
+	if err == nil && r.Subject == s.marks {
+		err = ErrNoRecord
+	} else if errors.Is(err, ErrNoRecord) {
 		// Another server of a cluster may be behind.
 		if s.marks != "" {
 			r, err = s.getMarked(ctx, seq)

@@ -72,12 +72,16 @@ func (s *Stream) storeMark(ctx context.Context) (uint64, error) {
 }
 
 // untilMarked stores a mark and asks until an answer has it; ask says whether it had.
+// Without replicas the mark is 0, and there is none.
 func (s *Stream) untilMarked(ctx context.Context, ask func(ctx context.Context, mark uint64) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
-	mark, err := s.mark(ctx)
-	if err != nil {
-		return err
+	var mark uint64
+	if s.marks != "" {
+		var err error
+		if mark, err = s.mark(ctx); err != nil {
+			return err
+		}
 	}
 	for {
 		done, err := ask(ctx, mark)
@@ -125,7 +129,7 @@ func (s *Stream) getMarked(ctx context.Context, seq uint64) (got Record, err err
 			return false, nil
 		case err != nil:
 			return false, err
-		case r.Seq != seq:
+		case r.Seq != seq || r.Subject == s.marks:
 			return true, ErrNoRecord
 		}
 		got = r

@@ -215,7 +215,7 @@ func (s *Stream) Info(ctx context.Context) (Info, error) {
 
 // Subjects gives the subjects that match a pattern with the number of their
 // records. The server answers 100,000 at a time; a subject that appears while it
-// is asked may be missing.
+// is asked may be missing; one that was acknowledged before is not.
 func (s *Stream) Subjects(ctx context.Context, pattern string) (map[string]uint64, error) {
 	type request struct {
 		Filter string `json:"subjects_filter"`
@@ -224,7 +224,12 @@ func (s *Stream) Subjects(ctx context.Context, pattern string) (map[string]uint6
 	all := make(map[string]uint64)
 	for offset := 0; ; {
 		var a infoAnswer
-		if err := s.ask(ctx, s.info, request{pattern, offset}, &a); err != nil {
+		err := s.untilMarked(ctx, func(ctx context.Context, mark uint64) (bool, error) {
+			a = infoAnswer{}
+			err := s.ask(ctx, s.info, request{pattern, offset}, &a)
+			return a.State.Last >= mark, err
+		})
+		if err != nil {
 			return nil, fmt.Errorf("listing the subjects %s of %s: %w", pattern, s.name, err)
 		}
 		for subject, n := range a.State.Subjects {
