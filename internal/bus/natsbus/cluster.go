@@ -60,6 +60,10 @@ func (c Config) cluster(o *server.Options) error {
 		Name: clusterName, Host: host, Port: port, Username: routeUser, Password: c.Token,
 		PingInterval: routePing, MaxPingsOut: routePingsOut,
 	}
+	if c.Listen == "" {
+		// The server begins to look for others only when it takes clients somewhere.
+		o.DontListen, o.Host, o.Port, o.Cluster.NoAdvertise = false, "127.0.0.1", server.RANDOM_PORT, true
+	}
 	for _, r := range c.Routes {
 		o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", User: url.UserPassword(routeUser, c.Token), Host: r})
 	}

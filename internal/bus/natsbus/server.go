@@ -41,7 +41,8 @@ type Config struct {
 	// on it: two servers on one directory are not refused and destroy it.
 	Dir string
 	// Listen is the host:port for connections of other processes; port 0 takes a
-	// free one. Empty (the default): connections inside the process only.
+	// free one. Empty (the default): connections inside the process only; in a cluster
+	// the server then takes a port of this machine, but tells it to nobody.
 	Listen string
 	// Token must be presented by every connection. Required with Listen.
 	Token string

@@ -48,7 +48,7 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if p.Erase {
 		m.Header.Set("KV-Operation", "DEL")
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.wait)
+	ctx, cancel := context.WithTimeout(ctx, s.appendWait)
 	defer cancel()
 	r, err := s.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {

@@ -19,8 +19,12 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 		return nil, err
 	}
 	s := &Stream{nc: nc, name: cfg.Stream, wait: cfg.Wait, log: cfg.Logger, floor: new(atomic.Uint64)}
+	s.appendWait = s.wait
 	if s.wait == 0 {
-		s.wait = defaultWait
+		s.wait, s.appendWait = defaultWait, defaultWait
+		if cfg.Replicas > 1 {
+			s.appendWait = replicatedWait
+		}
 	}
 	if s.log == nil {
 		s.log = slog.Default()

@@ -45,6 +45,8 @@ const MaxRecord = 4 << 20
 
 const (
 	defaultWait = 5 * time.Second
+	// replicatedWait is shorter because another server may lead by then.
+	replicatedWait = 2 * time.Second
 	// openTimeout is longer because a server may be busy recovering.
 	openTimeout = 30 * time.Second
 )
@@ -70,7 +72,7 @@ type Config struct {
 	// sync all the same.
 	Unsynced bool
 	// Wait bounds the wait for each answer of the server when the caller's
-	// context does not end sooner. Default 5 s.
+	// context does not end sooner. Default 5 s, with three replicas 2 s for appends.
 	Wait time.Duration
 	// Logger takes warnings. Default slog.Default().
 	Logger *slog.Logger
@@ -133,16 +135,18 @@ type Record struct {
 
 // Stream is one stream. Its methods are safe for concurrent use.
 type Stream struct {
-	nc     *nats.Conn
-	name   string
-	wait   time.Duration
-	log    *slog.Logger
-	hints  string         // where it is told that something was stored, up to the subject
-	direct string         // where direct gets are asked
-	info   string         // where the extent and the subjects are asked
-	leader string         // where single records are asked of the leader
-	marks  string         // where marks are stored; empty: there is one server only
-	floor  *atomic.Uint64 // the highest sequence known of here
+	nc   *nats.Conn
+	name string
+	wait time.Duration
+	// appendWait bounds the wait for the answer to an append.
+	appendWait time.Duration
+	log        *slog.Logger
+	hints      string         // where it is told that something was stored, up to the subject
+	direct     string         // where direct gets are asked
+	info       string         // where the extent and the subjects are asked
+	leader     string         // where single records are asked of the leader
+	marks      string         // where marks are stored; empty: there is one server only
+	floor      *atomic.Uint64 // the highest sequence known of here
 }
 
 // apiError is an error in an answer of the server.
