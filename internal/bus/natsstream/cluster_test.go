@@ -92,6 +92,7 @@ func TestCluster(t *testing.T) {
 	nc := dialTo(t, c.URL)
 	t.Run("more subjects than one answer has", func(t *testing.T) { testManySubjects(t, nc) })
 	t.Run("racing appends are answered 10164", func(t *testing.T) { testRacingCodes(t, nc) })
+	t.Run("a writer is not refused for its own haste", func(t *testing.T) { testFastWriter(t, nc) })
 	t.Run("a retry after a seal is a duplicate", func(t *testing.T) { testDuplicateAfterSeal(t, nc) })
 	t.Run("what is sent ahead is stored behind a seal", func(t *testing.T) { testPipelining(t, nc) })
 	t.Run("a full stream has room for marks", func(t *testing.T) { testFullMarks(t, nc) })
@@ -318,4 +319,25 @@ func testLeaderWhoIsNone(t *testing.T, c *servers.NATS, nc *nats.Conn) {
 	}
 	wg.Wait()
 	t.Logf("who was leader gave the old record %d times of %d, Last the new one %d times", old.Load(), askers, believed.Load())
+}
+
+// testFastWriter has one writer append as fast as it can: the server refuses some with
+// 10164 though nobody else writes, and Append does not tell.
+func testFastWriter(t *testing.T, nc *nats.Conn) {
+	st := replicated(t, nc, "FAST", "fast.>")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			last := uint64(0)
+			for n := range 200 {
+				seq, err := st.Append(t.Context(), Put{Subject: fmt.Sprintf("fast.%d", i), Last: last, Data: []byte("x")})
+				if err != nil {
+					t.Errorf("append %d behind its own: %v", n, err)
+					return
+				}
+				last = seq
+			}
+		})
+	}
+	wg.Wait()
 }

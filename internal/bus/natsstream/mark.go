@@ -53,22 +53,11 @@ func (s *Stream) mark(ctx context.Context) (uint64, error) {
 func (s *Stream) storeMark(ctx context.Context) (uint64, error) {
 	m := nats.NewMsg(s.marks)
 	m.Header.Set("Nats-Rollup", "sub")
-	r, err := s.nc.RequestMsgWithContext(ctx, m)
+	seq, err := s.store(ctx, m)
 	if err != nil {
 		return 0, fmt.Errorf("storing a mark: %w", err)
 	}
-	var ack struct {
-		outcome
-		Seq uint64 `json:"seq"`
-	}
-	if err := json.Unmarshal(r.Data, &ack); err != nil {
-		return 0, fmt.Errorf("storing a mark: an answer that is not understood: %w", err)
-	}
-	if e := ack.failure(); e != nil {
-		return 0, fmt.Errorf("storing a mark: %w", refusal(e))
-	}
-	s.raise(ack.Seq)
-	return ack.Seq, nil
+	return seq, nil
 }
 
 // untilMarked stores a mark and asks until an answer has it; ask says whether it had.
@@ -88,12 +77,8 @@ func (s *Stream) untilMarked(ctx context.Context, ask func(ctx context.Context, 
 		if done || err != nil {
 			return err
 		}
-		t := time.NewTimer(markRetry)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !wait(ctx, markRetry) {
 			return fmt.Errorf("no server that answers has record %d: %w", mark, ctx.Err())
-		case <-t.C:
 		}
 	}
 }
