@@ -53,13 +53,6 @@ type Log struct {
 	Format string `koanf:"format"`
 }
 
-// NATS is about the message bus, a server embedded in this process.
-type NATS struct {
-	// Listen is an address, host:port, at which it takes connections of other
-	// processes. Default: none; only this process can reach it.
-	Listen string `koanf:"listen"`
-}
-
 // Limits bound disk and memory.
 type Limits struct {
 	// Ledger is the size of the ledger's stream in bytes: at 85 % no more is
@@ -80,7 +73,7 @@ type Limits struct {
 func Default() Server {
 	return Server{
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
-		Log: Log{Level: "info", Format: "text"}, Limits: Limits{Lanes: 8, Drain: 20000},
+		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{Lanes: 8, Drain: 20000},
 	}
 }
 
@@ -117,10 +110,8 @@ func (s Server) Validate() error {
 	if err := validAddress("listen", s.Listen); err != nil {
 		return err
 	}
-	if s.NATS.Listen != "" {
-		if err := validAddress("nats.listen", s.NATS.Listen); err != nil {
-			return err
-		}
+	if err := s.NATS.validate(); err != nil {
+		return err
 	}
 	return s.validRoles()
 }

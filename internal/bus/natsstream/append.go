@@ -35,10 +35,49 @@ type Put struct {
 
 // Append stores a record if the last sequence of its subject is as expected, and
 // returns its own once the server has acknowledged it. See the errors above.
+//
+// A cluster refuses for a moment what follows an acknowledged record of the subject
+// too fast, as if it were a conflict, though with a code that says why; then nothing
+// is stored, and it is sent again.
 func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if len(p.Data) > MaxRecord {
 		return 0, fmt.Errorf("storing %d bytes in %s: %w (at most %d)", len(p.Data), p.Subject, ErrTooLarge, MaxRecord)
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.appendWait)
+	defer cancel()
+	for pause := racingPause; ; pause = min(2*pause, racingPauseMax) {
+		seq, err := s.store(ctx, p.message())
+		var refused *apiError
+		if err == nil || !errors.As(err, &refused) || refused.ErrCode != codeWrongLastRacing || !wait(ctx, pause) {
+			if err != nil {
+				return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
+			}
+			// The followers poll as well: if this is lost they are late, not wrong.
+			_ = s.nc.Publish(s.hints+p.Subject, nil)
+			return seq, nil
+		}
+	}
+}
+
+// Pauses before an append is sent again that met one under way.
+const (
+	racingPause    = 100 * time.Microsecond
+	racingPauseMax = 20 * time.Millisecond
+)
+
+// wait waits, and reports whether ctx goes on.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p Put) message() *nats.Msg {
 	m := nats.NewMsg(p.Subject)
 	m.Data = p.Data
 	m.Header.Set("Nats-Expected-Last-Subject-Sequence", strconv.FormatUint(p.Last, 10))
@@ -48,27 +87,29 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if p.Erase {
 		m.Header.Set("KV-Operation", "DEL")
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.wait)
-	defer cancel()
+	return m
+}
+
+// store sends a record and gives the sequence that is acknowledged.
+func (s *Stream) store(ctx context.Context, m *nats.Msg) (uint64, error) {
 	r, err := s.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
+		return 0, err
 	}
 	var ack struct {
 		outcome
 		Seq uint64 `json:"seq"`
 	}
 	if err := json.Unmarshal(r.Data, &ack); err != nil {
-		return 0, fmt.Errorf("storing in %s: an answer that is not understood: %w", p.Subject, err)
+		return 0, fmt.Errorf("an answer that is not understood: %w", err)
 	}
 	if e := ack.failure(); e != nil {
-		return 0, fmt.Errorf("storing in %s: %w", p.Subject, refusal(e))
+		return 0, refusal(e)
 	}
 	if ack.Seq == 0 {
-		return 0, fmt.Errorf("storing in %s: the answer has no sequence", p.Subject)
+		return 0, errors.New("the answer has no sequence")
 	}
-	// The followers poll as well: if this is lost they are late, not wrong.
-	_ = s.nc.Publish(s.hints+p.Subject, nil)
+	s.raise(ack.Seq)
 	return ack.Seq, nil
 }
 
@@ -88,7 +129,8 @@ func refusal(e *apiError) error {
 
 // Purge removes the records of a subject below a sequence, but never its last one.
 func (s *Stream) Purge(ctx context.Context, subject string, before uint64) error {
-	last, err := s.Last(ctx, subject)
+	// An answer that is behind purges less.
+	last, err := s.fromLeader(ctx, getRequest{LastFor: subject})
 	if errors.Is(err, ErrNoRecord) {
 		return nil
 	}

@@ -21,6 +21,9 @@ type getRequest struct {
 	NextFor  string `json:"next_by_subj,omitempty"`
 	Batch    int    `json:"batch,omitempty"`
 	MaxBytes int    `json:"max_bytes,omitempty"`
+	// MultiLast asks for the last record of each subject that matches, if it is not
+	// before Seq; direct gets only.
+	MultiLast []string `json:"multi_last,omitempty"`
 }
 
 // fromLeader asks the leader, whose answer is never behind what was acknowledged.
@@ -45,24 +48,39 @@ func (s *Stream) fromLeader(ctx context.Context, r getRequest) (Record, error) {
 	return Record(a.Message), nil
 }
 
-// Last gives the last record of a subject, or ErrNoRecord.
+// Last gives the last record of a subject, or ErrNoRecord. It misses nothing that was
+// acknowledged before it was called, to whomever.
 func (s *Stream) Last(ctx context.Context, subject string) (Record, error) {
-	r, err := s.fromLeader(ctx, getRequest{LastFor: subject})
+	r, err := s.last(ctx, subject)
 	if err != nil {
 		return Record{}, fmt.Errorf("reading the last record of %s: %w", subject, err)
 	}
 	return r, nil
 }
 
-// Get gives the record with a sequence, or ErrNoRecord.
+func (s *Stream) last(ctx context.Context, subject string) (Record, error) {
+	if s.marks != "" {
+		return s.lastMarked(ctx, subject)
+	}
+	return s.fromLeader(ctx, getRequest{LastFor: subject})
+}
+
+// Get gives the record with a sequence, or ErrNoRecord. It misses nothing that was
+// acknowledged before it was called.
 func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
 	if seq == 0 {
 		return Record{}, fmt.Errorf("reading record 0 of %s: %w", s.name, ErrNoRecord)
 	}
-	r, err := s.getDirect(ctx, seq)
-	if errors.Is(err, ErrNoRecord) {
-		// Another server of a cluster may be behind; the leader knows.
-		r, err = s.fromLeader(ctx, getRequest{Seq: seq})
+	r, err := s.getDirect(ctx, getRequest{Seq: seq})
+	if err == nil && r.Subject == s.marks {
+		err = ErrNoRecord
+	} else if errors.Is(err, ErrNoRecord) {
+		// Another server of a cluster may be behind.
+		if s.marks != "" {
+			r, err = s.getMarked(ctx, seq)
+		} else {
+			r, err = s.fromLeader(ctx, getRequest{Seq: seq})
+		}
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("reading record %d of %s: %w", seq, s.name, err)
@@ -70,8 +88,9 @@ func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
 	return r, nil
 }
 
-func (s *Stream) getDirect(ctx context.Context, seq uint64) (Record, error) {
-	data, err := json.Marshal(getRequest{Seq: seq})
+// getDirect asks any server for one record.
+func (s *Stream) getDirect(ctx context.Context, request getRequest) (Record, error) {
+	data, err := json.Marshal(request)
 	if err != nil {
 		return Record{}, err
 	}
