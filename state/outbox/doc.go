@@ -1,0 +1,2 @@
+// Package outbox is the relay.
+package outbox
