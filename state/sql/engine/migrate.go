@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 	"golang.org/x/sys/unix"
 
 	"crier/job"
@@ -20,58 +19,71 @@ import (
 const lockWithin = 2 * time.Minute
 
 // migrate applies what migrations the database lacks, one process at a time, and
-// refuses a database that has more than this program knows.
-func (e *Engine) migrate(ctx context.Context, cfg Config) error {
+// refuses a database that has more than this program knows. Goose's own locks do not
+// do: it looks for what is missing before it takes them, and trips over a table of
+// versions that another process is about to fill.
+func (e *Engine) migrate(ctx context.Context, cfg Config) (err error) {
 	dir, err := fs.Sub(cfg.Migrations, e.folder)
 	if err != nil {
 		return err
 	}
-	db, dialect, locker := e.write, goose.DialectSQLite3, lock.SessionLocker(&fileLock{path: cfg.Path + ".migrating"})
-	if cfg.DSN != "" {
-		my, err := parseDSN(cfg.DSN, cfg.Wait)
+	if cfg.DSN == "" {
+		lock, err := lockFile(ctx, cfg.Path+".migrating")
 		if err != nil {
 			return err
 		}
-		my.ReadTimeout = migrateWait
-		if db, err = poolOf(my, cfg.Wait); err != nil {
-			return err
-		}
-		defer db.Close()
-		dialect, locker = goose.DialectMySQL, namedLock("crier migrates "+my.DBName)
+		defer func() { err = errors.Join(err, lock.Close()) }()
+		return e.up(ctx, goose.DialectSQLite3, e.write, dir)
 	}
-	p, err := goose.NewProvider(dialect, db, dir, goose.WithSessionLocker(locker))
+	my, err := parseDSN(cfg.DSN, cfg.Wait)
 	if err != nil {
 		return err
 	}
-	if _, err := p.Up(ctx); err != nil {
-		if mysqlCode(err) == myBinlogTrust {
-			return fmt.Errorf("migrating: with a binary log the server lets only administrators make triggers; set log_bin_trust_function_creators=1 on it: %w", err)
-		}
-		return fmt.Errorf("migrating: %w", err)
+	my.ReadTimeout = migrateWait
+	db, err := poolOf(my, cfg.Wait)
+	if err != nil {
+		return err
 	}
+	defer db.Close()
+	lock, err := lockName(ctx, db, "crier migrates "+my.DBName)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return e.up(ctx, goose.DialectMySQL, db, dir)
+}
+
+// up migrates, under a lock.
+func (e *Engine) up(ctx context.Context, dialect goose.Dialect, db *dbsql.DB, dir fs.FS) error {
+	p, err := goose.NewProvider(dialect, db, dir)
+	if err != nil {
+		return err
+	}
+	sources := p.ListSources()
+	known := sources[len(sources)-1].Version
 	have, err := p.GetDBVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the version of the tables: %w", err)
 	}
-	sources := p.ListSources()
-	if known := sources[len(sources)-1].Version; have > known {
+	if have > known {
 		return job.Conflict(fmt.Sprintf("the SQL store %s has tables of version %d, and this program knows them up to version %d; run the newer one", e.Name, have, known))
+	}
+	_, err = p.Up(ctx)
+	if mysqlCode(err) == myBinlogTrust {
+		return fmt.Errorf("migrating: with a binary log the server lets only administrators make triggers; set log_bin_trust_function_creators=1 on it: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
 	}
 	return nil
 }
 
-// fileLock lets one process at a time migrate an SQLite file. The lock is the
+// lockFile lets one process at a time migrate an SQLite file. The lock is the
 // kernel's and ends with the process.
-type fileLock struct {
-	path string
-	held *os.File
-}
-
-// SessionLock implements lock.SessionLocker.
-func (l *fileLock) SessionLock(ctx context.Context, _ *dbsql.Conn) error {
-	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR, 0o600)
+func lockFile(ctx context.Context, path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = until(ctx, func(context.Context) (bool, error) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -81,32 +93,27 @@ func (l *fileLock) SessionLock(ctx context.Context, _ *dbsql.Conn) error {
 		return err == nil, err
 	})
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.Close())
 	}
-	l.held = f
-	return nil
+	return f, nil
 }
 
-// SessionUnlock implements lock.SessionLocker.
-func (l *fileLock) SessionUnlock(context.Context, *dbsql.Conn) error { return l.held.Close() }
-
-// namedLock lets one process at a time migrate a MySQL database. The lock is the
-// connection's and ends with it, so that nothing is left of a process that died.
-type namedLock string
-
-// SessionLock implements lock.SessionLocker.
-func (l namedLock) SessionLock(ctx context.Context, conn *dbsql.Conn) error {
-	return until(ctx, func(ctx context.Context) (bool, error) {
+// lockName lets one process at a time migrate a MySQL database. The lock is the
+// connection's and ends when its pool closes, so that nothing is left of a process that died.
+func lockName(ctx context.Context, db *dbsql.DB, name string) (*dbsql.Conn, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = until(ctx, func(ctx context.Context) (bool, error) {
 		var got dbsql.NullInt64
-		err := conn.QueryRowContext(ctx, `SELECT GET_LOCK(SHA1(?), 1)`, string(l)).Scan(&got)
+		err := conn.QueryRowContext(ctx, `SELECT GET_LOCK(SHA1(?), 1)`, name).Scan(&got)
 		return got.Int64 == 1, err
 	})
-}
-
-// SessionUnlock implements lock.SessionLocker.
-func (l namedLock) SessionUnlock(ctx context.Context, conn *dbsql.Conn) error {
-	var freed dbsql.NullInt64
-	return conn.QueryRowContext(ctx, `SELECT RELEASE_LOCK(SHA1(?))`, string(l)).Scan(&freed)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // until asks until the answer is yes.

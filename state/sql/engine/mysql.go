@@ -93,7 +93,7 @@ func mysqlCut(err error) bool {
 // error says nothing of the DSN, which has a password in it.
 func parseDSN(dsn string, wait time.Duration) (*mysql.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
-	if err != nil {
+	if err != nil || cfg.Net != "tcp" && cfg.Net != "unix" {
 		return nil, job.Invalid("sql.dsn", "sql.dsn cannot be read; its form is user:password@tcp(host:3306)/database", nil)
 	}
 	if cfg.DBName == "" {

@@ -70,5 +70,10 @@ func (s *Statement) Query(ctx context.Context, args ...any) (*dbsql.Rows, error)
 	return s.stmt.QueryContext(ctx, args...)
 }
 
-// Close frees the statement.
-func (s *Statement) Close() error { return s.stmt.Close() }
+// Close frees the statement. A database that is gone has freed it.
+func (s *Statement) Close() error {
+	if err := s.stmt.Close(); err != nil && !s.e.cut(err) {
+		return err
+	}
+	return nil
+}
