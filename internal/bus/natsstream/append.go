@@ -48,28 +48,53 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if p.Erase {
 		m.Header.Set("KV-Operation", "DEL")
 	}
+	ack, err := s.store(ctx, m)
+	return ack.Seq, err
+}
+
+// Publish stores a record whatever its subject has, unless one with this id was
+// stored within the window for duplicates: then it gives that one's sequence. After
+// an error other than ErrFull and ErrTooLarge it is unknown whether it was stored;
+// within the window it may be published again.
+func (s *Stream) Publish(ctx context.Context, subject, id string, data []byte) (seq uint64, duplicate bool, err error) {
+	if len(data) > MaxRecord {
+		return 0, false, fmt.Errorf("storing %d bytes in %s: %w (at most %d)", len(data), subject, ErrTooLarge, MaxRecord)
+	}
+	m := nats.NewMsg(subject)
+	m.Data = data
+	m.Header.Set("Nats-Msg-Id", id)
+	ack, err := s.store(ctx, m)
+	return ack.Seq, ack.Duplicate, err
+}
+
+// ack is the answer to a record.
+type ack struct {
+	outcome
+	Seq       uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate"`
+}
+
+// store sends a record and tells the followers of it.
+func (s *Stream) store(ctx context.Context, m *nats.Msg) (ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
 	r, err := s.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
+		return ack{}, fmt.Errorf("storing in %s: %w", m.Subject, err)
 	}
-	var ack struct {
-		outcome
-		Seq uint64 `json:"seq"`
+	var a ack
+	if err := json.Unmarshal(r.Data, &a); err != nil {
+		return ack{}, fmt.Errorf("storing in %s: an answer that is not understood: %w", m.Subject, err)
 	}
-	if err := json.Unmarshal(r.Data, &ack); err != nil {
-		return 0, fmt.Errorf("storing in %s: an answer that is not understood: %w", p.Subject, err)
+	if e := a.failure(); e != nil {
+		return ack{}, fmt.Errorf("storing in %s: %w", m.Subject, refusal(e))
 	}
-	if e := ack.failure(); e != nil {
-		return 0, fmt.Errorf("storing in %s: %w", p.Subject, refusal(e))
-	}
-	if ack.Seq == 0 {
-		return 0, fmt.Errorf("storing in %s: the answer has no sequence", p.Subject)
+	if a.Seq == 0 {
+		return ack{}, fmt.Errorf("storing in %s: the answer has no sequence", m.Subject)
 	}
 	// The followers poll as well: if this is lost they are late, not wrong.
-	_ = s.nc.Publish(s.hints+p.Subject, nil)
-	return ack.Seq, nil
+	_ = s.nc.Publish(s.hints+m.Subject, nil)
+	return a, nil
 }
 
 func refusal(e *apiError) error {

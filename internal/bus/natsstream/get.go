@@ -14,13 +14,15 @@ import (
 const codeNoMessage = 10037
 
 // getRequest asks for a record: by sequence, the last of a subject, or the first
-// that matches NextFor from Seq on; Batch and MaxBytes for direct gets only.
+// that matches NextFor from Seq or Since on; Batch and MaxBytes for direct gets only.
 type getRequest struct {
 	Seq      uint64 `json:"seq,omitempty"`
 	LastFor  string `json:"last_by_subj,omitempty"`
 	NextFor  string `json:"next_by_subj,omitempty"`
 	Batch    int    `json:"batch,omitempty"`
 	MaxBytes int    `json:"max_bytes,omitempty"`
+	// Since stands in the place of Seq, for direct gets only.
+	Since *time.Time `json:"start_time,omitempty"`
 }
 
 // fromLeader asks the leader, whose answer is never behind what was acknowledged.
@@ -59,7 +61,7 @@ func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
 	if seq == 0 {
 		return Record{}, fmt.Errorf("reading record 0 of %s: %w", s.name, ErrNoRecord)
 	}
-	r, err := s.getDirect(ctx, seq)
+	r, err := s.getDirect(ctx, getRequest{Seq: seq})
 	if errors.Is(err, ErrNoRecord) {
 		// Another server of a cluster may be behind; the leader knows.
 		r, err = s.fromLeader(ctx, getRequest{Seq: seq})
@@ -70,8 +72,22 @@ func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
 	return r, nil
 }
 
-func (s *Stream) getDirect(ctx context.Context, seq uint64) (Record, error) {
-	data, err := json.Marshal(getRequest{Seq: seq})
+// Since gives the sequence from which on records that match a pattern were stored at
+// a time or later. A server that is behind the leader may give a lower one.
+func (s *Stream) Since(ctx context.Context, pattern string, at time.Time) (uint64, error) {
+	r, err := s.getDirect(ctx, getRequest{NextFor: pattern, Since: &at})
+	if err == nil {
+		return r.Seq, nil
+	}
+	if !errors.Is(err, ErrNoRecord) {
+		return 0, fmt.Errorf("looking for what %s has since %s: %w", s.name, at.Format(time.RFC3339), err)
+	}
+	info, err := s.Info(ctx)
+	return info.Last + 1, err
+}
+
+func (s *Stream) getDirect(ctx context.Context, r getRequest) (Record, error) {
+	data, err := json.Marshal(r)
 	if err != nil {
 		return Record{}, err
 	}

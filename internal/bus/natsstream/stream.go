@@ -49,6 +49,11 @@ type Config struct {
 	Subjects []string
 	// MaxBytes bounds what it stores; beyond it appends fail with ErrFull. Required.
 	MaxBytes int64
+	// DiscardOld drops the oldest records beyond MaxBytes instead. Default off.
+	DiscardOld bool
+	// Duplicates is how long Publish knows the ids of what was stored. At least 1 s.
+	// Default 0: the server's own, two minutes.
+	Duplicates time.Duration
 	// LastOnly keeps only the last record of each subject. Default: all.
 	LastOnly bool
 	// MarkerTTL, if not 0, allows records with a time to live; where the last
@@ -76,6 +81,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("stream configuration: MaxBytes %d is not positive; every stream needs a bound", c.MaxBytes)
 	case c.MarkerTTL != 0 && c.MarkerTTL < time.Second:
 		return fmt.Errorf("stream configuration: MarkerTTL %s is below 1s", c.MarkerTTL)
+	case c.Duplicates != 0 && c.Duplicates < time.Second:
+		return fmt.Errorf("stream configuration: Duplicates %s is below 1s", c.Duplicates)
 	case c.Wait < 0:
 		return fmt.Errorf("stream configuration: Wait %s is negative", c.Wait)
 	}
@@ -93,6 +100,10 @@ func (c Config) jetstream() jetstream.StreamConfig {
 		Replicas:  1,
 		// Any server of a cluster may answer a direct get.
 		AllowDirect: true,
+		Duplicates:  c.Duplicates,
+	}
+	if c.DiscardOld {
+		js.Discard = jetstream.DiscardOld
 	}
 	if c.LastOnly {
 		js.MaxMsgsPerSubject = 1
@@ -128,7 +139,8 @@ type Stream struct {
 }
 
 // Open creates the stream, or takes the one there is if its configuration is the
-// same; only its limit may be another, and is set, if it holds no more than that.
+// same; only its limit and its window for duplicates may be others, and are set, if
+// it holds no more than the limit or may drop what is beyond it.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -167,17 +179,20 @@ func (s *Stream) create(ctx context.Context, want jetstream.StreamConfig) error 
 		return err
 	}
 	have := st.CachedInfo()
-	if have.State.Bytes > uint64(want.MaxBytes) {
+	if have.State.Bytes > uint64(want.MaxBytes) && want.Discard != jetstream.DiscardOld {
 		return fmt.Errorf("it holds %d bytes; MaxBytes %d is less", have.State.Bytes, want.MaxBytes)
 	}
 	if err := same(have.Config, want); err != nil {
 		return err
 	}
-	if have.Config.MaxBytes == want.MaxBytes {
+	if want.Duplicates == 0 {
+		want.Duplicates = have.Config.Duplicates
+	}
+	if have.Config.MaxBytes == want.MaxBytes && have.Config.Duplicates == want.Duplicates {
 		return nil
 	}
 	limited := have.Config
-	limited.MaxBytes = want.MaxBytes
+	limited.MaxBytes, limited.Duplicates = want.MaxBytes, want.Duplicates
 	_, err = js.UpdateStream(ctx, limited)
 	return err
 }

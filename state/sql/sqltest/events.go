@@ -122,7 +122,7 @@ func slicesLatest(t *testing.T, s Store) {
 
 // slicesAtOnce lets several projectors write the same slices in any order.
 func slicesAtOnce(t *testing.T, s Store) {
-	const numbers, versions = 8, 30
+	const numbers, versions = 8, 15
 	id := spec(0, 7, 1).ID
 	for i, err := range together(4, func(i int) error {
 		rng := rand.New(rand.NewPCG(uint64(i), 4))
@@ -252,7 +252,7 @@ func eventsLeases(t *testing.T, s Store) {
 
 // eventsMany lets two owners share many rows: none is left, none is given to both.
 func eventsMany(t *testing.T, s Store) {
-	const jobs = 1500
+	const jobs = 700
 	var ts []job.Transition
 	for i := range jobs {
 		ts = append(ts, step(spec(i, 7, byte(i)), 1, job.Submitted))
