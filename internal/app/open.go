@@ -20,11 +20,13 @@ import (
 	"crier/presence"
 	"crier/scheduler"
 	"crier/state/blob"
+	"crier/state/events"
 	"crier/state/fold"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
 	"crier/state/natskv"
+	"crier/state/outbox"
 	"crier/state/parked"
 	"crier/state/parked/level"
 	"crier/state/report"
@@ -57,6 +59,8 @@ type parts struct {
 	recorder  *recorder
 	mirror    *mirror
 	gateway   *gatewayPart
+	events    *events.Stream
+	relay     *outbox.Relay
 	service   *service.Service
 }
 
@@ -69,7 +73,7 @@ func (a *app) open(ctx context.Context) error {
 		fn   func(context.Context) error
 	}{
 		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"stores", a.openStores},
-		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"service", a.openService},
+		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -124,7 +128,7 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
 		return err
 	}
-	if a.store, err = sql.Open(ctx, sql.Config{Path: a.path("crier.db")}); err != nil {
+	if a.store, err = sql.Open(ctx, a.database()); err != nil {
 		return err
 	}
 	a.onClose("SQL store", a.store.Close)
@@ -266,7 +270,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 
 func (a *app) openService(context.Context) error {
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
 		Set: a.content.set,
 		WaitingOn: func(id job.ID) string {
 			if a.scheduler == nil {

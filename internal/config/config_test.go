@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222"}
+		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d"}
 	n := 0
 	flags(t).VisitAll(func(f *pflag.Flag) {
 		if f.Name == "config" {

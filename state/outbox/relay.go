@@ -135,6 +135,9 @@ func (r *Relay) carry(ctx context.Context) (int, error) {
 	if len(done) == 0 {
 		return 0, failure
 	}
+	// A relay that is being stopped marks what it has published.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markWithin)
+	defer cancel()
 	if err := r.cfg.Rows.Mark(ctx, done); err != nil {
 		return 0, err
 	}
@@ -142,6 +145,8 @@ func (r *Relay) carry(ctx context.Context) (int, error) {
 }
 
 const (
+	// markWithin bounds a mark, and so how long a relay takes to stop.
+	markWithin = 3 * time.Second
 	sweepEvery = time.Minute
 	sweepBatch = 1000
 )

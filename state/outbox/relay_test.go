@@ -321,7 +321,7 @@ func TestTwoRelaysWhileProjecting(t *testing.T) {
 			defer stopFirst()
 			var want []string
 			for v := uint64(1); v <= versions; v++ {
-				second := relay(t, outbox.Config{Rows: db.Outbox, Publisher: counted, Owner: "second", Batch: 16})
+				second := relay(t, outbox.Config{Rows: db.Outbox, Publisher: counted, Owner: "second", Batch: 16, Lease: time.Second})
 				stop := running(t.Context(), second)
 				for i := range jobs {
 					want = append(want, project(t, db, i, v))
