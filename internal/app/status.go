@@ -58,7 +58,9 @@ func (a *app) status(ctx context.Context) api.Status {
 	for _, dir := range []string{"blobs", "parked"} {
 		st.Stores = append(st.Stores, api.Store{Name: dir, Bytes: diskUsage(a.path(dir))})
 	}
-	st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
+	if a.cfg.SQL == "" {
+		st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
+	}
 	st.Healthy = len(st.Problems) == 0
 	st.Since = a.health.note(st.Healthy, time.Now().UTC())
 	return st
