@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./state/parked/level
 JS    := presence/client/js
 
-.PHONY: build test check unit js demo soak fmt clean compiler node
+.PHONY: build test check unit js demo soak fmt clean compiler node mariadb
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -22,7 +22,7 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler node
+unit: compiler node mariadb
 	go test -timeout 6m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
@@ -58,3 +58,14 @@ node:
 		echo "make: the tests with JavaScript clients need Node and npm; installing the packages nodejs and npm"; \
 		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs and npm by hand" >&2; exit 1; }; \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs npm; }
+
+# The SQL store is held to MariaDB. The tests start servers of their own; the package's
+# is kept from starting by a policy, which is taken away again.
+POLICY := /usr/sbin/policy-rc.d
+mariadb:
+	@command -v mariadbd >/dev/null || test -x /usr/sbin/mariadbd || { \
+		echo "make: the tests of the SQL store need MariaDB; installing the package mariadb-server"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install mariadb-server by hand" >&2; exit 1; }; \
+		test -e $(POLICY) || { made=yes; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $(POLICY) >/dev/null; $(SUDO) chmod 755 $(POLICY); }; \
+		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server; \
+		status=$$?; test -z "$$made" || $(SUDO) rm $(POLICY); exit $$status; }

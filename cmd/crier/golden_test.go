@@ -60,7 +60,7 @@ func TestGoldenTables(t *testing.T) {
 	}
 	for name, args := range map[string]string{
 		"account-ls": "account ls", "account-info": "account info 3", "job-ls": "job ls", "job-info": "job info JOB", "job-reconcile": "job reconcile JOB",
-		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4",
+		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4", "events-tail": "events tail --follow=false",
 		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
 	} {
 		for _, width := range []int{80, 160} {

@@ -28,7 +28,7 @@ func (c *cli) ledgerTail() *cobra.Command {
 				return err
 			}
 			if c.output == string(out.Table) {
-				return svc.TailLedger(ctx, req, c.printEntry)
+				return svc.TailLedger(ctx, req, func(e api.LedgerEntry) error { return c.line(out.EntryLine(e)) })
 			}
 			if c.output == string(out.JSON) && req.Follow {
 				return usage("-o json is one value and cannot follow; use -o jsonl")
@@ -59,11 +59,9 @@ func (c *cli) ledgerTail() *cobra.Command {
 // maxEntries bounds what tail keeps in memory for formats that are one value.
 const maxEntries = 100_000
 
-// printEntry writes a record as a line; a stream has no table, whose widths
-// would need all of it.
-func (c *cli) printEntry(e api.LedgerEntry) error {
-	_, err := fmt.Fprintf(c.out, "%8d  %s  %-12s  %s  %s\n", e.Seq, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
-		out.Clean(e.Kind), out.Clean(e.Subject), out.Clean(string(e.Detail)))
+// line writes a line of a stream to standard output.
+func (c *cli) line(text string) error {
+	_, err := fmt.Fprintln(c.out, text)
 	return err
 }
 
@@ -80,7 +78,7 @@ func (c *cli) ledgerVerify() *cobra.Command {
 		err = c.print(r, func(*out.Printer) out.Grid {
 			rows := [][]string{{"valid", out.YesNo(r.Valid)}}
 			for _, s := range r.Streams {
-				rows = append(rows, []string{strings.ToLower(s.Name), describeStream(s)})
+				rows = append(rows, []string{strings.ToLower(s.Name), out.Extent(s)})
 			}
 			for _, p := range r.Problems {
 				rows = append(rows, []string{"problem", p})
@@ -92,16 +90,4 @@ func (c *cli) ledgerVerify() *cobra.Command {
 		}
 		return err
 	})
-}
-
-// describeStream puts the extent of a stream, or of the reports, in words.
-func describeStream(s api.LedgerStream) string {
-	d := fmt.Sprintf("%s (%d to %d), %s", out.Many(s.Records, "record"), s.First, s.Last, out.Bytes(s.Bytes))
-	if s.Limit > 0 {
-		d += " of " + out.Bytes(s.Limit)
-	}
-	if s.Journals > 0 {
-		d += fmt.Sprintf(", %s, %s sealed", out.Many(s.Journals, "journal"), out.Count(s.Sealed))
-	}
-	return d
 }

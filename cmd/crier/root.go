@@ -98,7 +98,7 @@ func (c *cli) root() *cobra.Command {
 	p.StringVarP(&c.output, "output", "o", string(out.Table), strings.Join(out.Formats(), ", "))
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.packageCommand(),
-		c.jobCommand(), c.ledgerCommand(), c.tokenCommand(), c.statusCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand())
+		c.jobCommand(), c.eventsCommand(), c.ledgerCommand(), c.tokenCommand(), c.statusCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand())
 	return root
 }
 

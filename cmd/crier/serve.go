@@ -32,6 +32,9 @@ wins. The log level, say, is log.level in the file, CRIER_LOG_LEVEL, --log-level
   listen: 127.0.0.1:7420
   log: {level: info, format: json}
   limits: {ledger: 16GiB}
+  sql: {dsn: "crier:secret@tcp(db1:3306)/crier"}
+
+Without sql.dsn an SQLite file in the data directory is used.
 
 SIGTERM stops the server in order. Nothing is lost if it is killed instead.`
 

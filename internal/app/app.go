@@ -31,7 +31,7 @@ import (
 )
 
 // Roles are the parts that a process can play.
-var Roles = []string{"api", "scheduler", "worker", "gateway"}
+var Roles = []string{"api", "scheduler", "worker", "gateway", "relay"}
 
 // Config says how a process runs.
 type Config struct {
@@ -44,6 +44,7 @@ type Config struct {
 	Roles     []string     // of Roles; all by default
 	ReadyFile string       // if set, written when ready
 	NATS      string       // host:port on which the embedded NATS server also listens; default none
+	SQL       string       // DSN of a MySQL database; default an SQLite file under Data
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
 	Lanes     int          // blocks a worker has under way; default 8
@@ -248,6 +249,9 @@ func (a *app) run(ctx context.Context) error {
 	}
 	if a.gateway != nil {
 		part("gateway", a.gateway.Run)
+	}
+	if a.relay != nil {
+		part("relay", a.relay.Run)
 	}
 	if err := a.serve(g, gctx); err != nil {
 		stop()

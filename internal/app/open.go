@@ -21,11 +21,13 @@ import (
 	"crier/scheduler"
 	"crier/state/blob"
 	"crier/state/claims"
+	"crier/state/events"
 	"crier/state/fold"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
 	"crier/state/natskv"
+	"crier/state/outbox"
 	"crier/state/parked"
 	"crier/state/parked/level"
 	"crier/state/report"
@@ -61,6 +63,8 @@ type parts struct {
 	recorder  *recorder
 	mirror    *mirror
 	gateway   *gatewayPart
+	events    *events.Stream
+	relay     *outbox.Relay
 	service   *service.Service
 }
 
@@ -73,7 +77,7 @@ func (a *app) open(ctx context.Context) error {
 		fn   func(context.Context) error
 	}{
 		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"stores", a.openStores},
-		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"service", a.openService},
+		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -135,7 +139,7 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if !a.cfg.has("api", "scheduler", "worker", "relay") {
 		return nil
 	}
-	if a.store, err = sql.Open(ctx, sql.Config{Path: a.path("crier.db")}); err != nil {
+	if a.store, err = sql.Open(ctx, a.database()); err != nil {
 		return err
 	}
 	a.onClose("SQL store", a.store.Close)
@@ -276,8 +280,8 @@ func (a *app) openService(context.Context) error {
 		return nil
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
-		Set: a.content.set,
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
+		Set:       a.content.set,
 		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {

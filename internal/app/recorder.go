@@ -21,6 +21,7 @@ type recorder struct {
 	log   ledger.Log
 	store *sql.Jobs
 	jobs  *jobs.Table
+	told  func()                                     // called after each projection; nil is nobody
 	tally func(job.Spec) (job.Counts, uint64, error) // and the ledger sequence it is true at
 	slog  *slog.Logger
 }
@@ -59,7 +60,11 @@ func (r *recorder) follow(ctx context.Context) error {
 		if err := json.Unmarshal(st.Data, &tr); err != nil {
 			return fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
 		}
-		return r.store.Project(ctx, sql.Projection{Recorder: recorderName, Through: st.Seq, Transitions: []job.Transition{tr}})
+		err := r.store.Project(ctx, sql.Projection{Recorder: recorderName, Through: st.Seq, Transitions: []job.Transition{tr}})
+		if err == nil && r.told != nil {
+			r.told()
+		}
+		return err
 	}, nil)
 }
 

@@ -56,7 +56,9 @@ func (a *app) status(ctx context.Context) api.Status {
 		}
 	}
 	st.Stores = append(st.Stores, api.Store{Name: "blobs", Bytes: diskUsage(a.cfg.Blobs)}, api.Store{Name: "parked", Bytes: diskUsage(a.path("parked"))})
-	st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
+	if a.cfg.SQL == "" {
+		st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
+	}
 	st.Healthy = len(st.Problems) == 0
 	st.Since = a.health.note(st.Healthy, time.Now().UTC())
 	return st

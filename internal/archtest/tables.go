@@ -39,12 +39,14 @@ var arrowTable = []Arrow{
 	{"state/fold", with("state/ledger", "state/parked", "state/report"), "folding moves records; what is needed of them, the index says"},
 	{"state/proof", with("state/ledger", "state/report"), "a proof reads the ledger, its reports and packages, never an index or a counter"},
 	{"state/blob/...", []string{"job"}, "blobs are bytes under their digest"},
-	{"state/sql/...", with("audience/members"), "SQL holds projections and accounts behind the ports of their users"},
+	{"state/sql/sqltest", with("audience/members", "internal/servers", "state/outbox", "state/sql/..."), "a suite knows its seam, and starts the servers that it holds to it"},
+	{"state/sql/...", with("audience/members", "state/outbox"), "SQL holds projections and accounts behind the ports of their users"},
 	{"state/coord/...", []string{"job"}, "the coordination seam knows keys and values"},
 	{"state/natskv/...", []string{"job", "state/coord", "internal/bus/..."}, "an adapter knows its seam and its driver"},
 
 	{"state/zk/...", []string{"job", "state/coord"}, "an adapter knows its seam and its driver"},
-	{"state/outbox", with("internal/bus/..."), "the relay carries rows to a stream and decides nothing about them"},
+	{"state/outbox", with(), "the relay carries rows to a stream and decides nothing about them"},
+	{"state/events/...", with("internal/bus/..."), "an adapter knows its seam and its driver"},
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
 	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
@@ -70,7 +72,7 @@ var arrowTable = []Arrow{
 // driverTable is where libraries that talk to the outside may be imported; tests
 // may import any.
 var driverTable = []Driver{
-	{"github.com/nats-io", []string{"internal/bus", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
+	{"github.com/nats-io", []string{"internal/bus", "state/events", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
 	{"github.com/syndtr/goleveldb", []string{"state/parked/level"}, "the parked index knows an ordered KV, not LevelDB"},
 	{"modernc.org/sqlite", []string{"state/sql"}, "stores are behind the ports of their users"},
 	{"github.com/go-sql-driver/mysql", []string{"state/sql"}, "stores are behind the ports of their users"},

@@ -22,7 +22,7 @@ import (
 const DefaultListen = "127.0.0.1:7420"
 
 // Roles are the parts of a server, in the order in which they are listed.
-func Roles() []string { return []string{"api", "scheduler", "worker", "gateway"} }
+func Roles() []string { return []string{"api", "scheduler", "worker", "gateway", "relay"} }
 
 // Server is the configuration of one process.
 type Server struct {
@@ -41,6 +41,8 @@ type Server struct {
 	Log Log `koanf:"log"`
 	// NATS is about the message bus and the ledger's store.
 	NATS NATS `koanf:"nats"`
+	// SQL is about accounts, lists of jobs and the outbox of events.
+	SQL SQL `koanf:"sql"`
 	// Limits bound disk and memory.
 	Limits Limits `koanf:"limits"`
 }
@@ -51,6 +53,15 @@ type Log struct {
 	Level string `koanf:"level"`
 	// Format is text or json. Default: text.
 	Format string `koanf:"format"`
+}
+
+// SQL is about the database.
+type SQL struct {
+	// DSN is a database of MySQL 8.0 or MariaDB 10.6, or newer ones, such as
+	// user:password@tcp(host:3306)/crier; several nodes may share it. It has a password
+	// in it: the file or the variable keep it from those who list processes. Default:
+	// none; an SQLite file in the data directory is used.
+	DSN string `koanf:"dsn"`
 }
 
 // Limits bound disk and memory.

@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222",
+		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1"}
 	// What some need beside them.

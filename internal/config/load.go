@@ -30,6 +30,7 @@ var settings = append([]setting{
 	{"ready_file", "ready-file", "file to write when ready: JSON with api, gateway, token (the admin key), pid"},
 	{"log.level", "log-level", "debug, info, warn or error"},
 	{"log.format", "log-format", "text or json"},
+	{"sql.dsn", "sql-dsn", "MySQL or MariaDB database in the place of the SQLite file: user:password@tcp(host:3306)/name; better in the file or in CRIER_SQL_DSN, for it has a password"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free, at most 64GiB"},
 	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},

@@ -46,15 +46,14 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.appendWait)
 	defer cancel()
 	for pause := racingPause; ; pause = min(2*pause, racingPauseMax) {
-		seq, err := s.store(ctx, p.message())
+		ack, err := s.store(ctx, p.message())
 		var refused *apiError
 		if err == nil || !errors.As(err, &refused) || refused.ErrCode != codeWrongLastRacing || !wait(ctx, pause) {
 			if err != nil {
 				return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
 			}
-			// The followers poll as well: if this is lost they are late, not wrong.
-			_ = s.nc.Publish(s.hints+p.Subject, nil)
-			return seq, nil
+			s.hint(p.Subject)
+			return ack.Seq, nil
 		}
 	}
 }
@@ -90,27 +89,56 @@ func (p Put) message() *nats.Msg {
 	return m
 }
 
-// store sends a record and gives the sequence that is acknowledged.
-func (s *Stream) store(ctx context.Context, m *nats.Msg) (uint64, error) {
+// Publish stores a record whatever its subject has, unless one with this id was
+// stored within the window for duplicates: then it gives that one's sequence. After
+// an error other than ErrFull and ErrTooLarge it is unknown whether it was stored;
+// within the window it may be published again.
+func (s *Stream) Publish(ctx context.Context, subject, id string, data []byte) (seq uint64, duplicate bool, err error) {
+	if len(data) > MaxRecord {
+		return 0, false, fmt.Errorf("storing %d bytes in %s: %w (at most %d)", len(data), subject, ErrTooLarge, MaxRecord)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	m := nats.NewMsg(subject)
+	m.Data = data
+	m.Header.Set("Nats-Msg-Id", id)
+	ack, err := s.store(ctx, m)
+	if err != nil {
+		return 0, false, fmt.Errorf("storing in %s: %w", subject, err)
+	}
+	s.hint(subject)
+	return ack.Seq, ack.Duplicate, nil
+}
+
+// ack is the answer to a record.
+type ack struct {
+	outcome
+	Seq       uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate"`
+}
+
+// hint tells the followers that something was stored. They poll as well: if it is lost
+// they are late, not wrong.
+func (s *Stream) hint(subject string) { _ = s.nc.Publish(s.hints+subject, nil) }
+
+// store sends a record.
+func (s *Stream) store(ctx context.Context, m *nats.Msg) (ack, error) {
 	r, err := s.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return 0, err
+		return ack{}, err
 	}
-	var ack struct {
-		outcome
-		Seq uint64 `json:"seq"`
+	var a ack
+	if err := json.Unmarshal(r.Data, &a); err != nil {
+		return ack{}, fmt.Errorf("an answer that is not understood: %w", err)
 	}
-	if err := json.Unmarshal(r.Data, &ack); err != nil {
-		return 0, fmt.Errorf("an answer that is not understood: %w", err)
+	if e := a.failure(); e != nil {
+		return ack{}, refusal(e)
 	}
-	if e := ack.failure(); e != nil {
-		return 0, refusal(e)
+	if a.Seq == 0 {
+		return ack{}, errors.New("the answer has no sequence")
 	}
-	if ack.Seq == 0 {
-		return 0, errors.New("the answer has no sequence")
-	}
-	s.raise(ack.Seq)
-	return ack.Seq, nil
+	s.raise(a.Seq)
+	return a, nil
 }
 
 func refusal(e *apiError) error {

@@ -14,7 +14,7 @@ import (
 const codeNoMessage = 10037
 
 // getRequest asks for a record: by sequence, the last of a subject, or the first
-// that matches NextFor from Seq on; Batch and MaxBytes for direct gets only.
+// that matches NextFor from Seq or Since on; Batch and MaxBytes for direct gets only.
 type getRequest struct {
 	Seq      uint64 `json:"seq,omitempty"`
 	LastFor  string `json:"last_by_subj,omitempty"`
@@ -24,6 +24,8 @@ type getRequest struct {
 	// MultiLast asks for the last record of each subject that matches, if it is not
 	// before Seq; direct gets only.
 	MultiLast []string `json:"multi_last,omitempty"`
+	// Since stands in the place of Seq, for direct gets only.
+	Since *time.Time `json:"start_time,omitempty"`
 }
 
 // fromLeader asks the leader, whose answer is never behind what was acknowledged.
@@ -86,6 +88,20 @@ func (s *Stream) Get(ctx context.Context, seq uint64) (Record, error) {
 		return Record{}, fmt.Errorf("reading record %d of %s: %w", seq, s.name, err)
 	}
 	return r, nil
+}
+
+// Since gives the sequence from which on records that match a pattern were stored at
+// a time or later. A server that is behind the leader may give a lower one.
+func (s *Stream) Since(ctx context.Context, pattern string, at time.Time) (uint64, error) {
+	r, err := s.getDirect(ctx, getRequest{NextFor: pattern, Since: &at})
+	if err == nil {
+		return r.Seq, nil
+	}
+	if !errors.Is(err, ErrNoRecord) {
+		return 0, fmt.Errorf("looking for what %s has since %s: %w", s.name, at.Format(time.RFC3339), err)
+	}
+	info, err := s.Info(ctx)
+	return info.Last + 1, err
 }
 
 // getDirect asks any server for one record.

@@ -53,11 +53,11 @@ func (s *Stream) mark(ctx context.Context) (uint64, error) {
 func (s *Stream) storeMark(ctx context.Context) (uint64, error) {
 	m := nats.NewMsg(s.marks)
 	m.Header.Set("Nats-Rollup", "sub")
-	seq, err := s.store(ctx, m)
+	ack, err := s.store(ctx, m)
 	if err != nil {
 		return 0, fmt.Errorf("storing a mark: %w", err)
 	}
-	return seq, nil
+	return ack.Seq, nil
 }
 
 // untilMarked stores a mark and asks until an answer has it; ask says whether it had.

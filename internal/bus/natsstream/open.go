@@ -13,7 +13,8 @@ import (
 )
 
 // Open creates the stream, or takes the one there is if its configuration is the
-// same; only its limit may be another, and is set, if it holds no more than that.
+// same; only its limit and its window for duplicates may be others, and are set, if
+// it holds no more than the limit or may drop what is beyond it.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -94,17 +95,20 @@ func (s *Stream) createOnce(ctx context.Context, js jetstream.JetStream, want je
 		return again(ctx, try, err)
 	}
 	have := st.CachedInfo()
-	if have.State.Bytes > uint64(want.MaxBytes) {
+	if have.State.Bytes > uint64(want.MaxBytes) && want.Discard != jetstream.DiscardOld {
 		return fmt.Errorf("it holds %d bytes; MaxBytes %d is less", have.State.Bytes, want.MaxBytes)
 	}
 	if err := same(have.Config, want); err != nil {
 		return err
 	}
-	if have.Config.MaxBytes == want.MaxBytes {
+	if want.Duplicates == 0 {
+		want.Duplicates = have.Config.Duplicates
+	}
+	if have.Config.MaxBytes == want.MaxBytes && have.Config.Duplicates == want.Duplicates {
 		return nil
 	}
 	limited := have.Config
-	limited.MaxBytes = want.MaxBytes
+	limited.MaxBytes, limited.Duplicates = want.MaxBytes, want.Duplicates
 	_, err = js.UpdateStream(try, limited)
 	return again(ctx, try, err)
 }

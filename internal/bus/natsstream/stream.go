@@ -59,6 +59,11 @@ type Config struct {
 	Subjects []string
 	// MaxBytes bounds what it stores; beyond it appends fail with ErrFull. Required.
 	MaxBytes int64
+	// DiscardOld drops the oldest records beyond MaxBytes instead. Default off.
+	DiscardOld bool
+	// Duplicates is how long Publish knows the ids of what was stored. At least 1 s.
+	// Default 0: the server's own, two minutes.
+	Duplicates time.Duration
 	// LastOnly keeps only the last record of each subject. Default: all.
 	LastOnly bool
 	// Replicas is how many servers keep it, 1 or 3. Default 1.
@@ -91,6 +96,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("stream configuration: MarkerTTL %s is below 1s", c.MarkerTTL)
 	case c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3:
 		return fmt.Errorf("stream configuration: Replicas %d is neither 1 nor 3", c.Replicas)
+	case c.Duplicates != 0 && c.Duplicates < time.Second:
+		return fmt.Errorf("stream configuration: Duplicates %s is below 1s", c.Duplicates)
 	case c.Wait < 0:
 		return fmt.Errorf("stream configuration: Wait %s is negative", c.Wait)
 	}
@@ -108,6 +115,10 @@ func (c Config) jetstream() jetstream.StreamConfig {
 		Replicas:  max(c.Replicas, 1),
 		// Any server of a cluster may answer a direct get.
 		AllowDirect: true,
+		Duplicates:  c.Duplicates,
+	}
+	if c.DiscardOld {
+		js.Discard = jetstream.DiscardOld
 	}
 	if c.LastOnly {
 		js.MaxMsgsPerSubject = 1
