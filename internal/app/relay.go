@@ -31,6 +31,8 @@ func (a *app) openRelay(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.recorder.told = a.relay.Notify
+	if a.recorder != nil {
+		a.recorder.told = a.relay.Notify
+	}
 	return nil
 }

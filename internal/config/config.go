@@ -29,6 +29,17 @@ type Server struct {
 	// Data is the directory that holds everything; one process at a time owns it.
 	// It is made if it is missing. Default: see DefaultData.
 	Data string `koanf:"data"`
+	// Name is this process's among the others, 1 to 64 of a-z, A-Z, 0-9, - and _. It
+	// stays with the data directory. Default: a random one.
+	Name string `koanf:"name"`
+	// Blobs is the directory of packages, bodies and reports, which all processes of a
+	// cluster share. Default: in Data.
+	Blobs string `koanf:"blobs"`
+	// Keys is the directory of keys, which all processes of a cluster share. Default: Data.
+	Keys string `koanf:"keys"`
+	// GatewayURL is where clients reach this process's gateway; other gateways send them
+	// there. Default: by Listen.
+	GatewayURL string `koanf:"gateway_url"`
 	// Listen is the address, host:port, of the API and the gateway; port 0 takes a
 	// free one. Default: DefaultListen, which is reachable from this machine only.
 	Listen string `koanf:"listen"`
@@ -39,6 +50,10 @@ type Server struct {
 	ReadyFile string `koanf:"ready_file"`
 	// Log is about the server's log.
 	Log Log `koanf:"log"`
+	// Cluster is about the other processes that share the work.
+	Cluster Cluster `koanf:"cluster"`
+	// Coordination is about the store of leases and statuses.
+	Coordination Coordination `koanf:"coordination"`
 	// NATS is about the message bus and the ledger's store.
 	NATS NATS `koanf:"nats"`
 	// SQL is about accounts, lists of jobs and the outbox of events.
@@ -84,6 +99,7 @@ type Limits struct {
 func Default() Server {
 	return Server{
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
+		Cluster: Cluster{ID: "crier", Profile: "default"}, Coordination: Coordination{Root: "/crier"},
 		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{Lanes: 8, Drain: 20000},
 	}
 }
@@ -122,6 +138,9 @@ func (s Server) Validate() error {
 		return err
 	}
 	if err := s.NATS.validate(); err != nil {
+		return err
+	}
+	if err := s.validCluster(); err != nil {
 		return err
 	}
 	return s.validRoles()

@@ -35,11 +35,11 @@ var settings = append([]setting{
 	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
-}, natsSettings...)
+}, append(clusterSettings, natsSettings...)...)
 
 // The settings that are not text.
 var (
-	lists   = []string{"roles", "nats.servers", "nats.routes"}
+	lists   = []string{"roles", "cluster.seeds", "coordination.zookeeper", "nats.servers", "nats.routes"}
 	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas"}
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )
@@ -67,6 +67,7 @@ func defaultsAsText() map[string]string {
 	d := Default()
 	return map[string]string{
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
+		"cluster.id": d.Cluster.ID, "cluster.profile": d.Cluster.Profile, "coordination.root": d.Coordination.Root,
 		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
 	}
 }
