@@ -1,0 +1,189 @@
+package coordtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"crier/state/coord"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// Linear says how to look for an order of concurrent calls.
+type Linear struct {
+	// Stores are clients of one store; each has two goroutines.
+	Stores []coord.Store
+	// Fault does something to the store meanwhile, and returns when it is over. The
+	// calls go on for a second after it.
+	Fault func()
+	// MinKnown is how many calls must have got an answer. The run means nothing below.
+	MinKnown int
+	// Pace is the time between a goroutine's calls; 0: none.
+	Pace time.Duration
+}
+
+// The key's states are values, each written once; "" is no key. A call that expects
+// a version expects the value that its caller had with it.
+type (
+	linearInput struct {
+		read        bool
+		expect, set string // of a write; set "" deletes
+	}
+	linearOutput struct {
+		value   string // of a read
+		done    bool   // of a write: it was not refused
+		unknown bool   // of a write: nobody knows
+	}
+)
+
+// linearModel is one key. A write whose answer is unknown takes effect, if what it
+// expects is there, at some moment after it was called; as its return is put behind
+// all others, that moment may also be too late to matter.
+var linearModel = porcupine.Model{
+	Init: func() any { return "" },
+	Step: func(state, input, output any) (bool, any) {
+		at, in, out := state.(string), input.(linearInput), output.(linearOutput)
+		fits := at == in.expect
+		switch {
+		case in.read:
+			return out.value == at, at
+		case out.unknown && fits, out.done && fits:
+			return true, in.set
+		case out.unknown:
+			return true, at
+		default:
+			return !out.done && !fits, at
+		}
+	},
+	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v %+v", input, output) },
+}
+
+// linearRun is a run's history.
+type linearRun struct {
+	start time.Time
+	mu    struct {
+		sync.Mutex
+		history  []porcupine.Operation
+		versions map[coord.Version]string
+		clients  int
+		known    int
+		unknown  int
+	}
+}
+
+// RunLinear lets clients read, write, delete and create one key while a fault happens,
+// and looks for an order in which one client alone would have got the same answers. A
+// client whose write has no answer starts afresh, as a process does after a crash.
+func RunLinear(t *testing.T, l Linear) {
+	r := &linearRun{start: time.Now()}
+	r.mu.versions = map[coord.Version]string{}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 2 * len(l.Stores) {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(7, uint64(i)))
+			for ctx.Err() == nil {
+				if err := r.client(ctx, l.Stores[i%len(l.Stores)], random, l.Pace); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	pass(t, time.Second)
+	l.Fault()
+	pass(t, time.Second)
+	cancel()
+	wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.Logf("%d calls with an answer, %d without", r.mu.known, r.mu.unknown)
+	if r.mu.known < l.MinKnown {
+		t.Fatalf("only %d calls got an answer, want %d", r.mu.known, l.MinKnown)
+	}
+	switch porcupine.CheckOperationsTimeout(linearModel, r.mu.history, 30*time.Second) {
+	case porcupine.Illegal:
+		t.Fatal("there is no order of the calls that explains their answers")
+	case porcupine.Unknown:
+		t.Fatal("no order of the calls was found in time")
+	}
+}
+
+// client is one client's life, until a write of it has no answer.
+func (r *linearRun) client(ctx context.Context, s coord.Store, random *rand.Rand, pace time.Duration) error {
+	r.mu.Lock()
+	r.mu.clients++
+	id := r.mu.clients
+	r.mu.Unlock()
+	var have coord.Entry // what this client knows; Version 0: no key
+	for n := 0; ctx.Err() == nil; n++ {
+		if pace > 0 {
+			select {
+			case <-time.After(pace):
+			case <-ctx.Done():
+			}
+		}
+		called := time.Since(r.start)
+		in, out := linearInput{expect: string(have.Value)}, linearOutput{}
+		var v coord.Version
+		var err error
+		switch k := random.IntN(10); {
+		case k < 4 || n == 0:
+			in = linearInput{read: true}
+			have, err = s.Get(ctx, "x")
+			if errors.Is(err, coord.ErrNotFound) {
+				have, err = coord.Entry{}, nil
+			}
+			if err != nil {
+				continue // it changed nothing and says nothing
+			}
+			out.value, v = string(have.Value), have.Version
+		case k < 6 && have.Version != 0:
+			err = s.Delete(ctx, "x", have.Version)
+			have.Value = nil
+		default:
+			in.set = fmt.Sprintf("%d-%d", id, n)
+			v, err = s.Put(ctx, "x", []byte(in.set), have.Version)
+			have.Value = []byte(in.set)
+		}
+		have.Version = v
+		out.done = err == nil
+		out.unknown = err != nil && !errors.Is(err, coord.ErrConflict)
+		if err := r.record(id, in, out, called, have); err != nil || out.unknown {
+			return err
+		}
+		if err != nil {
+			have = coord.Entry{} // somebody was quicker: a create will conflict, or a read tell
+		}
+	}
+	return nil
+}
+
+// record keeps a call, and judges that a version comes with one value.
+func (r *linearRun) record(id int, in linearInput, out linearOutput, called time.Duration, have coord.Entry) error {
+	op := porcupine.Operation{ClientId: id, Input: in, Output: out, Call: int64(called), Return: int64(time.Since(r.start))}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if out.unknown {
+		op.Return = math.MaxInt64
+		r.mu.unknown++
+	} else {
+		r.mu.known++
+	}
+	r.mu.history = append(r.mu.history, op)
+	if have.Version == 0 {
+		return nil
+	}
+	value, ok := r.mu.versions[have.Version]
+	if ok && value != string(have.Value) {
+		return fmt.Errorf("version %d came with %q and with %q", have.Version, value, have.Value)
+	}
+	r.mu.versions[have.Version] = string(have.Value)
+	return nil
+}
