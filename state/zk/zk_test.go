@@ -27,6 +27,13 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if arg := os.Getenv(holderEnv); arg != "" {
+		if err := hold(arg); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if shared.e != nil {
 		shared.e.Stop()

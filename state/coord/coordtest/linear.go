@@ -71,48 +71,66 @@ type linearRun struct {
 		sync.Mutex
 		history  []porcupine.Operation
 		versions map[coord.Version]string
+		values   map[string]coord.Version
 		clients  int
 		known    int
 		unknown  int
 	}
 }
 
-// RunLinear lets clients read, write, delete and create one key while a fault happens,
-// and looks for an order in which one client alone would have got the same answers. A
-// client whose write has no answer starts afresh, as a process does after a crash.
+// RunLinear fails the test if CheckLinear finds something.
 func RunLinear(t *testing.T, l Linear) {
-	r := &linearRun{start: time.Now()}
-	r.mu.versions = map[coord.Version]string{}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	for i := range 2 * len(l.Stores) {
-		wg.Go(func() {
-			random := rand.New(rand.NewPCG(7, uint64(i)))
-			for ctx.Err() == nil {
-				if err := r.client(ctx, l.Stores[i%len(l.Stores)], random, l.Pace); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
+	t.Helper()
+	report, err := CheckLinear(t.Context(), l)
+	t.Log(report)
+	if err != nil {
+		t.Fatal(err)
 	}
-	pass(t, time.Second)
+}
+
+// CheckLinear lets clients read, write, delete and create one key while a fault
+// happens, and looks for an order in which one client alone would have got the same
+// answers. A client whose write has no answer starts afresh, as a process does after
+// a crash.
+func CheckLinear(ctx context.Context, l Linear) (report string, err error) {
+	r := &linearRun{start: time.Now()}
+	r.mu.versions, r.mu.values = map[coord.Version]string{}, map[string]coord.Version{}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, 2*len(l.Stores))
+	for i := range cap(errs) {
+		go func() {
+			random := rand.New(rand.NewPCG(7, uint64(i)))
+			var err error
+			for ctx.Err() == nil && err == nil {
+				err = r.client(ctx, l.Stores[i%len(l.Stores)], random, l.Pace)
+			}
+			errs <- err
+		}()
+	}
+	<-time.After(time.Second)
 	l.Fault()
-	pass(t, time.Second)
+	<-time.After(time.Second)
 	cancel()
-	wg.Wait()
+	for range cap(errs) {
+		err = errors.Join(err, <-errs)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.Logf("%d calls with an answer, %d without", r.mu.known, r.mu.unknown)
+	report = fmt.Sprintf("%d calls with an answer, %d without", r.mu.known, r.mu.unknown)
+	if err != nil {
+		return report, err
+	}
 	if r.mu.known < l.MinKnown {
-		t.Fatalf("only %d calls got an answer, want %d", r.mu.known, l.MinKnown)
+		return report, fmt.Errorf("only %d calls got an answer, want %d", r.mu.known, l.MinKnown)
 	}
 	switch porcupine.CheckOperationsTimeout(linearModel, r.mu.history, 30*time.Second) {
 	case porcupine.Illegal:
-		t.Fatal("there is no order of the calls that explains their answers")
+		return report, errors.New("there is no order of the calls that explains their answers")
 	case porcupine.Unknown:
-		t.Fatal("no order of the calls was found in time")
+		return report, errors.New("no order of the calls was found in time")
 	}
+	return report, nil
 }
 
 // client is one client's life, until a write of it has no answer.
@@ -165,7 +183,8 @@ func (r *linearRun) client(ctx context.Context, s coord.Store, random *rand.Rand
 	return nil
 }
 
-// record keeps a call, and judges that a version comes with one value.
+// record keeps a call, and judges that a version comes with one value, and a value
+// with one version.
 func (r *linearRun) record(id int, in linearInput, out linearOutput, called time.Duration, have coord.Entry) error {
 	op := porcupine.Operation{ClientId: id, Input: in, Output: out, Call: int64(called), Return: int64(time.Since(r.start))}
 	r.mu.Lock()
@@ -180,10 +199,13 @@ func (r *linearRun) record(id int, in linearInput, out linearOutput, called time
 	if have.Version == 0 {
 		return nil
 	}
-	value, ok := r.mu.versions[have.Version]
-	if ok && value != string(have.Value) {
-		return fmt.Errorf("version %d came with %q and with %q", have.Version, value, have.Value)
+	value := string(have.Value)
+	if was, ok := r.mu.versions[have.Version]; ok && was != value {
+		return fmt.Errorf("version %d came with %q and with %q", have.Version, was, value)
 	}
-	r.mu.versions[have.Version] = string(have.Value)
+	if was, ok := r.mu.values[value]; ok && was != have.Version {
+		return fmt.Errorf("%q was written once and came with version %d and with version %d", value, was, have.Version)
+	}
+	r.mu.versions[have.Version], r.mu.values[value] = value, have.Version
 	return nil
 }
