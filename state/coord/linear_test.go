@@ -17,7 +17,7 @@ func TestMemoryLinear(t *testing.T) {
 	t.Parallel()
 	m := coord.NewMemory(nil)
 	coordtest.RunLinear(t, coordtest.Linear{
-		Stores: []coord.Store{m, m}, MinKnown: 500, Pace: time.Millisecond,
+		Key: "x", Stores: []coord.Store{m, m}, MinKnown: 500, Pace: time.Millisecond,
 		Fault: func() { m.SetDown(true); m.SetDown(false) },
 	})
 }
@@ -126,7 +126,7 @@ func TestLinearFinds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			report, err := coordtest.CheckLinear(t.Context(), coordtest.Linear{Stores: []coord.Store{c.store, c.store}, Fault: func() {}, Pace: time.Millisecond})
+			report, err := coordtest.CheckLinear(t.Context(), coordtest.Linear{Key: "x", Stores: []coord.Store{c.store, c.store}, Fault: func() {}, Pace: time.Millisecond})
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%s: %v", report, err)
 			}

@@ -204,26 +204,16 @@ func TestDriver(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	e := server(t)
-	conn, _, err := driver.Connect(e.Addrs(), 4*time.Second, driver.WithLogInfo(false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := admin(t, e)
 	foreign, locked, plain := root(), root(), root()
-	for path, acl := range map[string][]driver.ACL{
-		foreign:           driver.WorldACL(driver.PermAll),
-		foreign + "/jobs": driver.WorldACL(driver.PermAll),
-		locked:            driver.DigestACL(driver.PermAll, "crier", "right"),
-		plain:             driver.WorldACL(driver.PermAll),
-	} {
-		if strings.Count(path, "/") == 1 {
-			if _, err := conn.Create(path, nil, 0, acl); err != nil {
-				t.Fatal(err)
-			}
+	anybody := driver.WorldACL(driver.PermAll)
+	for _, n := range []struct {
+		path string
+		acl  []driver.ACL
+	}{{foreign, anybody}, {foreign + "/jobs", anybody}, {plain, anybody}, {locked, driver.DigestACL(driver.PermAll, "crier", "right")}} {
+		if _, err := conn.Create(n.path, nil, 0, n.acl); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if _, err := conn.Create(foreign+"/jobs", nil, 0, driver.WorldACL(driver.PermAll)); err != nil {
-		t.Fatal(err)
 	}
 	absent := root()
 	for _, c := range []struct {

@@ -73,3 +73,9 @@ func (w *watched) is(want string) bool {
 	}
 	return len(pairs) == len(w.state)
 }
+
+func (w *watched) has(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state[key] != ""
+}

@@ -75,6 +75,9 @@ const (
 	// A version is a client's number and its count of writes.
 	writerBits = 28
 	countBits  = 36
+	// writerEvery is the time for one client's number, in ms: clients of two lives of a
+	// store have other numbers if no more open it.
+	writerEvery = 50
 )
 
 // Config describes a store on ZooKeeper.
@@ -191,9 +194,9 @@ func (s *Store) enter(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("taking a number from %s: %w", s.root+writersNode, err)
 	}
-	// A store that was lost and made again counts on from its own beginning, so that
-	// versions of the lost one do not come again.
-	s.writer = (uint64(st.Ctime/1000) + uint64(uint32(st.Version))) & (1<<writerBits - 1)
+	// A store that was lost and made again counts from another time, so that versions of
+	// the lost one do not come again.
+	s.writer = (uint64(st.Ctime/writerEvery) + uint64(uint32(st.Version))) & (1<<writerBits - 1)
 	return nil
 }
 

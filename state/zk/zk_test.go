@@ -14,6 +14,8 @@ import (
 	"crier/state/coord"
 	"crier/state/coord/coordtest"
 	"crier/state/zk"
+
+	driver "github.com/go-zookeeper/zk"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -103,6 +105,32 @@ func until(t testing.TB, what string, ok func() bool) {
 		case <-tick.C:
 		case <-end:
 			t.Fatalf("not reached: %s", what)
+		}
+	}
+}
+
+// admin is a connection of the driver alone.
+func admin(t *testing.T, e *servers.Ensemble) *driver.Conn {
+	t.Helper()
+	conn, _, err := driver.Connect(e.Addrs(), 4*time.Second, driver.WithLogInfo(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// empty deletes all under a node.
+func empty(t *testing.T, conn *driver.Conn, path string) {
+	t.Helper()
+	names, _, err := conn.Children(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		empty(t, conn, path+"/"+name)
+		if err := conn.Delete(path+"/"+name, -1); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

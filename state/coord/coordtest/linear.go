@@ -17,6 +17,8 @@ import (
 
 // Linear says how to look for an order of concurrent calls.
 type Linear struct {
+	// Key is what they write; it is not there yet.
+	Key string
 	// Stores are clients of one store; each has two goroutines.
 	Stores []coord.Store
 	// Fault does something to the store meanwhile, and returns when it is over. The
@@ -103,7 +105,7 @@ func CheckLinear(ctx context.Context, l Linear) (report string, err error) {
 			random := rand.New(rand.NewPCG(7, uint64(i)))
 			var err error
 			for ctx.Err() == nil && err == nil {
-				err = r.client(ctx, l.Stores[i%len(l.Stores)], random, l.Pace)
+				err = r.client(ctx, l.Stores[i%len(l.Stores)], random, l)
 			}
 			errs <- err
 		}()
@@ -134,16 +136,16 @@ func CheckLinear(ctx context.Context, l Linear) (report string, err error) {
 }
 
 // client is one client's life, until a write of it has no answer.
-func (r *linearRun) client(ctx context.Context, s coord.Store, random *rand.Rand, pace time.Duration) error {
+func (r *linearRun) client(ctx context.Context, s coord.Store, random *rand.Rand, l Linear) error {
 	r.mu.Lock()
 	r.mu.clients++
 	id := r.mu.clients
 	r.mu.Unlock()
 	var have coord.Entry // what this client knows; Version 0: no key
 	for n := 0; ctx.Err() == nil; n++ {
-		if pace > 0 {
+		if l.Pace > 0 {
 			select {
-			case <-time.After(pace):
+			case <-time.After(l.Pace):
 			case <-ctx.Done():
 			}
 		}
@@ -154,7 +156,7 @@ func (r *linearRun) client(ctx context.Context, s coord.Store, random *rand.Rand
 		switch k := random.IntN(10); {
 		case k < 4 || n == 0:
 			in = linearInput{read: true}
-			have, err = s.Get(ctx, "x")
+			have, err = s.Get(ctx, l.Key)
 			if errors.Is(err, coord.ErrNotFound) {
 				have, err = coord.Entry{}, nil
 			}
@@ -163,11 +165,11 @@ func (r *linearRun) client(ctx context.Context, s coord.Store, random *rand.Rand
 			}
 			out.value, v = string(have.Value), have.Version
 		case k < 6 && have.Version != 0:
-			err = s.Delete(ctx, "x", have.Version)
+			err = s.Delete(ctx, l.Key, have.Version)
 			have.Value = nil
 		default:
 			in.set = fmt.Sprintf("%d-%d", id, n)
-			v, err = s.Put(ctx, "x", []byte(in.set), have.Version)
+			v, err = s.Put(ctx, l.Key, []byte(in.set), have.Version)
 			have.Value = []byte(in.set)
 		}
 		have.Version = v
