@@ -67,6 +67,7 @@ func TestQuorum(t *testing.T) {
 	cfg := zk.Config{Root: path, Session: 2 * time.Second, Wait: 2 * time.Second}
 	one, two := open(t, e, cfg), open(t, e, cfg)
 	w := watch(t, one)
+	t.Run("a follower lags", func(t *testing.T) { lagging(t, e, path) })
 	t.Run("the leader is killed", func(t *testing.T) {
 		coordtest.RunLinear(t, coordtest.Linear{
 			Key: "claim/killed", Stores: []coord.Store{one, two}, MinKnown: 200, Pace: 2 * time.Millisecond,
@@ -90,8 +91,9 @@ func TestQuorum(t *testing.T) {
 	})
 	t.Run("the leader is paused", func(t *testing.T) {
 		old := leader(t, e, -1)
-		cfg.Servers = []string{e.Nodes[old].Addr}
-		loyal := open(t, e, cfg)
+		// This one stays on its connection, and what it asks meanwhile is read by the
+		// old leader before that knows that it is one.
+		loyal := open(t, e, zk.Config{Servers: []string{e.Nodes[old].Addr}, Root: path, Session: 40 * time.Second, Wait: time.Second})
 		coordtest.RunLinear(t, coordtest.Linear{
 			Key: "claim/paused", Stores: []coord.Store{one, two, loyal}, MinKnown: 200, Pace: 2 * time.Millisecond,
 			Fault: func() {
@@ -103,6 +105,11 @@ func TestQuorum(t *testing.T) {
 					return err == nil || errors.Is(err, coord.ErrConflict)
 				})
 				t.Logf("node %d leads instead of %d; written %s after the pause began", next, old, time.Since(paused).Round(time.Millisecond))
+				for range 2 {
+					if _, err := loyal.Get(t.Context(), "paused"); err == nil {
+						t.Error("a paused server answers")
+					}
+				}
 				signal(t, e.Nodes[old], syscall.SIGCONT)
 				until(t, "a client of the deposed one is served", func() bool {
 					_, err := loyal.Get(t.Context(), "paused")
@@ -111,6 +118,44 @@ func TestQuorum(t *testing.T) {
 			},
 		})
 	})
+}
+
+// lagging pauses a follower while another client writes: what its own client asks
+// after that write was answered is read when the follower goes on, before or after it
+// has learnt of the write. It must show.
+func lagging(t *testing.T, e *servers.Ensemble, path string) {
+	lead := leader(t, e, -1)
+	follower := (lead + 1) % len(e.Nodes)
+	cfg := zk.Config{Servers: []string{e.Nodes[lead].Addr}, Root: path}
+	writer := open(t, e, cfg)
+	cfg.Servers = []string{e.Nodes[follower].Addr}
+	reader := open(t, e, cfg)
+	var v coord.Version
+	for round := range 30 {
+		signal(t, e.Nodes[follower], syscall.SIGSTOP)
+		next, err := writer.Put(t.Context(), "lag/1", fmt.Append(nil, round), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v = next
+		got := make(chan coord.Version, 1)
+		go func() {
+			e, err := reader.Get(t.Context(), "lag/1")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- e.Version
+		}()
+		select {
+		case <-got:
+			t.Fatal("a paused server answers")
+		case <-time.After(20 * time.Millisecond):
+		}
+		signal(t, e.Nodes[follower], syscall.SIGCONT)
+		if have := <-got; have != v {
+			t.Fatalf("round %d: a read after the write of version %d gives %d", round, v, have)
+		}
+	}
 }
 
 func signal(t *testing.T, n *servers.ZooKeeperNode, s syscall.Signal) {
