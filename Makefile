@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./state/parked/level
 JS    := presence/client/js
 
-.PHONY: build test check unit js demo soak fmt clean compiler node
+.PHONY: build test check unit js demo soak fmt clean compiler node zookeeper
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -22,7 +22,7 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler node
+unit: compiler node zookeeper
 	go test -timeout 6m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
@@ -58,3 +58,10 @@ node:
 		echo "make: the tests with JavaScript clients need Node and npm; installing the packages nodejs and npm"; \
 		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs and npm by hand" >&2; exit 1; }; \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs npm; }
+
+# The adapter for ZooKeeper is tested with the real server.
+zookeeper:
+	@{ command -v java && test -e /usr/share/java/zookeeper.jar; } >/dev/null || { \
+		echo "make: the tests with ZooKeeper need it and Java; installing the packages zookeeper and default-jre-headless"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install zookeeper and default-jre-headless by hand" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq zookeeper default-jre-headless; }

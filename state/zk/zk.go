@@ -20,11 +20,12 @@
 //
 // # Reads
 //
-// A server may lag behind the leader, and a leader that was deposed while it was
-// paused still answers Sync. So a read begins with a write, to the node .clock, which
-// takes a quorum: what the same session reads after it is no older. Its answer also
-// tells the time by the leader's clock. Reads cost a write; the store mirrors the
-// ledger and is not read on the way of a message.
+// A server may lag behind the leader. So a read begins with a write, to the node
+// .clock, which takes a quorum: what the same session reads after it is no older. Sync
+// would be cheaper, but a leader that was deposed and does not know it may answer it,
+// and it does not tell the time; the answer of a write does, by the leader's clock.
+// Reads cost a write; the store mirrors the ledger and is not read on the way of a
+// message.
 //
 // # Leases
 //
