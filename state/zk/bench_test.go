@@ -102,3 +102,61 @@ func claims(b *testing.B, prefix string, stores []coord.Store) {
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
 }
+
+// BenchmarkMany is a store with 10,000 keys: a list of all of them, and the time from a
+// write to a watcher's being told.
+func BenchmarkMany(b *testing.B) {
+	const keys = 10_000
+	path := root()
+	s := open(b, server(b), zk.Config{Root: path})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for k := i; k < keys; k += 16 {
+				if _, err := s.Put(b.Context(), fmt.Sprintf("jobs/job_%024d", k), []byte("sending"), 0); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			if l, err := s.List(b.Context(), "jobs"); err != nil || len(l) != keys {
+				b.Fatalf("%d entries, %v", len(l), err)
+			}
+		}
+	})
+	b.Run("told", func(b *testing.B) {
+		told := make(chan coord.Version, 2*keys)
+		ready := make(chan bool, 1)
+		go s.Watch(b.Context(), "jobs", func(c coord.Change) error {
+			told <- c.Version
+			return nil
+		}, func() {
+			select {
+			case ready <- true:
+			default:
+			}
+		})
+		<-ready
+		for range keys {
+			<-told
+		}
+		e, err := s.Get(b.Context(), fmt.Sprintf("jobs/job_%024d", 7))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			if e.Version, err = s.Put(b.Context(), e.Key, e.Value, e.Version); err != nil {
+				b.Fatal(err)
+			}
+			for v := range told {
+				if v == e.Version {
+					break
+				}
+			}
+		}
+	})
+}

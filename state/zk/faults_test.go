@@ -68,6 +68,7 @@ func TestQuorum(t *testing.T) {
 	one, two := open(t, e, cfg), open(t, e, cfg)
 	w := watch(t, one)
 	t.Run("a follower lags", func(t *testing.T) { lagging(t, e, path) })
+	t.Run("a follower is paused", func(t *testing.T) { pausedFollower(t, e, path) })
 	t.Run("the leader is killed", func(t *testing.T) {
 		coordtest.RunLinear(t, coordtest.Linear{
 			Key: "claim/killed", Stores: []coord.Store{one, two}, MinKnown: 200, Pace: 2 * time.Millisecond,
@@ -155,6 +156,18 @@ func lagging(t *testing.T, e *servers.Ensemble, path string) {
 		if have := <-got; have != v {
 			t.Fatalf("round %d: a read after the write of version %d gives %d", round, v, have)
 		}
+	}
+}
+
+// pausedFollower opens clients that may meet a server first which takes connections
+// and says nothing: they must come to the other one in time.
+func pausedFollower(t *testing.T, e *servers.Ensemble, path string) {
+	lead := leader(t, e, -1)
+	mute := e.Nodes[(lead+1)%len(e.Nodes)]
+	signal(t, mute, syscall.SIGSTOP)
+	defer signal(t, mute, syscall.SIGCONT)
+	for range 5 { // the driver takes them in any order
+		open(t, e, zk.Config{Servers: []string{mute.Addr, e.Nodes[lead].Addr}, Root: path, Session: time.Second, Wait: 4 * time.Second})
 	}
 }
 

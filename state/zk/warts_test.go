@@ -90,6 +90,7 @@ func hold(arg string) error {
 // its session last. The lease lapses for everybody, and what the process does when it
 // goes on has no effect, whether somebody has seen it lapse or not.
 func TestPausedHolder(t *testing.T) {
+	t.Parallel()
 	for _, seen := range []bool{true, false} {
 		t.Run(fmt.Sprintf("seen=%v", seen), func(t *testing.T) {
 			t.Parallel()

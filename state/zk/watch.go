@@ -21,9 +21,11 @@ const (
 	lookEvery = 500 * time.Millisecond
 	// listEvery is how often it lists directories that do not seem to have changed.
 	listEvery = 30 * time.Second
-	// pause is the least time between two readings after events, in which more of
-	// them gather.
-	pause = 5 * time.Millisecond
+	// minPause and maxPause bound the pause before events are followed, in which more
+	// of them gather. Within them it is four times what the last reading took: a
+	// directory with many keys and many changes is not read all the time.
+	minPause = 5 * time.Millisecond
+	maxPause = 250 * time.Millisecond
 )
 
 // Watch implements coord.Store. It holds the version of each key it has told of.
@@ -38,6 +40,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(coord.Change) 
 	defer t.Stop()
 	for look := true; ; {
 		var err error
+		start := time.Now()
 		if look {
 			if err = w.look(ctx); err == nil && sawAll != nil {
 				sawAll()
@@ -52,6 +55,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(coord.Change) 
 			return ctx.Err()
 		}
 		w.complain(prefix, err)
+		w.pause = min(max(4*time.Since(start), minPause), maxPause)
 		if look = w.await(ctx, t.C); ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -71,6 +75,7 @@ type watcher struct {
 	view   view // the last look's
 	listed time.Time
 	failed bool
+	pause  time.Duration
 }
 
 // directory is what a watcher knows of a directory.
@@ -105,7 +110,7 @@ func (w *watcher) await(ctx context.Context, tick <-chan time.Time) (look bool) 
 		return true
 	case <-w.sub.wake:
 	}
-	t := time.NewTimer(pause)
+	t := time.NewTimer(w.pause)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -172,7 +177,7 @@ func (w *watcher) visit(ctx context.Context, dir string, list bool) error {
 		return err
 	}
 	if st == nil {
-		return w.forget(dir)
+		return w.forget(ctx, dir)
 	}
 	d := w.dirs[dir]
 	if d == nil {
@@ -253,7 +258,7 @@ func (w *watcher) list(ctx context.Context, dir string, d *directory) error {
 	}
 	err = w.view.still(err)
 	if errors.Is(err, zk.ErrNoNode) {
-		return w.forget(dir)
+		return w.forget(ctx, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", dir, err)
@@ -288,7 +293,7 @@ func (w *watcher) compare(ctx context.Context, d *directory, l listing) error {
 	}
 	for _, dir := range d.dirs {
 		if !slices.Contains(l.dirs, dir) {
-			if err := w.forget(dir); err != nil {
+			if err := w.forget(ctx, dir); err != nil {
 				return err
 			}
 		}
@@ -337,7 +342,7 @@ func (w *watcher) lost(ctx context.Context, key string) error {
 }
 
 // forget tells that all under a directory is gone.
-func (w *watcher) forget(dir string) error {
+func (w *watcher) forget(ctx context.Context, dir string) error {
 	prefix := w.s.prefixOf(dir)
 	for d := range w.dirs {
 		if d == dir || strings.HasPrefix(d, dir+"/") {
@@ -346,7 +351,7 @@ func (w *watcher) forget(dir string) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.told)) {
 		if coord.Under(key, prefix) {
-			if err := w.lost(context.Background(), key); err != nil {
+			if err := w.lost(ctx, key); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package zk_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -35,6 +36,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	// The tests wait for leases and elections more than they work.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	if shared.e != nil {
@@ -89,6 +95,7 @@ func open(t testing.TB, e *servers.Ensemble, cfg zk.Config) *zk.Store {
 }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	coordtest.Run(t, func(t *testing.T) (a, b coord.Store) {
 		cfg := zk.Config{Root: root()}
 		return open(t, server(t), cfg), open(t, server(t), cfg)
