@@ -37,7 +37,7 @@
 // later, because its holder was paused, is void by its own mtime for every reader, also
 // if nobody has looked meanwhile. A step of the leader's clock moves leases by as much.
 // The mechanisms of the server's own do not do: TTL nodes need extended types, which
-// are off by default (the server answers "unimplemented"), and go up to a minute late;
+// are off by default (a test shows the refusal), and are looked for once a minute;
 // sessions with ephemeral nodes last as long as the process lives, not as long as it
 // renews, are bounded by the server (4 to 40 s by default) and cost a connection each.
 //
