@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./state/parked/level
 JS    := presence/client/js
 
-.PHONY: build test check unit js demo soak fmt clean compiler node mariadb
+.PHONY: build test check unit js demo soak fmt clean compiler node mariadb zookeeper
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -22,7 +22,7 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler node mariadb
+unit: compiler node mariadb zookeeper
 	go test -timeout 6m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
@@ -69,3 +69,10 @@ mariadb:
 		test -e $(POLICY) || { made=yes; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $(POLICY) >/dev/null; $(SUDO) chmod 755 $(POLICY); }; \
 		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server; \
 		status=$$?; test -z "$$made" || $(SUDO) rm $(POLICY); exit $$status; }
+
+# The adapter for ZooKeeper is tested with the real server.
+zookeeper:
+	@{ command -v java && test -e /usr/share/java/zookeeper.jar; } >/dev/null || { \
+		echo "make: the tests with ZooKeeper need it and Java; installing the packages zookeeper and default-jre-headless"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install zookeeper and default-jre-headless by hand" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq zookeeper default-jre-headless; }
