@@ -134,7 +134,7 @@ func (e *Engine) Wrap(doing string, err error) error {
 		return &job.Error{Code: job.CodeUnavailable, Err: err, Message: doing + ": others change the same; try again"}
 	case e.cut(err):
 		return &job.Error{Code: job.CodeUnavailable, Err: err,
-			Message: doing + ": the SQL store " + e.Name + " does not answer; try again"}
+			Message: doing + ": the SQL store does not answer; try again"}
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
