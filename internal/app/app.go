@@ -50,6 +50,7 @@ type Config struct {
 	Lanes     int          // blocks a worker has under way; default 8
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary
+	Messaging Messaging    // default a server embedded in this process
 	Logger    *slog.Logger // default slog.Default()
 	// Announce is told, once, when the process is ready.
 	Announce func(Ready)
@@ -96,6 +97,9 @@ func (c *Config) Validate() error {
 	}
 	if c.LedgerMax < 0 {
 		return job.Invalid("ledger_max", "the ledger's limit is negative", nil)
+	}
+	if err := c.Messaging.validate(); err != nil {
+		return err
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -218,7 +222,7 @@ func (a *app) run(ctx context.Context) error {
 		})
 	}
 	part("disk", a.space.watch)
-	part("streams", a.nats.Watch)
+	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
 	if a.recorder != nil {
@@ -353,12 +357,10 @@ func (a *app) announce(addr string) error {
 	if err != nil {
 		return err
 	}
-	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid(), NATS: a.nats.URL(), NATSKey: a.natsToken}
+	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid()}
+	r.NATS, r.NATSKey = a.natsReady()
 	if a.worker != nil {
 		r.Worker = a.node.worker()
-	}
-	if r.NATS == "" {
-		r.NATSKey = ""
 	}
 	if a.cfg.ReadyFile != "" {
 		b, err := json.Marshal(r)

@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +45,7 @@ type parts struct {
 	natsToken string
 	conn      *natsbus.Conn
 	bus       bus.Bus
+	system    *natsbus.Conn // to servers elsewhere, as one who may ask them
 	streams   streams
 	store     *sql.DB
 	blobs     *blob.Dir
@@ -100,30 +99,15 @@ func (a *app) openKeys(context.Context) (err error) {
 	return err
 }
 
-func (a *app) openNATS(context.Context) (err error) {
-	var token [16]byte
-	rand.Read(token[:]) // never fails
-	a.natsToken = hex.EncodeToString(token[:])
-	a.nats, err = natsbus.Start(natsbus.Config{Dir: a.path("nats"), Listen: a.cfg.NATS, Token: a.natsToken, Logger: a.log})
-	if err != nil {
-		return err
-	}
-	a.onClose("NATS server", func() error { a.nats.Shutdown(); return nil })
-	if a.conn, err = a.nats.Connect("crier " + a.node.Name); err != nil {
-		return err
-	}
-	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
-	return nil
-}
-
 func (a *app) openLedger(ctx context.Context) (err error) {
 	limit := a.cfg.LedgerMax // live has chosen one
-	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit, Logger: a.log})
+	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit,
+		Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return err
 	}
 	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
-		MaxBytes: min(controlsMax, limit), Logger: a.log})
+		MaxBytes: min(controlsMax, limit), Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
 	return err
@@ -245,7 +229,7 @@ func (a *app) openPresence(context.Context) (err error) {
 }
 
 func (a *app) openRoles(ctx context.Context) (err error) {
-	store, err := natskv.Open(ctx, a.conn, natskv.Config{Bucket: "coordination", Logger: a.log})
+	store, err := natskv.Open(ctx, a.conn, natskv.Config{Bucket: "coordination", Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return fmt.Errorf("opening the coordination store: %w", err)
 	}

@@ -160,12 +160,13 @@ func (f *follower) readAll(ctx context.Context, look bool) error {
 		if f.marks != "" && !f.marked {
 			return f.readMarked(ctx)
 		}
-		info, err := f.Info(ctx)
+		known := f.known()
+		info, err := f.leaderInfo(ctx)
 		if err != nil {
 			return err
 		}
-		if err := f.shrunk(ctx, info.Last, f.read); err != nil {
-			return err
+		if info.Last < known {
+			return f.shrunk(ctx, info.Last, known)
 		}
 		if info.Last >= f.next {
 			r, err := f.fromLeader(ctx, getRequest{Seq: f.next, NextFor: f.pattern})
@@ -182,6 +183,16 @@ func (f *follower) readAll(ctx context.Context, look bool) error {
 		f.looked = true
 		return nil
 	}
+}
+
+// leaderInfo is Info, but soon asked again where another server may lead by then.
+func (f *follower) leaderInfo(ctx context.Context) (Info, error) {
+	if f.marks != "" {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, f.patience())
+		defer cancel()
+	}
+	return f.Info(ctx)
 }
 
 // take hands a record to fn and goes on behind it.

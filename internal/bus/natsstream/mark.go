@@ -204,25 +204,26 @@ func (f *follower) readMarked(ctx context.Context) error {
 	return err
 }
 
-// shrunk tells whether a stream ends before a record that was read. Of replicas, who
-// says so may be behind.
-func (f *follower) shrunk(ctx context.Context, last, read uint64) error {
-	if f.marks != "" {
-		read = max(read, f.floor.Load())
+// known is the sequence of the last record that there must be. Only of replicas it is
+// more than what this follower has read: there somebody may answer who is behind.
+func (f *follower) known() uint64 {
+	if f.marks == "" {
+		return f.read
 	}
-	if last >= read {
-		return nil
-	}
+	return max(f.read, f.floor.Load())
+}
+
+// shrunk gives ErrShrunk if a stream ends before what is known of it. Of replicas, who
+// says so may be behind: a leader who is none any more, or one who has not applied yet
+// what another server has. He is asked again then.
+func (f *follower) shrunk(ctx context.Context, last, known uint64) error {
 	if f.marks != "" {
 		ctx, cancel := context.WithTimeout(ctx, f.wait)
 		defer cancel()
 		mark, err := f.mark(ctx)
-		if err != nil {
+		if err != nil || mark > known {
 			return err
 		}
-		if mark > read {
-			return fmt.Errorf("a server that is behind answers: record %d was read, its last is %d", read, last)
-		}
 	}
-	return fmt.Errorf("record %d was read, the last is %d: %w", read, last, ErrShrunk)
+	return fmt.Errorf("record %d is known, the last is %d: %w", known, last, ErrShrunk)
 }

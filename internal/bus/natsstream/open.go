@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -51,18 +53,27 @@ func (s *Stream) create(ctx context.Context, want jetstream.StreamConfig) error 
 	if err != nil {
 		return err
 	}
+	started, told := time.Now(), false
 	for {
 		err := s.createOnce(ctx, js, want)
+		if err == nil && s.marks != "" {
+			err = s.reached(ctx)
+		}
 		if !s.unready(err) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !told && time.Since(started) > tellAfter {
+			told = true
+			s.log.Warn("the servers are not ready for a stream; waiting for them", "error", err)
+		}
+		if !wait(ctx, retryAfter) {
 			return errors.Join(err, ctx.Err())
-		case <-time.After(retryAfter):
 		}
 	}
 }
+
+// tellAfter is how long Open waits before it says so.
+const tellAfter = 2 * time.Second
 
 // Answers of servers that are not a cluster yet.
 const (
@@ -110,6 +121,21 @@ func (s *Stream) createOnce(ctx context.Context, js jetstream.JetStream, want je
 	limited := have.Config
 	limited.MaxBytes, limited.Duplicates = want.MaxBytes, want.Duplicates
 	_, err = js.UpdateStream(try, limited)
+	return again(ctx, try, err)
+}
+
+// reached waits until what is sent to a stream of a cluster gets to its leader, by a
+// mark that cannot be stored: servers hear of the stream's subjects one after the
+// other, of the marks' last.
+func (s *Stream) reached(ctx context.Context) error {
+	m := nats.NewMsg(s.marks)
+	m.Header.Set("Nats-Expected-Last-Subject-Sequence", strconv.FormatUint(math.MaxInt64, 10))
+	try, cancel := context.WithTimeout(ctx, s.appendWait)
+	defer cancel()
+	_, err := s.store(try, m)
+	if errors.Is(err, ErrConflict) {
+		return nil
+	}
 	return again(ctx, try, err)
 }
 
