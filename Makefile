@@ -10,10 +10,15 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./state/parked/level
 JS    := presence/client/js
 
-.PHONY: build test check unit js demo soak fmt clean compiler node mariadb zookeeper
+.PHONY: build test check unit js demo soak fmt clean compiler node bin/nats-server mariadb zookeeper
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
+
+# The NATS server of the version that is embedded, to run clusters elsewhere. Tests build
+# one for themselves.
+bin/nats-server:
+	CGO_ENABLED=0 go build -trimpath -o bin/nats-server github.com/nats-io/nats-server/v2
 
 # Everything that decides whether a change is good.
 test: check unit js demo

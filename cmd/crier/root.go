@@ -20,6 +20,7 @@ import (
 	"crier/cmd/crier/out"
 	"crier/internal/auth"
 	"crier/internal/config"
+	"crier/internal/launch"
 	"crier/job"
 )
 
@@ -32,7 +33,7 @@ type cli struct {
 	// dial connects to a server.
 	dial func(server, key string) (api.Service, error)
 	// serve runs the server until ctx ends.
-	serve func(ctx context.Context, cfg config.Server, s serving) error
+	serve func(ctx context.Context, cfg config.Server, p launch.Process) error
 
 	server, data, output string // flags
 	started              bool   // a command began; errors before that are about usage

@@ -12,15 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crier/internal/config"
+	"crier/internal/launch"
 )
-
-// serving is what the command line gives a server besides its configuration.
-type serving struct {
-	log     *slog.Logger
-	version string
-	// ready tells the user, once, where the server is.
-	ready func(api, gateway string)
-}
 
 // serveAbout stands in the help of serve.
 const serveAbout = `.
@@ -53,8 +46,8 @@ func (c *cli) serveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.serve(cmd.Context(), cfg, serving{log: log, version: version,
-			ready: func(api, gateway string) { fmt.Fprint(c.out, welcome(cfg, api, gateway)) }})
+		return c.serve(cmd.Context(), cfg, launch.Process{Log: log, Version: version,
+			Ready: func(api, gateway string) { fmt.Fprint(c.out, welcome(cfg, api, gateway)) }})
 	}
 	return cmd
 }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/internal/app/projection"
 	"crier/job"
 	"crier/state/parked"
 	"crier/worker"
@@ -226,10 +227,11 @@ func (a *app) run(ctx context.Context) error {
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
 	if a.recorder != nil {
-		part("recorder", a.duty("recorder", a.recorder.run))
-		part("mirror", a.duty("mirror", a.mirror.run))
+		part("slices", a.slices.Run)
+		part("recorder", a.duty("recorder", a.recorder.Run))
+		part("mirror", a.duty("mirror", a.mirror.Run))
 	}
-	part("lease", a.mirror.keepLease)
+	part("lease", (&projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}).Run)
 	switch {
 	case a.worker != nil:
 		part("worker", a.worker.Run)

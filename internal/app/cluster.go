@@ -10,6 +10,7 @@ import (
 	"crier/job"
 	"crier/scheduler"
 	"crier/state/ledger"
+	"crier/state/sql"
 	"crier/worker/tenure"
 )
 
@@ -87,6 +88,19 @@ func (a *app) hearOfSuppression(ctx context.Context) error {
 		a.members.Touch()
 	}
 	return nil
+}
+
+// slicesOf lists a job's slices, if this process moves the job on.
+func (a *app) slicesOf(id job.ID) []sql.Slice {
+	if a.scheduler == nil || a.claims.Of(ledger.JobThing(id)).Journal != a.node.scheduler() {
+		return nil
+	}
+	var out []sql.Slice
+	for _, x := range a.scheduler.Slices(id) {
+		c := a.claims.Of(ledger.SliceThing(id, x.Number))
+		out = append(out, sql.Slice{Job: id, Number: x.Number, State: x.State, Worker: c.Journal.Worker, Epoch: c.Epoch})
+	}
+	return out
 }
 
 // waitingWait bounds the question what a job waits on.

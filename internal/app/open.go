@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"crier/audience/members"
+	"crier/internal/app/projection"
 	"crier/internal/auth"
 	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
@@ -19,6 +20,7 @@ import (
 	"crier/scheduler"
 	"crier/state/blob"
 	"crier/state/claims"
+	"crier/state/coord"
 	"crier/state/events"
 	"crier/state/fold"
 	"crier/state/jobs"
@@ -59,8 +61,10 @@ type parts struct {
 	worker    *worker.Worker
 	folder    *fold.Folder
 	scheduler *scheduler.Scheduler
-	recorder  *recorder
-	mirror    *mirror
+	coord     coord.Store
+	recorder  *projection.Recorder
+	slices    *projection.Slices
+	mirror    *projection.Mirror
 	gateway   *gatewayPart
 	events    *events.Stream
 	relay     *outbox.Relay
@@ -233,7 +237,8 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("opening the coordination store: %w", err)
 	}
-	a.mirror = &mirror{log: a.streams.ledger, store: store, member: a.node.Name, roles: a.cfg.Roles, slog: a.log}
+	a.coord = store
+	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: store, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
@@ -251,7 +256,8 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	if !a.cfg.has("scheduler") {
 		return nil
 	}
-	a.recorder = &recorder{log: a.streams.ledger, store: a.store.Jobs, jobs: a.jobs, slog: a.log, tally: func(s job.Spec) (job.Counts, uint64, error) {
+	a.slices = &projection.Slices{Store: a.coord, Jobs: a.jobs, Of: a.slicesOf, Logger: a.log}
+	a.recorder = &projection.Recorder{Log: a.streams.ledger, Store: a.store.Jobs, Jobs: a.jobs, Coord: a.coord, Logger: a.log, Tally: func(s job.Spec) (job.Counts, uint64, error) {
 		mark := a.index.Watermark()
 		t, err := a.index.Total(s.ID)
 		return t.Counts(s.Recipients), mark, err

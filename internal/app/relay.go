@@ -32,7 +32,7 @@ func (a *app) openRelay(ctx context.Context) (err error) {
 		return err
 	}
 	if a.recorder != nil {
-		a.recorder.told = a.relay.Notify
+		a.recorder.Told = a.relay.Notify
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package app
+package projection
 
 import (
 	"context"
@@ -24,9 +24,9 @@ func TestMirrorFollowsTheLedger(t *testing.T) {
 		start := func() (stop func()) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
-			m := &mirror{log: log, store: store, member: "m1", roles: []string{"api"}, slog: slog.New(slog.DiscardHandler)}
-			go m.keepLease(ctx)
-			go func() { m.run(ctx); close(done) }()
+			quiet := slog.New(slog.DiscardHandler)
+			go (&Lease{Store: store, Member: "m1", Roles: []string{"api"}, Logger: quiet}).Run(ctx)
+			go func() { (&Mirror{Log: log, Store: store, Logger: quiet}).Run(ctx); close(done) }()
 			return func() { cancel(); <-done; synctest.Wait() }
 		}
 		stop := start()

@@ -1,4 +1,4 @@
-package app
+package projection
 
 import (
 	"context"
@@ -14,15 +14,21 @@ import (
 	"crier/state/ledger"
 )
 
-// mirror keeps the coordination store in step with the ledger: the status of each
-// job that is not over, the latest claim of each thing, and a lease of this member.
-// The ledger is the truth; what the store lacks is written again after a restart.
-type mirror struct {
-	log    ledger.Log
-	store  coord.Store
-	member string
-	roles  []string
-	slog   *slog.Logger
+// Mirror keeps the coordination store in step with the ledger: the status of each
+// job that is not over, and the latest claim of each range, journal and duty. The ledger
+// is the truth; what the store lacks is written again after a restart.
+type Mirror struct {
+	Log    ledger.Log
+	Store  coord.Store
+	Logger *slog.Logger
+}
+
+// Lease says in the coordination store that a member is there.
+type Lease struct {
+	Store  coord.Store
+	Member string
+	Roles  []string
+	Logger *slog.Logger
 }
 
 const (
@@ -39,31 +45,31 @@ type status struct {
 	Since   string    `json:"since"`
 }
 
-// run mirrors until ctx ends. Nothing waits for it: a store that does not answer is
+// Run mirrors until ctx ends. Nothing waits for it: a store that does not answer is
 // tried again.
-func (m *mirror) run(ctx context.Context) error {
-	go m.again(ctx, "mirroring claims", func(ctx context.Context) error {
-		return m.log.Follow(ctx, 1, ledger.AllClaims, func(st ledger.Stored) error { return m.claim(ctx, st) }, nil)
+func (m *Mirror) Run(ctx context.Context) error {
+	go again(ctx, m.Logger, "mirroring claims", func(ctx context.Context) error {
+		return m.Log.Follow(ctx, 1, ledger.AllClaims, func(st ledger.Stored) error { return m.claim(ctx, st) }, nil)
 	})
-	m.again(ctx, "mirroring jobs", func(ctx context.Context) error {
-		return m.log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st) }, nil)
+	again(ctx, m.Logger, "mirroring jobs", func(ctx context.Context) error {
+		return m.Log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st) }, nil)
 	})
 	return nil
 }
 
-// keepLease says until ctx ends that this member is there.
-func (m *mirror) keepLease(ctx context.Context) error {
-	m.again(ctx, "renewing the member's lease", m.lease)
+// Run keeps the lease until ctx ends.
+func (m *Lease) Run(ctx context.Context) error {
+	again(ctx, m.Logger, "renewing the member's lease", m.lease)
 	return nil
 }
 
-func (m *mirror) again(ctx context.Context, doing string, fn func(context.Context) error) {
+func again(ctx context.Context, log *slog.Logger, doing string, fn func(context.Context) error) {
 	for {
 		err := fn(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		m.slog.Warn("coordination store: "+doing+"; it is tried again", "error", err)
+		log.Warn("coordination store: "+doing+"; it is tried again", "error", err)
 		select {
 		case <-time.After(mirrorRetry):
 		case <-ctx.Done():
@@ -73,14 +79,14 @@ func (m *mirror) again(ctx context.Context, doing string, fn func(context.Contex
 }
 
 // lease says that this member is there, again and again.
-func (m *mirror) lease(ctx context.Context) error {
-	key := "members/" + m.member
-	value, err := json.Marshal(map[string]any{"roles": m.roles})
+func (m *Lease) lease(ctx context.Context) error {
+	key := "members/" + m.Member
+	value, err := json.Marshal(map[string]any{"roles": m.Roles})
 	if err != nil {
 		return fmt.Errorf("encoding the member: %w", err)
 	}
 	var version coord.Version
-	if e, err := m.store.Get(ctx, key); err == nil {
+	if e, err := m.Store.Get(ctx, key); err == nil {
 		version = e.Version // of a former process with the same data directory
 	} else if !errors.Is(err, coord.ErrNotFound) {
 		return err
@@ -88,7 +94,7 @@ func (m *mirror) lease(ctx context.Context) error {
 	t := time.NewTicker(memberRenew)
 	defer t.Stop()
 	for {
-		if version, err = m.store.Lease(ctx, key, value, version, memberLease); err != nil {
+		if version, err = m.Store.Lease(ctx, key, value, version, memberLease); err != nil {
 			return err
 		}
 		select {
@@ -100,12 +106,12 @@ func (m *mirror) lease(ctx context.Context) error {
 }
 
 // job mirrors one transition; an entry that is as new already stays.
-func (m *mirror) job(ctx context.Context, st ledger.Stored) error {
+func (m *Mirror) job(ctx context.Context, st ledger.Stored) error {
 	var tr job.Transition
 	if err := json.Unmarshal(st.Data, &tr); err != nil {
 		return fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
 	}
-	old, version, err := get[status](ctx, m.store, "jobs/"+tr.Job.String())
+	old, version, err := get[status](ctx, m.Store, "jobs/"+tr.Job.String())
 	if err != nil || version != 0 && old.Version >= tr.Version {
 		return err
 	}
@@ -114,31 +120,34 @@ func (m *mirror) job(ctx context.Context, st ledger.Stored) error {
 		if version == 0 {
 			return nil
 		}
-		return m.store.Delete(ctx, key, version)
+		return m.Store.Delete(ctx, key, version)
 	}
 	return m.put(ctx, key, status{tr.Version, tr.State, tr.Reason, tr.At}, version)
 }
 
 // claim mirrors one claim; an entry with as high an epoch stays.
-func (m *mirror) claim(ctx context.Context, st ledger.Stored) error {
+func (m *Mirror) claim(ctx context.Context, st ledger.Stored) error {
 	c, err := ledger.ParseClaim(st)
 	if err != nil {
 		return err
 	}
+	if c.Kind == ledger.ClaimJob || c.Kind == ledger.ClaimSlice {
+		return nil // their statuses say who has them
+	}
 	key := "claims/" + string(c.Kind) + "/" + strings.ReplaceAll(c.ID, ".", "=")
-	old, version, err := get[ledger.Claim](ctx, m.store, key)
+	old, version, err := get[ledger.Claim](ctx, m.Store, key)
 	if err != nil || version != 0 && old.Epoch >= c.Epoch {
 		return err
 	}
 	return m.put(ctx, key, c, version)
 }
 
-func (m *mirror) put(ctx context.Context, key string, v any, version coord.Version) error {
+func (m *Mirror) put(ctx context.Context, key string, v any, version coord.Version) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", key, err)
 	}
-	_, err = m.store.Put(ctx, key, b, version)
+	_, err = m.Store.Put(ctx, key, b, version)
 	return err
 }
 
