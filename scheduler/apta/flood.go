@@ -128,9 +128,16 @@ func (s *State) spread(r *link.Record, from *peer) bool {
 	if c.View {
 		s.routes.stale = true
 	}
+	// Others send it too, and what comes meanwhile need not be sent. What changes
+	// neither routes nor view waits for a common moment, until there is more of it.
+	at := s.now.Add(s.t.Pace)
+	if !c.Routes && !c.View && r.Kind != link.Command {
+		lazy := Instant(s.t.Lazy)
+		at = (s.now + lazy) / lazy * lazy
+	}
 	for _, p := range s.peers {
 		if p != from && p.twoWay {
-			p.out.Put(s.now, r.Header)
+			p.out.Put(at, r.Header)
 		}
 	}
 	return true

@@ -2,6 +2,7 @@ package apta
 
 import (
 	"fmt"
+	"slices"
 
 	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/timing"
@@ -16,13 +17,9 @@ type origin struct {
 	gap        timing.Throttle
 	hashAt     Instant // since when only the view's hash has changed; 0: it has not
 	activeFrom int64
+	links      []string  // room for links
 	data       [2][]byte // load, demand
 	dataAt     Instant
-}
-
-func (s *State) content() *link.Member {
-	return &link.Member{State: s.state, Weights: s.cfg.Weights, Addr: s.cfg.Addr, Links: s.links(), ViewHash: s.view.Hash,
-		ActiveFrom: s.own.activeFrom, Home: s.cfg.Home}
 }
 
 // publish makes the member's own record anew when something in it has changed or it
@@ -33,25 +30,25 @@ func (s *State) publish() {
 	}
 	o := &s.own
 	have := s.db.Get(link.Key{Kind: link.Membership, ID: s.cfg.ID})
-	want := &link.Record{Header: link.Header{Key: have.Key, Version: have.Version}, Member: s.content()}
-	want.Incarnation = s.cfg.Incarnation
 	switch {
-	case have.Dead || have.Incarnation != want.Incarnation || !have.Same(want):
-		if o.due == 0 {
-			o.due = o.gap.After(s.now, 0)
+	case !s.tells(have):
+		if o.due == 0 || o.hashAt > 0 {
+			o.due, o.hashAt = o.gap.After(s.now, 0), 0
 		}
-		o.hashAt = 0
-	case have.Member.ViewHash != want.Member.ViewHash:
+	case have.Member.ViewHash != s.view.Hash:
 		if o.hashAt == 0 {
 			o.hashAt = s.now
+			o.due = s.now.Add(s.t.ViewHash)
 		}
-		o.due = max(o.hashAt.Add(s.t.ViewHash), o.gap.After(s.now, 0))
 	case s.now.Since(o.at) >= s.t.Refresh:
 		o.due = s.now
 	default:
 		o.due, o.hashAt = 0, 0
 	}
 	if o.due > 0 && s.now >= o.due {
+		if o.hashAt == 0 { // what others wait for is not held back for a hash
+			o.gap.Done(s.now)
+		}
 		s.originate()
 	}
 	if o.dataAt > 0 && s.now.Since(o.dataAt) >= s.t.Refresh {
@@ -61,12 +58,23 @@ func (s *State) publish() {
 	}
 }
 
+// tells reports whether a record says what there is to say, but for the view's hash.
+func (s *State) tells(r *link.Record) bool {
+	m := r.Member
+	if m == nil || r.Incarnation != s.cfg.Incarnation || m.State != s.state || m.Weights != s.cfg.Weights || m.ActiveFrom != s.own.activeFrom {
+		return false
+	}
+	s.own.links = s.links(s.own.links[:0])
+	return slices.Equal(m.Links, s.own.links)
+}
+
 func (s *State) originate() {
 	o := &s.own
 	o.seq++
 	o.due, o.hashAt, o.at = 0, 0, s.now
-	o.gap.Done(s.now)
-	s.spread(&link.Record{Header: s.ownHeader(link.Membership), Member: s.content()}, nil)
+	s.spread(&link.Record{Header: s.ownHeader(link.Membership), Member: &link.Member{
+		State: s.state, Weights: s.cfg.Weights, Addr: s.cfg.Addr, Links: s.links(nil), ViewHash: s.view.Hash,
+		ActiveFrom: s.own.activeFrom, Home: s.cfg.Home}}, nil)
 }
 
 func (s *State) ownHeader(k link.Kind) link.Header {

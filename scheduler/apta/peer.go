@@ -14,8 +14,10 @@ type peer struct {
 	id, addr string
 	who      wire.Identity // of the process that was heard; zero before
 	since    Instant       // since when it is called or known
-	want     bool          // by the overlay here
-	wantsMe  bool          // by the overlay there
+	chosen   bool          // by the overlay here
+	blocked  bool          // it could not be reached directly for a while
+	want     bool          // here: it is chosen, or stays until those who are chosen are there
+	wantsMe  bool          // there
 	idle     Instant       // since when neither does
 
 	heard   bool
@@ -45,7 +47,7 @@ const (
 	// maxPeers bounds the neighbours; who comes later is not answered.
 	maxPeers = 128
 	// driftHellos is after how many hellos with another digest databases are compared.
-	driftHellos = 3
+	driftHellos = 10
 	holdMost    = 30 * time.Second
 	steady      = time.Minute // up, after which a neighbour's flaps are forgotten
 )
@@ -61,10 +63,13 @@ func (s *State) hello(from wire.Identity, h *wire.Hello) {
 	}
 	p := s.peer(from.ID)
 	if p == nil {
-		if len(s.peers) >= maxPeers {
+		// Who is reachable and is wanted by neither side just has not heard Bye yet.
+		_, there := s.routes.hops.Find(from.ID)
+		if len(s.peers) >= maxPeers || there && !h.Want {
 			return
 		}
 		p = s.addPeer(from.ID, h.Addr)
+		_, p.chosen = slices.BinarySearch(s.routes.overlay, p.id)
 	}
 	if p.who.Nonce != from.Nonce {
 		s.lose(p) // another process: nothing of the old one counts
@@ -148,85 +153,73 @@ func (s *State) lonely() bool { return s.now.Since(s.aloneFrom) >= s.t.Dead }
 // choose says whom the overlay wants, calls them, and lets go of those whom neither
 // side wants.
 func (s *State) choose() {
-	if s.routes.overlay == nil || s.blockedChanged() {
-		s.routes.overlay = s.overlay()
+	settled, up, changed := true, 0, false
+	for _, p := range s.peers {
+		if blocked := !p.twoWay && s.now.Since(p.since) >= 2*s.dead(); blocked != p.blocked {
+			p.blocked, changed = blocked, true
+		}
 	}
-	settled, up := true, 0
-	for _, id := range s.routes.overlay {
+	if s.routes.overlay == nil || changed {
+		s.overlay()
+	}
+	for _, p := range s.peers {
+		if p.chosen && p.full {
+			up++
+		}
+		settled = settled && (!p.chosen || p.full || p.blocked)
+	}
+	settled = settled && up >= min(2, len(s.routes.overlay))
+	for i := len(s.peers) - 1; i >= 0; i-- {
+		p := s.peers[i]
+		p.want = p.chosen || p.want && p.twoWay && !settled // nobody is let go before his successor is there
+		if p.want || p.wantsMe && p.heard {
+			p.idle = s.now
+		}
+		if settled && p.twoWay && s.now.Since(p.idle) > 4*s.t.Hello {
+			s.send(p.addr, wire.Message{Bye: true})
+			s.drop(p)
+		}
+	}
+}
+
+// overlay computes whom to be a neighbour of, among those who are reachable, and
+// calls those of them who are not known yet. Somebody who could not be reached
+// directly for a while has another stand in for him.
+func (s *State) overlay() {
+	ids := make([]string, 0, len(s.routes.hops))
+	for _, h := range s.routes.hops {
+		ids = append(ids, h.ID)
+	}
+	s.routes.overlay = link.Overlay(s.cfg.ID, ids, func(id string) bool {
 		p := s.peer(id)
-		if p == nil {
-			r := s.db.Get(link.Key{Kind: link.Membership, ID: id})
-			if r == nil || r.Member == nil || len(s.peers) >= maxPeers {
-				continue
-			}
-			p = s.addPeer(id, r.Member.Addr)
+		return p != nil && p.blocked
+	})
+	if s.routes.overlay == nil {
+		s.routes.overlay = []string{}
+	}
+	for _, id := range s.routes.overlay {
+		r := s.db.Get(link.Key{Kind: link.Membership, ID: id})
+		if s.peer(id) == nil && r != nil && r.Member != nil && len(s.peers) < maxPeers {
+			p := s.addPeer(id, r.Member.Addr)
 			p.want = true
 			if s.alive {
 				s.greetOne(p)
 			}
 		}
-		if p.full {
-			up++
-		} else if !s.blocked(id) {
-			settled = false
-		}
 	}
 	for _, p := range s.peers {
-		_, chosen := slices.BinarySearch(s.routes.overlay, p.id)
-		p.want = chosen || p.want && p.twoWay && !settled // nobody is let go before his successor is there
-		if p.want || p.wantsMe && p.heard {
-			p.idle = s.now
-		}
-	}
-	if !settled || up < min(2, len(s.routes.overlay)) {
-		return
-	}
-	for i := len(s.peers) - 1; i >= 0; i-- {
-		if p := s.peers[i]; p.twoWay && s.now.Since(p.idle) > 4*s.t.Hello {
-			s.send(p.addr, wire.Message{Bye: true})
-			s.lose(p)
-			s.peers = slices.Delete(s.peers, i, i+1)
-		}
+		_, p.chosen = slices.BinarySearch(s.routes.overlay, p.id)
 	}
 }
 
-// overlay computes whom to be a neighbour of, among those who are reachable.
-func (s *State) overlay() []string {
-	ids := make([]string, 0, len(s.routes.hops))
-	for _, h := range s.routes.hops {
-		ids = append(ids, h.ID)
+func (s *State) drop(p *peer) {
+	s.lose(p)
+	if p.blocked {
+		s.routes.overlay = nil // it is tried again
 	}
-	s.routes.blocked = s.routes.blocked[:0]
-	for _, p := range s.peers {
-		if s.blocked(p.id) {
-			s.routes.blocked = append(s.routes.blocked, p.id)
-		}
+	if i, ok := s.findPeer(p.id); ok {
+		s.peers = slices.Delete(s.peers, i, i+1)
 	}
-	list := link.Overlay(s.cfg.ID, ids, func(id string) bool { return slices.Contains(s.routes.blocked, id) })
-	if list == nil {
-		list = []string{}
-	}
-	return list
-}
-
-// blocked reports whether a member could not be reached directly for so long that
-// another stands in for it.
-func (s *State) blocked(id string) bool {
-	p := s.peer(id)
-	return p != nil && !p.twoWay && s.now.Since(p.since) >= 2*s.dead()
-}
-
-func (s *State) blockedChanged() bool {
-	n := 0
-	for _, p := range s.peers {
-		if s.blocked(p.id) {
-			if n >= len(s.routes.blocked) || s.routes.blocked[n] != p.id {
-				return true
-			}
-			n++
-		}
-	}
-	return n != len(s.routes.blocked)
 }
 
 // greet says hello to all when it is time. A stalled member says none.
@@ -242,7 +235,7 @@ func (s *State) greet() {
 		p := s.peers[i]
 		// Who cannot be reached stays known for a while, so that another stands in for it.
 		if !p.twoWay && !p.want && s.now.Since(p.since) > 2*s.dead()+s.t.Redial {
-			s.peers = slices.Delete(s.peers, i, i+1)
+			s.drop(p)
 			continue
 		}
 		s.greetOne(p)
@@ -268,9 +261,8 @@ func (s *State) greetAddr(addr string, want bool) {
 	s.send(addr, wire.Message{Hello: h})
 }
 
-// links are the neighbours that this member names in its record.
-func (s *State) links() []string {
-	var ids []string
+// links are the neighbours that this member names in its record, added to a slice.
+func (s *State) links(ids []string) []string {
 	for _, p := range s.peers {
 		if p.full && !s.damped(p) {
 			ids = append(ids, p.id)

@@ -173,7 +173,9 @@ func (s *State) receive(m *wire.Message) {
 	}
 	switch {
 	case m.Bye:
-		p.wantsMe = false
+		if p.wantsMe = false; !p.want {
+			s.drop(p)
+		}
 	case m.Describe != nil:
 		s.described(p, m.Describe)
 	case m.Request != nil:

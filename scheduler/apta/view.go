@@ -14,7 +14,6 @@ type routing struct {
 	due     Instant // when it is to be computed again; 0: nothing has changed
 	gap     timing.Throttle
 	overlay []string // whom to be a neighbour of; nil: to be computed
-	blocked []string // with whom the overlay was computed
 
 	stale     bool    // somebody says something else of himself
 	changesAt Instant // when somebody's announced second is reached; 0: never
@@ -92,7 +91,7 @@ type Status struct {
 // Status gives the member's own state.
 func (s *State) Status() Status {
 	st := Status{ID: s.cfg.ID, Incarnation: s.cfg.Incarnation, State: s.state, Since: s.since, Reason: s.reason, Fence: s.book.Fence(),
-		Frozen: s.Frozen(), Links: s.links()}
+		Frozen: s.Frozen(), Links: s.links(nil)}
 	for _, p := range s.peers {
 		if p.twoWay {
 			st.Neighbours = append(st.Neighbours, p.id)

@@ -40,17 +40,15 @@ func (q *queue) Pop() any {
 
 // store is the coordination store: leases that lapse.
 type store struct {
-	world   *World
-	leases  map[string]*held
-	version uint64
-	down    bool
-	cut     map[string]bool // members that do not reach it
+	world  *World
+	leases map[string]*held
+	down   bool
+	cut    map[string]bool // members that do not reach it
 }
 
 type held struct {
-	lease   wire.Lease
-	version uint64
-	lapses  timing.Instant
+	lease  wire.Lease
+	lapses timing.Instant
 }
 
 const storeDelay = 3 * time.Millisecond
@@ -86,8 +84,7 @@ func (s *store) renew(m *Member, e apta.Renew) {
 		if ok && !mayReplace(e.Lease, have.lease) {
 			answer.Outcome, answer.Holder = apta.Taken, have.lease
 		} else {
-			s.version++
-			s.leases[e.Lease.ID] = &held{e.Lease, s.version, w.now.Add(e.TTL)}
+			s.leases[e.Lease.ID] = &held{e.Lease, w.now.Add(e.TTL)}
 		}
 		w.after(storeDelay, m, func() { m.Tell(answer) })
 	})
@@ -106,7 +103,8 @@ func (s *store) release(m *Member, l wire.Lease) {
 	}
 }
 
-// watch tells a member what is new about the leases, and that the store answers.
+// watch tells a member what is new about the leases, and that the store answers. A
+// lease that is renewed is no news.
 func (m *Member) watch() {
 	w := m.world
 	w.after(500*time.Millisecond, m, m.watch)
@@ -121,8 +119,8 @@ func (m *Member) watch() {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.store.leases)) {
-		if h := w.store.leases[id]; m.known[id] != h.version {
-			m.known[id] = h.version
+		if h := w.store.leases[id]; m.known[id] != h.lease {
+			m.known[id] = h.lease
 			m.Tell(apta.LeaseSeen{Lease: h.lease, Alive: true})
 		}
 	}

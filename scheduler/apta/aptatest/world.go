@@ -67,7 +67,7 @@ type Member struct {
 	life    int // so that events of a former life are dropped
 	wakeAt  timing.Instant
 	waiting []apta.Event
-	known   map[string]uint64 // what its watcher has seen, by version
+	known   map[string]wire.Lease // what its watcher has seen
 }
 
 // New makes an empty world.
@@ -114,7 +114,7 @@ func (w *World) Start(cfg apta.Config) *Member {
 	m := w.members[i]
 	m.life++
 	m.Up, m.Stalled, m.Ended, m.Incarnation, m.Nonce = true, false, false, cfg.Incarnation, cfg.Nonce
-	m.waiting, m.known, m.wakeAt = nil, map[string]uint64{}, 0
+	m.waiting, m.known, m.wakeAt = nil, map[string]wire.Lease{}, 0
 	core, err := apta.New(cfg, m.clock())
 	if err != nil {
 		panic(err)
@@ -184,12 +184,15 @@ func (w *World) StoreCut(addr string, cut bool) { w.store.cut[addr] = cut }
 // Run lets time pass.
 func (w *World) Run(d time.Duration) { w.RunUntil(d, func() bool { return false }) }
 
-// RunUntil lets time pass until something is so, which it reports, or for d.
+// RunUntil lets time pass until something is so, which it reports, or for d. It looks
+// every 2 ms.
 func (w *World) RunUntil(d time.Duration, done func() bool) bool {
-	end := w.now.Add(d)
+	end, look := w.now.Add(d), w.now
 	for {
-		if done() {
-			return true
+		if w.now >= look {
+			if look = w.now.Add(2 * time.Millisecond); done() {
+				return true
+			}
 		}
 		if len(w.queue) == 0 || w.queue[0].at > end {
 			w.now = end

@@ -9,8 +9,9 @@ import (
 
 // DB is the newest record of each key. It is owned by one goroutine.
 type DB struct {
-	entries []entry // by key
-	digest  uint64  // of the members' and commands' headers
+	byKey   map[Key]*entry
+	entries []*entry // by key
+	digest  uint64   // of the members' and commands' headers
 }
 
 type entry struct {
@@ -27,37 +28,39 @@ type Change struct {
 }
 
 func (d *DB) find(k Key) (int, bool) {
-	return slices.BinarySearchFunc(d.entries, k, func(e entry, k Key) int { return e.record.Key.Compare(k) })
+	return slices.BinarySearchFunc(d.entries, k, func(e *entry, k Key) int { return e.record.Key.Compare(k) })
 }
 
 // Get gives the record of a key, or nil. Its age is as it was sent.
 func (d *DB) Get(k Key) *Record {
-	if i, ok := d.find(k); ok {
-		return d.entries[i].record
+	if e := d.byKey[k]; e != nil {
+		return e.record
 	}
 	return nil
 }
 
 // Put takes a record if it is newer than what there is and there is room for it.
 func (d *DB) Put(now timing.Instant, r *Record) Change {
-	i, ok := d.find(r.Key)
-	var old *Record
-	if ok {
-		if old = d.entries[i].record; r.Version.Compare(old.Version) <= 0 {
-			return Change{}
-		}
+	e, old := d.byKey[r.Key], (*Record)(nil)
+	switch {
+	case e != nil && r.Version.Compare(e.record.Version) <= 0 || e == nil && len(d.entries) >= MaxRecords:
+		return Change{}
+	case e != nil:
+		old = e.record
 		d.fold(old)
-	} else {
-		if len(d.entries) >= MaxRecords {
-			return Change{}
+	default:
+		if d.byKey == nil {
+			d.byKey = map[Key]*entry{}
 		}
-		d.entries = slices.Insert(d.entries, i, entry{})
+		e = &entry{}
+		d.byKey[r.Key] = e
+		i, _ := d.find(r.Key)
+		d.entries = slices.Insert(d.entries, i, e)
 	}
-	e := entry{record: r, at: now.Add(-r.Age)}
+	*e = entry{record: r, at: now.Add(-r.Age)}
 	if r.Dead {
 		e.died = now
 	}
-	d.entries[i] = e
 	d.fold(r)
 	if r.Kind != Membership {
 		return Change{Stored: true}
@@ -82,17 +85,18 @@ func (d *DB) Remove(k Key) {
 	if i, ok := d.find(k); ok {
 		d.fold(d.entries[i].record)
 		d.entries = slices.Delete(d.entries, i, i+1)
+		delete(d.byKey, k)
 	}
 }
 
 // Aged gives a record as it is to be sent now: with its age.
 func (d *DB) Aged(now timing.Instant, k Key) *Record {
-	i, ok := d.find(k)
-	if !ok {
+	e := d.byKey[k]
+	if e == nil {
 		return nil
 	}
-	r := *d.entries[i].record
-	r.Age = max(now.Since(d.entries[i].at), 0)
+	r := *e.record
+	r.Age = max(now.Since(e.at), 0)
 	return &r
 }
 

@@ -12,6 +12,7 @@ import (
 type Outbox struct {
 	list []pending // by key
 	sent timing.Instant
+	due  timing.Instant // of the list: not later than the first of it; 0: none
 }
 
 type pending struct {
@@ -22,13 +23,17 @@ type pending struct {
 // batchBytes is about how much one message carries.
 const batchBytes = 128 << 10
 
-// Put adds a record; an older one of its key is not needed any more.
-func (o *Outbox) Put(now timing.Instant, h Header) {
+// Put adds a record to be sent at a time; an older one of its key is not needed any
+// more.
+func (o *Outbox) Put(at timing.Instant, h Header) {
 	i, ok := o.find(h.Key)
 	if !ok {
 		o.list = slices.Insert(o.list, i, pending{})
 	}
-	o.list[i] = pending{h, now}
+	o.list[i] = pending{h, at}
+	if o.due == 0 || at < o.due {
+		o.due = at
+	}
 }
 
 func (o *Outbox) find(k Key) (int, bool) {
@@ -51,17 +56,15 @@ func (o *Outbox) Has(k Key) bool {
 // IsEmpty reports whether all is acknowledged.
 func (o *Outbox) IsEmpty() bool { return len(o.list) == 0 }
 
-// Next is when Take has something to give; 0: never.
-func (o *Outbox) Next(pace time.Duration) (next timing.Instant) {
-	for _, w := range o.list {
-		if next == 0 || w.due < next {
-			next = w.due
-		}
+// Next is when to look whether something is due; 0: never.
+func (o *Outbox) Next(pace time.Duration) timing.Instant {
+	if o.due == 0 || len(o.list) == 0 {
+		return 0
 	}
-	if next > 0 && o.sent > 0 {
-		next = max(next, o.sent.Add(pace))
+	if o.sent > 0 {
+		return max(o.due, o.sent.Add(pace))
 	}
-	return next
+	return o.due
 }
 
 // Take gives what is due, as the database has it now; it is due again after a time.
@@ -84,7 +87,12 @@ func (o *Outbox) Take(now timing.Instant, d *DB, again time.Duration) (batch []R
 		batch = append(batch, *r)
 		kept = append(kept, pending{r.Header, now.Add(again)})
 	}
-	o.list = kept
+	o.list, o.due = kept, 0
+	for _, w := range kept {
+		if o.due == 0 || w.due < o.due {
+			o.due = w.due
+		}
+	}
 	if len(batch) > 0 {
 		o.sent = now
 	}

@@ -28,12 +28,15 @@ func (r Routes) Find(id string) (Hop, bool) {
 // Of several ways the one by the neighbour with the least id is taken.
 func Compute(d *DB, self string) Routes {
 	members := d.Records(Membership)
+	numbers := make(map[string]int, len(members))
+	for i, m := range members {
+		numbers[m.ID] = i
+	}
 	index := func(id string) int {
-		i, ok := slices.BinarySearchFunc(members, id, func(r *Record, id string) int { return cmp.Compare(r.ID, id) })
-		if !ok {
-			return -1
+		if i, ok := numbers[id]; ok {
+			return i
 		}
-		return i
+		return -1
 	}
 	start := index(self)
 	if start < 0 {

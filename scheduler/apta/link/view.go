@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -78,8 +79,8 @@ func (v *View) Disagreeing() []string {
 
 // Find gives a member of the view.
 func (v *View) Find(id string) (Seen, bool) {
-	i := slices.IndexFunc(v.Members, func(m Seen) bool { return m.ID == id })
-	if i < 0 {
+	i, ok := slices.BinarySearchFunc(v.Members, id, func(m Seen, id string) int { return cmp.Compare(m.ID, id) })
+	if !ok {
 		return Seen{}, false
 	}
 	return v.Members[i], true

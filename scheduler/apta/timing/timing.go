@@ -37,6 +37,7 @@ type Timers struct {
 	MaxAge       time.Duration // a record that was not is over
 	Retransmit   time.Duration // a record that was not acknowledged is sent again
 	Pace         time.Duration // between two batches of records to a neighbour
+	Lazy         time.Duration // records that change nobody's view are passed on together, this often
 	ViewHash     time.Duration // before a record is sent for the view's hash alone
 	Lease        time.Duration // a member's lease
 	Renew        time.Duration // between two renewals
@@ -51,7 +52,7 @@ type Timers struct {
 func Default() Timers {
 	return Timers{Hello: 500 * time.Millisecond, Jitter: 10, Dead: 2 * time.Second,
 		Originate: 100 * time.Millisecond, OriginateMax: 2 * time.Second, Compute: 50 * time.Millisecond, ComputeMax: 2 * time.Second,
-		Refresh: time.Minute, MaxAge: 4 * time.Minute, Retransmit: 250 * time.Millisecond, Pace: 20 * time.Millisecond, ViewHash: time.Second,
+		Refresh: time.Minute, MaxAge: 4 * time.Minute, Retransmit: 250 * time.Millisecond, Pace: 20 * time.Millisecond, Lazy: 500 * time.Millisecond, ViewHash: time.Second,
 		Lease: 5 * time.Second, Renew: 1250 * time.Millisecond, Answer: 500 * time.Millisecond, Margin: 2 * time.Second,
 		Redial: 30 * time.Second, Join: 3 * time.Second, BadHealth: 10 * time.Second}
 }
@@ -76,7 +77,7 @@ func (t Timers) Validate() error {
 		{t.Originate > 0 && t.OriginateMax >= t.Originate, "Originate is not within 0 and OriginateMax"},
 		{t.Compute > 0 && t.ComputeMax >= t.Compute, "Compute is not within 0 and ComputeMax"},
 		{t.Refresh > 0 && t.MaxAge >= 2*t.Refresh, "MaxAge is below two Refresh"},
-		{t.Retransmit > 0 && t.Pace > 0 && t.ViewHash > 0, "Retransmit, Pace or ViewHash is not above 0"},
+		{t.Retransmit > 0 && t.Pace > 0 && t.Lazy > 0 && t.ViewHash > 0, "Retransmit, Pace, Lazy or ViewHash is not above 0"},
 		{t.Renew > 0 && t.Answer > 0 && t.Margin > 0, "Renew, Answer or Margin is not above 0"},
 		{t.Renew+2*t.Answer < t.Lease-t.Margin, "Lease is below Renew + 2 Answer + Margin: one lost answer would cost it"},
 		{t.Redial > 0 && t.Join > 0 && t.BadHealth > 0, "Redial, Join or BadHealth is not above 0"},
@@ -88,29 +89,29 @@ func (t Timers) Validate() error {
 	return nil
 }
 
-// Throttle spaces what may come in bursts: the gap between two doubles while they
-// come, and is small again after a pause.
+// Throttle spaces what may come in bursts: as long as something has to wait for the
+// gap after the one before it, the gap doubles; when nothing had to, it is small again.
 type Throttle struct {
 	Least, Most time.Duration
 	gap         time.Duration
 	last        Instant
+	waits       bool
 }
 
 // After is when something that was asked for now may be done: after a wait, and not
-// too soon after the last time.
+// too soon after the last time. It is called once for each Done.
 func (t *Throttle) After(now Instant, wait time.Duration) Instant {
-	if t.last == 0 {
-		return now.Add(wait)
-	}
-	return max(now.Add(wait), t.last.Add(t.gap))
+	at, free := now.Add(wait), t.last.Add(t.gap)
+	t.waits = free > at
+	return max(at, free)
 }
 
 // Done notes that it is done.
 func (t *Throttle) Done(now Instant) {
-	if t.last == 0 || now.Since(t.last) >= 4*max(t.gap, t.Least) {
-		t.gap = t.Least
-	} else {
+	if t.waits {
 		t.gap = min(2*t.gap, t.Most)
+	} else {
+		t.gap = t.Least
 	}
 	t.last = now
 }
