@@ -115,7 +115,6 @@ func (s *State) lose(p *peer) {
 
 // watchPeers finds out who is a two-way neighbour, and drops who is not needed.
 func (s *State) watchPeers() {
-	two := false
 	for _, p := range s.peers {
 		if p.heard && s.now.Since(p.heardAt) >= s.dead() {
 			p.heard, p.hearsMe = false, false
@@ -134,21 +133,18 @@ func (s *State) watchPeers() {
 			}
 		}
 		if p.twoWay {
-			two = true
+			s.aloneFrom = max(s.aloneFrom, p.heardAt)
 			if s.now.Since(p.upAt) > steady {
 				p.flaps = 0
 			}
 			s.exchange(p)
 		}
 	}
-	if two {
-		s.aloneFrom = s.now
-	}
 	s.choose()
 }
 
 // lonely reports whether there is no two-way neighbour for the dead interval.
-func (s *State) lonely() bool { return s.now.Since(s.aloneFrom) >= s.t.Dead }
+func (s *State) lonely() bool { return s.now.Since(s.aloneFrom) >= s.dead() }
 
 // choose says whom the overlay wants, calls them, and lets go of those whom neither
 // side wants.

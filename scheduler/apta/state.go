@@ -34,7 +34,7 @@ type State struct {
 	leaving Instant
 
 	peers     []*peer // by id
-	aloneFrom Instant // since when there is no two-way neighbour
+	aloneFrom Instant // when a two-way neighbour was heard last
 	helloAt   Instant // when the next hellos are due
 	dial      dialling
 	refusals  []refusal
@@ -215,7 +215,7 @@ func (s *State) Next() Instant {
 	at(s.routes.due)
 	at(s.renewal.at)
 	at(s.routes.changesAt)
-	for _, i := range []Instant{s.book.Fence(), s.book.Grace(), s.since.Add(s.t.Join), s.aloneFrom.Add(s.t.Dead), s.wish.mayLeave} {
+	for _, i := range []Instant{s.book.Fence(), s.book.Grace(), s.since.Add(s.t.Join), s.aloneFrom.Add(s.dead()), s.wish.mayLeave} {
 		if i > s.now {
 			at(i)
 		}

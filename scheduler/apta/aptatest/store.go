@@ -49,6 +49,7 @@ type store struct {
 type held struct {
 	lease  wire.Lease
 	lapses timing.Instant
+	since  timing.Instant // without a break
 }
 
 const storeDelay = 3 * time.Millisecond
@@ -84,7 +85,11 @@ func (s *store) renew(m *Member, e apta.Renew) {
 		if ok && !mayReplace(e.Lease, have.lease) {
 			answer.Outcome, answer.Holder = apta.Taken, have.lease
 		} else {
-			s.leases[e.Lease.ID] = &held{e.Lease, w.now.Add(e.TTL)}
+			since := w.now
+			if ok && have.lease == e.Lease {
+				since = have.since
+			}
+			s.leases[e.Lease.ID] = &held{e.Lease, w.now.Add(e.TTL), since}
 		}
 		w.after(storeDelay, m, func() { m.Tell(answer) })
 	})
