@@ -46,25 +46,29 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 	return w.inherit(ctx)
 }
 
-// seal ends a journal; sealing a sealed one changes nothing.
+// seal ends a journal; sealing a sealed one changes nothing. One without a record is
+// sealed by its first: its owner claimed by it and died before it was opened, and what it
+// claimed would have an owner for ever.
 func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 	subject := ledger.JournalSubject(j)
 	for {
+		rec := ledger.Record{Journal: j, Nonce: nonce(), Entries: []ledger.Entry{ledger.Seal{By: w.journal}}}
 		st, err := w.cfg.Log.Last(ctx, subject)
-		if err != nil {
+		if err == nil {
+			last, err := ledger.ParseRecord(st.Data)
+			if err != nil {
+				return err
+			}
+			if last.Sealed() {
+				return nil
+			}
+			rec.N, rec.Prev = last.N+1, ledger.HashOf(st.Data)
+		} else if !errors.Is(err, ledger.ErrNoRecord) {
 			return err
 		}
-		last, err := ledger.ParseRecord(st.Data)
-		if err != nil {
-			return err
-		}
-		if last.Sealed() {
-			return nil
-		}
-		rec := ledger.Record{Journal: j, N: last.N + 1, Nonce: nonce(), Prev: ledger.HashOf(st.Data), Entries: []ledger.Entry{ledger.Seal{By: w.journal}}}
 		_, err = w.cfg.Log.Append(ctx, subject, st.Seq, rec.Bytes())
 		if err == nil {
-			w.log.Info("journal sealed", "journal", j.String(), "records", last.N+1)
+			w.log.Info("journal sealed", "journal", j.String(), "records", rec.N)
 			return nil
 		}
 		if errors.Is(err, ledger.ErrFull) {
@@ -84,15 +88,17 @@ func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
 	for _, j := range w.former {
 		open := w.openOf(j)
 		if len(open) == 0 {
+			w.closed = append(w.closed, j)
 			continue
 		}
-		_, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
+		c, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
 		if errors.Is(err, ledger.ErrHeld) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		w.inherited, w.closed = append(w.inherited, c), append(w.closed, j)
 		out = append(out, open...)
 	}
 	if len(out) > 0 {
@@ -121,7 +127,9 @@ func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
 		w.slices.held[thing] = c
 	}
 	w.slices.Unlock()
-	c.Lock()
+	if !c.TryLock() { // the ledger is slow, and offers are repeated
+		return errors.New("it is being claimed")
+	}
 	defer c.Unlock()
 	if c.done {
 		return nil
