@@ -384,6 +384,7 @@ func TestServerKilledAndStopped(t *testing.T) {
 	w.stop.Store(true)
 	work.Wait()
 	t.Logf("%d projections, %d calls failed, the longest took %s", w.done.Load(), w.failed.Load(), time.Duration(w.longest.Load()).Round(time.Millisecond))
+	w.db = openConfig(t, sql.Config{DSN: server.DSN}) // with the patience of everyday
 	w.settle(jobs)
 }
 

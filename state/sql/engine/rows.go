@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	dbsql "database/sql"
+	"errors"
 	"strings"
 	"time"
 )
@@ -21,7 +22,7 @@ func Collect[T any](ctx context.Context, q Querier, scan func(Scanner) (T, error
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, rows.Err()) // which says why they were closed
 		}
 		all = append(all, v)
 	}

@@ -40,6 +40,9 @@ func (e *Engine) TxReadBack(ctx context.Context, fn func(tx *dbsql.Tx, unknown b
 		if err == nil {
 			return nil
 		}
+		if late := ctx.Err(); late != nil && !errors.Is(err, late) {
+			err = errors.Join(err, late) // the driver's words for it are many
+		}
 		cut := e.cut(err)
 		unknown = unknown || committing && cut
 		if try == tries || ctx.Err() != nil || !cut && !e.again(err) && !errors.Is(err, ErrRaced) {
