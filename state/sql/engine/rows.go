@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	dbsql "database/sql"
-	"errors"
 	"strings"
 	"time"
 )
@@ -22,7 +21,7 @@ func Collect[T any](ctx context.Context, q Querier, scan func(Scanner) (T, error
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, errors.Join(err, rows.Err()) // which says why they were closed
+			return nil, err
 		}
 		all = append(all, v)
 	}
