@@ -50,6 +50,9 @@ func (x *trial) tail(ctx context.Context) *told {
 				return fmt.Errorf("cursor %d after %d", e.Cursor, w.cursor)
 			}
 			w.cursor = e.Cursor
+			if e.Slice != nil {
+				return nil // of slices the latest status counts, and some may be left out
+			}
 			w.versions[e.Job] = append(w.versions[e.Job], e.Version)
 			w.last[e.Job] = e.State
 			return nil
