@@ -63,6 +63,8 @@ type loop struct {
 	home     *home.State
 	tenure   *tenure.State
 	ring     tenure.Ring
+	silent   bool
+	last     uint64 // sequence of this journal's last record
 
 	looks   map[job.Range]context.CancelFunc // ends the look that is under way
 	tickets map[journal.Ticket]func(journal.Durable, bool)
@@ -151,6 +153,15 @@ func (l *loop) lookRound(now time.Time) {
 	if l.ticks%lookTicks != 0 {
 		return
 	}
+	if silent := l.w.cfg.Silent(); silent || l.silent {
+		if silent != l.silent {
+			l.silent = silent
+			l.doTenure(l.tenure.Step(now, tenure.Silence{On: silent}))
+		}
+		if silent {
+			l.doLanes(l.lanes.Step(now, lane.Drop{}))
+		}
+	}
 	if ring := l.w.cfg.Ring(); ring != l.ring {
 		l.ring = ring
 		l.doTenure(l.tenure.Step(now, tenure.RingIs{Ring: ring}))
@@ -206,6 +217,9 @@ func (l *loop) assign(now time.Time, ev assign) {
 	if l.whereIs(k) != job.SliceClaimed || !l.w.cfg.Jobs.IsLive(k.id) {
 		return
 	}
+	if c := l.w.heldSlice(ledger.SliceThing(k.id, k.number)); c == nil || c.giving.Load() {
+		return
+	}
 	spec := ev.job.Spec
 	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: ev.job.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
 		Priority: spec.Priority, Rate: spec.Rate, Submitted: spec.SubmittedAt, Expires: spec.ExpiresAt, Todo: ev.todo}}))
@@ -246,6 +260,7 @@ func (l *loop) doJournal(effects []journal.Effect) {
 		case journal.ReadLast:
 			go l.readLast()
 		case journal.Durable:
+			l.last = max(l.last, e.Seq)
 			l.settleTicket(e.Ticket, e, true)
 		case journal.Refused:
 			l.settleTicket(e.Ticket, journal.Durable{}, false)
@@ -274,6 +289,11 @@ func (l *loop) doLanes(effects []lane.Effect) {
 					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
 				l.markFull(now)
 			})
+		case lane.Dropped:
+			if c := l.w.heldSlice(ledger.SliceThing(e.Job, e.Number)); c != nil { // its job is not over
+				c.giving.Store(true)
+				go l.w.giveSlice(l.ctx, c, max(l.last, l.w.cfg.Index.Watermark()-1))
+			}
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			go l.w.tellSent(e.Job, e.Number)

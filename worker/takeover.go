@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"crier/internal/work"
 	"crier/job"
@@ -20,7 +21,7 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the journals: %w", err)
 	}
-	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: 1}
+	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: max(1, w.cfg.Start)}
 	for subject := range subjects {
 		j, err := ledger.JournalOf(subject)
 		if err != nil {
@@ -115,7 +116,9 @@ type sliceClaims struct {
 
 type claimed struct {
 	sync.Mutex
-	done bool
+	done   bool
+	giving atomic.Bool // nothing more is reserved of it here
+	claim  ledger.Claim
 }
 
 // claimSlice makes this journal the sender of a slice (rule 4).
@@ -131,15 +134,45 @@ func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
 		return errors.New("it is being claimed")
 	}
 	defer c.Unlock()
-	if c.done {
+	switch {
+	case c.giving.Load():
+		return errors.New("this worker is giving it up")
+	case c.done:
 		return nil
+	case w.cfg.Silent():
+		return errors.New("this worker is silent")
 	}
 	if w.cfg.Ring().Frozen() {
 		return errors.New("this worker cannot tell who else is there and takes nothing new")
 	}
-	_, err := ledger.Take(ctx, w.cfg.Log, thing, w.taker())
+	var err error
+	c.claim, err = ledger.Take(ctx, w.cfg.Log, thing, w.taker())
 	c.done = err == nil
 	return err
+}
+
+func (w *Worker) heldSlice(thing ledger.Thing) *claimed {
+	w.slices.Lock()
+	defer w.slices.Unlock()
+	return w.slices.held[thing]
+}
+
+// giveSlice releases a slice of which nothing is under way any more, and which is marked
+// as given up, trying again until it works or ctx ends.
+func (w *Worker) giveSlice(ctx context.Context, c *claimed, after uint64) {
+	for {
+		err := ledger.Give(ctx, w.cfg.Log, c.claim, after)
+		if err == nil {
+			break
+		}
+		w.log.Warn("releasing a slice; it is tried again", "slice", c.claim.ID, "error", err)
+		if !wait(ctx, takeWait) {
+			return
+		}
+	}
+	w.slices.Lock()
+	defer w.slices.Unlock()
+	delete(w.slices.held, c.claim.Thing())
 }
 
 // forgetSlices drops the claims on slices of jobs that are over.

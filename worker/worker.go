@@ -38,12 +38,14 @@ import (
 // Config is what a worker is made of.
 type Config struct {
 	Name     string // of this worker: job.ValidName; the same after a restart
+	Start    uint32 // of its process; its incarnation is this, or the next after its last
 	Log      ledger.Log
 	Bus      bus.Bus
 	Index    *parked.Index
 	Jobs     *jobs.Table        // the worker sets its callbacks; whoever made it runs it after New
 	Claims   *claims.Table      // the same; whoever made it runs it
 	Ring     func() tenure.Ring // who else there is, now: the same value (==) while nothing changes; default: nobody
+	Silent   func() bool        // everything is to be given up, nothing taken; default: never
 	Presence Presence
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
@@ -101,6 +103,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	if cfg.Ring == nil {
 		cfg.Ring = func() tenure.Ring { return tenure.Alone{} }
+	}
+	if cfg.Silent == nil {
+		cfg.Silent = func() bool { return false }
 	}
 	if cfg.Filters == nil {
 		cfg.Filters = filters.New
