@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,6 +135,17 @@ func (w *Worker) forget(r job.Range) {
 // taker is how this worker claims.
 func (w *Worker) taker() ledger.Taker {
 	return ledger.Taker{Journal: w.journal, Sealed: w.cfg.Index.Sealed, Read: w.cfg.Index.Watermark}
+}
+
+// mayTake says why this worker takes nothing new, if that is so.
+func (w *Worker) mayTake() error {
+	switch {
+	case w.cfg.Silent():
+		return errors.New("this worker is silent")
+	case w.cfg.Ring().Frozen():
+		return errors.New("this worker cannot tell who else is there and takes nothing new")
+	}
+	return nil
 }
 
 // takeWait bounds the tries to claim something; the core tries again.

@@ -112,7 +112,7 @@ func (l *loop) step(ev any) {
 			l.doJournal(l.journal.Step(journal.Space{Full: l.w.cfg.Jobs.Full()}))
 			l.doLanes(l.lanes.Step(now, lane.Tick{}))
 			l.doHome(l.home.Step(home.Tick{}))
-			l.w.forgetSlices()
+			l.w.slices.Forget(l.w.cfg.Jobs.IsLive)
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
 		}
 		l.doLanes(l.lanes.Step(now, lane.Due{}))
@@ -217,7 +217,7 @@ func (l *loop) assign(now time.Time, ev assign) {
 	if l.whereIs(k) != job.SliceClaimed || !l.w.cfg.Jobs.IsLive(k.id) {
 		return
 	}
-	if c := l.w.heldSlice(ledger.SliceThing(k.id, k.number)); c == nil || c.giving.Load() {
+	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number)) {
 		return
 	}
 	spec := ev.job.Spec
@@ -290,10 +290,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 				l.markFull(now)
 			})
 		case lane.Dropped:
-			if c := l.w.heldSlice(ledger.SliceThing(e.Job, e.Number)); c != nil { // its job is not over
-				c.giving.Store(true)
-				go l.w.giveSlice(l.ctx, c, max(l.last, l.w.cfg.Index.Watermark()-1))
-			}
+			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			go l.w.tellSent(e.Job, e.Number)
@@ -305,7 +302,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case outbound.Send:
-			l.w.outbox.put(e)
+			l.w.outbox.Put(e)
 		case outbound.SendFence:
 			go l.w.fence(l.ctx, e)
 		case outbound.Append:

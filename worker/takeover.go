@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 
 	"crier/internal/work"
 	"crier/job"
@@ -108,84 +106,6 @@ func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
 	return out, nil
 }
 
-// sliceClaims remembers which slices this incarnation has claimed.
-type sliceClaims struct {
-	sync.Mutex
-	held map[ledger.Thing]*claimed
-}
-
-type claimed struct {
-	sync.Mutex
-	done   bool
-	giving atomic.Bool // nothing more is reserved of it here
-	claim  ledger.Claim
-}
-
-// claimSlice makes this journal the sender of a slice (rule 4).
-func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
-	w.slices.Lock()
-	c := w.slices.held[thing]
-	if c == nil {
-		c = &claimed{}
-		w.slices.held[thing] = c
-	}
-	w.slices.Unlock()
-	if !c.TryLock() { // the ledger is slow, and offers are repeated
-		return errors.New("it is being claimed")
-	}
-	defer c.Unlock()
-	switch {
-	case c.giving.Load():
-		return errors.New("this worker is giving it up")
-	case c.done:
-		return nil
-	case w.cfg.Silent():
-		return errors.New("this worker is silent")
-	}
-	if w.cfg.Ring().Frozen() {
-		return errors.New("this worker cannot tell who else is there and takes nothing new")
-	}
-	var err error
-	c.claim, err = ledger.Take(ctx, w.cfg.Log, thing, w.taker())
-	c.done = err == nil
-	return err
-}
-
-func (w *Worker) heldSlice(thing ledger.Thing) *claimed {
-	w.slices.Lock()
-	defer w.slices.Unlock()
-	return w.slices.held[thing]
-}
-
-// giveSlice releases a slice of which nothing is under way any more, and which is marked
-// as given up, trying again until it works or ctx ends.
-func (w *Worker) giveSlice(ctx context.Context, c *claimed, after uint64) {
-	for {
-		err := ledger.Give(ctx, w.cfg.Log, c.claim, after)
-		if err == nil {
-			break
-		}
-		w.log.Warn("releasing a slice; it is tried again", "slice", c.claim.ID, "error", err)
-		if !wait(ctx, takeWait) {
-			return
-		}
-	}
-	w.slices.Lock()
-	defer w.slices.Unlock()
-	delete(w.slices.held, c.claim.Thing())
-}
-
-// forgetSlices drops the claims on slices of jobs that are over.
-func (w *Worker) forgetSlices() {
-	w.slices.Lock()
-	defer w.slices.Unlock()
-	for thing := range w.slices.held {
-		if id, _, ok := ledger.SliceOf(thing); ok && !w.cfg.Jobs.IsLive(id) {
-			delete(w.slices.held, thing)
-		}
-	}
-}
-
 // takeOffer claims a slice and gives its open spans to the lanes. It is
 // idempotent: a slice that the lanes have is being sent, one without open spans
 // is sent.
@@ -194,7 +114,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if err != nil {
 		return work.Reply{}, err
 	}
-	if err := w.claimSlice(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
+	if err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
 		return work.Reply{}, err
 	}
 	answer := make(chan job.SliceState, 1)

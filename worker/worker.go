@@ -32,6 +32,8 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
+	"crier/worker/held"
+	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
 
@@ -73,10 +75,10 @@ type Worker struct {
 	inherited []ledger.Claim                           // by which it closes what its former journals left open
 	holds     holdings
 	taking    chan struct{} // one slot per claim under way
-	slices    sliceClaims
+	slices    *held.Slices
 	arrivals  *arrivals.Log
 	hellos    *arrivals.Hellos
-	outbox    outbox
+	outbox    *outbound.Outbox
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats
 }
@@ -120,11 +122,11 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.taking = make(chan struct{}, maxTaking)
-	w.slices.held = map[ledger.Thing]*claimed{}
+	w.slices = held.New(held.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
 	w.holds.init()
 	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
-	w.outbox.wake = make(chan struct{}, 1)
+	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
 		w.sure.Store(time.Now().UnixNano())
