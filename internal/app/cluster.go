@@ -19,6 +19,7 @@ import (
 type Cluster struct {
 	ID        string   // all members have the same; default "crier"
 	Listen    string   // host:port at which other members reach this one; "" is alone
+	Advertise string   // host:port that other members are told; default Listen
 	Seeds     []string // host:port of some others
 	Fast      bool     // short timers: more traffic, and a take-over in half the time
 	ZooKeeper []string // host:port of the servers of the coordination store; none: NATS

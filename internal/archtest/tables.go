@@ -66,7 +66,10 @@ var arrowTable = []Arrow{
 	{"internal/proc", []string{"api/client"}, "a process is started, asked and ended from outside"},
 	{"internal/crowd", []string{"job", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
-	{"cmd/crier", with("api", "api/client", "audience/...", "cmd/crier/out", "internal/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
+	{"cmd/crier", with("api", "audience/...", "cmd/crier/...", "internal/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
+	{"cmd/crier/cli", with("api", "api/client", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
+	{"cmd/crier/inspect", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it"},
+	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/..."), "what runs on this machine runs in internal"},
 	{"cmd/crier/out", []string{"api", "job"}, "showing data needs no way to get it"},
 }
 

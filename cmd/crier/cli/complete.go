@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 const completionTime = time.Second
 
 // live asks the server for completions; without one there are none.
-func (c *cli) live(cmd *cobra.Command, args []string, ask func(context.Context, api.Service) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+func (c *CLI) live(cmd *cobra.Command, args []string, ask func(context.Context, api.Service) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
@@ -23,7 +23,7 @@ func (c *cli) live(cmd *cobra.Command, args []string, ask func(context.Context, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
-	svc, err := c.service()
+	svc, err := c.Service()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -34,8 +34,8 @@ func (c *cli) live(cmd *cobra.Command, args []string, ask func(context.Context, 
 	return words, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-// completeJobs gives the newest jobs, described by their state and account.
-func (c *cli) completeJobs(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+// CompleteJobs gives the newest jobs, described by their state and account.
+func (c *CLI) CompleteJobs(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return c.live(cmd, args, func(ctx context.Context, svc api.Service) ([]string, error) {
 		list, err := svc.ListJobs(ctx, api.ListJobs{})
 		var words []string
@@ -46,8 +46,8 @@ func (c *cli) completeJobs(cmd *cobra.Command, args []string, _ string) ([]strin
 	})
 }
 
-// completeAccounts gives accounts by their names.
-func (c *cli) completeAccounts(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+// CompleteAccounts gives accounts by their names.
+func (c *CLI) CompleteAccounts(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return c.live(cmd, args, func(ctx context.Context, svc api.Service) ([]string, error) {
 		list, err := svc.ListAccounts(ctx, api.Page{Limit: api.MaxPage})
 		var words []string
@@ -58,10 +58,10 @@ func (c *cli) completeAccounts(cmd *cobra.Command, args []string, _ string) ([]s
 	})
 }
 
-// accountFlag adds --account, with live completion.
-func (c *cli) accountFlag(cmd *cobra.Command, account *string, usage string) {
+// AccountFlag adds --account, with live completion.
+func (c *CLI) AccountFlag(cmd *cobra.Command, account *string, usage string) {
 	cmd.Flags().StringVar(account, "account", "", usage)
 	_ = cmd.RegisterFlagCompletionFunc("account", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) { // the flag is there
-		return c.completeAccounts(cmd, nil, word)
+		return c.CompleteAccounts(cmd, nil, word)
 	})
 }

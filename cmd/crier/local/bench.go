@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"context"
@@ -8,13 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/internal/bench"
 )
 
-func (c *cli) benchCommand() *cobra.Command {
+// Bench is the group of benchmarks.
+func Bench(c *cli.CLI) *cobra.Command {
 	p := bench.Pipeline{Population: bench.Population{Gateways: 8, Seed: 1}}
-	run := c.command("pipeline [--recipients N]", "Measure the whole pipeline with simulated gateways in processes of their own", cobra.NoArgs,
+	run := c.Command("pipeline [--recipients N]", "Measure the whole pipeline with simulated gateways in processes of their own", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			binary, err := os.Executable()
 			if err != nil {
@@ -25,20 +27,20 @@ func (c *cli) benchCommand() *cobra.Command {
 				return fmt.Errorf("making a directory for the server: %w", err)
 			}
 			defer os.RemoveAll(dir)
-			p.Binary, p.Dir, p.Progress = binary, dir, c.err
+			p.Binary, p.Dir, p.Progress = binary, dir, c.Err
 			res, err := p.Run(ctx)
 			if err != nil {
 				return err
 			}
-			return c.print(res, func(pr *out.Printer) out.Grid { return benchGrid(res) })
+			return c.Print(res, func(pr *out.Printer) out.Grid { return benchGrid(res) })
 		})
 	run.Flags().Uint64Var(&p.Recipients, "recipients", 10_000_000, "how many recipients the package has")
 	run.Flags().StringVar(&p.Dir, "dir", "", "where the server keeps its data meanwhile (default: the temporary directory)")
-	gateway := c.command("gateway", "A simulated gateway; started by the benchmark", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		return bench.ServeGateway(ctx, c.in, c.out)
+	gateway := c.Command("gateway", "A simulated gateway; started by the benchmark", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		return bench.ServeGateway(ctx, c.In, c.Out)
 	})
 	gateway.Hidden = true
-	return c.group("bench", "Benchmarks", run, gateway)
+	return c.Group("bench", "Benchmarks", run, gateway)
 }
 
 func benchGrid(r bench.Result) out.Grid {
