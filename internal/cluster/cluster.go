@@ -49,7 +49,9 @@ var ErrNone = errors.New("there is no cluster")
 
 const (
 	stateFile = "cluster.json"
-	lockFile  = "lock"
+	lockDir   = "lock"
+	lockWhole = lockDir + "/cluster" // held by who starts or ends it
+	lockState = lockDir + "/state"   // held by who writes cluster.json
 )
 
 // Record is what cluster.json says of a process.
@@ -150,7 +152,7 @@ func (c *Cluster) save(s State) error {
 
 // update changes cluster.json, one process at a time.
 func (c *Cluster) update(change func(*State)) error {
-	unlock, err := c.lock("." + lockFile)
+	unlock, err := c.lock(lockState)
 	if err != nil {
 		return err
 	}

@@ -185,7 +185,7 @@ func (p *Process) Start(ctx context.Context) error {
 
 // spawn starts the process, unless it is there, and writes down that it did.
 func (p *Process) spawn() (ended <-chan struct{}, err error) {
-	unlock, err := p.c.lock(lockFile + "-" + p.Name)
+	unlock, err := p.c.lock(filepath.Join(lockDir, p.Name))
 	if err != nil {
 		return nil, err
 	}

@@ -29,10 +29,10 @@ func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+	if err := os.MkdirAll(c.path(lockDir), 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the cluster's directory: %w", err)
 	}
-	unlock, err := c.lock(lockFile)
+	unlock, err := c.lock(lockWhole)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -150,7 +150,7 @@ const (
 // Down ends what was started, in the reverse order, within 30 s, and gives the names of
 // what it ended. Its data stays.
 func (c *Cluster) Down(context.Context) (stopped []string, err error) {
-	unlock, err := c.lock(lockFile)
+	unlock, err := c.lock(lockWhole)
 	if err != nil {
 		return nil, err
 	}
