@@ -32,18 +32,22 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
+	"crier/worker/held"
+	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
 
 // Config is what a worker is made of.
 type Config struct {
 	Name     string // of this worker: job.ValidName; the same after a restart
+	Start    uint32 // of its process; its incarnation is this, or the next after its last
 	Log      ledger.Log
 	Bus      bus.Bus
 	Index    *parked.Index
 	Jobs     *jobs.Table        // the worker sets its callbacks; whoever made it runs it after New
 	Claims   *claims.Table      // the same; whoever made it runs it
-	Ring     func() tenure.Ring // who else there is, now; default: nobody
+	Ring     func() tenure.Ring // who else there is, now: the same value (==) while nothing changes; default: nobody
+	Silent   func() bool        // everything is to be given up, nothing taken; default: never
 	Presence Presence
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
@@ -57,25 +61,26 @@ type Config struct {
 
 // Worker is a worker.
 type Worker struct {
-	cfg      Config
-	journal  job.Journal
-	former   []job.Journal // sealed by this one
-	log      *slog.Logger
-	events   chan any
-	ready    chan struct{}
-	stopped  chan struct{} // closed when Run returns
-	prepare  chan struct{} // one slot per block being worked out
-	drains   *rate.Limiter
-	full     atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
-	opened   uint64                                   // sequence of its first record
-	holds    holdings
-	taking   chan struct{} // one slot per claim under way
-	slices   sliceClaims
-	arrivals *arrivals.Log
-	hellos   *arrivals.Hellos
-	outbox   outbox
-	sure     atomic.Int64 // when all controls were last known, in Unix nanoseconds
-	stats    Stats
+	cfg       Config
+	journal   job.Journal
+	former    []job.Journal // of earlier starts, sealed
+	closed    []job.Journal // those of them of which nothing is open, or is this one's to close
+	log       *slog.Logger
+	events    chan any
+	ready     chan struct{}
+	stopped   chan struct{} // closed when Run returns
+	prepare   chan struct{} // one slot per block being worked out
+	drains    *rate.Limiter
+	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	inherited []ledger.Claim                           // by which it closes what its former journals left open
+	holds     holdings
+	taking    chan struct{} // one slot per claim under way
+	slices    *held.Slices
+	arrivals  *arrivals.Log
+	hellos    *arrivals.Hellos
+	outbox    *outbound.Outbox
+	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
+	stats     Stats
 }
 
 // Stats counts what a worker did since it started. All fields only grow.
@@ -101,6 +106,9 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Ring == nil {
 		cfg.Ring = func() tenure.Ring { return tenure.Alone{} }
 	}
+	if cfg.Silent == nil {
+		cfg.Silent = func() bool { return false }
+	}
 	if cfg.Filters == nil {
 		cfg.Filters = filters.New
 	}
@@ -114,11 +122,11 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.taking = make(chan struct{}, maxTaking)
-	w.slices.held = map[ledger.Thing]*claimed{}
+	w.slices = held.New(held.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
 	w.holds.init()
 	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
-	w.outbox.wake = make(chan struct{}, 1)
+	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
 		w.sure.Store(time.Now().UnixNano())
@@ -246,8 +254,13 @@ func (w *Worker) feed(ctx context.Context) error {
 // noteJournal tells the loop about a journal that is new, or whose seal is applied now.
 func (w *Worker) noteJournal(ctx context.Context, st ledger.Stored, known map[job.Journal]bool) error {
 	j, _, err := ledger.NameOf(st.Data)
-	if err != nil || j == w.journal {
+	switch {
+	case err != nil:
 		return err
+	case j == w.journal && w.cfg.Index.Sealed(j): // it might append nothing for long, and not notice
+		return fmt.Errorf("%w: %s: another has sealed it", ErrStopped, j)
+	case j == w.journal:
+		return nil
 	}
 	was, seen := known[j]
 	now := w.cfg.Index.Sealed(j)

@@ -26,7 +26,6 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
-	"crier/state/natskv"
 	"crier/state/outbox"
 	"crier/state/parked"
 	"crier/state/parked/level"
@@ -79,7 +78,7 @@ func (a *app) open(ctx context.Context) error {
 		what string
 		fn   func(context.Context) error
 	}{
-		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"stores", a.openStores},
+		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"coordination store", a.openCoordination}, {"stores", a.openStores},
 		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
@@ -233,12 +232,7 @@ func (a *app) openPresence(context.Context) (err error) {
 }
 
 func (a *app) openRoles(ctx context.Context) (err error) {
-	store, err := natskv.Open(ctx, a.conn, natskv.Config{Bucket: "coordination", Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
-	if err != nil {
-		return fmt.Errorf("opening the coordination store: %w", err)
-	}
-	a.coord = store
-	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: store, Logger: a.log}
+	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
