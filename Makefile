@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./state/parked/level
 JS    := presence/client/js
 
-.PHONY: build test check unit js demo soak fmt clean compiler node bin/nats-server mariadb zookeeper
+.PHONY: build test check unit js demo cluster cluster-down soak fmt clean compiler node bin/nats-server mariadb zookeeper
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -37,6 +37,13 @@ js: node
 # The main job on the embedded default; exits 0 only if nothing is lost or doubled.
 demo: build
 	bin/crier demo
+
+# A whole cluster on this machine, each process by itself; what was started before stays.
+cluster: zookeeper mariadb build
+	bin/crier cluster up --dir .cluster
+
+cluster-down:
+	bin/crier cluster down --dir .cluster --remove
 
 # Kills the server 30 times in the middle of a job, and sends through 300 storms; make
 # test does it 3 times, and through 4.
