@@ -210,10 +210,11 @@ func (a *app) live(ctx context.Context) (err error) {
 	return a.run(ctx)
 }
 
-// run starts the roles and waits.
-func (a *app) run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
+// run starts the roles and waits, until it is asked to stop or a part ends.
+func (a *app) run(asked context.Context) error {
+	ctx, stop := context.WithCancel(context.WithoutCancel(asked))
 	defer stop()
+	defer context.AfterFunc(asked, func() { a.leave(ctx); stop() })()
 	g, gctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
 		g.Go(func() error {

@@ -21,6 +21,8 @@ import (
 const (
 	// joinWithin bounds becoming a member; who does not become one says why and ends.
 	joinWithin = 10 * time.Second
+	// leaveWithin bounds giving up what is held when the process is asked to stop.
+	leaveWithin = 3 * time.Second
 	// heardWithin is how fresh the ledger's last sign of life is, if it answers.
 	heardWithin = 3 * time.Second
 	// share is a member's weight in each of its roles.
@@ -77,6 +79,17 @@ func (a *app) waitMember(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// leave gives up what the process holds, as far as that works soon, so that others go on
+// with it at once.
+func (a *app) leave(ctx context.Context) {
+	if a.member == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	a.member.Leave(ctx)
 }
 
 // owned counts the claims that this process holds.

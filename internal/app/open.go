@@ -233,7 +233,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	}
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Claims: a.claims,
-			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Log: a.streams.ledger, Bus: a.bus,
+			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
 			Packages: a.content, Totals: a.index, Logger: a.log})
 	}
 	if !a.cfg.has("scheduler") {

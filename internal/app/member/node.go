@@ -50,6 +50,7 @@ type Node struct {
 	asks    chan func(*apta.State)
 	done    chan struct{}
 	working chan struct{} // closed when it has been WORKING once
+	left    chan struct{} // closed when its record is withdrawn
 	snap    atomic.Pointer[Now]
 	lapsed  lapses
 }
@@ -70,7 +71,7 @@ const (
 // New makes a node; Run runs it.
 func New(cfg Config) *Node {
 	n := &Node{cfg: cfg, began: time.Now(), events: make(chan apta.Event, 1024), asks: make(chan func(*apta.State)), done: make(chan struct{}),
-		working: make(chan struct{})}
+		working: make(chan struct{}), left: make(chan struct{})}
 	n.lapsed.known = map[lapse]lapseAnswer{}
 	n.snap.Store(&Now{Status: apta.Status{ID: cfg.Core.ID, State: link.Joining}, View: link.NewView(cfg.Core.ID, nil), Ring: NewRing(Snapshot{
 		Self: cfg.Core.ID, Frozen: true, View: link.NewView(cfg.Core.ID, nil), Lapsed: n.isLapsed})})
@@ -79,6 +80,18 @@ func New(cfg Config) *Node {
 
 // Working is closed when the member has become WORKING for the first time.
 func (n *Node) Working() <-chan struct{} { return n.working }
+
+// Leave tells the others that this member goes, once it holds nothing; it waits for that
+// no longer than ctx lasts. Run goes on.
+func (n *Node) Leave(ctx context.Context) {
+	n.post(apta.Operate{Action: apta.GoSilent})
+	n.post(apta.Stop{})
+	select {
+	case <-n.left:
+	case <-n.done:
+	case <-ctx.Done():
+	}
+}
 
 // Now gives the latest snapshot.
 func (n *Node) Now() *Now { return n.snap.Load() }
@@ -227,6 +240,8 @@ func (l *loop) do(effects []apta.Effect) {
 					close(l.n.working)
 				}
 			}
+		case apta.Left:
+			close(l.n.left)
 		case apta.Refused:
 			l.refused(e)
 		case apta.Rejoin:
