@@ -280,6 +280,16 @@ func (m *member) kill() error {
 	return m.err
 }
 
+// journal is that of its last incarnation; zero as long as that has none.
+func (m *member) journal() (j job.Journal) {
+	select {
+	case <-m.worker.Ready():
+		return m.worker.journal
+	default:
+		return j
+	}
+}
+
 func (m *member) ended() bool {
 	select {
 	case <-m.done:

@@ -152,7 +152,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 	inherited, err := w.takeOver(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("taking over: %w", err)
 	}
 	l := newLoop(w, ctx)
