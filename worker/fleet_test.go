@@ -303,7 +303,7 @@ func (m *member) ended() bool {
 func (f *fleet) homeOf(r job.Range) *member {
 	var home *member
 	for _, m := range f.members {
-		if m.worker == nil || m.ended() || !m.worker.holds.has(r) || f.index.Sealed(m.worker.journal) {
+		if m.worker == nil || m.ended() || !m.worker.holds.Has(r) || f.index.Sealed(m.worker.journal) {
 			continue
 		}
 		if home != nil {

@@ -310,7 +310,7 @@ func TestAWorkerThatIsOutGivesUpItsRanges(t *testing.T) {
 		f.members[0].worker.post(context.Background(), tenure.Silence{On: true})
 		f.until("it has none", func() bool {
 			for r := range job.Range(40) {
-				if w1.holds.has(r) {
+				if w1.holds.Has(r) {
 					return false
 				}
 			}

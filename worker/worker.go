@@ -32,6 +32,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
+	"crier/worker/holds"
 	"crier/worker/tenure"
 )
 
@@ -69,7 +70,7 @@ type Worker struct {
 	drains    *rate.Limiter
 	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	inherited []ledger.Claim                           // by which it closes what its former journals left open
-	holds     holdings
+	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
 	slices    sliceClaims
 	arrivals  *arrivals.Log
@@ -116,7 +117,7 @@ func New(cfg Config) (*Worker, error) {
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices.held = map[ledger.Thing]*claimed{}
-	w.holds.init()
+	w.holds = holds.New()
 	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox.wake = make(chan struct{}, 1)
@@ -226,7 +227,7 @@ func (w *Worker) feed(ctx context.Context) error {
 		}
 		ev := applied{seq: st.Seq}
 		for _, c := range changes {
-			if !w.holds.has(c.Range) {
+			if !w.holds.Has(c.Range) {
 				c.Parked.Release()
 				continue
 			}
