@@ -19,7 +19,7 @@ func (w *Worker) beat(m bus.Msg) {
 		w.log.Error("a beat that cannot be read", "error", err)
 		return
 	}
-	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.has)
+	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.Has)
 	if first { // older incarnations of the gateway are over
 		if err := w.cfg.Presence.Join(b.Inc, idset.New(0)); err != nil {
 			w.log.Error("a gateway that presence refused", "gateway", b.Inc.String(), "error", err)

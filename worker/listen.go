@@ -77,7 +77,7 @@ func (w *Worker) wanted(ctx context.Context, m bus.Msg) {
 		return
 	}
 	for _, r := range want.Ranges {
-		if w.holds.wants(r) {
+		if w.holds.Wants(r) {
 			w.post(ctx, tenure.Wanted{Range: r})
 		}
 	}
@@ -107,7 +107,7 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 // takeIn makes an announcement known to presence, unless that lacks the ones before, or
 // this worker is not the home.
 func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
-	return w.arrivals.Take(ann, time.Now(), w.holds.has, func(everything bool) error {
+	return w.arrivals.Take(ann, time.Now(), w.holds.Has, func(everything bool) error {
 		if everything {
 			all := idset.New(ann.Range)
 			all.AddSpan(ann.Range.Span())
