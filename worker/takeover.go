@@ -54,17 +54,13 @@ func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 		if err != nil {
 			return err
 		}
-		last, err := ledger.ParseRecord(st.Data)
-		if err != nil {
+		rec, sealed, err := ledger.SealAfter(st, w.journal, nonce())
+		if err != nil || sealed {
 			return err
 		}
-		if last.Sealed() {
-			return nil
-		}
-		rec := ledger.Record{Journal: j, N: last.N + 1, Nonce: nonce(), Prev: ledger.HashOf(st.Data), Entries: []ledger.Entry{ledger.Seal{By: w.journal}}}
 		_, err = w.cfg.Log.Append(ctx, subject, st.Seq, rec.Bytes())
 		if err == nil {
-			w.log.Info("journal sealed", "journal", j.String(), "records", last.N+1)
+			w.log.Info("journal sealed", "journal", j.String(), "records", rec.N)
 			return nil
 		}
 		if errors.Is(err, ledger.ErrFull) {

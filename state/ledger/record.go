@@ -193,6 +193,16 @@ func (r Record) Sealed() bool {
 	return false
 }
 
+// SealAfter makes the record that ends a journal behind its last one; sealed says that
+// there is nothing to do, because that one did.
+func SealAfter(last Stored, by job.Journal, nonce [16]byte) (seal Record, sealed bool, err error) {
+	rec, err := ParseRecord(last.Data)
+	if err != nil {
+		return Record{}, false, err
+	}
+	return Record{Journal: rec.Journal, N: rec.N + 1, Nonce: nonce, Prev: HashOf(last.Data), Entries: []Entry{Seal{By: by}}}, rec.Sealed(), nil
+}
+
 // ParseRecord decodes a record. The sets it returns are its own.
 func ParseRecord(b []byte) (Record, error) {
 	rec, entries, err := SplitRecord(b)
