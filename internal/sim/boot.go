@@ -31,7 +31,7 @@ func (x *worker) boot() {
 		presence: newWhereabouts(w.rules.LateLeaveClears), arrivals: arrivals.NewLog(), hellos: arrivals.NewHellos(), known: map[job.Journal]bool{},
 		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}, slices: map[ledger.Thing]bool{},
 		full: map[job.Incarnation]bool{}, begun: map[job.Range]time.Duration{}, fresh: map[job.Range]bool{}, early: map[job.Ref]bool{},
-		ended: map[job.Range]map[jobID]bool{}, redirects: map[outbound.Key]*redirect{}, table: newTable(), since: w.now}
+		ended: map[job.Range]map[jobID]bool{}, redirects: map[job.Ref]*redirect{}, handled: map[job.Ref]bool{}, table: newTable(), since: w.now}
 	x.run = s
 	s.mine = job.Journal{Worker: x.name, Incarnation: 1}
 	if !w.restore(s) {

@@ -84,7 +84,8 @@ type Counts struct {
 	Restores      uint64 `json:"restores"`
 }
 
-func (c *Counts) add(o Counts) {
+// Add sums up.
+func (c *Counts) Add(o Counts) {
 	for _, x := range [][2]*uint64{{&c.Events, &o.Events}, {&c.Appends, &o.Appends}, {&c.Records, &o.Records}, {&c.Lost, &o.Lost},
 		{&c.Copies, &o.Copies}, {&c.Kills, &o.Kills}, {&c.Pauses, &o.Pauses}, {&c.Cuts, &o.Cuts}, {&c.Seals, &o.Seals},
 		{&c.TakeOvers, &o.TakeOvers}, {&c.ZombieRefused, &o.ZombieRefused}, {&c.Unreadable, &o.Unreadable}, {&c.Shown, &o.Shown},
@@ -155,15 +156,15 @@ type World struct {
 	fold                  *oracle.Fold
 	outbox                *outbox
 
-	ranges          []job.Range
-	devicesMade     int
-	windowed        bool
-	healed          time.Duration
-	folded          uint64 // the last journal record that the oracle has read
-	elsewhere       map[job.Journal]bool
-	resent          map[jobID]bool // an operator had their doubt sent again
-	checkpoint      []byte
-	checkpointAt    uint64 // its watermark
+	ranges       []job.Range
+	devicesMade  int
+	windowed     bool
+	healed       time.Duration
+	folded       uint64 // the last journal record that the oracle has read
+	elsewhere    map[job.Journal]bool
+	resent       map[jobID]bool // an operator had their doubt sent again
+	checkpoint   []byte
+	checkpointAt uint64 // its watermark
 
 	failures []string
 	broken   string // set when going on makes no sense

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"time"
+
 	"crier/job"
 	"crier/presence/handoff"
 	"crier/state/ledger"
@@ -104,6 +106,9 @@ func (s *start) append(e journal.Append) {
 		})
 	}
 	if e.Tries > 0 {
+		if s.w.bad(0.1) { // the worst moment
+			s.w.pause(s.p, s.w.upTo(15*time.Second))
+		}
 		s.after(ledgerRetry, try)
 		return
 	}
@@ -148,12 +153,18 @@ func (s *start) doLanes(effects []lane.Effect) {
 		case lane.Prepare:
 			s.after(s.w.upTo(tickEvery/10), func() { s.prepare(e.Task) })
 		case lane.Append:
+			if e.Reserve.Targets.Card() > 0 {
+				s.w.judgeSend(s, e.Reserve.Job, "reserve")
+			}
 			s.submit(e.Reserve, func(d journal.Durable, ok bool) {
 				if !ok {
 					s.doLanes(s.lanes.Step(s.now(), lane.Refused{Lane: e.Lane}))
 					return
 				}
 				s.doLanes(s.lanes.Step(s.now(), lane.Reserved{Lane: e.Lane, Ref: d.Ref}))
+				if s.handled[d.Ref] {
+					s.doLanes(s.lanes.Step(s.now(), lane.Handled{Ref: d.Ref}))
+				}
 				if !s.early[d.Ref] {
 					s.doOutbound(s.outbound.Step(s.now(), outbound.Reserved{Ref: d.Ref, Job: e.Reserve.Job, Range: e.Reserve.Range(),
 						Urgent: e.Urgent, Targets: e.Reserve.Targets}))
@@ -184,11 +195,15 @@ func (s *start) doOutbound(effects []outbound.Effect) {
 				}
 			})
 		case outbound.Tell:
+			if s.tellBoth(e.Recorded) {
+				continue
+			}
 			if g := s.w.gateway(e.Recorded.Inc.Gateway); g != nil {
 				b := e.Recorded.Bytes()
 				s.w.send(s.p, g.p, toRecorded, func() { g.onRecorded(b) })
 			}
 		case outbound.Handled:
+			s.handled[e.Ref] = s.early[e.Ref]
 			s.doLanes(s.lanes.Step(s.now(), lane.Handled{Ref: e.Ref}))
 		}
 	}
@@ -273,6 +288,9 @@ func (s *start) appendPass(e home.Append) {
 	left, stored, top := len(e.Entries), 0, uint64(0)
 	for i, entry := range e.Entries {
 		drain, isDrain := entry.(*ledger.Drain)
+		if isDrain {
+			s.w.judgeSend(s, drain.Job, "drain")
+		}
 		then := func(d journal.Durable, ok bool) {
 			left--
 			if ok {

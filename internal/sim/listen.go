@@ -18,8 +18,13 @@ import (
 // What others send to a worker.
 
 func (x *worker) onReport(b []byte) {
-	if s := x.run; s.ready {
-		s.doOutbound(s.outbound.Step(s.now(), outbound.Reported{Report: parsed(handoff.ParseReport(b))}))
+	s := x.run
+	if !s.ready {
+		return
+	}
+	p := parsed(handoff.ParseReport(b))
+	if !s.w.rules.RedirectNotHere || !s.redirected(p) {
+		s.doOutbound(s.outbound.Step(s.now(), outbound.Reported{Report: p}))
 	}
 }
 

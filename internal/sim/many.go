@@ -27,7 +27,7 @@ func Many(from, n uint64, opts Options, each func(Result) bool) Counts {
 				o.Seed = from + k
 				res := Run(o)
 				mu.Lock()
-				sum.add(res.Counts)
+				sum.Add(res.Counts)
 				if !ended.Load() && !each(res) {
 					ended.Store(true)
 				}

@@ -131,7 +131,9 @@ func (w *World) appendTo(p *proc, s *stream.Stream, subj string, last uint64, da
 		}
 		w.push(event{at: w.now + w.flight(), p: p, gen: gen, fn: func() { finish(seq, err) }})
 	}
-	late := w.flight()
+	r := route{p, w.ledgerHost, toReply}
+	late := max(w.flight(), w.lastAt[r]-w.now)
+	w.lastAt[r] = w.now + late // in the order in which they were sent
 	if w.bad(w.weather.slow) {
 		late = w.upTo(30 * time.Second)
 	}

@@ -117,10 +117,13 @@ func (o *outbox) read(id jobID, after uint64) []job.Transition {
 				panic(err)
 			}
 			o.all[tr.Job] = append(o.all[tr.Job], tr)
+			if n := uint64(len(o.all[tr.Job])); tr.Version != n {
+				o.w.fail("I10", "record %d is version %d of %s, not %d", st.Seq, tr.Version, tr.Job, n)
+			}
 		}
 	}
 	all := o.all[id]
-	return all[min(after, uint64(len(all))):]
+	return slices.Clone(all[min(after, uint64(len(all))):])
 }
 
 func (o *outbox) bootRelay() {

@@ -119,58 +119,94 @@ func (s *start) reopen(st ledger.Stored) bool {
 	return true
 }
 
-// redirect is who was not at one gateway and was handed to another in the same reserve.
+// redirect is a reserve whose missing targets were handed to another gateway; it makes
+// one report of what both say.
 type redirect struct {
-	first *handoff.Report
-	inc   job.Incarnation
+	key           outbound.Key
+	inc           job.Incarnation // the other one
+	first, second *handoff.Report
 }
 
-// redirect hands whom a gateway does not have to another one, and makes one report of
-// both answers.
+// redirect hands whom a gateway does not have to another one, in the same reserve.
 func (s *start) redirect(key outbound.Key, e outbound.Send, a *handoff.Answer) bool {
-	if a.Kind != handoff.Accepted || len(a.Reports) != 1 || a.Reports[0].NotHere.IsEmpty() || s.redirects[key] != nil {
+	if a.Kind != handoff.Accepted || len(a.Reports) != 1 {
 		return false
+	}
+	if s.redirects[key.Ref] != nil {
+		return s.redirected(&a.Reports[0])
 	}
 	first := &a.Reports[0]
 	g := s.w.gateways[s.w.n(len(s.w.gateways))]
-	if g.name == key.Inc.Gateway || !g.p.up {
+	if first.NotHere.IsEmpty() || g.name == key.Inc.Gateway || !g.p.up {
 		return false
 	}
-	s.redirects[key] = &redirect{first, g.inc}
+	s.redirects[key.Ref] = &redirect{key: key, inc: g.inc, first: first}
 	again := *e.Handoff
 	again.To, again.Targets, again.Message = g.inc, first.NotHere.Clone(), s.w.message(e.Handoff.Job)
 	b := again.Bytes()
 	mine := s.mine
-	merge := func(b []byte, ok bool) {
-		merged := *first
-		merged.Waiting = union(first.Waiting, first.NotHere)
-		merged.NotHere, merged.Rest = nil, handoff.RestWaiting
-		if ok {
-			if a := parsed(handoff.ParseAnswer(b)); a.Kind == handoff.Accepted && len(a.Reports) == 1 {
-				r := &a.Reports[0]
-				acked, _ := r.Split(first.NotHere)
-				merged.Acked = union(merged.Acked, acked)
-				merged.Waiting.AndNot(acked)
-				if !r.NotHere.IsEmpty() {
-					merged.NotHere = r.NotHere
-					merged.Waiting.AndNot(r.NotHere)
-				}
-			}
+	s.w.ask(s.p, g.p, toHandoff, handOffWait, func(answer func([]byte)) { g.onHandoff(b, mine, answer) }, func(b []byte, ok bool) {
+		if !ok {
+			s.redirected(first)
+			return
 		}
-		s.doOutbound(s.outbound.Step(s.now(), outbound.Answered{Key: key, Answer: &handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{merged}}}))
+		if a := parsed(handoff.ParseAnswer(b)); len(a.Reports) == 1 {
+			s.redirected(&a.Reports[0])
+		}
+	})
+	return true
+}
+
+// redirected takes a report about a reserve that was redirected.
+func (s *start) redirected(p *handoff.Report) bool {
+	r := s.redirects[p.Ref]
+	switch {
+	case r == nil:
+		return false
+	case p.Inc == r.inc:
+		r.second = p
+	case p.Inc == r.key.Inc && p.Version >= r.first.Version:
+		r.first = p
 	}
-	s.w.ask(s.p, g.p, toHandoff, handOffWait, func(answer func([]byte)) { g.onHandoff(b, mine, answer) }, merge)
+	m := *r.first
+	m.Version *= 256
+	if away := r.first.NotHere; r.second != nil && !away.IsEmpty() {
+		acked, waiting := r.second.Split(away)
+		m.Version += r.second.Version
+		m.Acked, m.Waiting = union(m.Acked, acked), union(m.Waiting, waiting)
+		m.NotHere, m.Unacked, m.Mute = r.second.NotHere, union(m.Unacked, r.second.Unacked), union(m.Mute, r.second.Mute)
+	}
+	s.doOutbound(s.outbound.Step(s.now(), outbound.Reported{Report: &m}))
+	return true
+}
+
+// tellBoth passes on what was recorded of a merged report.
+func (s *start) tellBoth(m *handoff.Recorded) bool {
+	r := s.redirects[m.Ref]
+	if r == nil || m.Inc != r.key.Inc {
+		return false
+	}
+	for i, inc := range []job.Incarnation{r.key.Inc, r.inc} {
+		version := []uint32{m.Version / 256, m.Version % 256}[i]
+		g := s.w.gateway(inc.Gateway)
+		c := handoff.Recorded{Ref: m.Ref, Inc: inc, Version: version, Settled: m.Settled}
+		b := c.Bytes()
+		if version > 0 {
+			s.w.send(s.p, g.p, toRecorded, func() { g.onRecorded(b) })
+		}
+	}
 	return true
 }
 
 func union(a, b *idset.Set) *idset.Set {
-	if a.IsEmpty() {
-		return b.Clone()
+	switch {
+	case a.IsEmpty():
+		return b
+	case b.IsEmpty():
+		return a
 	}
 	u := a.Clone()
-	if !b.IsEmpty() {
-		u.Or(b)
-	}
+	u.Or(b)
 	return u
 }
 

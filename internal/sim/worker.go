@@ -65,7 +65,8 @@ type start struct {
 	last       ledger.Stored // of the journal, as last read (for planted bugs)
 	early      map[job.Ref]bool
 	ended      map[job.Range]map[jobID]bool
-	redirects  map[outbound.Key]*redirect
+	redirects  map[job.Ref]*redirect
+	handled    map[job.Ref]bool // before its reserve was durable
 	piped      *pipeline
 	sch        *scheduler
 	since      time.Duration // when it began
