@@ -30,7 +30,9 @@ type Place struct {
 // Fold is the state of all recipients after some records.
 type Fold struct {
 	// Wrong is told what a record says that cannot be true.
-	Wrong   func(invariant, format string, a ...any)
+	Wrong func(invariant, format string, a ...any)
+	// Moved, if set, is told where a recipient stands now.
+	Moved   func(Cell, Place)
 	places  map[Cell]*Place
 	order   map[job.ID][]uint32                    // recipients of each job, ascending
 	targets map[job.Ref]map[job.Incarnation][]Cell // of each reserve
@@ -155,7 +157,15 @@ func (f *Fold) move(seq uint64, what string, c Cell, from job.Outcome, to Place)
 		f.Wrong("I1", "record %d: %s of %d in %s, who is %s since record %d", seq, what, c.Who, c.Job, p.Outcome, p.Since)
 	}
 	to.Since = seq
-	*p = to
+	f.put(c, to)
+}
+
+// put notes where a recipient stands from now on.
+func (f *Fold) put(c Cell, to Place) {
+	*f.places[c] = to
+	if f.Moved != nil {
+		f.Moved(c, to)
+	}
 }
 
 func (f *Fold) reserve(seq uint64, ref job.Ref, e *ledger.Reserve) {
@@ -222,23 +232,21 @@ func (f *Fold) done(seq uint64, e *ledger.Done) {
 		if p == nil || !p.by(e.Of, e.Inc) {
 			continue
 		}
-		was := *p
+		to := Place{Outcome: job.Delivered}
 		switch {
 		case waits:
-			*p = Place{Outcome: job.HandedOff, Of: e.Of, Inc: e.Inc}
+			to = Place{Outcome: job.HandedOff, Of: e.Of, Inc: e.Inc}
 		case !e.NotHere.IsEmpty() && e.NotHere.Has(c.Who), !e.Unacked.IsEmpty() && e.Unacked.Has(c.Who):
-			*p = Place{Outcome: job.Parked}
+			to = Place{Outcome: job.Parked}
 		case !e.Mute.IsEmpty() && e.Mute.Has(c.Who):
-			*p = Place{Outcome: job.InDoubt, Of: e.Of, Inc: e.Inc, Doubt: 2}
+			to = Place{Outcome: job.InDoubt, Of: e.Of, Inc: e.Inc, Doubt: 2}
 		case !e.Refused.IsEmpty() && e.Refused.Has(c.Who):
-			*p = Place{Outcome: job.Failed, Reason: job.ReasonRefused}
-		default:
-			*p = Place{Outcome: job.Delivered}
+			to = Place{Outcome: job.Failed, Reason: job.ReasonRefused}
 		}
-		p.Since = seq
-		if p.Outcome == was.Outcome {
-			p.Since = was.Since
+		if to.Since = seq; to.Outcome == p.Outcome {
+			to.Since = p.Since
 		}
+		f.put(c, to)
 	}
 }
 
@@ -255,7 +263,7 @@ func (f *Fold) doubt(seq uint64, e *ledger.Doubt) {
 		if e.Final {
 			kind = 3
 		}
-		*p = Place{Outcome: job.InDoubt, Of: e.Of, Inc: e.Inc, Doubt: kind, Since: seq}
+		f.put(c, Place{Outcome: job.InDoubt, Of: e.Of, Inc: e.Inc, Doubt: kind, Since: seq})
 	}
 }
 
@@ -267,11 +275,11 @@ func (f *Fold) decide(seq uint64, e *ledger.Decide) {
 		}
 		switch {
 		case !e.Delivered.IsEmpty() && e.Delivered.Has(who):
-			*p = Place{Outcome: job.Delivered, Since: seq}
+			f.put(Cell{e.Job, who}, Place{Outcome: job.Delivered, Since: seq})
 		case !e.Parked.IsEmpty() && e.Parked.Has(who):
-			*p = Place{Outcome: job.Parked, Since: seq}
+			f.put(Cell{e.Job, who}, Place{Outcome: job.Parked, Since: seq})
 		case !e.Failed.IsEmpty() && e.Failed.Has(who):
-			*p = Place{Outcome: job.Failed, Reason: job.ReasonUnknown, Since: seq}
+			f.put(Cell{e.Job, who}, Place{Outcome: job.Failed, Reason: job.ReasonUnknown, Since: seq})
 		}
 	}
 }
