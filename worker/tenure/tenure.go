@@ -82,7 +82,6 @@ const (
 type tenancy struct {
 	phase  phase
 	claim  ledger.Claim // the last one known
-	mine   ledger.Claim // the one by which this worker has it; whoever comes after it has another
 	wanted bool         // somebody asked for it
 	free   time.Time    // since when it may be taken; zero if it may not
 	retry  time.Time    // not before
@@ -232,15 +231,11 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 	case Quiet:
 		if x := &s.ranges[ev.Range]; x.phase == ending {
 			x.phase, x.after = giving, ev.After
-			return []Effect{Give{ev.Range, x.mine, x.after}}
+			return []Effect{Give{ev.Range, x.claim, x.after}}
 		}
 	case Given:
 		if x := &s.ranges[ev.Range]; x.phase == giving {
-			c := x.claim
-			if c.Epoch <= x.mine.Epoch { // the release is not seen yet
-				c = ledger.Claim{Kind: c.Kind, ID: c.ID, Epoch: x.mine.Epoch + 1}
-			}
-			*x = tenancy{claim: c, retry: now.Add(retryAfter)}
+			*x = tenancy{claim: x.claim, retry: now.Add(retryAfter)}
 			s.held--
 		}
 	case NotGiven:
@@ -300,7 +295,7 @@ func (s *State) taken(c ledger.Claim) []Effect {
 	if x == nil || x.phase != taking {
 		return nil
 	}
-	x.phase, x.claim, x.mine, x.wanted, x.free = holding, c, c, false, time.Time{}
+	x.phase, x.claim, x.wanted, x.free = holding, c, false, time.Time{}
 	if c.Kind == ledger.ClaimJournal {
 		j, _ := job.ParseJournal(c.ID) // at has parsed it
 		return []Effect{Inherit{j}}
@@ -331,7 +326,7 @@ func (s *State) look(now time.Time) []Effect {
 			out = s.considerEnd(now, r, x, out)
 		case x.phase == giving && !x.retry.IsZero() && !now.Before(x.retry):
 			x.retry = time.Time{}
-			out = append(out, Give{r, x.mine, x.after})
+			out = append(out, Give{r, x.claim, x.after})
 		case x.wanted || x.claim.Epoch > 0:
 			out = s.consider(now, ledger.RangeThing(r), x, out)
 		}
@@ -355,13 +350,6 @@ func (s *State) sortedJournals() []job.Journal {
 func (s *State) consider(now time.Time, t ledger.Thing, x *tenancy, out []Effect) []Effect {
 	if x.phase != elsewhere {
 		return out
-	}
-	if x.claim.Journal == s.mine { // its claim was stored, and the answer lost: nobody else can have it
-		if now.Before(x.retry) {
-			return out
-		}
-		x.phase = taking
-		return append(out, Take{t})
 	}
 	if !s.isFree(x.claim) {
 		x.free, x.wanted = time.Time{}, false // whoever wants it finds its owner
