@@ -46,6 +46,7 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		before = now
 		for _, inc := range w.arrivals.Silent(now, paused) {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
+			w.hellos.Gone(inc)
 			w.cfg.Presence.Leave(inc, nil)
 		}
 	}

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,22 +17,51 @@ import (
 // holdings is what other goroutines may know of the ranges that this worker is home
 // to. The loop writes it.
 type holdings struct {
-	begun [job.Ranges]atomic.Int64 // when it became the home, in Unix nanoseconds; 0 if it is not
-	fresh [job.Ranges]atomic.Bool  // nobody was home before, so that there is nothing to learn
-	mu    struct {
+	start  time.Time                // times count from it: clocks may be set
+	begun  [job.Ranges]atomic.Int64 // when it became the home; 0 if it is not
+	fresh  [job.Ranges]atomic.Bool  // nobody was home before, so that there is nothing to learn
+	wanted [job.Ranges]atomic.Int64 // when the loop was last told that somebody needs a home
+	mu     struct {
 		sync.Mutex
 		changed chan struct{} // closed, and replaced, when anything changes
 	}
 }
 
-func (h *holdings) init() { h.mu.changed = make(chan struct{}) }
+func (h *holdings) init() { h.start, h.mu.changed = time.Now(), make(chan struct{}) }
+
+func (h *holdings) now() int64 { return int64(time.Since(h.start)) + 1 }
 
 // has reports whether this worker is home to a range.
 func (h *holdings) has(r job.Range) bool { return h.begun[r].Load() != 0 }
 
-func (h *holdings) set(r job.Range, at int64) {
-	h.begun[r].Store(at)
+// age is how long this worker has been the home of a range; ok is false if it is not.
+func (h *holdings) age(r job.Range) (d time.Duration, ok bool) {
+	at := h.begun[r].Load()
+	return time.Duration(h.now() - at), at != 0
+}
+
+// begin notes that this worker is the home of a range now, end that it is no more.
+func (h *holdings) begin(r job.Range, first bool) {
+	h.fresh[r].Store(first)
+	h.begun[r].Store(h.now())
 	h.tell()
+}
+
+func (h *holdings) end(r job.Range) {
+	h.begun[r].Store(0)
+	h.tell()
+}
+
+// wantAgain is how often the loop hears of the same wish: many ask for one home.
+const wantAgain = 100 * time.Millisecond
+
+// wants reports whether the loop is to hear that somebody needs the home of a range.
+func (h *holdings) wants(r job.Range) bool {
+	now, last := h.now(), h.wanted[r].Load()
+	if h.has(r) || last != 0 && now-last < int64(wantAgain) {
+		return false
+	}
+	return h.wanted[r].CompareAndSwap(last, now)
 }
 
 func (h *holdings) tell() {
@@ -67,27 +95,40 @@ func (l *loop) doTenure(effects []tenure.Effect) {
 				l.doOutbound(l.outbound.Step(time.Now(), in))
 			}
 		case tenure.End:
-			l.w.holds.set(e.Range, 0)
+			l.w.holds.end(e.Range)
 			l.doHome(l.home.Step(home.End{Range: e.Range}))
+			if stop := l.looks[e.Range]; stop != nil {
+				stop() // what it finds would not be decided on
+			}
 		case tenure.Give:
 			go l.w.give(l.ctx, e)
 		}
 	}
 }
 
-// begin makes this worker home to a range. Gateways tell it who is there.
+// begin makes this worker home to a range. Gateways tell it who is there: what presence
+// has of an earlier time may be over.
 func (l *loop) begin(e tenure.Begin) {
+	l.w.forget(e.Range)
 	l.doHome(l.home.Step(home.Begin{Range: e.Range}))
-	l.w.holds.fresh[e.Range].Store(e.First)
-	l.w.holds.set(e.Range, time.Now().UnixNano())
+	l.w.holds.begin(e.Range, e.First)
 }
 
-// quiet goes on when the home has nothing of a range under way any more.
+// quiet goes on when the home has nothing of a range under way any more. Whoever takes
+// the range has to have read all that this worker has: what an owner before it appended
+// about the range, too.
 func (l *loop) quiet(e home.Quiet) {
-	l.w.arrivals.Forget(e.Range)
-	l.w.hellos.Forget(e.Range)
-	l.w.cfg.Presence.Forget(e.Range)
-	l.doTenure(l.tenure.Step(time.Now(), tenure.Quiet{Range: e.Range, After: max(e.After, l.w.opened)}))
+	l.w.forget(e.Range)
+	after := max(e.After, l.w.cfg.Index.Watermark()-1)
+	l.doTenure(l.tenure.Step(time.Now(), tenure.Quiet{Range: e.Range, After: after}))
+}
+
+// forget drops all that is known of who is in a range; nothing of it comes in meanwhile.
+func (w *Worker) forget(r job.Range) {
+	w.arrivals.Forget(r, func() {
+		w.hellos.Forget(r)
+		w.cfg.Presence.Forget(r)
+	})
 }
 
 // taker is how this worker claims.
@@ -100,8 +141,12 @@ const takeWait = 5 * time.Second
 
 // take claims a thing and tells the core.
 func (w *Worker) take(ctx context.Context, thing ledger.Thing) {
-	w.taking <- struct{}{}
-	defer func() { <-w.taking }()
+	select {
+	case w.taking <- struct{}{}:
+		defer func() { <-w.taking }()
+	case <-ctx.Done():
+		return
+	}
 	try, cancel := context.WithTimeout(ctx, takeWait)
 	defer cancel()
 	c, err := ledger.Take(try, w.cfg.Log, thing, w.taker())
@@ -127,10 +172,10 @@ func (w *Worker) give(ctx context.Context, e tenure.Give) {
 func (w *Worker) sealFor(ctx context.Context, j job.Journal) {
 	try, cancel := context.WithTimeout(ctx, takeWait)
 	defer cancel()
-	if err := w.seal(try, j); err != nil && !errors.Is(err, ledger.ErrNoRecord) {
+	if err := w.seal(try, j); err != nil {
 		w.log.Warn("sealing the journal of a worker that is gone; it is tried again", "journal", j.String(), "error", err)
 	}
-	w.post(ctx, tenure.NotSealed{Journal: j}) // if it is not
+	w.post(ctx, tenure.NotSealed{Journal: j}) // if it is, the index tells
 }
 
 // openOf lists what a sealed journal left open, for this worker to close.
@@ -146,6 +191,9 @@ func (w *Worker) openOf(j job.Journal) []outbound.Inherited {
 // claim on a range or a journal.
 func (w *Worker) known() []tenure.Event {
 	var out []tenure.Event
+	for _, c := range w.inherited {
+		out = append(out, tenure.Has{Claim: c})
+	}
 	for j, sealed := range w.cfg.Index.Journals() {
 		if sealed {
 			out = append(out, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"crier/internal/bus"
 	"crier/internal/idset"
@@ -76,7 +77,7 @@ func (w *Worker) wanted(ctx context.Context, m bus.Msg) {
 		return
 	}
 	for _, r := range want.Ranges {
-		if !w.holds.has(r) {
+		if w.holds.wants(r) {
 			w.post(ctx, tenure.Wanted{Range: r})
 		}
 	}
@@ -103,12 +104,10 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 	}
 }
 
-// takeIn makes an announcement known to presence, unless that lacks the ones before.
+// takeIn makes an announcement known to presence, unless that lacks the ones before, or
+// this worker is not the home.
 func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
-	if !w.holds.has(ann.Range) {
-		return handoff.NotHome, nil
-	}
-	return w.arrivals.Take(ann, func(everything bool) error {
+	return w.arrivals.Take(ann, time.Now(), w.holds.has, func(everything bool) error {
 		if everything {
 			all := idset.New(ann.Range)
 			all.AddSpan(ann.Range.Span())

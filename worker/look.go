@@ -18,11 +18,12 @@ import (
 // online for longer than 5 s (rule 20).
 const sweepEvery = 3 * time.Second
 
-// look finds out what a pass over a range decides on.
-func (w *Worker) look(ctx context.Context, p home.Pass) {
-	f, err := w.findings(ctx, p)
+// look finds out what a pass over a range decides on; try ends when that is not needed
+// any more.
+func (w *Worker) look(ctx, try context.Context, p home.Pass) {
+	f, err := w.findings(try, p)
 	if err != nil {
-		if ctx.Err() == nil {
+		if try.Err() == nil {
 			w.log.Error("looking up what is parked; it is tried again", "range", p.Range.String(), "error", err)
 		}
 		w.post(ctx, home.NotFound{Pass: p})

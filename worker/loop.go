@@ -64,6 +64,7 @@ type loop struct {
 	tenure   *tenure.State
 	ring     tenure.Ring
 
+	looks   map[job.Range]context.CancelFunc // ends the look that is under way
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
 	sent    map[sliceKey]bool
@@ -72,9 +73,9 @@ type loop struct {
 }
 
 func newLoop(w *Worker, ctx context.Context) *loop {
-	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.former...), home: home.New(),
+	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.closed...), home: home.New(),
 		tenure: tenure.New(w.journal, w.cfg.Ring()), ring: w.cfg.Ring(),
-		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
+		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
 }
 
 func (l *loop) run(inherited []outbound.Inherited) error {
@@ -119,8 +120,10 @@ func (l *loop) step(ev any) {
 	case lane.Event:
 		l.doLanes(l.lanes.Step(now, ev))
 	case outbound.Event:
+		l.nobodys(now, ev)
 		l.doOutbound(l.outbound.Step(now, ev))
 	case home.Event:
+		l.endLook(ev)
 		l.doHome(l.home.Step(ev))
 	case tenure.Event:
 		l.doTenure(l.tenure.Step(now, ev))
@@ -154,6 +157,36 @@ func (l *loop) lookRound(now time.Time) {
 		return
 	}
 	l.doTenure(l.tenure.Step(now, tenure.Tick{}))
+}
+
+// nobodys lets reports about another worker's journal be answered once that is sealed and
+// nothing of it is open any more: whoever closed it may be gone before the gateway heard,
+// which reports to whom it knows (rule 14).
+func (l *loop) nobodys(now time.Time, ev outbound.Event) {
+	r, ok := ev.(outbound.Reported)
+	if !ok || l.outbound.Owns(r.Report.Ref.Journal) {
+		return
+	}
+	if j := r.Report.Ref.Journal; l.w.cfg.Index.Sealed(j) && len(l.w.openOf(j)) == 0 {
+		l.doOutbound(l.outbound.Step(now, outbound.Closed{Journal: j}))
+	}
+}
+
+// endLook frees what a look that is answered needed.
+func (l *loop) endLook(ev home.Event) {
+	var r job.Range
+	switch ev := ev.(type) {
+	case home.Found:
+		r = ev.Findings.Range
+	case home.NotFound:
+		r = ev.Pass.Range
+	default:
+		return
+	}
+	if cancel := l.looks[r]; cancel != nil {
+		cancel()
+		delete(l.looks, r)
+	}
 }
 
 func (l *loop) whereIs(k sliceKey) job.SliceState {
@@ -274,7 +307,9 @@ func (l *loop) doHome(effects []home.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case home.Look:
-			go l.w.look(l.ctx, e.Pass)
+			try, cancel := context.WithCancel(l.ctx)
+			l.looks[e.Pass.Range] = cancel
+			go l.w.look(l.ctx, try, e.Pass)
 		case home.Quiet:
 			l.quiet(e)
 		case home.Settle:

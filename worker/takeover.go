@@ -46,15 +46,17 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 	return w.inherit(ctx)
 }
 
-// seal ends a journal; sealing a sealed one changes nothing.
+// seal ends a journal; sealing a sealed one changes nothing. One without a record is
+// sealed by its first: its owner claimed by it and died before it was opened, and what it
+// claimed would have an owner for ever.
 func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 	subject := ledger.JournalSubject(j)
 	for {
 		st, err := w.cfg.Log.Last(ctx, subject)
-		if err != nil {
+		if err != nil && !errors.Is(err, ledger.ErrNoRecord) {
 			return err
 		}
-		rec, sealed, err := ledger.SealAfter(st, w.journal, nonce())
+		rec, sealed, err := ledger.SealAfter(j, st, w.journal, nonce())
 		if err != nil || sealed {
 			return err
 		}
@@ -80,15 +82,17 @@ func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
 	for _, j := range w.former {
 		open := w.openOf(j)
 		if len(open) == 0 {
+			w.closed = append(w.closed, j)
 			continue
 		}
-		_, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
+		c, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
 		if errors.Is(err, ledger.ErrHeld) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		w.inherited, w.closed = append(w.inherited, c), append(w.closed, j)
 		out = append(out, open...)
 	}
 	if len(out) > 0 {
@@ -117,7 +121,9 @@ func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
 		w.slices.held[thing] = c
 	}
 	w.slices.Unlock()
-	c.Lock()
+	if !c.TryLock() { // the ledger is slow, and offers are repeated
+		return errors.New("it is being claimed")
+	}
 	defer c.Unlock()
 	if c.done {
 		return nil

@@ -43,7 +43,7 @@ type Config struct {
 	Index    *parked.Index
 	Jobs     *jobs.Table        // the worker sets its callbacks; whoever made it runs it after New
 	Claims   *claims.Table      // the same; whoever made it runs it
-	Ring     func() tenure.Ring // who else there is, now; default: nobody
+	Ring     func() tenure.Ring // who else there is, now: the same value (==) while nothing changes; default: nobody
 	Presence Presence
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
@@ -57,25 +57,26 @@ type Config struct {
 
 // Worker is a worker.
 type Worker struct {
-	cfg      Config
-	journal  job.Journal
-	former   []job.Journal // sealed by this one
-	log      *slog.Logger
-	events   chan any
-	ready    chan struct{}
-	stopped  chan struct{} // closed when Run returns
-	prepare  chan struct{} // one slot per block being worked out
-	drains   *rate.Limiter
-	full     atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
-	opened   uint64                                   // sequence of its first record
-	holds    holdings
-	taking   chan struct{} // one slot per claim under way
-	slices   sliceClaims
-	arrivals *arrivals.Log
-	hellos   *arrivals.Hellos
-	outbox   outbox
-	sure     atomic.Int64 // when all controls were last known, in Unix nanoseconds
-	stats    Stats
+	cfg       Config
+	journal   job.Journal
+	former    []job.Journal // of earlier starts, sealed
+	closed    []job.Journal // those of them of which nothing is open, or is this one's to close
+	log       *slog.Logger
+	events    chan any
+	ready     chan struct{}
+	stopped   chan struct{} // closed when Run returns
+	prepare   chan struct{} // one slot per block being worked out
+	drains    *rate.Limiter
+	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	inherited []ledger.Claim                           // by which it closes what its former journals left open
+	holds     holdings
+	taking    chan struct{} // one slot per claim under way
+	slices    sliceClaims
+	arrivals  *arrivals.Log
+	hellos    *arrivals.Hellos
+	outbox    outbox
+	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
+	stats     Stats
 }
 
 // Stats counts what a worker did since it started. All fields only grow.
@@ -246,8 +247,13 @@ func (w *Worker) feed(ctx context.Context) error {
 // noteJournal tells the loop about a journal that is new, or whose seal is applied now.
 func (w *Worker) noteJournal(ctx context.Context, st ledger.Stored, known map[job.Journal]bool) error {
 	j, _, err := ledger.NameOf(st.Data)
-	if err != nil || j == w.journal {
+	switch {
+	case err != nil:
 		return err
+	case j == w.journal && w.cfg.Index.Sealed(j): // it might append nothing for long, and not notice
+		return fmt.Errorf("%w: %s: another has sealed it", ErrStopped, j)
+	case j == w.journal:
+		return nil
 	}
 	was, seen := known[j]
 	now := w.cfg.Index.Sealed(j)

@@ -193,14 +193,19 @@ func (r Record) Sealed() bool {
 	return false
 }
 
-// SealAfter makes the record that ends a journal behind its last one; sealed says that
-// there is nothing to do, because that one did.
-func SealAfter(last Stored, by job.Journal, nonce [16]byte) (seal Record, sealed bool, err error) {
+// SealAfter makes the record that ends a journal behind its last one, which is zero if it
+// has none; sealed says that there is nothing to do, because that one ended it.
+func SealAfter(j job.Journal, last Stored, by job.Journal, nonce [16]byte) (seal Record, sealed bool, err error) {
+	seal = Record{Journal: j, Nonce: nonce, Entries: []Entry{Seal{By: by}}}
+	if last.Seq == 0 {
+		return seal, false, nil
+	}
 	rec, err := ParseRecord(last.Data)
 	if err != nil {
 		return Record{}, false, err
 	}
-	return Record{Journal: rec.Journal, N: rec.N + 1, Nonce: nonce, Prev: HashOf(last.Data), Entries: []Entry{Seal{By: by}}}, rec.Sealed(), nil
+	seal.N, seal.Prev = rec.N+1, HashOf(last.Data)
+	return seal, rec.Sealed(), nil
 }
 
 // ParseRecord decodes a record. The sets it returns are its own.
