@@ -59,7 +59,13 @@ func (s *start) verdict(res *ledger.Reserve, until time.Duration, then func(bool
 		s.after(homePoll, func() { s.verdict(res, until, then) })
 	}
 	if s.has(r) {
-		s.decide(res, then)
+		s.decide(res, func(ok bool) {
+			if !ok {
+				again()
+				return
+			}
+			then(true)
+		})
 		return
 	}
 	home := s.homeOf(r)
@@ -99,7 +105,7 @@ func (x *worker) onBlock(id jobID, span job.Span, answer func([]byte)) {
 	}
 	s.decide(res, func(ok bool) {
 		if !ok {
-			answer(nil)
+			answer([]byte{0})
 			return
 		}
 		answer(ledger.EncodeEntry(res))

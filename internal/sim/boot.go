@@ -100,16 +100,18 @@ func (s *start) inherit(n int, out []outbound.Inherited) {
 	j := s.former[n]
 	open := s.openOf(j)
 	if len(open) == 0 {
+		s.closed = append(s.closed, j)
 		s.inherit(n+1, out)
 		return
 	}
-	s.take(ledger.JournalThing(j), time.Hour, func(_ ledger.Claim, err error) {
+	s.take(ledger.JournalThing(j), time.Hour, func(c ledger.Claim, err error) {
 		switch {
 		case errors.Is(err, ledger.ErrHeld):
 			s.inherit(n+1, out)
 		case err != nil: // the process would end, and be started again
 			s.after(ledgerRetry, func() { s.inherit(n, out) })
 		default:
+			s.had, s.closed = append(s.had, c), append(s.closed, j)
 			s.inherit(n+1, append(out, s.openOf(j)...))
 		}
 	})
@@ -131,7 +133,7 @@ func (s *start) work(inherited []outbound.Inherited) {
 		s.table.takeControl(st)
 	}
 	s.ring = s.x.look()
-	s.lanes, s.outbound, s.home = lane.New(3), outbound.New(s.mine, s.former...), home.New()
+	s.lanes, s.outbound, s.home = lane.New(3), outbound.New(s.mine, s.closed...), home.New()
 	s.tenure = tenure.New(s.mine, s.ring)
 	state, effects := journal.New(journal.Config{Journal: s.mine, Boot: fmt.Sprint("boot", s.x.boot_), Nonce: w.nonce})
 	s.journal = state
@@ -163,6 +165,9 @@ func (s *start) work(inherited []outbound.Inherited) {
 
 func (s *start) whatIsKnown() []tenure.Event {
 	var out []tenure.Event
+	for _, c := range s.had {
+		out = append(out, tenure.Has{Claim: c})
+	}
 	journals := s.index.Journals()
 	var names []job.Journal
 	for j := range journals {

@@ -77,12 +77,17 @@ func (s *start) doJournal(effects []journal.Effect) {
 			s.settleTicket(e.Ticket, journal.Durable{}, false)
 		case journal.Stopped:
 			s.w.counts.ZombieRefused++
-			s.w.trace("%s stops: %s", s.mine, e.Reason)
-			s.w.kill(s.p)
-			s.w.at(s.w.upTo(s.w.weather.restart), s.x.bootIfDown)
+			s.stopped(e.Reason)
 			return
 		}
 	}
+}
+
+// stopped ends the process: it starts again, with another incarnation.
+func (s *start) stopped(why string) {
+	s.w.trace("%s stops: %s", s.mine, why)
+	s.w.kill(s.p)
+	s.w.at(s.w.upTo(s.w.weather.restart), s.x.bootIfDown)
 }
 
 func (x *worker) bootIfDown() {
@@ -334,6 +339,7 @@ func (s *start) doTenure(effects []tenure.Effect) {
 		case tenure.Seal:
 			s.sealFor(e.Journal)
 		case tenure.Begin:
+			s.forget(e.Range)
 			s.doHome(s.home.Step(home.Begin{Range: e.Range}))
 			s.begun[e.Range], s.fresh[e.Range] = w.now, e.First
 			w.trace("%s is home to %s", s.mine, e.Range)
@@ -347,7 +353,7 @@ func (s *start) doTenure(effects []tenure.Effect) {
 		case tenure.End:
 			delete(s.begun, e.Range)
 			if w.rules.GiveBeforeDurable {
-				s.doTenure(s.tenure.Step(s.now(), tenure.Quiet{Range: e.Range, After: s.opened}))
+				s.doTenure(s.tenure.Step(s.now(), tenure.Quiet{Range: e.Range, After: s.index.Watermark() - 1}))
 				continue
 			}
 			s.doHome(s.home.Step(home.End{Range: e.Range}))
@@ -357,12 +363,19 @@ func (s *start) doTenure(effects []tenure.Effect) {
 	}
 }
 
-// quiet goes on when the home has nothing of a range under way any more.
+// quiet goes on when the home has nothing of a range under way any more. Whoever takes
+// the range has to have read all that this worker has.
 func (s *start) quiet(e home.Quiet) {
-	s.arrivals.Forget(e.Range)
-	s.hellos.Forget(e.Range)
-	s.presence.forget(e.Range)
-	s.doTenure(s.tenure.Step(s.now(), tenure.Quiet{Range: e.Range, After: max(e.After, s.opened)}))
+	s.forget(e.Range)
+	s.doTenure(s.tenure.Step(s.now(), tenure.Quiet{Range: e.Range, After: max(e.After, s.index.Watermark()-1)}))
+}
+
+// forget drops all that is known of who is in a range.
+func (s *start) forget(r job.Range) {
+	s.arrivals.Forget(r, func() {
+		s.hellos.Forget(r)
+		s.presence.forget(r)
+	})
 }
 
 // sealFor seals the journal of a worker that has lapsed (rule 5).

@@ -23,8 +23,17 @@ func (x *worker) onReport(b []byte) {
 		return
 	}
 	p := parsed(handoff.ParseReport(b))
+	s.nobodys(p.Ref.Journal)
 	if !s.w.rules.RedirectNotHere || !s.redirected(p) {
 		s.doOutbound(s.outbound.Step(s.now(), outbound.Reported{Report: p}))
+	}
+}
+
+// nobodys lets reports about another worker's journal be answered once that is sealed
+// and nothing of it is open any more.
+func (s *start) nobodys(j job.Journal) {
+	if !s.outbound.Owns(j) && s.index.Sealed(j) && len(s.openOf(j)) == 0 {
+		s.doOutbound(s.outbound.Step(s.now(), outbound.Closed{Journal: j}))
 	}
 }
 
@@ -54,21 +63,18 @@ func (x *worker) onAnnounce(b []byte, answer func([]byte)) {
 		return
 	}
 	ann := parsed(handoff.ParseAnnounce(b))
-	got := handoff.NotHome
-	if s.has(ann.Range) {
-		got, _ = s.arrivals.Take(ann, func(everything bool) error {
-			if everything {
-				all := idset.New(ann.Range)
-				all.AddSpan(ann.Range.Span())
-				s.presence.leave(ann.Inc, all)
-				all.Release()
-			}
-			s.presence.join(ann.Inc, ann.Join)
-			s.presence.leave(ann.Inc, ann.Leave)
-			s.hellos.Take(ann)
-			return nil
-		})
-	}
+	got, _ := s.arrivals.Take(ann, s.now(), s.has, func(everything bool) error {
+		if everything {
+			all := idset.New(ann.Range)
+			all.AddSpan(ann.Range.Span())
+			s.presence.leave(ann.Inc, all)
+			all.Release()
+		}
+		s.presence.join(ann.Inc, ann.Join)
+		s.presence.leave(ann.Inc, ann.Leave)
+		s.hellos.Take(ann)
+		return nil
+	})
 	s.w.trace("%s hears %s: round %d, %d, range %s, +%v -%v: %d", s.mine, ann.Inc, ann.Round, ann.Seq, ann.Range, slices.Collect(ann.Join.All()), slices.Collect(ann.Leave.All()), got)
 	if got == handoff.TakenIn {
 		s.wake(ann)
@@ -115,6 +121,7 @@ func (s *start) watchGateways() {
 	s.watched = now
 	for _, inc := range s.arrivals.Silent(s.now(), paused) {
 		s.presence.leave(inc, nil)
+		s.hellos.Gone(inc)
 	}
 }
 

@@ -125,6 +125,8 @@ func (w *World) appendTo(p *proc, s *stream.Stream, subj string, last uint64, da
 		w.counts.Appends++
 		if err == nil {
 			w.trace("%s stored %s as %d", p.name, subj, seq)
+		} else if kindOf(subj) == ofJournal && w.fold.Sealed(parsed(ledger.JournalOf(subj))) {
+			w.counts.ZombieRefused++
 		}
 		if w.isCut(w.ledgerHost, p) || w.bad(w.weather.loss) {
 			return

@@ -35,6 +35,8 @@ type start struct {
 	p        *proc
 	mine     job.Journal
 	former   []job.Journal
+	closed   []job.Journal  // those of them of which nothing is open, or is this one's to close
+	had      []ledger.Claim // by which it closes what its former journals left open
 	index    *parked.Index
 	table    *table
 	claims   map[ledger.Thing]ledger.Claim
@@ -52,7 +54,6 @@ type start struct {
 	ring     *ring
 
 	ready      bool
-	opened     uint64
 	tickets    map[journal.Ticket]func(journal.Durable, bool)
 	ticket     journal.Ticket
 	sent       map[sliceKey]bool
@@ -196,15 +197,11 @@ func (s *start) seal(j job.Journal, until time.Duration, done func(bool)) {
 		return
 	}
 	w.lastOf(s.p, w.ledger, subj, func(st ledger.Stored, err error) {
-		if isNoRecord(err) {
-			done(true)
-			return
-		}
-		if err != nil {
+		if err != nil && !isNoRecord(err) {
 			again()
 			return
 		}
-		rec, sealed, err := ledger.SealAfter(st, s.mine, w.nonce())
+		rec, sealed, err := ledger.SealAfter(j, st, s.mine, w.nonce())
 		if err != nil || sealed {
 			done(true)
 			return
@@ -269,7 +266,13 @@ func (s *start) feed(st ledger.Stored) {
 // applied now.
 func (s *start) noteJournal(st ledger.Stored) {
 	j, _, err := ledger.NameOf(st.Data)
-	if err != nil || j == s.mine {
+	switch {
+	case err != nil:
+		return
+	case j == s.mine:
+		if s.index.Sealed(j) {
+			s.post(func() { s.stopped("another has sealed it") })
+		}
 		return
 	}
 	was, seen := s.known[j]
