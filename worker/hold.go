@@ -127,6 +127,7 @@ func (l *loop) quiet(e home.Quiet) {
 func (w *Worker) forget(r job.Range) {
 	w.arrivals.Forget(r, func() {
 		w.hellos.Forget(r)
+		w.places.Forget(r)
 		w.cfg.Presence.Forget(r)
 	})
 }

@@ -74,6 +74,7 @@ type Worker struct {
 	slices    sliceClaims
 	arrivals  *arrivals.Log
 	hellos    *arrivals.Hellos
+	places    *arrivals.Places // the only one to change presence, forgetting apart
 	outbox    outbox
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats
@@ -117,7 +118,7 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices.held = map[ledger.Thing]*claimed{}
 	w.holds.init()
-	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
+	w.arrivals, w.hellos, w.places = arrivals.NewLog(), arrivals.NewHellos(), arrivals.NewPlaces(cfg.Presence)
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
