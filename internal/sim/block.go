@@ -143,7 +143,7 @@ func (s *start) decideNow(res *ledger.Reserve) {
 		keep.AndNot(dropped)
 		res.Dropped = append(res.Dropped, ledger.Drop{Reason: job.ReasonSuppressed, Set: dropped})
 	}
-	targets, offline := s.presence.split(keep)
+	targets, offline := s.presence.Split(keep)
 	for _, t := range targets {
 		res.Targets.Incs = append(res.Targets.Incs, t.Inc)
 		res.Targets.Sets = append(res.Targets.Sets, t.Set)

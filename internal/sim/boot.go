@@ -32,6 +32,7 @@ func (x *worker) boot() {
 		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}, slices: map[ledger.Thing]bool{},
 		full: map[job.Incarnation]bool{}, begun: map[job.Range]time.Duration{}, fresh: map[job.Range]bool{}, early: map[job.Ref]bool{},
 		ended: map[job.Range]map[jobID]bool{}, redirects: map[job.Ref]*redirect{}, handled: map[job.Ref]bool{}, table: newTable(), since: w.now}
+	s.places = arrivals.NewPlaces(s.presence)
 	x.run = s
 	s.mine = job.Journal{Worker: x.name, Incarnation: 1}
 	if !w.restore(s) {

@@ -374,6 +374,7 @@ func (s *start) quiet(e home.Quiet) {
 func (s *start) forget(r job.Range) {
 	s.arrivals.Forget(r, func() {
 		s.hellos.Forget(r)
+		s.places.Forget(r)
 		s.presence.forget(r)
 	})
 }

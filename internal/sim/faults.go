@@ -261,7 +261,6 @@ func (w *World) heal() {
 		rate := uint32(0)
 		w.order(j, job.Control{Pause: &resume, Rate: &rate})
 	}
-	w.run(w.now + 10*time.Second) // what is still on its way arrives
 	w.healed = w.now
 	w.visit(110 * time.Second)
 	if len(w.failures) == 0 { // what could not be forgotten at a hello is at the next one

@@ -63,21 +63,25 @@ func (x *worker) onAnnounce(b []byte, answer func([]byte)) {
 		return
 	}
 	ann := parsed(handoff.ParseAnnounce(b))
+	var back []*idset.Set
 	got, _ := s.arrivals.Take(ann, s.now(), s.has, func(everything bool) error {
 		if everything {
 			all := idset.New(ann.Range)
 			all.AddSpan(ann.Range.Span())
-			s.presence.leave(ann.Inc, all)
+			back = s.places.Leave(ann.Inc, all)
 			all.Release()
 		}
-		s.presence.join(ann.Inc, ann.Join)
-		s.presence.leave(ann.Inc, ann.Leave)
+		if err := s.places.Join(ann.Inc, ann.Join); err != nil {
+			return err
+		}
+		back = append(back, s.places.Leave(ann.Inc, ann.Leave)...)
 		s.hellos.Take(ann)
 		return nil
 	})
 	s.w.trace("%s hears %s: round %d, %d, range %s, +%v -%v: %d", s.mine, ann.Inc, ann.Round, ann.Seq, ann.Range, slices.Collect(ann.Join.All()), slices.Collect(ann.Leave.All()), got)
 	if got == handoff.TakenIn {
 		s.wake(ann)
+		s.wakeBack(back)
 	}
 	answer(got.Bytes())
 }
@@ -98,6 +102,13 @@ func (s *start) wake(ann *handoff.Announce) {
 	s.post(func() { s.doHome(s.home.Step(home.Wanted{Who: who, Logins: logins})) })
 }
 
+// wakeBack lets the home look for what waits for those who are shown elsewhere now.
+func (s *start) wakeBack(back []*idset.Set) {
+	for _, who := range back {
+		s.post(func() { s.doHome(s.home.Step(home.Wanted{Who: who})) })
+	}
+}
+
 // onBeat asks an incarnation for everything where something that it told got lost.
 func (x *worker) onBeat(b []byte) {
 	s := x.run
@@ -107,7 +118,8 @@ func (x *worker) onBeat(b []byte) {
 	beat := parsed(handoff.ParseBeat(b))
 	anew, first := s.arrivals.Compare(beat, s.now(), s.has)
 	if first { // older incarnations of the gateway are over
-		s.presence.join(beat.Inc, idset.New(0))
+		back, _ := s.places.Begin(beat.Inc)
+		s.wakeBack(back)
 	}
 	if g := s.w.gateway(beat.Inc.Gateway); len(anew) > 0 {
 		s.w.send(s.p, g.p, toAnew, func() { g.onAnew(beat.Inc, anew) })
@@ -120,7 +132,7 @@ func (s *start) watchGateways() {
 	paused := s.watched != 0 && now-s.watched > 3*time.Second
 	s.watched = now
 	for _, inc := range s.arrivals.Silent(s.now(), paused) {
-		s.presence.leave(inc, nil)
+		s.wakeBack(s.places.Leave(inc, nil))
 		s.hellos.Gone(inc)
 	}
 }

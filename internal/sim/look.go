@@ -49,7 +49,7 @@ func (s *start) findMore(p home.Pass, f *home.Findings) {
 	}
 	s.spoil(p, f)
 	f.Job = s.describe
-	targets, _ := s.presence.split(p.Who)
+	targets, _ := s.presence.Split(p.Who)
 	for _, t := range targets {
 		if !s.full[t.Inc] && !t.Set.IsEmpty() {
 			f.Online = append(f.Online, home.Online{Inc: t.Inc, Set: t.Set})

@@ -18,10 +18,11 @@ func newWhereabouts(loose bool) *whereabouts {
 	return &whereabouts{at: map[uint32]job.Incarnation{}, newest: map[string]uint32{}, loose: loose}
 }
 
-func (x *whereabouts) join(inc job.Incarnation, who *idset.Set) {
+// Join implements arrivals.Presence.
+func (x *whereabouts) Join(inc job.Incarnation, who *idset.Set) error {
 	was := x.newest[inc.Gateway]
 	if inc.Start < was {
-		return
+		return nil
 	}
 	if x.newest[inc.Gateway] = inc.Start; inc.Start > was {
 		for id, at := range x.at {
@@ -33,10 +34,11 @@ func (x *whereabouts) join(inc job.Incarnation, who *idset.Set) {
 	for id := range who.All() {
 		x.at[id] = inc
 	}
+	return nil
 }
 
-// leave takes away those who are still at that incarnation; nil: everybody there.
-func (x *whereabouts) leave(inc job.Incarnation, who *idset.Set) {
+// Leave implements arrivals.Presence.
+func (x *whereabouts) Leave(inc job.Incarnation, who *idset.Set) {
 	if who == nil {
 		for id, at := range x.at {
 			if at == inc {
@@ -60,7 +62,8 @@ func (x *whereabouts) forget(r job.Range) {
 	}
 }
 
-func (x *whereabouts) split(keep *idset.Set) (targets []presence.Target, offline *idset.Set) {
+// Split implements arrivals.Presence.
+func (x *whereabouts) Split(keep *idset.Set) (targets []presence.Target, offline *idset.Set) {
 	offline = keep.Clone()
 	for id := range keep.All() {
 		inc, ok := x.at[id]

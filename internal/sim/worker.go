@@ -44,6 +44,7 @@ type start struct {
 	presence *whereabouts
 	arrivals *arrivals.Log
 	hellos   *arrivals.Hellos
+	places   *arrivals.Places
 	known    map[job.Journal]bool
 
 	journal  *journal.State
