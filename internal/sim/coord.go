@@ -88,7 +88,7 @@ func (x *worker) renew() {
 	var view []lease
 	sent := w.now
 	run := x.run
-	w.ask(x.p, w.coordHost, toOffer, time.Second, func(answer func([]byte)) {
+	w.ask(x.p, w.coordHost, toMember, time.Second, func(answer func([]byte)) {
 		w.coord.renew(lease{x.name, run.mine.Incarnation, x.silent, w.now + leaseLasts, w.wall(x.p).Add(leaseLasts)})
 		view = view[:0]
 		for _, l := range w.coord.leases {
@@ -120,7 +120,7 @@ func (x *worker) hello() {
 	for _, o := range x.w.workers {
 		inc, run := x.run.mine.Incarnation, o
 		if o != x {
-			x.w.send(x.p, o.p, toOffer, func() {
+			x.w.send(x.p, o.p, toMember, func() {
 				if run.run != nil && run.run.members != nil {
 					s := run.run.members.of(x.name)
 					if inc >= s.inc {

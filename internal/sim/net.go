@@ -25,20 +25,14 @@ const (
 	toWant
 	toBlock
 	toOffer
+	toMember // leases and hellos: a slow one would look like a death
 	toReply
-	channels
 )
 
 type route struct {
 	from, to *proc
 	channel  int
 }
-
-// stores are reached like processes.
-const (
-	ledgerPort = 0
-	coordPort  = 1
-)
 
 func (w *World) isCut(from, to *proc) bool { return w.cuts[[2]int{from.n, to.n}] }
 
@@ -60,6 +54,9 @@ func (w *World) send(from, to *proc, channel int, fn func()) {
 		return
 	}
 	at := w.now + w.flight()
+	if channel == toMember {
+		at = w.now + w.upTo(2*time.Millisecond)
+	}
 	r := route{from, to, channel}
 	if channel != toReply {
 		at = max(at, w.lastAt[r])
