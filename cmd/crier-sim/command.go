@@ -165,16 +165,11 @@ func (f *flags) plants(r *report) {
 		r.PlantedTotal++
 		e := plantedEntry{Name: v.Name, Rule: v.Rule, Seed: v.Seed}
 		if f.search {
-			if seed, res, ok := sim.Search(v, f.limit); ok {
-				e.Seed, e.Found = seed, res.Failures[0]
+			if seed, what, ok := sim.Search(v, f.limit); ok {
+				e.Seed, e.Found = seed, what
 			}
 		} else if v.Seed > 0 {
-			broken, kept := v.Check()
-			if len(broken.Failures) > 0 {
-				e.Found = broken.Failures[0]
-			}
-			if len(kept.Failures) > 0 {
-				e.Kept = kept.Failures[0]
+			if e.Found, e.Kept = v.Check(); e.Kept != "" {
 				r.Failures++
 			}
 		}
