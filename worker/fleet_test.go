@@ -97,6 +97,12 @@ func (g *gate) wait() {
 	}
 }
 
+func (g *gate) isOpen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed == nil
+}
+
 func (g *gate) shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -134,7 +140,13 @@ func (b *gatedBus) Request(ctx context.Context, subject string, data []byte) ([]
 
 func (b *gatedBus) Ask(q bus.Question, done func([]byte, error)) error {
 	b.g.wait()
-	return b.Bus.Ask(q, func(answer []byte, err error) { b.g.wait(); done(answer, err) })
+	return b.Bus.Ask(q, func(answer []byte, err error) {
+		if b.g.isOpen() {
+			done(answer, err)
+			return
+		}
+		go func() { b.g.wait(); done(answer, err) }() // whoever answers does not stand still
+	})
 }
 
 func (b *gatedBus) Subscribe(pattern string, fn func(bus.Msg)) (bus.Subscription, error) {
