@@ -20,7 +20,7 @@ func (w *Worker) beat(ctx context.Context, m bus.Msg) {
 	}
 	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.has)
 	if first { // older incarnations of the gateway are over
-		back, err := w.places.Begin(b.Inc)
+		back, err := w.arrivals.Places.Begin(b.Inc)
 		if err != nil {
 			w.log.Error("a gateway that presence refused", "gateway", b.Inc.String(), "error", err)
 		}
@@ -47,8 +47,7 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		before = now
 		for _, inc := range w.arrivals.Silent(now, paused) {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
-			w.hellos.Gone(inc)
-			w.wakeBack(ctx, w.places.Leave(inc, nil))
+			w.wakeBack(ctx, w.arrivals.Gone(inc))
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
-	got, back, err := w.takeIn(ann)
+	got, back, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.has)
 	if err != nil {
 		w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
 		return
@@ -103,26 +103,6 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 	if err := m.Respond(got.Bytes()); err != nil {
 		w.log.Debug("answering an announcement", "error", err)
 	}
-}
-
-// takeIn makes an announcement known to presence, unless that lacks the ones before, or
-// this worker is not the home. It gives those whom presence shows elsewhere now.
-func (w *Worker) takeIn(ann *handoff.Announce) (got handoff.Reception, back []*idset.Set, err error) {
-	got, err = w.arrivals.Take(ann, time.Now(), w.holds.has, func(everything bool) error {
-		if everything {
-			all := idset.New(ann.Range)
-			all.AddSpan(ann.Range.Span())
-			back = w.places.Leave(ann.Inc, all)
-			all.Release()
-		}
-		if err := w.places.Join(ann.Inc, ann.Join); err != nil {
-			return err
-		}
-		back = append(back, w.places.Leave(ann.Inc, ann.Leave)...)
-		w.hellos.Take(ann)
-		return nil
-	})
-	return got, back, err
 }
 
 // wakeBack lets the home look for what waits for those who are shown at another gateway

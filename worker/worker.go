@@ -72,9 +72,7 @@ type Worker struct {
 	holds     holdings
 	taking    chan struct{} // one slot per claim under way
 	slices    sliceClaims
-	arrivals  *arrivals.Log
-	hellos    *arrivals.Hellos
-	places    *arrivals.Places // the only one to change presence, forgetting apart
+	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    outbox
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats
@@ -118,7 +116,7 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices.held = map[ledger.Thing]*claimed{}
 	w.holds.init()
-	w.arrivals, w.hellos, w.places = arrivals.NewLog(), arrivals.NewHellos(), arrivals.NewPlaces(cfg.Presence)
+	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }

@@ -41,7 +41,7 @@ func (s *start) prepare(t lane.Task) {
 			return
 		}
 		s.leaveOutFull(res)
-		cutBlock(res, t.Budget)
+		res.Cut(t.Budget)
 		finish()
 	})
 }
@@ -161,21 +161,6 @@ func (s *start) leaveOutFull(res *ledger.Reserve) {
 		}
 	}
 	res.Targets = t
-}
-
-// cutBlock shortens the block until it has at most budget targets.
-func cutBlock(res *ledger.Reserve, budget int) {
-	if budget == 0 || res.Targets.Card() <= budget {
-		return
-	}
-	union := res.Targets.Union(res.Range())
-	res.Span.Hi = union.Cut(res.Span.Lo, res.Span.Hi, budget)
-	for _, d := range res.Dropped {
-		d.Set.KeepSpan(res.Span)
-	}
-	for _, s := range res.Targets.Sets {
-		s.KeepSpan(res.Span)
-	}
 }
 
 // wantHome asks whoever should be home to a range to be so.

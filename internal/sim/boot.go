@@ -28,11 +28,11 @@ func (x *worker) boot() {
 	w := x.w
 	w.start(x.p)
 	s := &start{x: x, w: w, p: x.p, claims: map[ledger.Thing]ledger.Claim{}, members: newMembership(),
-		presence: newWhereabouts(w.rules.LateLeaveClears), arrivals: arrivals.NewLog(), hellos: arrivals.NewHellos(), known: map[job.Journal]bool{},
+		presence: newWhereabouts(w.rules.LateLeaveClears), known: map[job.Journal]bool{},
 		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}, slices: map[ledger.Thing]bool{},
 		full: map[job.Incarnation]bool{}, begun: map[job.Range]time.Duration{}, fresh: map[job.Range]bool{}, early: map[job.Ref]bool{},
 		ended: map[job.Range]map[jobID]bool{}, redirects: map[job.Ref]*redirect{}, handled: map[job.Ref]bool{}, table: newTable(), since: w.now}
-	s.places = arrivals.NewPlaces(s.presence)
+	s.arrivals = arrivals.NewIntake(s.presence)
 	x.run = s
 	s.mine = job.Journal{Worker: x.name, Incarnation: 1}
 	if !w.restore(s) {

@@ -12,7 +12,6 @@
 package sim
 
 import (
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"time"
@@ -181,5 +180,3 @@ func newWorld(opts Options) *World {
 	w.now = time.Hour
 	return w
 }
-
-func (w *World) String() string { return fmt.Sprintf("seed %d at %s", w.opts.Seed, w.now) }

@@ -371,13 +371,7 @@ func (s *start) quiet(e home.Quiet) {
 }
 
 // forget drops all that is known of who is in a range.
-func (s *start) forget(r job.Range) {
-	s.arrivals.Forget(r, func() {
-		s.hellos.Forget(r)
-		s.places.Forget(r)
-		s.presence.forget(r)
-	})
-}
+func (s *start) forget(r job.Range) { s.arrivals.Leave(r, func() { s.presence.forget(r) }) }
 
 // sealFor seals the journal of a worker that has lapsed (rule 5).
 func (s *start) sealFor(j job.Journal) {

@@ -63,21 +63,10 @@ func (x *worker) onAnnounce(b []byte, answer func([]byte)) {
 		return
 	}
 	ann := parsed(handoff.ParseAnnounce(b))
-	var back []*idset.Set
-	got, _ := s.arrivals.Take(ann, s.now(), s.has, func(everything bool) error {
-		if everything {
-			all := idset.New(ann.Range)
-			all.AddSpan(ann.Range.Span())
-			back = s.places.Leave(ann.Inc, all)
-			all.Release()
-		}
-		if err := s.places.Join(ann.Inc, ann.Join); err != nil {
-			return err
-		}
-		back = append(back, s.places.Leave(ann.Inc, ann.Leave)...)
-		s.hellos.Take(ann)
-		return nil
-	})
+	got, back, err := s.arrivals.TakeIn(ann, s.now(), s.has)
+	if err != nil {
+		panic(err)
+	}
 	s.w.trace("%s hears %s: round %d, %d, range %s, +%v -%v: %d", s.mine, ann.Inc, ann.Round, ann.Seq, ann.Range, slices.Collect(ann.Join.All()), slices.Collect(ann.Leave.All()), got)
 	if got == handoff.TakenIn {
 		s.wake(ann)
@@ -118,7 +107,7 @@ func (x *worker) onBeat(b []byte) {
 	beat := parsed(handoff.ParseBeat(b))
 	anew, first := s.arrivals.Compare(beat, s.now(), s.has)
 	if first { // older incarnations of the gateway are over
-		back, _ := s.places.Begin(beat.Inc)
+		back, _ := s.arrivals.Places.Begin(beat.Inc)
 		s.wakeBack(back)
 	}
 	if g := s.w.gateway(beat.Inc.Gateway); len(anew) > 0 {
@@ -132,8 +121,7 @@ func (s *start) watchGateways() {
 	paused := s.watched != 0 && now-s.watched > 3*time.Second
 	s.watched = now
 	for _, inc := range s.arrivals.Silent(s.now(), paused) {
-		s.wakeBack(s.places.Leave(inc, nil))
-		s.hellos.Gone(inc)
+		s.wakeBack(s.arrivals.Gone(inc))
 	}
 }
 

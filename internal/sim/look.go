@@ -26,7 +26,7 @@ func (s *start) findings(p home.Pass) {
 }
 
 func (s *start) findMore(p home.Pass, f *home.Findings) {
-	f.Logins = append(slices.Clip(f.Logins), s.hellos.Of(p.Who, f.Doubts)...)
+	f.Logins = append(slices.Clip(f.Logins), s.arrivals.Hellos.Of(p.Who, f.Doubts)...)
 	for i, l := range f.Logins {
 		for _, id := range l.Have {
 			if i >= len(p.Logins) && !inDoubt(f.Doubts, id, l.Recipient) {

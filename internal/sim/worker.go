@@ -42,9 +42,7 @@ type start struct {
 	claims   map[ledger.Thing]ledger.Claim
 	members  *membership
 	presence *whereabouts
-	arrivals *arrivals.Log
-	hellos   *arrivals.Hellos
-	places   *arrivals.Places
+	arrivals *arrivals.Intake
 	known    map[job.Journal]bool
 
 	journal  *journal.State
