@@ -133,8 +133,12 @@ func (s *start) work(inherited []outbound.Inherited) {
 		st, _ := w.controls.At(seq)
 		s.table.takeControl(st)
 	}
-	s.ring = s.x.look()
 	s.lanes, s.outbound, s.home = lane.New(3), outbound.New(s.mine, s.closed...), home.New()
+	s.tenure = tenure.New(s.mine, tenure.Alone{})
+	if w.apta {
+		s.member = newMember(s)
+	}
+	s.ring = s.x.look()
 	s.tenure = tenure.New(s.mine, s.ring)
 	state, effects := journal.New(journal.Config{Journal: s.mine, Boot: fmt.Sprint("boot", s.x.boot_), Nonce: w.nonce})
 	s.journal = state
@@ -154,8 +158,10 @@ func (s *start) work(inherited []outbound.Inherited) {
 	w.follow(s.p, w.ledger, ofJob, w.ledger.Len()+1, s.table.takeJob, nil)
 	w.follow(s.p, w.controls, ofControl, w.controls.Len()+1, s.takeControl, s.controlsCaughtUp)
 	w.every(s.p, tickEvery, s.tick)
-	w.every(s.p, renewEvery, s.x.renew)
-	w.every(s.p, helloEvery, s.x.hello)
+	if !w.apta {
+		w.every(s.p, renewEvery, s.x.renew)
+		w.every(s.p, helloEvery, s.x.hello)
+	}
 	w.every(s.p, sweepEvery, s.sweep)
 	w.every(s.p, time.Second, s.watchGateways)
 	if s.x.sched {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/scheduler/apta/hint"
 	"crier/state/ledger"
 	"crier/worker/tenure"
 )
@@ -140,6 +141,7 @@ type ring struct {
 	wrong  map[job.Journal]bool
 	frozen bool
 	key    string
+	table  *hint.Table // apta's; nil: by the simple hash below
 }
 
 var _ tenure.Ring = (*ring)(nil)
@@ -147,6 +149,9 @@ var _ tenure.Ring = (*ring)(nil)
 // look makes the ring of now; it is the same one as long as nothing changed.
 func (x *worker) look() *ring {
 	w, m := x.w, x.run.members
+	if x.run.member != nil {
+		return x.run.member.look()
+	}
 	r := &ring{mine: x.name, lapsed: map[string]uint32{}, wrong: map[job.Journal]bool{}}
 	r.frozen = (m.last == 0 || w.now-m.last > fenceAfter) && !w.rules.MassTakeOver
 	judges := !r.frozen && w.now-m.since >= leaseLasts
@@ -198,6 +203,15 @@ func (x *worker) look() *ring {
 func (r *ring) Choice(t ledger.Thing) int { return slices.Index(r.order(t.String()), r.mine) }
 
 func (r *ring) order(what string) []string {
+	if r.table != nil {
+		var out []string
+		for n := range hint.Choices {
+			if name := r.table.At(shardOf(what), n); name != "" {
+				out = append(out, name)
+			}
+		}
+		return out
+	}
 	type scored struct {
 		name  string
 		score uint64

@@ -19,6 +19,7 @@ import (
 	"crier/internal/sim/oracle"
 	"crier/internal/sim/stream"
 	"crier/job"
+	"crier/scheduler/apta/hint"
 )
 
 // Options say what to run. The zero value is a world made by the seed alone.
@@ -146,6 +147,9 @@ type World struct {
 
 	ledgerHost, coordHost *proc
 	coord                 *coord
+	apta                  bool // members are apta's
+	leases                map[string]held
+	tables                map[string]*hint.Table
 	workers               []*worker
 	gateways              []*gatewayHost
 	devices               []*device
@@ -176,7 +180,8 @@ type World struct {
 func newWorld(opts Options) *World {
 	w := &World{opts: opts, rules: opts.Rules, rng: rand.New(rand.NewPCG(opts.Seed, 0x637269657273696d)), cuts: map[[2]int]bool{},
 		lastAt: map[route]time.Duration{}, ledger: stream.New(), controls: stream.New(), byID: map[jobID]*jobInfo{},
-		elsewhere: map[job.Journal]bool{}, resent: map[jobID]bool{}}
+		leases: map[string]held{}, tables: map[string]*hint.Table{}, elsewhere: map[job.Journal]bool{}, resent: map[jobID]bool{}}
 	w.now = time.Hour
+	w.apta = opts.Seed%2 == 0 && !w.rules.WallClockLease && !w.rules.MassTakeOver
 	return w
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/scheduler/apta"
 	"crier/worker/tenure"
 )
 
@@ -210,8 +211,17 @@ func (w *World) mistake() {
 
 func (x *worker) silence(on bool) {
 	x.silent = on
+	action := apta.Resume
+	if on {
+		action = apta.GoSilent
+	}
 	if s := x.run; s != nil && s.ready && x.p.up {
-		x.w.do(event{p: x.p, gen: x.p.gen, fn: func() { s.doTenure(s.tenure.Step(s.now(), tenure.Silence{On: on})) }})
+		x.w.do(event{p: x.p, gen: x.p.gen, fn: func() {
+			if s.member != nil {
+				s.member.tell(apta.Operate{Action: action})
+			}
+			s.doTenure(s.tenure.Step(s.now(), tenure.Silence{On: on}))
+		}})
 	}
 }
 

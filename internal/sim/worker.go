@@ -41,6 +41,7 @@ type start struct {
 	table    *table
 	claims   map[ledger.Thing]ledger.Claim
 	members  *membership
+	member   *member // nil: the simple ring
 	presence *whereabouts
 	arrivals *arrivals.Intake
 	known    map[job.Journal]bool
