@@ -60,10 +60,7 @@ func (l *loop) quiet(e home.Quiet) {
 
 // forget drops all that is known of who is in a range; nothing of it comes in meanwhile.
 func (w *Worker) forget(r job.Range) {
-	w.arrivals.Forget(r, func() {
-		w.hellos.Forget(r)
-		w.cfg.Presence.Forget(r)
-	})
+	w.arrivals.Leave(r, func() { w.cfg.Presence.Forget(r) })
 }
 
 // taker is how this worker claims.

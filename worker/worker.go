@@ -76,8 +76,7 @@ type Worker struct {
 	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
 	slices    *holds.Slices
-	arrivals  *arrivals.Log
-	hellos    *arrivals.Hellos
+	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    *outbound.Outbox
 	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
@@ -125,7 +124,7 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
 	w.holds = holds.New()
-	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
+	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
