@@ -66,6 +66,11 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 			s.Oldest = &api.Waiting{Job: r.job.Job, State: r.job.State, Since: r.job.UpdatedAt, WaitingOn: r.job.WaitingOn}
 		}
 	}
+	lag := uint64(120)
+	s.IndexLag = &lag
+	if change := f.clusterLocked().Status; change != nil {
+		change(&s)
+	}
 	return s, nil
 }
 
