@@ -63,7 +63,7 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 	for _, r := range f.mu.jobs {
 		s.Jobs[r.job.State]++
 		if r.job.WaitingOn != "" && s.Oldest == nil {
-			s.Oldest = &api.Waiting{Job: r.job.Job, State: r.job.State, Since: r.job.UpdatedAt, WaitingOn: r.job.WaitingOn}
+			s.Oldest = &api.Waiting{Job: r.job.Job, State: r.job.State, Since: r.job.UpdatedAt, WaitingOn: r.job.WaitingOn, Blocked: true}
 		}
 	}
 	lag := uint64(120)
