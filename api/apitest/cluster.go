@@ -132,7 +132,7 @@ func (f *Fake) Ring(_ context.Context, req api.AskRing) (api.Ring, error) {
 		Members: []api.RingMember{
 			{ID: "m1", Weight: 1, Hinted: 2048, Holds: 2000, Both: 1999, Others: 1, Nobodys: 48},
 			{ID: "m2", Weight: 1, Hinted: 2048, Holds: 2000, Both: 1999, Others: 1, Nobodys: 48}}}
-	different := []api.Different{{Thing: "17", Hint: "m1", Holder: "m2", Epoch: 3, Since: f.Now().Add(-time.Minute)},
+	different := []api.Different{{Thing: "0017", Hint: "m1", Holder: "m2", Epoch: 3, Since: f.Now().Add(-time.Minute)},
 		{Thing: "4095", Hint: "m2", Holder: "m1", Epoch: 1, Since: f.Now().Add(-time.Hour)}}
 	items, next, err := cut(different, req.Page)
 	if err == nil && req.Diff {

@@ -98,8 +98,17 @@ func Worst(all []Result) State {
 func number(n float64) *float64 { return &n }
 
 func unknown(r Result, err error) Result {
-	r.State, r.Text = Unknown, "not known: "+err.Error()
+	r.State, r.Text = Unknown, message(err)
 	return r
+}
+
+// message is what an error says to users, without its causes.
+func message(err error) string {
+	var e *job.Error
+	if errors.As(err, &e) {
+		return e.Message
+	}
+	return err.Error()
 }
 
 // reachable judges whether the API answers at all. A key that is refused says nothing
@@ -110,7 +119,7 @@ func reachable(s Seen) Result {
 	switch code := job.CodeOf(err); {
 	case err == nil:
 	case code == job.CodeUnavailable, errors.Is(err, context.DeadlineExceeded):
-		r.State, r.Text = Critical, err.Error()
+		r.State, r.Text = Critical, message(err)
 	default:
 		return unknown(r, err)
 	}

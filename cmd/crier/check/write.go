@@ -16,14 +16,24 @@ var formats = map[string]func(io.Writer, []Result) error{"nagios": writeNagios, 
 
 // writeNagios writes one line: the verdict, what is not well, and performance data.
 func writeNagios(w io.Writer, all []Result) error {
-	var bad, data []string
+	var bad, data, why []string
+	names := map[string][]string{} // of what is not known, by its reason
 	for _, r := range all {
-		if r.State != OK {
+		switch {
+		case r.State == Unknown:
+			if names[r.Text] == nil {
+				why = append(why, r.Text)
+			}
+			names[r.Text] = append(names[r.Text], r.Name)
+		case r.State != OK:
 			bad = append(bad, fmt.Sprintf("%s %s: %s", r.Name, r.State, r.Text))
 		}
 		if r.Value != nil {
 			data = append(data, fmt.Sprintf("%s=%s%s;%s;%s", r.Name, decimal(*r.Value), r.Unit, bound(r, r.Warn), bound(r, r.Crit)))
 		}
+	}
+	for _, reason := range why {
+		bad = append(bad, fmt.Sprintf("%s UNKNOWN: %s", strings.Join(names[reason], ", "), reason))
 	}
 	text := fmt.Sprintf("%d checks", len(all))
 	if len(bad) > 0 {

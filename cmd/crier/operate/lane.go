@@ -32,7 +32,10 @@ func laneList(c *cli.CLI) *cobra.Command {
 
 func laneGrid(p *out.Printer, list api.LaneList) out.Grid {
 	g := out.Grid{Columns: []out.Column{{Name: "worker", Flex: 2}, {Name: "lane", Right: true}, {Name: "phase"}, {Name: "for", Right: true}, {Name: "job"},
-		{Name: "slice", Right: true}, {Name: "targets", Right: true, Wide: true}, {Name: "recipients", Wide: true}, {Name: "why", Flex: 1, Wide: true}}}
+		{Name: "slice", Right: true}, {Name: "targets", Right: true, Wide: true}, {Name: "recipients", Wide: true}}}
+	if len(list.Silent) > 0 {
+		g.Columns = append(g.Columns, out.Column{Name: "why", Flex: 1, Wide: true})
+	}
 	for _, l := range list.Lanes {
 		id, slice, block := "-", "-", "-"
 		if l.Slice != nil {
@@ -41,7 +44,7 @@ func laneGrid(p *out.Printer, list api.LaneList) out.Grid {
 		if l.First != nil && l.Last != nil {
 			block = fmt.Sprintf("%d to %d", *l.First, *l.Last)
 		}
-		g.Rows = append(g.Rows, []string{l.Worker, fmt.Sprint(l.Lane), l.Phase, since(p, l.Since), id, slice, out.Count(l.Targets), block, ""})
+		g.Rows = append(g.Rows, []string{l.Worker, fmt.Sprint(l.Lane), l.Phase, since(p, l.Since), id, slice, out.Count(l.Targets), block, ""}[:len(g.Columns)])
 	}
 	for _, s := range list.Silent {
 		g.Rows = append(g.Rows, []string{s.Name, "-", "no answer", "-", "-", "-", "-", "-", s.Why})
