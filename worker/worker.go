@@ -79,6 +79,7 @@ type Worker struct {
 	arrivals  *arrivals.Log
 	hellos    *arrivals.Hellos
 	outbox    *outbound.Outbox
+	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats
 }
@@ -141,6 +142,15 @@ const maxTaking = 64
 // Ready is closed when the worker has taken over from its former incarnation and
 // takes work.
 func (w *Worker) Ready() <-chan struct{} { return w.ready }
+
+// stalledAfter is how long the loop may take for what it does at a time.
+const stalledAfter = 2 * time.Second
+
+// Alive reports whether the worker's loop goes on; before it runs, it does.
+func (w *Worker) Alive() bool {
+	at := w.ticked.Load()
+	return at == 0 || time.Now().UnixNano()-at < int64(stalledAfter)
+}
 
 // Stats gives the counters.
 func (w *Worker) Stats() *Stats { return &w.stats }
