@@ -50,6 +50,6 @@ func (c *commands) root() *cobra.Command {
 	p.StringVarP(&c.Output, "output", "o", string(out.Table), strings.Join(out.Formats(), ", "))
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.packageCommand(),
-		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), c.tokenCommand(), c.statusCommand(), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), c.versionCommand())
+		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), c.tokenCommand(), c.statusCommand(), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
 	return root
 }

@@ -32,7 +32,11 @@ func (r *run) loadJobs() map[string]bool {
 
 // breakIt does the fault, watches what comes of it, and ends it.
 func (r *run) breakIt(ctx context.Context) (err error) {
-	r.readClaims(ctx)
+	if r.claims.kind != "" {
+		if err := r.api.do(ctx, r.claims.read); err != nil {
+			return fmt.Errorf("reading who holds what: %w", err)
+		}
+	}
 	if r.report.Fault.Victims, err = r.drill.pick(ctx, r); err != nil {
 		return fmt.Errorf("looking for the victim: %w", err)
 	}

@@ -37,15 +37,16 @@ func (c claim) job() string {
 	return c.ID
 }
 
-// claims is the ledger's claims so far, in order.
+// claims is the ledger's claims of a kind so far, in order.
 type claims struct {
+	kind string
 	all  []claim
 	next uint64 // sequence to read from
 }
 
 // read reads on.
 func (c *claims) read(ctx context.Context, svc api.Service) error {
-	return svc.TailLedger(ctx, api.TailLedger{From: c.next, Filter: "led.claim.>"}, func(e api.LedgerEntry) error {
+	return svc.TailLedger(ctx, api.TailLedger{From: c.next, Filter: "led.claim." + c.kind + ".>"}, func(e api.LedgerEntry) error {
 		x := claim{at: e.Time}
 		if err := json.Unmarshal(e.Detail, &x); err != nil {
 			return fmt.Errorf("reading claim %d: %w", e.Seq, err)

@@ -48,13 +48,21 @@ func (r *run) connectAPI() error {
 	return nil
 }
 
-// populate makes an account whose followers are spread over all ids: who is connected,
-// who comes later, who never does.
+// populations is how many ranges of ids the followers are in, as those who were given
+// ids in the order of registration are; each is at home with some worker.
+const populations = 32
+
+// populate makes an account with followers: who is connected, who comes later, who never
+// does.
 func (r *run) populate(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(r.cfg.Seed, 7))
 	set := map[job.Recipient]bool{}
+	var ranges [populations]uint32
+	for i := range ranges {
+		ranges[i] = rng.Uint32() >> job.RangeBits << job.RangeBits
+	}
 	for len(set) < r.cfg.Online+r.cfg.Late+r.cfg.Parked {
-		set[job.Recipient(rng.Uint32())] = true
+		set[job.Recipient(ranges[rng.IntN(populations)]+rng.Uint32N(1<<job.RangeBits))] = true
 	}
 	people := slices.Sorted(maps.Keys(set))
 	rng.Shuffle(len(people), func(i, j int) { people[i], people[j] = people[j], people[i] })
@@ -173,7 +181,10 @@ func (r *run) until(ctx context.Context, within time.Duration, so func() bool) (
 
 // readClaims reads on in the ledger's claims, as far as somebody answers now.
 func (r *run) readClaims(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	if r.claims.kind == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	svc := r.api.list[r.api.at]
 	if err := r.claims.read(ctx, svc); err != nil {

@@ -173,6 +173,11 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
+	if r.claims.kind = r.drill.holds; r.claims.kind != "" { // there may be many
+		if err := r.api.do(ctx, r.claims.read); err != nil {
+			return fmt.Errorf("reading who holds what: %w", err)
+		}
+	}
 	for i := range r.cfg.Jobs {
 		if err := r.submit(ctx, fmt.Sprint(i), r.cfg.Rate/uint32(r.cfg.Jobs), job.Normal); err != nil {
 			return err
