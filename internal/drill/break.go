@@ -3,6 +3,8 @@ package drill
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -56,6 +58,7 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 	if f.What, err = r.drill.do(ctx, r); err != nil {
 		return fmt.Errorf("breaking %s: %w", strings.Join(f.Victims, ", "), err)
 	}
+	r.note("the machine's load was %s, of %d processors", machineLoad(), runtime.NumCPU())
 	r.cfg.Say("%s: %s", strings.Join(f.Victims, ", "), f.What)
 	r.logIn(ctx)
 	if r.drill.probe {
@@ -71,6 +74,17 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 		f.Bit, f.Proof = r.drill.bit(ctx, r)
 	}
 	return r.restore(ctx)
+}
+
+// machineLoad is how many threads wanted to run in the last minute: with many more than
+// there are processors, times say little about Crier.
+func machineLoad() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	load, _, _ := strings.Cut(string(b), " ")
+	return load
 }
 
 // watch looks until the fault is to end.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/internal/cluster"
+	"crier/job"
 )
 
 // Drill is a fault and what should come of it.
@@ -89,7 +90,7 @@ func Find(name string) (Drill, error) {
 		}
 		names = append(names, d.Name)
 	}
-	return Drill{}, fmt.Errorf("there is no drill %q; there are %s", name, strings.Join(names, ", "))
+	return Drill{}, job.NotFound(fmt.Sprintf("there is no drill %q; there are %s", name, strings.Join(names, ", ")))
 }
 
 // pickBusiest picks the process of a role that holds most of the load.

@@ -179,12 +179,15 @@ func (r *run) until(ctx context.Context, within time.Duration, so func() bool) (
 	}
 }
 
+// claimsWithin bounds one look at the claims; the machine may be busy.
+const claimsWithin = 8 * time.Second
+
 // readClaims reads on in the ledger's claims, as far as somebody answers now.
 func (r *run) readClaims(ctx context.Context) {
 	if r.claims.kind == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, claimsWithin)
 	defer cancel()
 	svc := r.api.list[r.api.at]
 	if err := r.claims.read(ctx, svc); err != nil {
