@@ -42,10 +42,8 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 	if r.report.Fault.Victims, err = r.drill.pick(ctx, r); err != nil {
 		return fmt.Errorf("looking for the victim: %w", err)
 	}
-	if r.drill.Name == "kill-gateway" {
-		if r.ofVictim, err = r.clientsOf(r.report.Fault.Victims[0]); err != nil {
-			return err
-		}
+	if r.ofVictim, err = r.clientsOf(r.report.Fault.Victims[0]); err != nil {
+		return err
 	}
 	r.was = held(r.claims.all, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
 	r.onEnd(func() error { // whatever happens
@@ -112,18 +110,15 @@ func (r *run) notice(ctx context.Context) {
 			r.detected = at
 		}
 	}
-	switch {
-	case strings.HasPrefix(r.drill.Name, "kill-gateway") && len(r.away) > 0:
-		r.detected = time.Now()
-	case r.drill.Name == "cut-pair" && r.movedAway(ctx):
+	if r.drill.noticed != nil && r.drill.noticed(r, ctx) {
 		r.detected = time.Now()
 	}
 }
 
 // restore ends the fault.
 func (r *run) restore(ctx context.Context) error {
-	if r.report.Fault.Bit && r.drill.holds != "" && r.drill.Name == "pause-worker" && r.detected.IsZero() {
-		r.report.Fault.Bit, r.report.Fault.Proof = false, "nobody took anything over before the worker went on"
+	if r.report.Fault.Bit && r.drill.taken && r.detected.IsZero() {
+		r.report.Fault.Bit, r.report.Fault.Proof = false, "nobody took anything over before it ended"
 	}
 	undo, cancel := context.WithTimeout(ctx, undoWithin)
 	defer cancel()
@@ -170,27 +165,32 @@ func (r *run) logIn(ctx context.Context) {
 
 // resumed is how long it took until what the victim did was done again; nil: not yet.
 func (r *run) resumed() *Seconds {
-	at := r.report.Fault.At
-	switch {
-	case r.drill.holds == "slice":
-		return r.resumedSlices()
-	case r.drill.holds == "job":
-		return r.resumedJobs()
-	case r.drill.Name == "kill-gateway":
-		if r.detected.IsZero() {
-			return nil
-		}
-		first, ok := firstOf(r.receipts, r.detected, func(x crowd.Receipt) bool { return r.ofVictim[x.Recipient] })
-		if !ok {
-			return nil
-		}
-		return seconds(first.Sub(at))
-	case r.drill.Name == "kill-relay":
-		return r.event()
-	case !r.probed.IsZero():
-		return seconds(r.probed.Sub(at))
+	if r.drill.resumed == nil {
+		return nil
 	}
-	return nil
+	return r.drill.resumed(r)
+}
+
+// probeTaken: one more job was taken in.
+func (r *run) probeTaken() *Seconds {
+	if r.probed.IsZero() {
+		return nil
+	}
+	return seconds(r.probed.Sub(r.report.Fault.At))
+}
+
+func (r *run) clientsAway(context.Context) bool { return len(r.away) > 0 }
+
+// resumedClients: the first receipt of a client that had lost its connection.
+func (r *run) resumedClients() *Seconds {
+	if r.detected.IsZero() {
+		return nil
+	}
+	first, ok := firstOf(r.receipts, r.detected, func(x crowd.Receipt) bool { return r.ofVictim[x.Recipient] })
+	if !ok {
+		return nil
+	}
+	return seconds(first.Sub(r.report.Fault.At))
 }
 
 // resumedSlices: the first receipt of a job whose slice another has.
@@ -235,9 +235,7 @@ func (r *run) event() *Seconds {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := r.api.list[r.api.at].TailEvents(ctx, api.TailEvents{Job: r.probe}, func(api.Event) error {
-		if r.published == nil {
-			r.published = seconds(time.Since(r.report.Fault.At))
-		}
+		r.published = seconds(time.Since(r.report.Fault.At))
 		return nil
 	})
 	if err != nil {
@@ -263,7 +261,7 @@ func (r *run) measure() {
 	}
 	t.Stall = seconds(stall(load, f.At, end))
 	switch {
-	case r.drill.lasts > 0 && r.drill.holds == "" && r.drill.Name != "stop-nats-node":
+	case !r.drill.probe: // one more job, submitted when all was whole again
 		if first, ok := firstOf(r.receipts, r.restored, func(x crowd.Receipt) bool { return x.Job == r.probe }); ok {
 			t.CaughtUp = seconds(first.Sub(r.restored))
 		}

@@ -22,6 +22,12 @@ type Drill struct {
 	lasts time.Duration
 	// holds is what of the victim others should claim: slice, job, or nothing.
 	holds string
+	// noticed looks for another sign than a claim that the fault is detected, and resumed
+	// gives how long it took until what the victim did was done again; either may be nil.
+	noticed func(*run, context.Context) bool
+	resumed func(*run) *Seconds
+	// taken: it is void if nobody took anything over before the fault ended.
+	taken bool
 	// probe is whether a job is submitted right after the fault, or else after its end.
 	probe bool
 	// pick names the victims.
@@ -48,17 +54,21 @@ const (
 // All lists the drills.
 func All() []Drill {
 	return []Drill{
-		killed("worker", "slice", "Another worker seals the dead one's journal, fences its gateways and sends on: nobody misses a message or sees one twice.",
-			Limits{Detected: deadWithin, Resumed: resumeWithin}),
-		killed("scheduler", "job", "Other schedulers claim the dead one's jobs; what is being sent does not pause.", Limits{Resumed: resumeWithin, Stall: neverStops}),
-		killed("gateway", "", "Its clients connect to the other gateway, name what they have, and get what they have not.", Limits{Resumed: healWithin}),
-		killed("api", "", "A caller with the same idempotency key is answered by another API process; what is being sent does not pause.", Limits{Resumed: apiWithin, Stall: neverStops}),
-		killed("relay", "", "Another relay publishes what the dead one did not.", Limits{Resumed: healWithin, Stall: neverStops}),
+		killed(Drill{Name: "kill-worker", holds: "slice", resumed: (*run).resumedSlices, Limits: Limits{Detected: deadWithin, Resumed: resumeWithin},
+			Hypothesis: "Another worker seals the dead one's journal, fences its gateways and sends on: nobody misses a message or sees one twice."}),
+		killed(Drill{Name: "kill-scheduler", holds: "job", resumed: (*run).resumedJobs, Limits: Limits{Resumed: resumeWithin, Stall: neverStops},
+			Hypothesis: "Other schedulers claim the dead one's jobs; what is being sent does not pause."}),
+		killed(Drill{Name: "kill-gateway", noticed: (*run).clientsAway, resumed: (*run).resumedClients, Limits: Limits{Resumed: healWithin},
+			Hypothesis: "Its clients connect to the other gateway, name what they have, and get what they have not."}),
+		killed(Drill{Name: "kill-api", resumed: (*run).probeTaken, Limits: Limits{Resumed: apiWithin, Stall: neverStops},
+			Hypothesis: "A caller with the same idempotency key is answered by another API process; what is being sent does not pause."}),
+		killed(Drill{Name: "kill-relay", resumed: (*run).event, Limits: Limits{Resumed: healWithin, Stall: neverStops},
+			Hypothesis: "Another relay publishes what the dead one did not."}),
 		{Name: "pause-worker", Hypothesis: "Others take over from a worker that does not move; when it goes on, nothing of what it still believes has an effect.",
-			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", probe: true,
+			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, probe: true,
 			pick: pickBusiest("worker", "slice"), do: pause, undo: goOn, bit: isPaused},
 		{Name: "cut-pair", Hypothesis: "One way between two processes lets nothing through: they find other ways, or others take over.",
-			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", probe: true,
+			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", noticed: (*run).movedAway, probe: true,
 			pick: pickPair, do: cut, undo: func(ctx context.Context, r *run) error { return r.cluster.Heal(ctx) }, bit: cutBites},
 		{Name: "stop-zookeeper", Hypothesis: "Without the coordination store sending goes on; what lacks it catches up when it is back.",
 			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
@@ -72,13 +82,16 @@ func All() []Drill {
 	}
 }
 
-// killed is the drill that kills a process of a role.
-func killed(role, holds, hypothesis string, limits Limits) Drill {
-	pick := func(_ context.Context, r *run) ([]string, error) { return []string{role + "-1"}, nil }
-	if holds != "" {
-		pick = pickBusiest(role, holds)
+// killed completes a drill that kills a process of the role in its name: the one that
+// holds most of the load, or the first.
+func killed(d Drill) Drill {
+	role := strings.TrimPrefix(d.Name, "kill-")
+	d.pick = func(context.Context, *run) ([]string, error) { return []string{role + "-1"}, nil }
+	if d.holds != "" {
+		d.pick = pickBusiest(role, d.holds)
 	}
-	return Drill{Name: "kill-" + role, Hypothesis: hypothesis, Limits: limits, holds: holds, probe: true, pick: pick, do: kill, undo: start, bit: areGone}
+	d.probe, d.do, d.undo, d.bit = true, kill, start, areGone
+	return d
 }
 
 // Find finds a drill by its name.
