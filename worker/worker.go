@@ -32,7 +32,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
-	"crier/worker/held"
+	"crier/worker/holds"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
@@ -73,11 +73,10 @@ type Worker struct {
 	drains    *rate.Limiter
 	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	inherited []ledger.Claim                           // by which it closes what its former journals left open
-	holds     holdings
+	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
-	slices    *held.Slices
-	arrivals  *arrivals.Log
-	hellos    *arrivals.Hellos
+	slices    *holds.Slices
+	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    *outbound.Outbox
 	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
@@ -123,9 +122,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.taking = make(chan struct{}, maxTaking)
-	w.slices = held.New(held.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
-	w.holds.init()
-	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
+	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
+	w.holds = holds.New()
+	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
@@ -169,7 +168,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 	inherited, err := w.takeOver(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("taking over: %w", err)
 	}
 	l := newLoop(w, ctx)
@@ -240,7 +242,7 @@ func (w *Worker) feed(ctx context.Context) error {
 		}
 		ev := applied{seq: st.Seq}
 		for _, c := range changes {
-			if !w.holds.has(c.Range) {
+			if !w.holds.Has(c.Range) {
 				c.Parked.Release()
 				continue
 			}

@@ -255,6 +255,7 @@ func (r *run) measure() {
 		t.Detected = seconds(r.detected.Sub(f.At))
 	}
 	t.Resumed = r.resumed()
+	usual := min(r.report.Load.Rate, r.report.Load.Before)
 	load := r.ofLoad()
 	if len(load) > 0 {
 		end = time.UnixMilli(load[len(load)-1].At)
@@ -266,12 +267,12 @@ func (r *run) measure() {
 			t.CaughtUp = seconds(first.Sub(r.restored))
 		}
 	case r.drill.lasts > 0:
-		t.CaughtUp = flowsFrom(load, r.restored, end, r.report.Load.Rate)
+		t.CaughtUp = flowsFrom(load, r.restored, end, usual)
 		if t.CaughtUp == nil && end.Sub(r.restored) < window { // all was sent before
 			t.CaughtUp = seconds(0)
 		}
 	default:
-		t.CaughtUp = flowsFrom(load, f.At, end, r.report.Load.Rate)
+		t.CaughtUp = flowsFrom(load, f.At, end, usual)
 	}
 }
 

@@ -307,7 +307,7 @@ func (w *world) answer(x *worker, i int, how string) {
 	case Take:
 		c, ok := w.take(x, e.Thing, how)
 		if !ok {
-			w.step(x, NotTaken{e.Thing})
+			w.step(x, NotTaken(e))
 			return
 		}
 		w.step(x, Taken{c})
@@ -315,7 +315,7 @@ func (w *world) answer(x *worker, i int, how string) {
 		if how != "not stored" {
 			w.seal(e.Journal)
 		}
-		w.step(x, NotSealed{e.Journal})
+		w.step(x, NotSealed(e))
 	case End:
 		delete(x.busy, e.Range)
 		after := x.index
@@ -433,7 +433,7 @@ func TestClaimsGiveEachThingOneOwner(t *testing.T) {
 		some := func(t *rapid.T) *worker {
 			all := w.alive()
 			if len(all) == 0 {
-				return nil
+				return w.start("w0", w.workers[0].view)
 			}
 			return all[rapid.IntRange(0, len(all)-1).Draw(t, "worker")]
 		}
@@ -451,16 +451,9 @@ func TestClaimsGiveEachThingOneOwner(t *testing.T) {
 			"tick": func(t *rapid.T) {
 				w.tick(time.Duration(rapid.IntRange(0, 4000).Draw(t, "ms"))*time.Millisecond, w.alive())
 			},
-			"stall": func(t *rapid.T) {
-				if x := some(t); x != nil {
-					w.tick(300*time.Millisecond, []*worker{x})
-				}
-			},
+			"stall": func(t *rapid.T) { w.tick(300*time.Millisecond, []*worker{some(t)}) },
 			"answer": func(t *rapid.T) {
 				x := some(t)
-				if x == nil {
-					return
-				}
 				for range rapid.IntRange(1, 15).Draw(t, "n") {
 					if len(x.asked) > 0 {
 						w.answer(x, rapid.IntRange(0, len(x.asked)-1).Draw(t, "which"), rapid.SampledFrom(hows).Draw(t, "how"))
@@ -476,23 +469,14 @@ func TestClaimsGiveEachThingOneOwner(t *testing.T) {
 			},
 			"read claims": func(t *rapid.T) {
 				x := some(t)
-				if x == nil {
-					return
-				}
 				w.readClaims(x, rapid.IntRange(x.claims, len(w.ledger)).Draw(t, "to"))
 			},
 			"read journals": func(t *rapid.T) {
 				x := some(t)
-				if x == nil {
-					return
-				}
 				w.readIndex(x, rapid.IntRange(x.index, len(w.ledger)).Draw(t, "to"))
 			},
 			"append": func(t *rapid.T) {
 				x := some(t)
-				if x == nil {
-					return
-				}
 				for r := range job.Range(modelRanges) {
 					if x.busy[r] && !w.sealed(x.journal) {
 						w.ledger = append(w.ledger, record{of: x.journal, about: r})
@@ -502,22 +486,16 @@ func TestClaimsGiveEachThingOneOwner(t *testing.T) {
 			},
 			"ring": func(t *rapid.T) {
 				x := some(t)
-				if x == nil {
-					return
-				}
 				x.view = w.drawView(t, x.journal.Worker)
 				w.step(x, RingIs{x.view})
 			},
 			"silence": func(t *rapid.T) {
 				x := some(t)
-				if x == nil {
-					return
-				}
 				x.silent = rapid.IntRange(0, 2).Draw(t, "on") == 0
 				w.step(x, Silence{x.silent})
 			},
 			"kill": func(t *rapid.T) {
-				if x := some(t); x != nil && rapid.IntRange(0, 3).Draw(t, "really") == 0 {
+				if x := some(t); rapid.IntRange(0, 3).Draw(t, "really") == 0 {
 					w.dead[x.journal] = true
 				}
 			},
