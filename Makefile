@@ -13,13 +13,18 @@ JS    := presence/client/js
 
 SEEDS   ?= 2000
 
-.PHONY: build build-sim sim test check unit js demo soak fmt clean compiler node
+.PHONY: build build-sim sim test check unit js demo cluster cluster-down soak fmt clean compiler node bin/nats-server mariadb zookeeper
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
 
 build-sim:
 	CGO_ENABLED=0 go build -trimpath -o bin/crier-sim ./cmd/crier-sim
+
+# The NATS server of the version that is embedded, to run clusters elsewhere. Tests build
+# one for themselves.
+bin/nats-server:
+	CGO_ENABLED=0 go build -trimpath -o bin/nats-server github.com/nats-io/nats-server/v2
 
 # Everything that decides whether a change is good.
 test: check unit js demo sim
@@ -28,7 +33,7 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler node
+unit: compiler node mariadb zookeeper
 	go test -timeout 6m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
@@ -42,6 +47,13 @@ demo: build
 # The whole cluster in simulation, SEEDS times, and each planted bug at its seed.
 sim: build-sim
 	GOGC=400 bin/crier-sim --seeds $(SEEDS) --planted -o json
+
+# A whole cluster on this machine, each process by itself; what was started before stays.
+cluster: zookeeper mariadb build
+	bin/crier cluster up --dir .cluster
+
+cluster-down:
+	bin/crier cluster down --dir .cluster --remove
 
 # Kills the server 30 times in the middle of a job, and sends through 300 storms; make
 # test does it 3 times, and through 4.
@@ -68,3 +80,21 @@ node:
 		echo "make: the tests with JavaScript clients need Node and npm; installing the packages nodejs and npm"; \
 		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs and npm by hand" >&2; exit 1; }; \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs npm; }
+
+# The SQL store is held to MariaDB. The tests start servers of their own; the package's
+# is kept from starting by a policy, which is taken away again.
+POLICY := /usr/sbin/policy-rc.d
+mariadb:
+	@command -v mariadbd >/dev/null || test -x /usr/sbin/mariadbd || { \
+		echo "make: the tests of the SQL store need MariaDB; installing the package mariadb-server"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install mariadb-server by hand" >&2; exit 1; }; \
+		test -e $(POLICY) || { made=yes; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $(POLICY) >/dev/null; $(SUDO) chmod 755 $(POLICY); }; \
+		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server; \
+		status=$$?; test -z "$$made" || $(SUDO) rm $(POLICY); exit $$status; }
+
+# The adapter for ZooKeeper is tested with the real server.
+zookeeper:
+	@{ command -v java && test -e /usr/share/java/zookeeper.jar; } >/dev/null || { \
+		echo "make: the tests with ZooKeeper need it and Java; installing the packages zookeeper and default-jre-headless"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install zookeeper and default-jre-headless by hand" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq zookeeper default-jre-headless; }

@@ -20,6 +20,7 @@ type Service interface {
 	Jobs
 	Controls
 	Proofs
+	Events
 	Operations
 }
 
@@ -112,6 +113,16 @@ type Proofs interface {
 	TailLedger(ctx context.Context, req TailLedger, fn func(LedgerEntry) error) error
 	// VerifyLedger reads the whole ledger and checks each journal's chain.
 	VerifyLedger(ctx context.Context) (LedgerReport, error)
+}
+
+// Events are notices of what happens to jobs. They are kept for a while only; the
+// ledger knows better.
+type Events interface {
+	// TailEvents calls fn for each event that the request asks for, in the order in
+	// which they were published; with Follow it goes on until ctx ends. A cursor that
+	// the stream has not reached is invalid; behind one whose event was dropped it
+	// begins at the first that is left.
+	TailEvents(ctx context.Context, req TailEvents, fn func(Event) error) error
 }
 
 // Operations are for whoever runs the server.

@@ -54,5 +54,8 @@ func Invalid(field, message string, cause error) error {
 // NotFound makes an error about an object that does not exist.
 func NotFound(message string) error { return &Error{Code: CodeNotFound, Message: message} }
 
+// Unavailable makes an error of something that cannot be done now, or not here.
+func Unavailable(message string) error { return &Error{Code: CodeUnavailable, Message: message} }
+
 // Conflict makes an error about an object whose state forbids the request.
 func Conflict(message string) error { return &Error{Code: CodeConflict, Message: message} }

@@ -91,6 +91,7 @@ func (p *OnUnknown) UnmarshalText(b []byte) error {
 type Spec struct {
 	ID             ID        `json:"id"`
 	Account        uint32    `json:"account"`       // the account's number
+	AccountName    string    `json:"account_name"`  // as it was, so that sending needs no SQL
 	Package        Digest    `json:"package"`       // blob that holds the recipient package
 	Set            Digest    `json:"set"`           // SHA-256 of its canonical set
 	Recipients     uint64    `json:"recipients"`    // its cardinality

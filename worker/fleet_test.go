@@ -280,6 +280,16 @@ func (m *member) kill() error {
 	return m.err
 }
 
+// journal is that of its last incarnation; zero as long as that has none.
+func (m *member) journal() (j job.Journal) {
+	select {
+	case <-m.worker.Ready():
+		return m.worker.journal
+	default:
+		return j
+	}
+}
+
 func (m *member) ended() bool {
 	select {
 	case <-m.done:
@@ -293,7 +303,7 @@ func (m *member) ended() bool {
 func (f *fleet) homeOf(r job.Range) *member {
 	var home *member
 	for _, m := range f.members {
-		if m.worker == nil || m.ended() || !m.worker.holds.has(r) || f.index.Sealed(m.worker.journal) {
+		if m.worker == nil || m.ended() || !m.worker.holds.Has(r) || f.index.Sealed(m.worker.journal) {
 			continue
 		}
 		if home != nil {

@@ -18,7 +18,7 @@ func (w *Worker) beat(ctx context.Context, m bus.Msg) {
 		w.log.Error("a beat that cannot be read", "error", err)
 		return
 	}
-	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.has)
+	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.Has)
 	if first { // older incarnations of the gateway are over
 		back, err := w.arrivals.Places.Begin(b.Inc)
 		if err != nil {

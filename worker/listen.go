@@ -77,7 +77,7 @@ func (w *Worker) wanted(ctx context.Context, m bus.Msg) {
 		return
 	}
 	for _, r := range want.Ranges {
-		if w.holds.wants(r) {
+		if w.holds.Wants(r) {
 			w.post(ctx, tenure.Wanted{Range: r})
 		}
 	}
@@ -91,7 +91,7 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
-	got, back, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.has)
+	got, back, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.Has)
 	if err != nil {
 		w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
 		return

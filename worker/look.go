@@ -196,7 +196,7 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 		resend[j.Spec.ID] = resends(j)
 	}
 	for r := range job.Range(job.Ranges) {
-		if !w.holds.has(r) {
+		if !w.holds.Has(r) {
 			continue
 		}
 		set, err := w.waitingIn(r, resend)
@@ -248,7 +248,7 @@ func (w *Worker) sweepJob(ctx context.Context, now time.Time, j jobs.Job) error 
 		return err
 	}
 	for r := range job.Range(job.Ranges) {
-		if !w.holds.has(r) {
+		if !w.holds.Has(r) {
 			continue
 		}
 		cell, err := w.cfg.Index.Cell(r, j.Spec.ID)

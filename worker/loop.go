@@ -63,6 +63,8 @@ type loop struct {
 	home     *home.State
 	tenure   *tenure.State
 	ring     tenure.Ring
+	silent   bool
+	last     uint64 // sequence of this journal's last record
 
 	looks   map[job.Range]context.CancelFunc // ends the look that is under way
 	tickets map[journal.Ticket]func(journal.Durable, bool)
@@ -104,13 +106,14 @@ func (l *loop) step(ev any) {
 	now := time.Now()
 	switch ev := ev.(type) {
 	case tick:
+		l.w.ticked.Store(now.UnixNano())
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
 		l.lookRound(now)
 		if l.ticks++; l.ticks%retryTicks == 0 {
 			l.doJournal(l.journal.Step(journal.Space{Full: l.w.cfg.Jobs.Full()}))
 			l.doLanes(l.lanes.Step(now, lane.Tick{}))
 			l.doHome(l.home.Step(home.Tick{}))
-			l.w.forgetSlices()
+			l.w.slices.Forget(l.w.cfg.Jobs.IsLive)
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
 		}
 		l.doLanes(l.lanes.Step(now, lane.Due{}))
@@ -150,6 +153,15 @@ const lookTicks = int(200 * time.Millisecond / tickEvery)
 func (l *loop) lookRound(now time.Time) {
 	if l.ticks%lookTicks != 0 {
 		return
+	}
+	if silent := l.w.cfg.Silent(); silent || l.silent {
+		if silent != l.silent {
+			l.silent = silent
+			l.doTenure(l.tenure.Step(now, tenure.Silence{On: silent}))
+		}
+		if silent {
+			l.doLanes(l.lanes.Step(now, lane.Drop{}))
+		}
 	}
 	if ring := l.w.cfg.Ring(); ring != l.ring {
 		l.ring = ring
@@ -206,6 +218,9 @@ func (l *loop) assign(now time.Time, ev assign) {
 	if l.whereIs(k) != job.SliceClaimed || !l.w.cfg.Jobs.IsLive(k.id) {
 		return
 	}
+	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number)) {
+		return
+	}
 	spec := ev.job.Spec
 	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: ev.job.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
 		Priority: spec.Priority, Rate: spec.Rate, Submitted: spec.SubmittedAt, Expires: spec.ExpiresAt, Todo: ev.todo}}))
@@ -246,6 +261,7 @@ func (l *loop) doJournal(effects []journal.Effect) {
 		case journal.ReadLast:
 			go l.readLast()
 		case journal.Durable:
+			l.last = max(l.last, e.Seq)
 			l.settleTicket(e.Ticket, e, true)
 		case journal.Refused:
 			l.settleTicket(e.Ticket, journal.Durable{}, false)
@@ -274,6 +290,8 @@ func (l *loop) doLanes(effects []lane.Effect) {
 					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
 				l.markFull(now)
 			})
+		case lane.Dropped:
+			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			go l.w.tellSent(e.Job, e.Number)
@@ -285,7 +303,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case outbound.Send:
-			l.w.outbox.put(e)
+			l.w.outbox.Put(e)
 		case outbound.SendFence:
 			go l.w.fence(l.ctx, e)
 		case outbound.Append:

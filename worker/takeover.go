@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"crier/internal/work"
 	"crier/job"
@@ -20,7 +19,7 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the journals: %w", err)
 	}
-	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: 1}
+	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: max(1, w.cfg.Start)}
 	for subject := range subjects {
 		j, err := ledger.JournalOf(subject)
 		if err != nil {
@@ -101,52 +100,6 @@ func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
 	return out, nil
 }
 
-// sliceClaims remembers which slices this incarnation has claimed.
-type sliceClaims struct {
-	sync.Mutex
-	held map[ledger.Thing]*claimed
-}
-
-type claimed struct {
-	sync.Mutex
-	done bool
-}
-
-// claimSlice makes this journal the sender of a slice (rule 4).
-func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
-	w.slices.Lock()
-	c := w.slices.held[thing]
-	if c == nil {
-		c = &claimed{}
-		w.slices.held[thing] = c
-	}
-	w.slices.Unlock()
-	if !c.TryLock() { // the ledger is slow, and offers are repeated
-		return errors.New("it is being claimed")
-	}
-	defer c.Unlock()
-	if c.done {
-		return nil
-	}
-	if w.cfg.Ring().Frozen() {
-		return errors.New("this worker cannot tell who else is there and takes nothing new")
-	}
-	_, err := ledger.Take(ctx, w.cfg.Log, thing, w.taker())
-	c.done = err == nil
-	return err
-}
-
-// forgetSlices drops the claims on slices of jobs that are over.
-func (w *Worker) forgetSlices() {
-	w.slices.Lock()
-	defer w.slices.Unlock()
-	for thing := range w.slices.held {
-		if id, _, ok := ledger.SliceOf(thing); ok && !w.cfg.Jobs.IsLive(id) {
-			delete(w.slices.held, thing)
-		}
-	}
-}
-
 // takeOffer claims a slice and gives its open spans to the lanes. It is
 // idempotent: a slice that the lanes have is being sent, one without open spans
 // is sent.
@@ -155,7 +108,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if err != nil {
 		return work.Reply{}, err
 	}
-	if err := w.claimSlice(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
+	if err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
 		return work.Reply{}, err
 	}
 	answer := make(chan job.SliceState, 1)

@@ -58,7 +58,7 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := api.Status{Healthy: true, Since: f.Now().Add(-time.Hour), Version: "test", StartedAt: f.Now().Add(-time.Hour),
-		Roles: []string{"api", "scheduler", "worker", "gateway"}, Online: 2000, Sockets: 2001, Jobs: map[job.State]uint64{},
+		Roles: []string{"api", "scheduler", "worker", "gateway", "relay"}, Online: 2000, Sockets: 2001, Jobs: map[job.State]uint64{},
 		Stores: []api.Store{{Name: "ledger", Bytes: 123_456_789, Limit: 10 << 30}, {Name: "blobs", Bytes: 4096}}}
 	for _, r := range f.mu.jobs {
 		s.Jobs[r.job.State]++

@@ -147,6 +147,9 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(s.PauseJob(ctx, k.Job))
 	add(nil, s.TailLedger(ctx, api.TailLedger{From: 2}, func(e api.LedgerEntry) error { lines = append(lines, e); return nil }))
 	add(nil, s.WatchJob(ctx, job.ID{1}, func(api.Job) error { return nil }))
+	for _, req := range []api.TailEvents{{}, {After: 2}, {Job: k.Job}, {Job: j.Job, Within: api.Duration(time.Hour)}, {After: 99}} {
+		add(nil, s.TailEvents(ctx, req, func(e api.Event) error { lines = append(lines, e); return nil }))
+	}
 	add(s.VerifyLedger(ctx))
 	add(s.Status(ctx))
 	r := job.Recipient(0)
@@ -306,38 +309,47 @@ func TestPatience(t *testing.T) {
 
 // A tail that is cut goes on behind the last record it got.
 func TestTailGoesOn(t *testing.T) {
-	fake := apitest.New()
-	real := handler(t, fake)
-	var cuts atomic.Int32
-	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v1/ledger" && cuts.Add(1) == 1 {
-			ctx, cancel := context.WithCancel(r.Context())
-			defer func() { cancel(); panic(http.ErrAbortHandler) }()
-			real.ServeHTTP(&firstLine{ResponseWriter: w, stop: cancel}, r.WithContext(ctx))
-			return
+	for path, tail := range map[string]func(*client.Client, func(place uint64) error) error{
+		"/v1/ledger": func(c *client.Client, fn func(uint64) error) error {
+			return c.TailLedger(t.Context(), api.TailLedger{Follow: true}, func(e api.LedgerEntry) error { return fn(e.Seq) })
+		},
+		"/v1/events": func(c *client.Client, fn func(uint64) error) error {
+			return c.TailEvents(t.Context(), api.TailEvents{Follow: true, Within: api.Duration(time.Hour)}, func(e api.Event) error { return fn(e.Cursor) })
+		},
+	} {
+		fake := apitest.New()
+		real := handler(t, fake)
+		var cuts atomic.Int32
+		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == path && cuts.Add(1) == 1 {
+				ctx, cancel := context.WithCancel(r.Context())
+				defer func() { cancel(); panic(http.ErrAbortHandler) }()
+				real.ServeHTTP(&firstLine{ResponseWriter: w, stop: cancel}, r.WithContext(ctx))
+				return
+			}
+			real.ServeHTTP(w, r)
+		}))
+		t.Cleanup(ts.Close)
+		c := dial(t, ts.URL, nil)
+		for _, name := range []string{"a", "b"} {
+			if _, err := c.CreateAccount(t.Context(), api.CreateAccount{Name: name}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.SubmitJob(t.Context(), api.SubmitJob{Account: name, Audience: "followers", Body: "x"}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		real.ServeHTTP(w, r)
-	}))
-	t.Cleanup(ts.Close)
-	c := dial(t, ts.URL, nil)
-	for _, name := range []string{"a", "b"} {
-		if _, err := c.CreateAccount(t.Context(), api.CreateAccount{Name: name}); err != nil {
-			t.Fatal(err)
+		var seen []uint64
+		enough := errors.New("enough")
+		err := tail(c, func(place uint64) error {
+			if seen = append(seen, place); place == 2 {
+				return enough
+			}
+			return nil
+		})
+		if !errors.Is(err, enough) || !reflect.DeepEqual(seen, []uint64{1, 2}) || cuts.Load() != 2 {
+			t.Errorf("%s: saw %v over %d connections, %v; want 1 and 2, each once, over 2", path, seen, cuts.Load(), err)
 		}
-		if _, err := c.SubmitJob(t.Context(), api.SubmitJob{Account: name, Audience: "followers", Body: "x"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var seen []uint64
-	enough := errors.New("enough")
-	err := c.TailLedger(t.Context(), api.TailLedger{Follow: true}, func(e api.LedgerEntry) error {
-		if seen = append(seen, e.Seq); e.Seq == 2 {
-			return enough
-		}
-		return nil
-	})
-	if !errors.Is(err, enough) || !reflect.DeepEqual(seen, []uint64{1, 2}) || cuts.Load() != 2 {
-		t.Errorf("saw %v over %d connections, %v; want 1 and 2, each once, over 2", seen, cuts.Load(), err)
 	}
 }
 

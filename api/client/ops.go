@@ -244,6 +244,28 @@ func (c *Client) TailLedger(ctx context.Context, req api.TailLedger, fn func(api
 	})
 }
 
+// TailEvents implements Service. After a cut it goes on behind the last event it got;
+// without Follow the end of the stream ends it.
+func (c *Client) TailEvents(ctx context.Context, req api.TailEvents, fn func(api.Event) error) error {
+	return c.patiently(ctx, func() (progress bool, err error) {
+		q := query("since", req.SinceText())
+		if !req.Job.IsZero() {
+			q.Set("job", req.Job.String())
+		}
+		if req.Follow {
+			q.Set("follow", "true")
+		}
+		err = follow(ctx, c, request{method: http.MethodGet, path: "/v1/events", query: q}, func(e api.Event) error {
+			progress, req.After, req.Within = true, e.Cursor, 0
+			return fn(e)
+		})
+		if err == nil && req.Follow {
+			err = &job.Error{Code: job.CodeUnavailable, Message: "the server ended the stream"}
+		}
+		return progress, err
+	})
+}
+
 // VerifyLedger implements Service.
 func (c *Client) VerifyLedger(ctx context.Context) (api.LedgerReport, error) {
 	return call[api.LedgerReport](ctx, c, request{method: http.MethodGet, path: "/v1/ledger/verify", timeout: c.cfg.LongTimeout})

@@ -33,6 +33,11 @@ var (
 		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false},
 		{"follow", "true: wait for more at the end; absent means false.", false},
 	}
+	tailEventsQuery = []param{
+		{"since", "Cursor of an event: what comes behind it; or a length of time such as 1h: what was published within it. Absent means the first that is stored.", false},
+		{"job", "Id of the one job whose events are wanted; absent means all.", false},
+		{"follow", "true: wait for more at the end; absent means false.", false},
+	}
 	waitJobQuery = []param{
 		{"for", "sent (all who are online are handled, the rest is parked) or completed (nobody is left); absent means sent. A job that is over ends the wait, too.", false},
 		{"timeout", "How long to wait, such as 10s; absent means 30s, which is the most. Then the job comes as it is.", false},

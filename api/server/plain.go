@@ -33,6 +33,8 @@ func (s *Server) plainRoutes() {
 		"The job after each change until it is over, a JSON object a line", http.StatusOK}, api.Job{})
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",
 		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, tailLedgerQuery...)
+	s.streaming(s.tailEvents, operation{"tail-events", http.MethodGet, "/v1/events", "events",
+		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
 	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -188,15 +189,38 @@ func (s *Server) tailLedger(r *http.Request, send func(any) error) error {
 		}
 		req.From = n
 	}
-	if text := q.Get("follow"); text != "" {
-		follow, err := strconv.ParseBool(text)
-		if err != nil {
-			return job.Invalid("follow", "want true or false", nil)
-		}
-		req.Follow = follow
+	if err := followQuery(q, &req.Follow); err != nil {
+		return err
 	}
 	if err := req.Validate(); err != nil {
 		return err
 	}
 	return s.cfg.Service.TailLedger(r.Context(), req, func(e api.LedgerEntry) error { return send(e) })
+}
+
+func followQuery(q url.Values, follow *bool) (err error) {
+	if text := q.Get("follow"); text != "" {
+		if *follow, err = strconv.ParseBool(text); err != nil {
+			return job.Invalid("follow", "want true or false", nil)
+		}
+	}
+	return nil
+}
+
+func (s *Server) tailEvents(r *http.Request, send func(any) error) error {
+	q := r.URL.Query()
+	var req api.TailEvents
+	if err := req.Since(q.Get("since")); err != nil {
+		return err
+	}
+	if text := q.Get("job"); text != "" {
+		var err error
+		if req.Job, err = api.ParseJobID(text); err != nil {
+			return err
+		}
+	}
+	if err := followQuery(q, &req.Follow); err != nil {
+		return err
+	}
+	return s.cfg.Service.TailEvents(r.Context(), req, func(e api.Event) error { return send(e) })
 }

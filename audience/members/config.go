@@ -30,6 +30,13 @@ type Config struct {
 	// at once; it spills to Scratch beyond. 256 times as many are the most that
 	// one import takes. Default 4,194,304.
 	EdgesInMemory int
+	// OnChange, if set, is called after a suppression list was changed by this Store, so
+	// that others on the same Sets can be told to Touch theirs.
+	OnChange func()
+	// Outlive lets readers of suppression lists go on with what they saw last while Sets
+	// does not answer, so that sending does not stop for it. Nobody can be added meanwhile,
+	// for that takes Sets, too. Default: an error.
+	Outlive bool
 }
 
 // Validate names the field that is wrong and fills in the defaults.

@@ -120,8 +120,15 @@ func (s *Store) attempt(ctx context.Context, key Key, remove bool, fill func(*ch
 func (s *Store) noteChange(key Key) {
 	if key.Kind != KindFollowers {
 		s.suppressed.Add(1)
+		if s.cfg.OnChange != nil {
+			s.cfg.OnChange()
+		}
 	}
 }
+
+// Touch makes the readers of suppression lists look again: another process may have
+// changed one.
+func (s *Store) Touch() { s.suppressed.Add(1) }
 
 // lock waits until no other change of the key is under way.
 func (s *Store) lock(ctx context.Context, key Key) (unlock func(), err error) {

@@ -94,6 +94,9 @@ func (p *SuppressionLists) refreshLocked(ctx context.Context, key Key) (*openLis
 	version := p.Version() // before looking, so that a change meanwhile is seen next time
 	head, err := p.s.cfg.Sets.Head(ctx, key)
 	if err != nil {
+		if l := p.mu.lists[key]; l != nil && p.s.cfg.Outlive && ctx.Err() == nil {
+			return l, nil // it is asked again the next time
+		}
 		return nil, err
 	}
 	if l := p.mu.lists[key]; l != nil && l.revision == head.Revision {

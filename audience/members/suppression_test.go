@@ -121,3 +121,56 @@ func TestAnEntryCountsAtOnce(t *testing.T) {
 	cancel()
 	wg.Wait()
 }
+
+// heads is Sets whose heads cannot be read at times.
+type heads struct {
+	members.Sets
+	down atomic.Bool
+}
+
+// Head implements members.Sets.
+func (h *heads) Head(ctx context.Context, key members.Key) (members.Head, error) {
+	if h.down.Load() {
+		return members.Head{}, errors.New("the store does not answer")
+	}
+	return h.Sets.Head(ctx, key)
+}
+
+// Two processes on one store: what one changes the other sees when it is told to look
+// again, and what it saw last while the store does not answer.
+func TestListsOfManyProcesses(t *testing.T) {
+	var h *heads
+	told := 0
+	w := inMemory(t, func(c *members.Config) { c.OnChange = func() { told++ } })
+	other := inMemory(t, func(c *members.Config) {
+		h = &heads{Sets: w.cfg.Sets}
+		c.Sets, c.Blobs, c.Outlive = h, w.cfg.Blobs, true
+	})
+	lists := members.NewSuppressionLists(other.Store)
+	defer func() { must(t, lists.Close()) }()
+	check := func(when string, want ...uint32) {
+		t.Helper()
+		if got := suppressed(t, lists, 7, 0); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	check("at first")
+	_, err := w.Add(t.Context(), members.Suppression(7), []uint32{4})
+	must(t, err)
+	if told != 1 {
+		t.Errorf("told %d times of one change", told)
+	}
+	other.Touch()
+	check("told", 4)
+	h.down.Store(true)
+	other.Touch()
+	check("while the store is down", 4)
+	if set, err := lists.Range(t.Context(), 8, 0); err == nil {
+		set.Release()
+		t.Error("a list that was never read is answered while the store is down")
+	}
+	h.down.Store(false)
+	_, err = w.Add(t.Context(), members.Suppression(7), []uint32{5})
+	must(t, err)
+	check("when it answers again", 4, 5)
+}

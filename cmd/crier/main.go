@@ -3,7 +3,7 @@
 // serve) and the command line that asks one.
 //
 // It guarantees that data goes to standard output and everything else to standard
-// error, and that the exit code tells what happened (see exit.go).
+// error, and that the exit code tells what happened (see cmd/crier/cli).
 package main
 
 import (
@@ -12,6 +12,9 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"crier/cmd/crier/cli"
+	"crier/internal/launch"
 )
 
 // version is stamped by the linker.
@@ -24,6 +27,6 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	c := &cli{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, now: time.Now, dial: dialServer, serve: serveApp}
+	c := &commands{CLI: &cli.CLI{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now, Dial: cli.Dial}, serve: launch.Run}
 	return c.main(ctx, os.Args[1:])
 }

@@ -11,16 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"crier/cmd/crier/cli"
 	"crier/internal/config"
+	"crier/internal/launch"
 )
-
-// serving is what the command line gives a server besides its configuration.
-type serving struct {
-	log     *slog.Logger
-	version string
-	// ready tells the user, once, where the server is.
-	ready func(api, gateway string)
-}
 
 // serveAbout stands in the help of serve.
 const serveAbout = `.
@@ -32,26 +26,29 @@ wins. The log level, say, is log.level in the file, CRIER_LOG_LEVEL, --log-level
   listen: 127.0.0.1:7420
   log: {level: info, format: json}
   limits: {ledger: 16GiB}
+  sql: {dsn: "crier:secret@tcp(db1:3306)/crier"}
+
+Without sql.dsn an SQLite file in the data directory is used.
 
 SIGTERM stops the server in order. Nothing is lost if it is killed instead.`
 
-func (c *cli) serveCommand() *cobra.Command {
-	cmd := c.command("serve [flags]", "Run the server: everything in one process, under one data directory", cobra.NoArgs, nil)
+func (c *commands) serveCommand() *cobra.Command {
+	cmd := c.Command("serve [flags]", "Run the server: everything in one process, under one data directory", cobra.NoArgs, nil)
 	cmd.Long = cmd.Short + serveAbout
 	config.Flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c.started = true
+		c.Started = true
 		unix.Umask(0o077) // what is under the data directory is nobody else's
 		cfg, err := config.Load(os.Environ(), cmd.Flags())
 		if err != nil {
 			return err
 		}
-		log, err := newLog(c.err, cfg.Log)
+		log, err := newLog(c.Err, cfg.Log)
 		if err != nil {
 			return err
 		}
-		return c.serve(cmd.Context(), cfg, serving{log: log, version: version,
-			ready: func(api, gateway string) { fmt.Fprint(c.out, welcome(cfg, api, gateway)) }})
+		return c.serve(cmd.Context(), cfg, launch.Process{Log: log, Version: version,
+			Ready: func(api, gateway string) { fmt.Fprint(c.Out, welcome(cfg, api, gateway)) }})
 	}
 	return cmd
 }
@@ -60,7 +57,7 @@ func (c *cli) serveCommand() *cobra.Command {
 func newLog(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		return nil, usage("log.level: %w", err)
+		return nil, cli.Usage("log.level: %w", err)
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {

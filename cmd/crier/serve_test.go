@@ -11,27 +11,29 @@ import (
 	"testing"
 	"time"
 
+	"crier/cmd/crier/cli"
 	"crier/internal/config"
+	"crier/internal/launch"
 )
 
 // serveWith runs "crier serve" with a stand-in for the server.
-func serveWith(t *testing.T, run func(context.Context, config.Server, serving) error, args ...string) (code int, stdout, stderr string) {
+func serveWith(t *testing.T, run func(context.Context, config.Server, launch.Process) error, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	c := &cli{in: strings.NewReader(""), out: &out, err: &err, getenv: os.Getenv, now: time.Now, serve: run}
+	c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &out, Err: &err, Getenv: os.Getenv, Now: time.Now}, serve: run}
 	code = c.main(t.Context(), append([]string{"serve"}, args...))
 	return code, out.String(), err.String()
 }
 
 func TestServe(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "it's data")
-	code, stdout, stderr := serveWith(t, func(_ context.Context, cfg config.Server, s serving) error {
-		if cfg.Data != data || cfg.Listen != "127.0.0.1:0" || s.version != version {
-			t.Errorf("the server got %+v, version %s", cfg, s.version)
+	code, stdout, stderr := serveWith(t, func(_ context.Context, cfg config.Server, s launch.Process) error {
+		if cfg.Data != data || cfg.Listen != "127.0.0.1:0" || s.Version != version {
+			t.Errorf("the server got %+v, version %s", cfg, s.Version)
 		}
-		s.log.Info("left out")
-		s.log.Warn("shown", "k", 1)
-		s.ready("http://127.0.0.1:4711", "ws://127.0.0.1:4711/v1/connect")
+		s.Log.Info("left out")
+		s.Log.Warn("shown", "k", 1)
+		s.Ready("http://127.0.0.1:4711", "ws://127.0.0.1:4711/v1/connect")
 		return nil
 	}, "--data", data, "--listen", "127.0.0.1:0", "--log-level", "warn", "--log-format", "json")
 	if code != 0 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, `"msg":"shown"`) {
@@ -48,7 +50,7 @@ func TestServe(t *testing.T) {
 	if err != nil || string(words) != "status\n--server\nhttp://127.0.0.1:4711\n--data\n"+data+"\n" {
 		t.Errorf("a shell reads %q, %v", words, err)
 	}
-	if code, _, stderr := serveWith(t, func(context.Context, config.Server, serving) error { return errors.New("the disk is gone") }); code != 1 || !strings.Contains(stderr, "the disk is gone") {
+	if code, _, stderr := serveWith(t, func(context.Context, config.Server, launch.Process) error { return errors.New("the disk is gone") }); code != 1 || !strings.Contains(stderr, "the disk is gone") {
 		t.Errorf("a server that fails: exit code %d, %q", code, stderr)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"crier/job"
 )
 
-func (c *cli) statusCommand() *cobra.Command {
-	return c.command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		svc, err := c.service()
+func (c *commands) statusCommand() *cobra.Command {
+	return c.Command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -22,7 +22,7 @@ func (c *cli) statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(s, func(p *out.Printer) out.Grid { return statusFields(p, s) })
+		return c.Print(s, func(p *out.Printer) out.Grid { return statusFields(p, s) })
 	})
 }
 

@@ -25,24 +25,34 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/internal/app/member"
+	"crier/internal/app/projection"
 	"crier/job"
+	"crier/state/parked"
+	"crier/worker"
 )
 
 // Roles are the parts that a process can play.
-var Roles = []string{"api", "scheduler", "worker", "gateway"}
+var Roles = []string{"api", "scheduler", "worker", "gateway", "relay"}
 
 // Config says how a process runs.
 type Config struct {
 	Data      string       // data directory, made if need be
+	Name      string       // of this member; default: a random one, kept in the data directory
+	Blobs     string       // directory of blobs, which all processes of a cluster share; default: in Data
+	Keys      string       // directory of keys, likewise; default: Data
+	Cluster   Cluster      // the other processes; its zero value: there are none
 	Listen    string       // host:port of API and gateway; port 0 takes a free one
 	Roles     []string     // of Roles; all by default
 	ReadyFile string       // if set, written when ready
 	NATS      string       // host:port on which the embedded NATS server also listens; default none
+	SQL       string       // DSN of a MySQL database; default an SQLite file under Data
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
 	Lanes     int          // blocks a worker has under way; default 8
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary
+	Messaging Messaging    // default a server embedded in this process
 	Logger    *slog.Logger // default slog.Default()
 	// Announce is told, once, when the process is ready.
 	Announce func(Ready)
@@ -78,8 +88,20 @@ func (c *Config) Validate() error {
 			return job.Invalid("roles", fmt.Sprintf("role %q: want some of %v", r, Roles), nil)
 		}
 	}
+	if c.Name != "" && !job.ValidName(c.Name) {
+		return job.Invalid("name", fmt.Sprintf("name %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", c.Name), nil)
+	}
+	if c.Blobs == "" {
+		c.Blobs = filepath.Join(c.Data, "blobs")
+	}
+	if c.Keys == "" {
+		c.Keys = c.Data
+	}
 	if c.LedgerMax < 0 {
 		return job.Invalid("ledger_max", "the ledger's limit is negative", nil)
+	}
+	if err := c.Messaging.validate(); err != nil {
+		return err
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -87,7 +109,10 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-func (c *Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+// has reports whether the process plays one of these roles.
+func (c *Config) has(roles ...string) bool {
+	return slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(c.Roles, r) })
+}
 
 // closer is a tear-down, by name.
 type closer struct {
@@ -142,7 +167,13 @@ func Run(ctx context.Context, cfg Config) error {
 	return runWith(ctx, cfg, s)
 }
 
-// runWith runs the parts, again and again as long as only the disk ends them.
+// takenFrom reports whether parts ended because others took this process for dead: its
+// journal is sealed, or, in a cluster, what its index lacks is purged.
+func (c *Config) takenFrom(err error) bool {
+	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
+}
+
+// runWith runs the parts, again and again as long as only the disk, or others, end them.
 func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 	started := time.Now().UTC()
 	for {
@@ -150,8 +181,13 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 			return err
 		}
 		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s}
-		if err = a.live(ctx); ctx.Err() != nil || !s.ranOut(err) {
+		if err = a.live(ctx); ctx.Err() != nil || !s.ranOut(err) && !cfg.takenFrom(err) {
 			return err
+		}
+		if cfg.takenFrom(err) {
+			a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
+			err = nil // the disk is not why
+			pause(ctx, time.Second)
 		}
 		cfg.Announce = nil // it was told
 	}
@@ -160,7 +196,7 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 // live takes the data directory over and runs the parts.
 func (a *app) live(ctx context.Context) (err error) {
 	defer a.close()
-	if a.node, err = takeNode(a.cfg.Data); err != nil {
+	if a.node, err = takeNode(a.cfg.Data, a.cfg.Name); err != nil {
 		return err
 	}
 	if a.cfg.LedgerMax == 0 {
@@ -174,10 +210,11 @@ func (a *app) live(ctx context.Context) (err error) {
 	return a.run(ctx)
 }
 
-// run starts the roles and waits.
-func (a *app) run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
+// run starts the roles and waits, until it is asked to stop or a part ends.
+func (a *app) run(asked context.Context) error {
+	ctx, stop := context.WithCancel(context.WithoutCancel(asked))
 	defer stop()
+	defer context.AfterFunc(asked, func() { a.leave(ctx); stop() })()
 	g, gctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
 		g.Go(func() error {
@@ -188,17 +225,31 @@ func (a *app) run(ctx context.Context) error {
 		})
 	}
 	part("disk", a.space.watch)
-	part("streams", a.nats.Watch)
+	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
-	part("recorder", a.recorder.run)
-	part("mirror", a.mirror.run)
-	if a.worker != nil {
+	if a.member != nil {
+		part("membership", a.member.Run)
+	}
+	if a.recorder != nil {
+		part("slices", a.slices.Run)
+		part("recorder", a.duty("recorder", a.recorder.Run))
+		part("mirror", a.duty("mirror", a.mirror.Run))
+	}
+	if a.member == nil {
+		part("lease", (&projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}).Run)
+	}
+	switch {
+	case a.worker != nil:
 		part("worker", a.worker.Run)
-		part("folder", a.folder.Run)
-	} else {
+		part("folder", a.duty("folder", a.folder.Run))
+	case a.index != nil:
 		part("index", a.feedIndex)
 	}
+	if a.members != nil {
+		part("suppression", a.hearOfSuppression)
+	}
+	part("claims kept", a.pruneClaims)
 	if err := a.waitReady(gctx); err != nil {
 		stop()
 		if ended := g.Wait(); ended != nil {
@@ -211,6 +262,9 @@ func (a *app) run(ctx context.Context) error {
 	}
 	if a.gateway != nil {
 		part("gateway", a.gateway.Run)
+	}
+	if a.relay != nil {
+		part("relay", a.relay.Run)
 	}
 	if err := a.serve(g, gctx); err != nil {
 		stop()
@@ -232,7 +286,7 @@ func (a *app) waitReady(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return nil
+	return a.waitMember(ctx)
 }
 
 // serve listens and tells the world.
@@ -241,7 +295,12 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Service: a.service, Ready: a.ready}
+	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Ready: a.ready}
+	if a.service != nil {
+		scfg.Service = a.service
+	} else {
+		scfg.Refuse = job.Unavailable("this process does not serve the API; it is " + strings.Join(a.cfg.Roles, ", "))
+	}
 	if a.gateway != nil {
 		scfg.Connect = a.gateway
 	}
@@ -307,12 +366,10 @@ func (a *app) announce(addr string) error {
 	if err != nil {
 		return err
 	}
-	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid(), NATS: a.nats.URL(), NATSKey: a.natsToken}
+	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid()}
+	r.NATS, r.NATSKey = a.natsReady()
 	if a.worker != nil {
 		r.Worker = a.node.worker()
-	}
-	if r.NATS == "" {
-		r.NATSKey = ""
 	}
 	if a.cfg.ReadyFile != "" {
 		b, err := json.Marshal(r)

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"cmp"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -19,6 +21,7 @@ import (
 type node struct {
 	Name   string `json:"name"`   // random, made once
 	Starts uint32 `json:"starts"` // how often the data directory was taken over
+	Home   uint64 `json:"home"`   // random, made once: whoever has the same holds the lock
 }
 
 // lockData locks a data directory, making it if need be. The lock is the kernel's:
@@ -44,12 +47,12 @@ func lockData(dir string) (*os.File, error) {
 
 // takeNode counts that a data directory, which is locked, is taken over. The count
 // is durable before anything can be named after it.
-func takeNode(dir string) (*node, error) {
+func takeNode(dir, name string) (*node, error) {
 	n := new(node)
-	return n, n.count(filepath.Join(dir, "node.json"))
+	return n, n.count(filepath.Join(dir, "node.json"), name)
 }
 
-func (n *node) count(path string) error {
+func (n *node) count(path, name string) error {
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -59,11 +62,19 @@ func (n *node) count(path string) error {
 	case errors.Is(err, os.ErrNotExist):
 		var r [4]byte
 		rand.Read(r[:]) // never fails
-		n.Name = hex.EncodeToString(r[:])
+		n.Name = cmp.Or(name, hex.EncodeToString(r[:]))
 	default:
 		return fmt.Errorf("reading the node's name: %w", err)
 	}
+	if name != "" && name != n.Name {
+		return job.Invalid("name", fmt.Sprintf("name: the data directory belongs to %s, not to %s; give %s another data directory", n.Name, name, name), nil)
+	}
 	n.Starts++
+	for n.Home == 0 {
+		var r [8]byte
+		rand.Read(r[:]) // never fails
+		n.Home = binary.LittleEndian.Uint64(r[:])
+	}
 	b, err = json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("encoding the node's name: %w", err)

@@ -2,35 +2,38 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"crier/audience/members"
+	"crier/internal/app/content"
+	"crier/internal/app/member"
+	"crier/internal/app/projection"
 	"crier/internal/auth"
+	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
-	"crier/internal/idset"
 	"crier/internal/service"
 	"crier/job"
 	"crier/presence"
 	"crier/scheduler"
 	"crier/state/blob"
 	"crier/state/claims"
+	"crier/state/coord"
+	"crier/state/events"
 	"crier/state/fold"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
-	"crier/state/natskv"
+	"crier/state/outbox"
 	"crier/state/parked"
 	"crier/state/parked/level"
 	"crier/state/report"
 	"crier/state/sql"
 	"crier/worker"
+	"crier/worker/tenure"
 )
 
 // controlsMax bounds the stream of controls.
@@ -43,22 +46,29 @@ type parts struct {
 	nats      *natsbus.Server
 	natsToken string
 	conn      *natsbus.Conn
+	bus       bus.Bus
+	system    *natsbus.Conn // to servers elsewhere, as one who may ask them
 	streams   streams
 	store     *sql.DB
 	blobs     *blob.Dir
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
-	content   *content
+	content   *content.Content
 	index     *parked.Index
 	kv        parked.KV
 	planes    *presence.Planes
+	member    *member.Node
 	worker    *worker.Worker
 	folder    *fold.Folder
 	scheduler *scheduler.Scheduler
-	recorder  *recorder
-	mirror    *mirror
+	coord     coord.Store
+	recorder  *projection.Recorder
+	slices    *projection.Slices
+	mirror    *projection.Mirror
 	gateway   *gatewayPart
+	events    *events.Stream
+	relay     *outbox.Relay
 	service   *service.Service
 }
 
@@ -70,8 +80,8 @@ func (a *app) open(ctx context.Context) error {
 		what string
 		fn   func(context.Context) error
 	}{
-		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"stores", a.openStores},
-		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"service", a.openService},
+		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"coordination store", a.openCoordination}, {"stores", a.openStores},
+		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"membership", a.openMember}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -90,34 +100,19 @@ func (a *app) openBoot(context.Context) (err error) {
 }
 
 func (a *app) openKeys(context.Context) (err error) {
-	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Data})
+	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Keys})
 	return err
-}
-
-func (a *app) openNATS(context.Context) (err error) {
-	var token [16]byte
-	rand.Read(token[:]) // never fails
-	a.natsToken = hex.EncodeToString(token[:])
-	a.nats, err = natsbus.Start(natsbus.Config{Dir: a.path("nats"), Listen: a.cfg.NATS, Token: a.natsToken, Logger: a.log})
-	if err != nil {
-		return err
-	}
-	a.onClose("NATS server", func() error { a.nats.Shutdown(); return nil })
-	if a.conn, err = a.nats.Connect("crier " + a.node.Name); err != nil {
-		return err
-	}
-	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
-	return nil
 }
 
 func (a *app) openLedger(ctx context.Context) (err error) {
 	limit := a.cfg.LedgerMax // live has chosen one
-	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit, Logger: a.log})
+	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit,
+		Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return err
 	}
 	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
-		MaxBytes: min(controlsMax, limit), Logger: a.log})
+		MaxBytes: min(controlsMax, limit), Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
 	return err
@@ -127,49 +122,31 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
 		return err
 	}
-	if a.store, err = sql.Open(ctx, sql.Config{Path: a.path("crier.db")}); err != nil {
+	if a.blobs, err = blob.OpenDir(a.cfg.Blobs); err != nil {
+		return err
+	}
+	if !a.cfg.has("api", "scheduler", "worker", "relay") {
+		return nil
+	}
+	if a.store, err = sql.Open(ctx, a.database()); err != nil {
 		return err
 	}
 	a.onClose("SQL store", a.store.Close)
-	if a.blobs, err = blob.OpenDir(a.path("blobs")); err != nil {
-		return err
-	}
-	a.members, err = members.New(members.Config{Sets: a.store.Sets, Blobs: a.blobs, Scratch: a.path("scratch", "members")})
+	a.members, err = members.New(members.Config{Sets: a.store.Sets, Blobs: a.blobs, Scratch: a.path("scratch", "members"),
+		OnChange: a.tellOfSuppression, Outlive: a.cfg.Cluster.isOn()})
 	if err != nil {
 		return err
 	}
-	a.content = newContent(a.blobs, a.members, names{a.store.Accounts}, a.jobs)
+	a.content = content.New(a.blobs, a.members, a.jobs)
 	return nil
-}
-
-// names gives accounts' names.
-type names struct{ store *sql.Accounts }
-
-// Name is the name of an account.
-func (n names) Name(ctx context.Context, number uint32) (string, error) {
-	a, err := n.store.Get(ctx, number)
-	if job.CodeOf(err) == job.CodeNotFound {
-		return strconv.FormatUint(uint64(number), 10), nil
-	}
-	return a.Name, err
-}
-
-// PackageRange implements parked.Packages.
-func (c *content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*idset.Set, error) {
-	spec, err := c.jobs.Spec(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	pkg, err := c.Package(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	return pkg.Range(r)
 }
 
 // openIndex opens the parked index. One that is damaged is moved aside, and one that
 // is behind the last checkpoint is dropped: it is built again from that and the ledger.
 func (a *app) openIndex(ctx context.Context) error {
+	if !a.cfg.has("api", "scheduler", "worker") {
+		return nil
+	}
 	dir := a.path("parked")
 	kv, err := level.Open(level.Config{Dir: dir})
 	if level.IsDamaged(err) {
@@ -233,6 +210,9 @@ func (a *app) restoreIndex(ctx context.Context, dir string, kv *level.KV) (*leve
 }
 
 func (a *app) openPresence(context.Context) (err error) {
+	if !a.cfg.has("worker") {
+		return nil
+	}
 	a.planes, err = presence.Open(presence.Config{Path: a.path("presence.planes")})
 	if err == nil {
 		a.onClose("presence", a.planes.Close)
@@ -241,14 +221,10 @@ func (a *app) openPresence(context.Context) (err error) {
 }
 
 func (a *app) openRoles(ctx context.Context) (err error) {
-	store, err := natskv.Open(ctx, a.conn, natskv.Config{Bucket: "coordination", Logger: a.log})
-	if err != nil {
-		return fmt.Errorf("opening the coordination store: %w", err)
-	}
-	a.mirror = &mirror{log: a.streams.ledger, store: store, member: a.node.Name, roles: a.cfg.Roles, slog: a.log}
-	bus := natsbus.New(a.conn)
+	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
+	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
-		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: bus, Index: a.index, Jobs: a.jobs, Claims: a.claims,
+		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
 			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
@@ -257,10 +233,14 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	}
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Claims: a.claims,
-			Ring: func() scheduler.Ring { return scheduler.Alone{Worker: a.node.worker()} }, Log: a.streams.ledger, Bus: bus,
+			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
 			Packages: a.content, Totals: a.index, Logger: a.log})
 	}
-	a.recorder = &recorder{log: a.streams.ledger, store: a.store.Jobs, jobs: a.jobs, slog: a.log, tally: func(s job.Spec) (job.Counts, uint64, error) {
+	if !a.cfg.has("scheduler") {
+		return nil
+	}
+	a.slices = &projection.Slices{Store: a.coord, Jobs: a.jobs, Of: a.slicesOf, Logger: a.log}
+	a.recorder = &projection.Recorder{Log: a.streams.ledger, Store: a.store.Jobs, Jobs: a.jobs, Coord: a.coord, Logger: a.log, Tally: func(s job.Spec) (job.Counts, uint64, error) {
 		mark := a.index.Watermark()
 		t, err := a.index.Total(s.ID)
 		return t.Counts(s.Recipients), mark, err
@@ -269,15 +249,13 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 }
 
 func (a *app) openService(context.Context) error {
+	if !a.cfg.has("api") {
+		return nil
+	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
-		Set: a.content.set,
-		WaitingOn: func(id job.ID) string {
-			if a.scheduler == nil {
-				return ""
-			}
-			return a.scheduler.WaitingOn(id)
-		}})
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
+		Set:       a.content.Set,
+		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {
 		if wake != nil {

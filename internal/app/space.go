@@ -37,15 +37,15 @@ var errNoSpace = errors.New("the disk is full")
 // directory, keeps the port, and answers there while the disk is full. One
 // goroutine at a time uses it, besides watch.
 type space struct {
-	data, address string
-	free          func() (free, floor int64, err error) // bytes; what the disk must have is the second
-	log           *slog.Logger
-	port          *net.TCPListener // nil until it is needed
-	refusing      *http.Server     // nil unless the disk is full
+	data, keys, address string
+	free                func() (free, floor int64, err error) // bytes; what the disk must have is the second
+	log                 *slog.Logger
+	port                *net.TCPListener // nil until it is needed
+	refusing            *http.Server     // nil unless the disk is full
 }
 
 func newSpace(cfg Config) *space {
-	return &space{data: cfg.Data, address: cfg.Listen, log: cfg.Logger, free: func() (int64, int64, error) { return freeOf(cfg.Data) }}
+	return &space{data: cfg.Data, keys: cfg.Keys, address: cfg.Listen, log: cfg.Logger, free: func() (int64, int64, error) { return freeOf(cfg.Data) }}
 }
 
 func (s *space) close() {
@@ -160,7 +160,7 @@ func (s *space) refuse() error {
 	if why == nil {
 		why = &job.Error{Code: job.CodeFull, Message: "the disk of the data directory was full; the server starts again", Err: errNoSpace}
 	}
-	keys, err := auth.Open(auth.Config{Data: s.data})
+	keys, err := auth.Open(auth.Config{Data: s.keys})
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (h *health) note(healthy bool, now time.Time) time.Time {
 
 // status is what only the process knows of itself.
 func (a *app) status(ctx context.Context) api.Status {
-	st := api.Status{Version: a.cfg.Version, StartedAt: a.started, Roles: a.cfg.Roles, Online: a.planes.Count()}
+	st := api.Status{Version: a.cfg.Version, StartedAt: a.started, Roles: a.cfg.Roles, Online: a.online()}
 	if a.gateway != nil {
 		st.Sockets = uint64(a.gateway.connections())
 	}
@@ -55,13 +55,21 @@ func (a *app) status(ctx context.Context) api.Status {
 			st.Problems = append(st.Problems, fmt.Sprintf("the %s is over 85 %% of its limit; nothing new is sent", s.name))
 		}
 	}
-	for _, dir := range []string{"blobs", "parked"} {
-		st.Stores = append(st.Stores, api.Store{Name: dir, Bytes: diskUsage(a.path(dir))})
+	st.Stores = append(st.Stores, api.Store{Name: "blobs", Bytes: diskUsage(a.cfg.Blobs)}, api.Store{Name: "parked", Bytes: diskUsage(a.path("parked"))})
+	if a.cfg.SQL == "" {
+		st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
 	}
-	st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
 	st.Healthy = len(st.Problems) == 0
 	st.Since = a.health.note(st.Healthy, time.Now().UTC())
 	return st
+}
+
+// online is how many recipients are online in the ranges that this process is home to.
+func (a *app) online() uint64 {
+	if a.planes == nil {
+		return 0
+	}
+	return a.planes.Count()
 }
 
 // diskUsage adds up the files under a path; what vanishes meanwhile counts nothing.
@@ -119,7 +127,9 @@ func (a *app) metrics() http.Handler {
 	counter := func(name, help string, fn func() float64) {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: name, Help: help}, fn))
 	}
-	gauge("online_recipients", "Recipients who are online.", func() float64 { return float64(a.planes.Count()) })
+	if a.planes != nil {
+		gauge("online_recipients", "Recipients who are online.", func() float64 { return float64(a.online()) })
+	}
 	for _, s := range []struct {
 		name string
 		log  ledger.Log
@@ -136,8 +146,10 @@ func (a *app) metrics() http.Handler {
 		gauge(s.name+"_bytes", "Bytes of the "+s.name+".", part(func(u ledger.Usage) uint64 { return u.Bytes }))
 		gauge(s.name+"_limit_bytes", "Bytes that the "+s.name+" may have; from 85 % on nothing new is sent.", part(func(u ledger.Usage) uint64 { return u.Limit }))
 	}
-	reg.MustRegister(&recipients{a})
-	gauge("index_watermark", "Sequence of the ledger up to which the parked index is built.", func() float64 { return float64(a.index.Watermark()) })
+	if a.index != nil {
+		reg.MustRegister(&recipients{a})
+		gauge("index_watermark", "Sequence of the ledger up to which the parked index is built.", func() float64 { return float64(a.index.Watermark()) })
+	}
 	if a.worker != nil {
 		s := a.worker.Stats()
 		counter("journal_records_total", "Records appended to this worker's journal.", func() float64 { return float64(s.Records.Load()) })

@@ -41,12 +41,14 @@ var arrowTable = []Arrow{
 	{"state/fold", with("state/ledger", "state/parked", "state/report"), "folding moves records; what is needed of them, the index says"},
 	{"state/proof", with("state/ledger", "state/report"), "a proof reads the ledger, its reports and packages, never an index or a counter"},
 	{"state/blob/...", []string{"job"}, "blobs are bytes under their digest"},
-	{"state/sql/...", with("audience/members"), "SQL holds projections and accounts behind the ports of their users"},
+	{"state/sql/sqltest", with("audience/members", "internal/servers", "state/outbox", "state/sql/..."), "a suite knows its seam, and starts the servers that it holds to it"},
+	{"state/sql/...", with("audience/members", "state/outbox"), "SQL holds projections and accounts behind the ports of their users"},
 	{"state/coord/...", []string{"job"}, "the coordination seam knows keys and values"},
 	{"state/natskv/...", []string{"job", "state/coord", "internal/bus/..."}, "an adapter knows its seam and its driver"},
 
 	{"state/zk/...", []string{"job", "state/coord"}, "an adapter knows its seam and its driver"},
-	{"state/outbox", with("internal/bus/..."), "the relay carries rows to a stream and decides nothing about them"},
+	{"state/outbox", with(), "the relay carries rows to a stream and decides nothing about them"},
+	{"state/events/...", with("internal/bus/..."), "an adapter knows its seam and its driver"},
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
 	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
@@ -60,12 +62,17 @@ var arrowTable = []Arrow{
 
 	{"internal/service", with("api", "audience/...", "internal/auth", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/bus/...", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
+	{"internal/launch", []string{"internal/app", "internal/config", "internal/bus/natsbus"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
+	{"internal/cluster", []string{"internal/servers"}, "a cluster is processes: it is judged from outside, so that nothing of ours is in it"},
 	{"internal/proc", []string{"api/client"}, "a process is started, asked and ended from outside"},
 	{"internal/crowd", []string{"job", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "!internal/sim/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
-	{"cmd/crier", with("api", "api/client", "audience/...", "cmd/crier/out", "internal/...", "!internal/sim/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
+	{"cmd/crier", with("api", "audience/...", "cmd/crier/...", "internal/...", "!internal/sim/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
+	{"cmd/crier/cli", with("api", "api/client", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
+	{"cmd/crier/inspect", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it"},
+	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/...", "!internal/sim/..."), "what runs on this machine runs in internal"},
 	{"internal/sim/oracle", with("state/ledger"), "a judge shares with what it judges the forms of the records and nothing else"},
 	{"internal/sim/stream", with("internal/bus/subject", "state/ledger"), "it stands in for the stream of the ledger"},
 	{"internal/sim", with("internal/sim/...", "presence/...", "scheduler/apta/...", "state/ledger", "state/jobs", "state/parked", "state/proof", "worker/..."), "the simulator drives the cores of production; only the command that runs it may import it, for it alone can break a rule"},
@@ -76,7 +83,7 @@ var arrowTable = []Arrow{
 // driverTable is where libraries that talk to the outside may be imported; tests
 // may import any.
 var driverTable = []Driver{
-	{"github.com/nats-io", []string{"internal/bus", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
+	{"github.com/nats-io", []string{"internal/bus", "state/events", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
 	{"github.com/syndtr/goleveldb", []string{"state/parked/level"}, "the parked index knows an ordered KV, not LevelDB"},
 	{"modernc.org/sqlite", []string{"state/sql"}, "stores are behind the ports of their users"},
 	{"github.com/go-sql-driver/mysql", []string{"state/sql"}, "stores are behind the ports of their users"},

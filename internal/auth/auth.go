@@ -22,6 +22,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"crier/job"
 )
 
@@ -35,7 +37,7 @@ const (
 
 // Config says where the keys are. Data is required.
 type Config struct {
-	// Data is the data directory.
+	// Data is the data directory, or one that the processes of a cluster share.
 	Data string
 	// Now is the clock for the expiry of tokens. Default: time.Now.
 	Now func() time.Time
@@ -52,8 +54,8 @@ type Keys struct {
 	ring      ring
 }
 
-// Open reads the keys of a data directory and makes those that are missing. One
-// process at a time may call it for a directory: the holder of its lock.
+// Open reads the keys of a data directory and makes those that are missing. Processes
+// that open one directory at the same moment wait for each other, and have the same keys.
 func Open(cfg Config) (*Keys, error) {
 	if cfg.Data == "" {
 		return nil, errors.New("auth: Config.Data is needed")
@@ -71,8 +73,12 @@ func Open(cfg Config) (*Keys, error) {
 	if err := syncDir(cfg.Data); err != nil {
 		return nil, err
 	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
 	k := &Keys{now: cfg.Now, adminPath: filepath.Join(dir, adminFile)}
-	var err error
 	if k.adminHash, err = openAdmin(dir, cfg.Random); err != nil {
 		return nil, err
 	}
@@ -80,6 +86,19 @@ func Open(cfg Config) (*Keys, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// lockDir waits until no other process opens the keys; closing the file lets others.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the keys: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the keys in %s: %w", dir, err)
+	}
+	return f, nil
 }
 
 // openAdmin gives the hash of the admin key and makes the key if there is none.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,8 +141,8 @@ func TestOpenNeedsRandomness(t *testing.T) {
 		t.Error("a key was made of five bytes")
 	}
 	entries, err := os.ReadDir(filepath.Join(data, "keys"))
-	if err != nil || len(entries) != 0 {
-		t.Errorf("%v was left behind, %v", entries, err)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "lock" {
+		t.Errorf("%v was left behind, want the lock only, %v", entries, err)
 	}
 }
 
@@ -257,4 +258,28 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("%q is a token", s)
 		}
 	})
+}
+
+func TestProcessesThatOpenOneDirectoryAtOnceHaveTheSameKeys(t *testing.T) {
+	data := t.TempDir()
+	keys := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range keys {
+		wg.Go(func() {
+			k, err := auth.Open(auth.Config{Data: data})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if keys[i], err = k.AdminKey(); err != nil || k.VerifyAdmin(keys[i]) != nil {
+				t.Errorf("key %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, k := range keys {
+		if k != keys[0] {
+			t.Fatal("two processes have two keys")
+		}
+	}
 }

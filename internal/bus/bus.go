@@ -52,8 +52,9 @@ type Bus interface {
 	// ErrNoAnswer after patience. done must not block for long.
 	Ask(q Question, done func(answer []byte, err error)) error
 	// Subscribe calls fn for each message that matches pattern, one after the
-	// other. All that is published anywhere after it returned is received, until
-	// Unsubscribe. fn may block: what waits meanwhile is bounded, beyond that it
+	// other. All that is published after it returned is received, until Unsubscribe;
+	// what is published at another server of a cluster, once that has heard of it, a
+	// moment later. fn may block: what waits meanwhile is bounded, beyond that it
 	// is dropped and logged. fn may use the Bus, and may keep the message.
 	Subscribe(pattern string, fn func(Msg)) (Subscription, error)
 }

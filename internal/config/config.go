@@ -22,13 +22,24 @@ import (
 const DefaultListen = "127.0.0.1:7420"
 
 // Roles are the parts of a server, in the order in which they are listed.
-func Roles() []string { return []string{"api", "scheduler", "worker", "gateway"} }
+func Roles() []string { return []string{"api", "scheduler", "worker", "gateway", "relay"} }
 
 // Server is the configuration of one process.
 type Server struct {
 	// Data is the directory that holds everything; one process at a time owns it.
 	// It is made if it is missing. Default: see DefaultData.
 	Data string `koanf:"data"`
+	// Name is this process's among the others, 1 to 64 of a-z, A-Z, 0-9, - and _. It
+	// stays with the data directory. Default: a random one.
+	Name string `koanf:"name"`
+	// Blobs is the directory of packages, bodies and reports, which all processes of a
+	// cluster share. Default: in Data.
+	Blobs string `koanf:"blobs"`
+	// Keys is the directory of keys, which all processes of a cluster share. Default: Data.
+	Keys string `koanf:"keys"`
+	// GatewayURL is where clients reach this process's gateway; other gateways send them
+	// there. Default: by Listen.
+	GatewayURL string `koanf:"gateway_url"`
 	// Listen is the address, host:port, of the API and the gateway; port 0 takes a
 	// free one. Default: DefaultListen, which is reachable from this machine only.
 	Listen string `koanf:"listen"`
@@ -39,8 +50,14 @@ type Server struct {
 	ReadyFile string `koanf:"ready_file"`
 	// Log is about the server's log.
 	Log Log `koanf:"log"`
+	// Cluster is about the other processes that share the work.
+	Cluster Cluster `koanf:"cluster"`
+	// Coordination is about the store of leases and statuses.
+	Coordination Coordination `koanf:"coordination"`
 	// NATS is about the message bus and the ledger's store.
 	NATS NATS `koanf:"nats"`
+	// SQL is about accounts, lists of jobs and the outbox of events.
+	SQL SQL `koanf:"sql"`
 	// Limits bound disk and memory.
 	Limits Limits `koanf:"limits"`
 }
@@ -53,11 +70,13 @@ type Log struct {
 	Format string `koanf:"format"`
 }
 
-// NATS is about the message bus, a server embedded in this process.
-type NATS struct {
-	// Listen is an address, host:port, at which it takes connections of other
-	// processes. Default: none; only this process can reach it.
-	Listen string `koanf:"listen"`
+// SQL is about the database.
+type SQL struct {
+	// DSN is a database of MySQL 8.0 or MariaDB 10.6, or newer ones, such as
+	// user:password@tcp(host:3306)/crier; several nodes may share it. It has a password
+	// in it: the file or the variable keep it from those who list processes. Default:
+	// none; an SQLite file in the data directory is used.
+	DSN string `koanf:"dsn"`
 }
 
 // Limits bound disk and memory.
@@ -80,7 +99,8 @@ type Limits struct {
 func Default() Server {
 	return Server{
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
-		Log: Log{Level: "info", Format: "text"}, Limits: Limits{Lanes: 8, Drain: 20000},
+		Cluster: Cluster{ID: "crier", Profile: "default"}, Coordination: Coordination{Root: "/crier"},
+		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{Lanes: 8, Drain: 20000},
 	}
 }
 
@@ -117,10 +137,11 @@ func (s Server) Validate() error {
 	if err := validAddress("listen", s.Listen); err != nil {
 		return err
 	}
-	if s.NATS.Listen != "" {
-		if err := validAddress("nats.listen", s.NATS.Listen); err != nil {
-			return err
-		}
+	if err := s.NATS.validate(); err != nil {
+		return err
+	}
+	if err := s.validCluster(); err != nil {
+		return err
 	}
 	return s.validRoles()
 }

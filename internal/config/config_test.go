@@ -73,7 +73,17 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222"}
+		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
+		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
+		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
+		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast",
+		"coordination-zookeeper": "z:2181", "coordination-root": "/c"}
+	// What some need beside them.
+	shared := []string{"--name=x", "--blobs=/x", "--keys=/x", "--sql-dsn=x", "--nats-listen=:1"}
+	elsewhere := []string{"--nats-servers=nats://a:4222", "--nats-sync-attested"}
+	with := map[string][]string{"cluster-listen": shared, "cluster-advertise": append([]string{"--cluster-listen=:7"}, shared...), "cluster-seeds": append([]string{"--cluster-listen=:7"}, shared...), "nats-embedded": elsewhere, "nats-cluster-listen": {"--nats-routes=a:1", "--nats-token=/t"}, "nats-routes": {"--nats-cluster-listen=:1", "--nats-token=/t"},
+		"nats-servers": {"--nats-sync-attested"}, "nats-creds": elsewhere, "nats-system": elsewhere[:1], "nats-sync-attested": elsewhere[:1], "nats-tls-ca": elsewhere,
+		"nats-tls-cert": append([]string{"--nats-tls-key=/k"}, elsewhere...), "nats-tls-key": append([]string{"--nats-tls-cert=/e"}, elsewhere...)}
 	n := 0
 	flags(t).VisitAll(func(f *pflag.Flag) {
 		if f.Name == "config" {
@@ -85,12 +95,13 @@ func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 			t.Errorf("the test has no value for --%s", f.Name)
 			return
 		}
-		byFlag, err := config.Load(nil, flags(t, "--"+f.Name, value))
-		if err != nil || reflect.DeepEqual(byFlag, config.Default()) {
+		without, _ := config.Load(nil, flags(t, with[f.Name]...)) // what is missing is an error
+		byFlag, err := config.Load(nil, flags(t, append([]string{"--" + f.Name + "=" + value}, with[f.Name]...)...))
+		if err != nil || reflect.DeepEqual(byFlag, without) != (f.Name == "nats-embedded") { // false is what it is with servers
 			t.Errorf("--%s %s changes nothing, %v", f.Name, value, err)
 		}
 		name := "CRIER_" + strings.ToUpper(strings.ReplaceAll(strings.Replace(f.Name, "limit-", "limits-", 1), "-", "_"))
-		byVariable, err := config.Load([]string{name + "=" + value}, nil)
+		byVariable, err := config.Load([]string{name + "=" + value}, flags(t, with[f.Name]...))
 		if err != nil || !reflect.DeepEqual(byVariable, byFlag) {
 			t.Errorf("%s gives %+v, %v; the flag %+v", name, byVariable, err, byFlag)
 		}
@@ -132,10 +143,42 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"level", "", nil, []string{"--log-level", "loud"}, []string{"log.level:"}},
 		{"format", "", nil, []string{"--log-format", "xml"}, []string{"log.format:"}},
 		{"nats", "", nil, []string{"--nats-listen", "x"}, []string{"nats.listen:"}},
+		{"embedded and elsewhere", "nats: {embedded: true, servers: ['nats://a:1'], sync_attested: true}\n", nil, nil, []string{"nats.embedded:"}},
+		{"neither embedded nor elsewhere", "", nil, []string{"--nats-embedded=false"}, []string{"nats.servers:"}},
+		{"embedded maybe", "", nil, []string{"--nats-embedded=maybe"}, []string{"embedded"}},
+		{"text for truth", "nats: {embedded: 3}\n", nil, nil, []string{"nats.embedded", "true or false"}},
+		{"server", "", nil, []string{"--nats-servers=a:4222", "--nats-sync-attested"}, []string{"nats.servers:"}},
+		{"server without port", "", nil, []string{"--nats-servers=nats://a", "--nats-sync-attested"}, []string{"nats.servers:"}},
+		{"a secret in a URL", "", nil, []string{"--nats-servers=nats://u:p@a:1", "--nats-sync-attested"}, []string{"nats.servers:", "nats.creds"}},
+		{"nothing of syncing", "", nil, []string{"--nats-servers=nats://a:1"}, []string{"nats.system:", "nats.sync_attested"}},
+		{"asked and attested", "", nil, []string{"--nats-servers=nats://a:1", "--nats-sync-attested", "--nats-system=/s"}, []string{"nats.sync_attested:"}},
+		{"listening for others", "", nil, []string{"--nats-servers=nats://a:1", "--nats-sync-attested", "--nats-listen=:1"}, []string{"nats.listen:"}},
+		{"attested of nobody", "", nil, []string{"--nats-sync-attested"}, []string{"nats.sync_attested:"}},
+		{"token and creds", "", nil, []string{"--nats-servers=nats://a:1", "--nats-sync-attested", "--nats-token=/t", "--nats-creds=/c"}, []string{"nats.token:"}},
+		{"key without certificate", "", nil, []string{"--nats-servers=nats://a:1", "--nats-sync-attested", "--nats-tls-key=/k"}, []string{"nats.tls_key:"}},
+		{"routes alone", "", nil, []string{"--nats-routes=a:1"}, []string{"nats.cluster_listen:"}},
+		{"no routes", "", nil, []string{"--nats-cluster-listen=:1"}, []string{"nats.routes:"}},
+		{"route", "", nil, []string{"--nats-cluster-listen=:1", "--nats-routes=a"}, []string{"nats.routes:"}},
+		{"cluster without token", "", nil, []string{"--nats-cluster-listen=:1", "--nats-routes=a:1"}, []string{"nats.token:"}},
+		{"two replicas", "", nil, []string{"--nats-replicas=2"}, []string{"nats.replicas:"}},
+		{"replicas of one", "", nil, []string{"--nats-replicas=3"}, []string{"nats.replicas:"}},
 		{"ledger", "", nil, []string{"--limit-ledger", "1MiB"}, []string{"limits.ledger:"}},
 		{"fold", "", nil, []string{"--limit-fold", "1KiB"}, []string{"limits.fold:"}},
 		{"lanes", "", nil, []string{"--limit-lanes", "0"}, []string{"limits.lanes:"}},
 		{"too many lanes", "", nil, []string{"--limit-lanes", "257"}, []string{"limits.lanes:"}},
+		{"name", "", nil, []string{"--name", "a b"}, []string{"name:"}},
+		{"cluster id", "", nil, []string{"--cluster-id", ""}, []string{"cluster.id:"}},
+		{"cluster profile", "", nil, []string{"--cluster-profile", "slow"}, []string{"cluster.profile:", "slow"}},
+		{"cluster address", "", nil, []string{"--cluster-listen", "x"}, []string{"cluster.listen:"}},
+		{"cluster seeds", "", nil, []string{"--cluster-listen", ":7", "--cluster-seeds", "x"}, []string{"cluster.seeds:"}},
+		{"seeds of none", "", nil, []string{"--cluster-seeds", "a:7"}, []string{"cluster.listen:"}},
+		{"advertised by none", "", nil, []string{"--cluster-advertise", "a:7"}, []string{"cluster.listen:"}},
+		{"advertised nowhere", "", nil, []string{"--cluster-listen", ":7", "--cluster-advertise", "x"}, []string{"cluster.advertise:"}},
+		{"cluster without a name", "", nil, []string{"--cluster-listen", ":7"}, []string{"name:"}},
+		{"cluster without SQL", "", nil, []string{"--cluster-listen", ":7", "--name", "n", "--blobs", "b", "--keys", "k"}, []string{"sql.dsn:"}},
+		{"cluster without NATS", "", nil, []string{"--cluster-listen", ":7", "--name", "n", "--blobs", "b", "--keys", "k", "--sql-dsn", "d"}, []string{"nats.servers:"}},
+		{"zookeeper", "", nil, []string{"--coordination-zookeeper", "z"}, []string{"coordination.zookeeper:"}},
+		{"zookeeper root", "", nil, []string{"--coordination-root", "crier"}, []string{"coordination.root:"}},
 		{"drain", "", nil, []string{"--limit-drain", "-1"}, []string{"limits.drain:"}},
 	} {
 		args := c.args
@@ -152,6 +195,24 @@ func TestErrorsNameTheSetting(t *testing.T) {
 				t.Errorf("%s: %v; want it to name %s", c.name, err, w)
 			}
 		}
+	}
+}
+
+// How many keep a record is a matter of where the servers are, unless it is said.
+func TestCopies(t *testing.T) {
+	for want, cases := range map[int][]config.NATS{
+		1: {{}, {Replicas: 1, Servers: []string{"nats://a:1"}}},
+		3: {{Servers: []string{"nats://a:1"}}, {ClusterListen: ":1"}, {Replicas: 3}},
+	} {
+		for _, c := range cases {
+			if got := c.Copies(); got != want {
+				t.Errorf("%+v: %d, want %d", c, got, want)
+			}
+		}
+	}
+	s, err := config.Load(nil, flags(t, "--nats-servers=nats://a:1 nats://b:1", "--nats-sync-attested"))
+	if err != nil || s.NATS.Embedded || len(s.NATS.Servers) != 2 {
+		t.Errorf("servers elsewhere: %+v, %v", s.NATS, err)
 	}
 }
 

@@ -23,19 +23,26 @@ import (
 // CRIER_ and the key in capitals with _ for dots.
 type setting struct{ key, flag, usage string }
 
-var settings = []setting{
+var settings = append([]setting{
 	{"data", "data", "directory that holds everything"},
 	{"listen", "listen", "address of the API and the gateway; port 0 takes a free one"},
 	{"roles", "roles", "parts to run, separated by commas: " + strings.Join(Roles(), ", ")},
 	{"ready_file", "ready-file", "file to write when ready: JSON with api, gateway, token (the admin key), pid"},
 	{"log.level", "log-level", "debug, info, warn or error"},
 	{"log.format", "log-format", "text or json"},
-	{"nats.listen", "nats-listen", "address at which the embedded NATS server takes connections of other processes (default: none)"},
+	{"sql.dsn", "sql-dsn", "MySQL or MariaDB database in the place of the SQLite file: user:password@tcp(host:3306)/name; better in the file or in CRIER_SQL_DSN, for it has a password"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free, at most 64GiB"},
 	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
-}
+}, append(clusterSettings, natsSettings...)...)
+
+// The settings that are not text.
+var (
+	lists   = []string{"roles", "cluster.seeds", "coordination.zookeeper", "nats.servers", "nats.routes"}
+	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas"}
+	truths  = []string{"nats.embedded", "nats.sync_attested"}
+)
 
 const envPrefix = "CRIER_"
 
@@ -50,6 +57,9 @@ func Flags(set *pflag.FlagSet) {
 	set.String("config", "", "configuration file (YAML); also CRIER_CONFIG")
 	for _, s := range settings {
 		set.String(s.flag, text[s.key], s.usage)
+		if slices.Contains(truths, s.key) {
+			set.Lookup(s.flag).NoOptDefVal = "true"
+		}
 	}
 }
 
@@ -57,6 +67,7 @@ func defaultsAsText() map[string]string {
 	d := Default()
 	return map[string]string{
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
+		"cluster.id": d.Cluster.ID, "cluster.profile": d.Cluster.Profile, "coordination.root": d.Coordination.Root,
 		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
 	}
 }
@@ -131,19 +142,25 @@ func wants(key string, value any) string {
 	case string:
 		return ""
 	case int:
-		if strings.HasPrefix(key, "limits.") {
+		if slices.Contains(numbers, key) {
+			return ""
+		}
+	case bool:
+		if slices.Contains(truths, key) {
 			return ""
 		}
 	case []any:
-		if key == "roles" && !slices.ContainsFunc(v, func(r any) bool { _, ok := r.(string); return !ok }) {
+		if slices.Contains(lists, key) && !slices.ContainsFunc(v, func(r any) bool { _, ok := r.(string); return !ok }) {
 			return ""
 		}
 	}
 	switch {
-	case key == "roles":
-		return "a list of roles"
-	case strings.HasPrefix(key, "limits."):
+	case slices.Contains(lists, key):
+		return "a list"
+	case slices.Contains(numbers, key):
 		return "a whole number"
+	case slices.Contains(truths, key):
+		return "true or false"
 	}
 	return "text"
 }
@@ -159,13 +176,20 @@ func keys() string {
 // decode lays the settings over the defaults.
 func decode(all *koanf.Koanf) (Server, error) {
 	s := Default()
-	if text, ok := all.Get("roles").(string); ok {
-		if err := all.Set("roles", strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })); err != nil {
-			return Server{}, job.Invalid("roles", "roles: "+err.Error(), nil)
+	for _, key := range lists {
+		text, ok := all.Get(key).(string)
+		if !ok {
+			continue
+		}
+		if err := all.Set(key, strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })); err != nil {
+			return Server{}, job.Invalid(key, key+": "+err.Error(), nil)
 		}
 	}
 	if all.Exists("roles") {
 		s.Roles = nil // a list is replaced, not laid over
+	}
+	if !all.Exists("nats.embedded") && len(all.Strings("nats.servers")) > 0 {
+		s.NATS.Embedded = false
 	}
 	if err := all.Unmarshal("", &s); err != nil {
 		return Server{}, job.Invalid("config", "the configuration cannot be read: "+strings.Join(strings.Fields(err.Error()), " "), nil)

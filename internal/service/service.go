@@ -34,6 +34,8 @@ type Config struct {
 	Index         *parked.Index
 	Reports       *report.Store
 	Keys          *auth.Keys
+	// Events is what is published of jobs. Nil: there is none.
+	Events Events
 	// Set opens a blob that holds a set: a package or a snapshot of followers. It
 	// stays open with whoever gives it.
 	Set func(ctx context.Context, blob job.Digest) (*audience.Set, error)

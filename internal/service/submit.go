@@ -88,7 +88,7 @@ func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (job.Spec, error) {
 	at := now()
 	ttl := cmp.Or(time.Duration(req.TTL), job.DefaultTTL)
-	spec := job.Spec{Account: a.Number, Class: req.Class, Priority: cmp.Or(req.Priority, api.DefaultPriority), Rate: req.Rate, OnUnknown: req.OnUnknown,
+	spec := job.Spec{Account: a.Number, AccountName: a.Name, Class: req.Class, Priority: cmp.Or(req.Priority, api.DefaultPriority), Rate: req.Rate, OnUnknown: req.OnUnknown,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: at, DisplayAt: req.DisplayAt, ExpiresAt: at.Add(ttl)}
 	if !spec.DisplayAt.Before(spec.ExpiresAt) {
 		return spec, job.Invalid("display_at", "display_at is not before the message expires; a longer ttl is needed", nil)

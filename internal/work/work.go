@@ -20,6 +20,9 @@ type Reply struct {
 // OfferTo is where a worker takes offers; they are asked and answered.
 func OfferTo(worker string) string { return "crier.worker." + worker + ".offer" }
 
+// WaitingTo is where a scheduler is asked, with a job's id, what that job waits on.
+func WaitingTo(scheduler string) string { return "crier.scheduler." + scheduler + ".waiting" }
+
 // SentTo is where a worker tells that a slice is sent; the answer to the next
 // offer of that slice says so too.
 const SentTo = "crier.sent"

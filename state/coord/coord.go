@@ -2,10 +2,10 @@
 // they are renewed, and small values that change only by compare and set.
 //
 // It mirrors what the ledger has decided and tells who is there; it is never the
-// truth about a delivery. natskv is the adapter for NATS; Memory is the twin for
-// tests; coordtest holds both to the same behaviour. Nothing here needs more than
-// one key at a time, so a store with versioned nodes, sessions and watches (as
-// ZooKeeper) can stand behind it.
+// truth about a delivery. natskv is the adapter for NATS, zk the one for ZooKeeper;
+// Memory is the twin for tests; coordtest holds all to the same behaviour, and looks
+// for an order of concurrent calls that explains their answers. Nothing here needs
+// more than one key at a time.
 package coord
 
 import (

@@ -17,15 +17,16 @@ const (
 	Stream        = "LEDGER"
 	ControlStream = "CTL"
 
-	AllSubjects  = "led.>"
-	AllJournals  = "led.j.>"
-	AllJobs      = "led.job.*"
-	AllClaims    = "led.claim.>"
-	AllControls  = "ctl.*"
-	journalRoot  = "led.j."
-	jobRoot      = "led.job."
-	claimRoot    = "led.claim."
-	controlsRoot = "ctl."
+	AllSubjects    = "led.>"
+	ClusterSubject = "led.cluster" // whose ledger it is
+	AllJournals    = "led.j.>"
+	AllJobs        = "led.job.*"
+	AllClaims      = "led.claim.>"
+	AllControls    = "ctl.*"
+	journalRoot    = "led.j."
+	jobRoot        = "led.job."
+	claimRoot      = "led.claim."
+	controlsRoot   = "ctl."
 )
 
 // JournalSubject is where a journal's records go.

@@ -26,7 +26,7 @@ var (
 
 // Stored is one stored record.
 type Stored struct {
-	Seq     uint64 // its place in the stream, from 1
+	Seq     uint64 // its place in the stream, from 1; not every number is a record's
 	Subject string
 	Time    time.Time // when the stream stored it
 	Data    []byte

@@ -6,7 +6,8 @@
 // the server's own key-value client would drop the time. Where a key lapses or is
 // deleted an empty record stays for a while, so that watchers learn of it; one
 // that was cut off for longer compares what it knows with what there is.
-// Records are acknowledged before the disk has them: the store mirrors the ledger.
+// Records of a bucket on one server are acknowledged before the disk has them: the
+// store mirrors the ledger.
 package natskv
 
 import (
@@ -41,6 +42,8 @@ type Config struct {
 	Bucket string
 	// MaxBytes bounds it; beyond it writes fail. Default 256 MiB.
 	MaxBytes int64
+	// Replicas is how many servers keep it, 1 or 3. Default 1.
+	Replicas int
 	// Markers is how long an empty record stays where a key was. A watcher that
 	// was cut off for half of it compares all keys. Default 10 min, at least 2 s.
 	Markers time.Duration
@@ -81,6 +84,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Store, error) {
 		Subjects:  []string{root + ">"},
 		MaxBytes:  cfg.MaxBytes,
 		LastOnly:  true,
+		Replicas:  cfg.Replicas,
 		MarkerTTL: cfg.Markers,
 		Unsynced:  true,
 		Wait:      cfg.Wait,
@@ -112,7 +116,7 @@ func (s *Store) entry(r natsstream.Record) coord.Entry {
 	return coord.Entry{Key: s.key(r.Subject), Value: r.Data, Version: coord.Version(r.Seq)}
 }
 
-// Get implements coord.Store. It asks the stream's leader.
+// Get implements coord.Store.
 func (s *Store) Get(ctx context.Context, key string) (coord.Entry, error) {
 	if err := coord.CheckKey(key); err != nil {
 		return coord.Entry{}, err

@@ -72,43 +72,59 @@ func numberTaken(a Account) error {
 }
 
 // Create makes an account; without a number it gets the smallest one, from 1,
-// that nobody has. A name or number that is taken is job.CodeConflict.
+// that nobody has. A name or number that is taken is job.CodeConflict. If the answer
+// of a commit was lost, it is read back whether the account was made.
 func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Account, error) {
 	number, err := checkName(name, number)
 	if err != nil {
 		return Account{}, err
 	}
-	a := Account{Name: name, CreatedAt: s.c.now().UTC()}
-	err = s.c.tx(ctx, "creating account "+name, func(tx *dbsql.Tx) error {
-		if old, err := accountBy(ctx, tx, `name = ?`, name); err == nil {
+	at := s.c.now().UTC()
+	var made Account
+	err = s.c.TxReadBack(ctx, func(ctx context.Context, tx *dbsql.Tx, unknown bool) error {
+		old, err := accountBy(ctx, tx, `name = ?`, name)
+		switch {
+		case err == nil && unknown && nanos(old.CreatedAt) == nanos(at) && (number == nil || *number == old.Number):
+			made = old
+			return nil
+		case err == nil:
 			return nameTaken(old)
-		} else if !errors.Is(err, dbsql.ErrNoRows) {
+		case !errors.Is(err, dbsql.ErrNoRows):
 			return err
 		}
-		if number != nil {
-			a.Number = *number
-			if old, err := accountBy(ctx, tx, `number = ?`, a.Number); err == nil {
-				return numberTaken(old)
-			} else if !errors.Is(err, dbsql.ErrNoRows) {
-				return err
-			}
-		} else if a.Number, err = freeNumber(ctx, tx); err != nil {
+		made = Account{Name: name, CreatedAt: at}
+		if made.Number, err = s.c.numberFor(ctx, tx, number); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO accounts (number, name, created_at) VALUES (?, ?, ?)`,
-			a.Number, a.Name, nanos(a.CreatedAt))
-		return err
+		_, err = tx.ExecContext(ctx, `INSERT INTO accounts (number, name, created_at) VALUES (?, ?, ?)`,
+			made.Number, made.Name, nanos(made.CreatedAt))
+		return s.c.raced(err)
 	})
 	if err != nil {
-		return Account{}, err
+		return Account{}, s.c.wrap("creating account "+name, err)
 	}
-	return a, nil
+	return made, nil
+}
+
+// numberFor gives the number that is wanted, if it is free, or one that is.
+func (c *conn) numberFor(ctx context.Context, tx *dbsql.Tx, wanted *uint32) (uint32, error) {
+	if wanted == nil {
+		return c.freeNumber(ctx, tx)
+	}
+	old, err := accountBy(ctx, tx, `number = ?`, *wanted)
+	if err == nil {
+		return 0, numberTaken(old)
+	}
+	if !errors.Is(err, dbsql.ErrNoRows) {
+		return 0, err
+	}
+	return *wanted, nil
 }
 
 // freeNumber finds the smallest unused number from 1 and notes that all below
 // the next one are taken, so that many creations do not search the same ground.
-func freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
-	from, err := readMark(ctx, tx, nextAccount)
+func (c *conn) freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
+	from, err := readMark(ctx, tx, nextAccount, c.ForUpdate())
 	if err != nil {
 		return 0, err
 	}
@@ -133,13 +149,13 @@ func freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
 	if free > 1<<32-1 {
 		return 0, job.Conflict("every account number is taken")
 	}
-	return uint32(free), raiseMark(ctx, tx, nextAccount, free+1)
+	return uint32(free), c.raiseMark(ctx, tx, nextAccount, free+1)
 }
 
 // CreateMissing makes an account, named by its number, for each number that has
 // none, and tells how many it made. It is idempotent.
 func (s *Accounts) CreateMissing(ctx context.Context, numbers []uint32) (created int, err error) {
-	err = s.c.tx(ctx, "creating accounts", func(tx *dbsql.Tx) error {
+	err = s.c.tx(ctx, "creating accounts", func(ctx context.Context, tx *dbsql.Tx) error {
 		created = 0
 		for chunk := range slices.Chunk(numbers, bulk) {
 			n, err := s.c.createMissing(ctx, tx, chunk)
@@ -163,7 +179,7 @@ func (c *conn) createMissing(ctx context.Context, tx *dbsql.Tx, numbers []uint32
 	for _, n := range numbers {
 		args = append(args, n, numberName(n), at)
 	}
-	res, err := tx.ExecContext(ctx, c.dialect.insertIgnore+
+	res, err := tx.ExecContext(ctx, c.InsertIgnore()+
 		` INTO accounts (number, name, created_at) VALUES `+tuples(len(numbers), 3), args...)
 	if err != nil {
 		return 0, err

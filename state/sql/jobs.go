@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/state/sql/engine"
 )
 
 // Job is a job as projected from the ledger.
@@ -62,9 +63,9 @@ const jobColumns = `version, state, reason, spec, state_at, counts, counts_as_of
 // any later one is a GapError. Counts are taken if they are newer than what is
 // there. The watermark never goes back. It is idempotent.
 func (s *Jobs) Project(ctx context.Context, p Projection) error {
-	return s.c.tx(ctx, "projecting jobs", func(tx *dbsql.Tx) error {
+	return s.c.tx(ctx, "projecting jobs", func(ctx context.Context, tx *dbsql.Tx) error {
 		for _, t := range p.Transitions {
-			if err := applyTransition(ctx, tx, t); err != nil {
+			if err := s.c.applyTransition(ctx, tx, t); err != nil {
 				return err
 			}
 		}
@@ -73,7 +74,10 @@ func (s *Jobs) Project(ctx context.Context, p Projection) error {
 				return err
 			}
 		}
-		return raiseMark(ctx, tx, recorderMark(p.Recorder), p.Through)
+		if p.Through == 0 {
+			return nil
+		}
+		return s.c.raiseMark(ctx, tx, recorderMark(p.Recorder), p.Through)
 	})
 }
 
@@ -81,7 +85,7 @@ func recorderMark(recorder string) string { return "recorder." + recorder }
 
 // Watermark is the ledger sequence through which a recorder has projected.
 func (s *Jobs) Watermark(ctx context.Context, recorder string) (uint64, error) {
-	v, err := readMark(ctx, s.c.read, recorderMark(recorder))
+	v, err := readMark(ctx, s.c.read, recorderMark(recorder), "")
 	return v, s.c.wrap("reading the watermark of "+recorder, err)
 }
 
@@ -103,7 +107,9 @@ func next(have uint64, t job.Transition) (apply bool, at time.Time, err error) {
 	return true, at, nil
 }
 
-func applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transition) error {
+// applyTransition applies a transition to the version that it was decided on: if
+// another recorder has moved the job meanwhile, the transaction is run again.
+func (c *conn) applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transition) error {
 	var have uint64
 	err := tx.QueryRowContext(ctx, `SELECT version FROM jobs WHERE id = ?`, t.Job.String()).Scan(&have)
 	if err != nil && !errors.Is(err, dbsql.ErrNoRows) {
@@ -115,9 +121,15 @@ func applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transition) error 
 	}
 	ended := bit(t.State.Terminal())
 	if t.Version > 1 {
-		_, err = tx.ExecContext(ctx, `UPDATE jobs SET version = ?, state = ?, ended = ?, reason = ?, state_at = ? WHERE id = ?`,
-			t.Version, t.State.String(), ended, t.Reason, nanos(at), t.Job.String())
-		return err
+		res, err := tx.ExecContext(ctx, `UPDATE jobs SET version = ?, state = ?, ended = ?, reason = ?, state_at = ? WHERE id = ? AND version = ?`,
+			t.Version, t.State.String(), ended, t.Reason, nanos(at), t.Job.String(), have)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n != 1 {
+			return errors.Join(err, engine.ErrRaced)
+		}
+		return nil
 	}
 	spec, err := json.Marshal(t.Spec)
 	if err != nil {
@@ -126,23 +138,35 @@ func applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transition) error 
 	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, version, account, state, ended, reason, spec, submitted_at, state_at, counts, counts_as_of)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0)`, t.Job.String(), t.Version, t.Spec.Account, t.State.String(), ended,
 		t.Reason, string(spec), nanos(t.Spec.SubmittedAt), nanos(at))
+	return c.raced(err)
+}
+
+// raced makes of a key that was free, and now exists, a reason to begin again.
+func (c *conn) raced(err error) error {
+	if c.Duplicate(err) {
+		return fmt.Errorf("%w: %w", engine.ErrRaced, err)
+	}
 	return err
 }
 
 func applyCounts(ctx context.Context, tx *dbsql.Tx, c JobCounts) error {
-	var have uint64
-	err := tx.QueryRowContext(ctx, `SELECT counts_as_of FROM jobs WHERE id = ?`, c.Job.String()).Scan(&have)
-	if errors.Is(err, dbsql.ErrNoRows) {
-		return noJob(c.Job)
-	}
-	if err != nil || have >= c.AsOf {
-		return err
-	}
 	counts, err := json.Marshal(c.Counts)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE jobs SET counts = ?, counts_as_of = ? WHERE id = ?`, string(counts), c.AsOf, c.Job.String())
+	res, err := tx.ExecContext(ctx, `UPDATE jobs SET counts = ?, counts_as_of = ? WHERE id = ? AND counts_as_of < ?`,
+		string(counts), c.AsOf, c.Job.String(), c.AsOf)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	var there int
+	err = tx.QueryRowContext(ctx, `SELECT 1 FROM jobs WHERE id = ?`, c.Job.String()).Scan(&there)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return noJob(c.Job)
+	}
 	return err
 }
 

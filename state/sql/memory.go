@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/state/sql/rows"
 )
 
 // Memory is the twin of DB for tests: the same parts, kept in memory.
@@ -17,13 +18,15 @@ type Memory struct {
 	Sets     *MemorySets
 	Packages *MemoryPackages
 	Jobs     *MemoryJobs
+	Outbox   *rows.Memory
 }
 
 // NewMemory makes an empty store; now is the clock of created_at.
 func NewMemory(now func() time.Time) *Memory {
 	m := &memory{now: now, byNumber: map[uint32]Account{}, byName: map[string]uint32{},
-		sets: map[setKey]*memorySet{}, packages: map[packageKey]Package{}, jobs: map[job.ID]Job{}, marks: map[string]uint64{}}
-	return &Memory{&MemoryAccounts{m}, &MemorySets{m}, &MemoryPackages{m}, &MemoryJobs{m}}
+		sets: map[setKey]*memorySet{}, packages: map[packageKey]Package{}, jobs: map[job.ID]Job{}, marks: map[string]uint64{},
+		slices: map[sliceKey]Slice{}, outbox: rows.NewMemory(now)}
+	return &Memory{&MemoryAccounts{m}, &MemorySets{m}, &MemoryPackages{m}, &MemoryJobs{m}, m.outbox}
 }
 
 // memory is what the parts share; mu guards all that follows it.
@@ -36,6 +39,13 @@ type memory struct {
 	packages map[packageKey]Package
 	jobs     map[job.ID]Job
 	marks    map[string]uint64
+	slices   map[sliceKey]Slice
+	outbox   *rows.Memory
+}
+
+type sliceKey struct {
+	job    job.ID
+	number uint32
 }
 
 type packageKey struct {
@@ -209,6 +219,7 @@ func (s *MemoryJobs) Project(_ context.Context, p Projection) error {
 	s.m.Lock()
 	defer s.m.Unlock()
 	jobs := maps.Clone(s.m.jobs) // put in place only if all of it applies
+	var events []job.Event
 	for _, t := range p.Transitions {
 		j := jobs[t.Job]
 		apply, at, err := next(j.Version, t)
@@ -223,6 +234,7 @@ func (s *MemoryJobs) Project(_ context.Context, p Projection) error {
 		}
 		j.Version, j.State, j.Reason, j.StateAt = t.Version, t.State, t.Reason, at.UTC()
 		jobs[t.Job] = j
+		events = append(events, job.Event{Job: t.Job, Version: t.Version, State: t.State.String(), Reason: t.Reason, At: j.StateAt})
 	}
 	for _, c := range p.Counts {
 		j, ok := jobs[c.Job]
@@ -236,6 +248,7 @@ func (s *MemoryJobs) Project(_ context.Context, p Projection) error {
 		}
 	}
 	s.m.jobs = jobs
+	s.m.outbox.Add(events...)
 	mark := recorderMark(p.Recorder)
 	s.m.marks[mark] = max(s.m.marks[mark], p.Through)
 	return nil

@@ -28,14 +28,14 @@ type Package struct {
 // the same set may have several names.
 type Packages struct{ c *conn }
 
-const packageColumns = `account, name, set_digest, blob, cardinality, min_id, max_id, repeated, bytes, created_at`
+const packageColumns = `account, name, set_digest, blob_digest, cardinality, min_id, max_id, repeated, bytes, created_at`
 
 // Put records a package and gives what is recorded. It is idempotent: a package
 // that the account has by that name stays as it is if it is the same set, and is
 // job.CodeConflict if it is another.
 func (s *Packages) Put(ctx context.Context, p Package) (stored Package, err error) {
 	doing := fmt.Sprintf("recording package %q of account %d", p.Name, p.Account)
-	err = s.c.tx(ctx, doing, func(tx *dbsql.Tx) error {
+	err = s.c.tx(ctx, doing, func(ctx context.Context, tx *dbsql.Tx) error {
 		old, err := packageBy(ctx, tx, `account = ? AND name = ?`, p.Account, p.Name)
 		if err == nil {
 			stored = old
@@ -48,7 +48,7 @@ func (s *Packages) Put(ctx context.Context, p Package) (stored Package, err erro
 		stored.CreatedAt = s.c.now().UTC()
 		_, err = tx.ExecContext(ctx, `INSERT INTO packages (`+packageColumns+`) VALUES `+tuples(1, 10),
 			p.Account, p.Name, p.Set[:], p.Blob[:], p.Cardinality, p.Min, p.Max, p.Repeated, p.Bytes, nanos(stored.CreatedAt))
-		return err
+		return s.c.raced(err)
 	})
 	if err != nil {
 		return Package{}, err

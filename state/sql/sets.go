@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"crier/audience/members"
+	"crier/state/sql/engine"
 )
 
 // batchBytes bounds the size of the sets that one statement inserts, and with
@@ -18,13 +19,13 @@ const batchBytes = 4 << 20
 // audience/members declares as its port, where the methods' promises stand.
 type Sets struct {
 	c    *conn
-	load *dbsql.Stmt // loadQuery: parsing it would take most of a Load
+	load *engine.Statement // loadQuery: parsing it would take most of a Load
 }
 
 var _ members.Sets = (*Sets)(nil)
 
 const headColumns = `s.kind, s.owner, s.revision, s.cardinality, s.snapshot_revision, s.increments, s.increment_bytes,
-	p.blob, p.cardinality, p.pinned`
+	p.blob_digest, p.cardinality, p.pinned`
 
 const headTables = ` FROM member_sets s LEFT JOIN member_snapshots p
 	ON p.kind = s.kind AND p.owner = s.owner AND p.revision = s.snapshot_revision`
@@ -81,7 +82,7 @@ func (s *Sets) Load(ctx context.Context, key members.Key) (members.Head, []membe
 	head := members.Head{Key: key}
 	var incs []members.Increment
 	err := func() error {
-		rows, err := s.load.QueryContext(ctx, key.Kind.String(), key.Owner)
+		rows, err := s.load.Query(ctx, key.Kind.String(), key.Owner)
 		if err != nil {
 			return err
 		}
@@ -105,9 +106,12 @@ func (s *Sets) Load(ctx context.Context, key members.Key) (members.Head, []membe
 	return head, incs, nil
 }
 
-// Append implements members.Sets.
+// Append implements members.Sets. The changes come once only, so that it is not run
+// again: others who change the same make it members.ErrStale, for which callers look
+// again; and after a lost answer the caller's own operation is repeated, which makes
+// its changes anew of what there is.
 func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, error]) (accounts int, err error) {
-	err = s.c.tx(ctx, "changing versioned sets", func(tx *dbsql.Tx) error {
+	err = s.c.TxOnce(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
 		a := appender{ctx: ctx, c: s.c, tx: tx}
 		for change, err := range changes {
 			if err != nil {
@@ -121,8 +125,11 @@ func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, err
 		accounts = a.made
 		return err
 	})
+	if s.c.Conflicting(err) {
+		err = fmt.Errorf("%w: %w", members.ErrStale, err)
+	}
 	if err != nil {
-		return 0, err
+		return 0, s.c.wrap("changing versioned sets", err)
 	}
 	return accounts, nil
 }
@@ -161,7 +168,7 @@ func (a *appender) addRevision(c members.Change) error {
 		return err
 	}
 	if !c.Snapshot.IsZero() {
-		return a.exec(`INSERT INTO member_snapshots (kind, owner, revision, blob, cardinality, pinned) VALUES (?, ?, ?, ?, ?, 0)`,
+		return a.exec(`INSERT INTO member_snapshots (kind, owner, revision, blob_digest, cardinality, pinned) VALUES (?, ?, ?, ?, ?, 0)`,
 			c.Kind.String(), c.Owner, c.Base+1, c.Snapshot[:], c.Cardinality)
 	}
 	a.grown = append(a.grown, c)
@@ -245,7 +252,7 @@ func (a *appender) insertHeads() error {
 	}
 	err := a.exec(`INSERT INTO member_sets (kind, owner, revision, cardinality, snapshot_revision, increments, increment_bytes) VALUES `+
 		tuples(len(a.created), 7), args...)
-	if a.c.dialect.duplicate(err) {
+	if a.c.Duplicate(err) {
 		return fmt.Errorf("a set that was empty: %w", members.ErrStale)
 	}
 	return err
@@ -273,7 +280,10 @@ func nonNil(b []byte) []byte {
 
 // AddSnapshot implements members.Sets.
 func (s *Sets) AddSnapshot(ctx context.Context, key members.Key, snap members.Snapshot) error {
-	return s.c.tx(ctx, "recording a snapshot of the "+key.String(), func(tx *dbsql.Tx) error {
+	return s.c.tx(ctx, "recording a snapshot of the "+key.String(), func(ctx context.Context, tx *dbsql.Tx) error {
+		if err := s.c.lockHead(ctx, tx, key); err != nil {
+			return err
+		}
 		h, err := readHead(ctx, tx, key)
 		if err != nil {
 			return err
@@ -298,12 +308,23 @@ func (s *Sets) AddSnapshot(ctx context.Context, key members.Key, snap members.Sn
 	})
 }
 
+// lockHead keeps others from changing a set that exists until the transaction ends.
+func (c *conn) lockHead(ctx context.Context, tx *dbsql.Tx, key members.Key) error {
+	var revision uint64
+	err := tx.QueryRowContext(ctx, `SELECT revision FROM member_sets WHERE kind = ? AND owner = ?`+c.ForUpdate(),
+		key.Kind.String(), key.Owner).Scan(&revision)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return nil
+	}
+	return err
+}
+
 // putSnapshot inserts the row, or pins the one that is there.
 func putSnapshot(ctx context.Context, tx *dbsql.Tx, key members.Key, snap members.Snapshot) error {
 	old, err := snapshotAt(ctx, tx, key, snap.Revision)
 	switch {
 	case errors.Is(err, members.ErrNoSnapshot):
-		_, err = tx.ExecContext(ctx, `INSERT INTO member_snapshots (kind, owner, revision, blob, cardinality, pinned) VALUES (?, ?, ?, ?, ?, ?)`,
+		_, err = tx.ExecContext(ctx, `INSERT INTO member_snapshots (kind, owner, revision, blob_digest, cardinality, pinned) VALUES (?, ?, ?, ?, ?, ?)`,
 			key.Kind.String(), key.Owner, snap.Revision, snap.Blob[:], snap.Cardinality, bit(snap.Pinned))
 	case err == nil && snap.Pinned && !old.Pinned:
 		_, err = tx.ExecContext(ctx, `UPDATE member_snapshots SET pinned = 1 WHERE kind = ? AND owner = ? AND revision = ?`,
@@ -328,7 +349,7 @@ func (s *Sets) SnapshotAt(ctx context.Context, key members.Key, revision uint64)
 func snapshotAt(ctx context.Context, q querier, key members.Key, revision uint64) (members.Snapshot, error) {
 	snap := members.Snapshot{Revision: revision}
 	var pinned int
-	err := q.QueryRowContext(ctx, `SELECT blob, cardinality, pinned FROM member_snapshots WHERE kind = ? AND owner = ? AND revision = ?`,
+	err := q.QueryRowContext(ctx, `SELECT blob_digest, cardinality, pinned FROM member_snapshots WHERE kind = ? AND owner = ? AND revision = ?`,
 		key.Kind.String(), key.Owner, revision).Scan(digest{&snap.Blob}, &snap.Cardinality, &pinned)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return members.Snapshot{}, fmt.Errorf("%s: revision %d: %w", key, revision, members.ErrNoSnapshot)

@@ -23,7 +23,12 @@ func open(t testing.TB, path string) *sql.DB { return openAt(t, path, time.Now) 
 
 func openAt(t testing.TB, path string, now func() time.Time) *sql.DB {
 	t.Helper()
-	db, err := sql.Open(context.Background(), sql.Config{Path: path, Now: now})
+	return openConfig(t, sql.Config{Path: path, Now: now})
+}
+
+func openConfig(t testing.TB, cfg sql.Config) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +41,10 @@ func openAt(t testing.TB, path string, now func() time.Time) *sql.DB {
 }
 
 func store(db *sql.DB) sqltest.Store {
-	return sqltest.Store{Accounts: db.Accounts, Sets: db.Sets, Packages: db.Packages, Jobs: db.Jobs}
+	return sqltest.Store{Accounts: db.Accounts, Sets: db.Sets, Packages: db.Packages, Jobs: db.Jobs, Outbox: db.Outbox}
 }
+
+func TestMain(m *testing.M) { sqltest.Main(m) }
 
 func TestSQLite(t *testing.T) {
 	sqltest.Run(t, func(t *testing.T, clock *sqltest.Clock) sqltest.Store {
@@ -45,10 +52,16 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
+func TestMariaDB(t *testing.T) {
+	sqltest.Run(t, func(t *testing.T, clock *sqltest.Clock) sqltest.Store {
+		return store(openConfig(t, sql.Config{DSN: sqltest.MariaDB(t), Now: clock.Now}))
+	})
+}
+
 func TestMemory(t *testing.T) {
 	sqltest.Run(t, func(_ *testing.T, clock *sqltest.Clock) sqltest.Store {
 		m := sql.NewMemory(clock.Now)
-		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs}
+		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs, Outbox: m.Outbox}
 	})
 }
 

@@ -20,14 +20,16 @@ const (
 
 // Dial says where and as whom to connect.
 type Dial struct {
-	URL    string       // of the server; unused inside the process
-	Token  string       // what the server asks for
+	URL    string       // of the servers, separated by commas: any of them; unused inside the process
+	Token  string       // what the server asks for; or:
+	Creds  Creds        // who connects
+	TLS    TLS          // how, if the server asks for more than its URL says (tls://)
 	Name   string       // shown in logs, here and at the server
 	Logger *slog.Logger // default slog.Default()
 }
 
-// Connect makes a connection to a server elsewhere. It fails if the server is
-// not there now; once made, the connection comes back by itself for ever.
+// Connect makes a connection to one of the servers elsewhere. It fails if none is
+// there now; once made, the connection comes back by itself for ever, to any of them.
 func Connect(d Dial) (*nats.Conn, error) { return connect(d, nats.PingInterval(pingInterval)) }
 
 func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
@@ -64,6 +66,7 @@ func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
 	if d.Token != "" {
 		opts = append(opts, nats.Token(d.Token))
 	}
+	opts = append(append(opts, d.Creds.options()...), d.TLS.options()...)
 	nc, err := nats.Connect(d.URL, append(opts, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting %s to the bus: %w", d.Name, err)

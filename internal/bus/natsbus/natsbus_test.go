@@ -2,8 +2,10 @@ package natsbus_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"crier/internal/bus"
 	"crier/internal/bus/bustest"
 	"crier/internal/bus/natsbus"
+	"crier/internal/bus/natsstream"
+	"crier/internal/servers"
 )
 
 func start(t *testing.T, cfg natsbus.Config) *natsbus.Server {
@@ -82,6 +86,13 @@ func TestValidateNamesTheField(t *testing.T) {
 		"bad port":  {Dir: "x", Listen: "127.0.0.1:70000", Token: "t"},
 		"Token":     {Dir: "x", Listen: "127.0.0.1:0"},
 		"MaxMemory": {Dir: "x", MaxMemory: -1},
+
+		"ClusterListen":   {Dir: "x", Name: "n", ClusterListen: "x", Routes: []string{"h:1"}, Token: "t"},
+		"Name":            {Dir: "x", ClusterListen: "h:1", Routes: []string{"h:1"}, Token: "t"},
+		"Token is empty":  {Dir: "x", Name: "n", ClusterListen: "h:1", Routes: []string{"h:1"}},
+		"Routes is empty": {Dir: "x", Name: "n", ClusterListen: "h:1", Token: "t"},
+		"Routes \"h\"":    {Dir: "x", Name: "n", ClusterListen: "h:1", Routes: []string{"h"}, Token: "t"},
+		"Routes are":      {Dir: "x", Routes: []string{"h:1"}},
 	} {
 		if _, err := natsbus.Start(cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("Start with a bad %s: %v", field, err)
@@ -96,6 +107,97 @@ func TestStartSaysWhyNot(t *testing.T) {
 	}
 	if _, err := natsbus.Start(natsbus.Config{Dir: file}); err == nil || !strings.Contains(err.Error(), file) {
 		t.Fatalf("Start in a file: %v", err)
+	}
+}
+
+// TestTwoOnOneDirectoryAreNotRefused holds why the caller of Start needs a lock.
+func TestTwoOnOneDirectoryAreNotRefused(t *testing.T) {
+	dir := t.TempDir()
+	start(t, natsbus.Config{Dir: dir})
+	if s, err := natsbus.Start(natsbus.Config{Dir: dir}); err != nil {
+		t.Fatalf("the server looks after its directory itself: %v", err)
+	} else {
+		s.Shutdown()
+	}
+}
+
+// TestEmbeddedCluster starts three servers inside processes' reach of each other,
+// stores in a stream that all keep, and stops one.
+func TestEmbeddedCluster(t *testing.T) {
+	ports, err := servers.Ports(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routes []string
+	for _, p := range ports {
+		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", p))
+	}
+	var all [3]*natsbus.Server
+	for i := range all {
+		all[i] = start(t, natsbus.Config{Name: fmt.Sprint("n", i), ClusterListen: routes[i], Routes: routes, Token: "secret", Logger: quiet})
+		if all[i].URL() != "" || all[i].ClusterAddress() != routes[i] {
+			t.Fatalf("server %d is at %q for clients, at %q for servers", i, all[i].URL(), all[i].ClusterAddress())
+		}
+	}
+	open := func(s *natsbus.Server) *natsstream.Stream {
+		nc, err := s.Connect("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		st, err := natsstream.Open(t.Context(), nc, natsstream.Config{Stream: "S", Subjects: []string{"s.>"}, MaxBytes: 1 << 30, Replicas: 3, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	first := open(all[0])
+	seq, err := first.Append(t.Context(), natsstream.Put{Subject: "s.a", Data: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if r, err := open(s).Last(t.Context(), "s.a"); err != nil || r.Seq != seq {
+			t.Fatalf("a server gives record %d, %v; want %d", r.Seq, err, seq)
+		}
+	}
+	all[2].Shutdown() // it hands over what it leads
+	until(t, "two of three take records", func() bool {
+		next, err := first.Append(t.Context(), natsstream.Put{Subject: "s.a", Last: seq, Data: []byte("y")})
+		if err == nil {
+			seq = next
+		}
+		return err == nil
+	})
+}
+
+func TestCredentialsAreRead(t *testing.T) {
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "creds")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if c, err := natsbus.ReadCreds(file("crier:se:cret\n")); err != nil || c != (natsbus.Creds{User: "crier", Password: "se:cret"}) {
+		t.Errorf("user:password is read as %+v, %v", c, err)
+	}
+	creds := file("-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n")
+	if c, err := natsbus.ReadCreds(creds); err != nil || c != (natsbus.Creds{File: creds}) {
+		t.Errorf("a file of credentials is read as %+v, %v", c, err)
+	}
+	for _, bad := range []string{file("word"), file(":x"), file("a:b\nc:d"), file(""), "/nowhere/x"} {
+		if c, err := natsbus.ReadCreds(bad); err == nil {
+			t.Errorf("%s is read as %+v", bad, c)
+		}
+	}
+	if token, err := natsbus.ReadToken(file(" secret\n")); err != nil || token != "secret" {
+		t.Errorf("a token is read as %q, %v", token, err)
+	}
+	for _, bad := range []string{file("two words"), file(""), "/nowhere/x"} {
+		if token, err := natsbus.ReadToken(bad); err == nil {
+			t.Errorf("%s is read as %q", bad, token)
+		}
 	}
 }
 

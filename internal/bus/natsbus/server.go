@@ -2,9 +2,13 @@
 // to it or to one elsewhere, and the adapter of bus.Bus.
 //
 // The server syncs each record of a stream to disk before it acknowledges it,
-// unless the stream opts out. A connection never gives up and never keeps what
-// was sent while it was cut: a publish then fails at once. Watch tells
-// that a stream has stopped because its disk is full.
+// unless the stream opts out; of servers elsewhere CheckSync asks whether they do. A
+// connection never gives up and never keeps what was sent while it was cut: a
+// publish then fails at once. Watch tells that a stream has stopped because its disk
+// is full; of servers elsewhere that is not known here, where appends fail with it.
+//
+// Three such servers, each in a process of its own, may be a cluster: see
+// Config.Routes. A connection inside the process stays there, and ends with it.
 package natsbus
 
 import (
@@ -37,10 +41,20 @@ type Config struct {
 	// on it: two servers on one directory are not refused and destroy it.
 	Dir string
 	// Listen is the host:port for connections of other processes; port 0 takes a
-	// free one. Empty (the default): connections inside the process only.
+	// free one. Empty (the default): connections inside the process only; in a cluster
+	// the server then takes a port of this machine, but tells it to nobody.
 	Listen string
 	// Token must be presented by every connection. Required with Listen.
 	Token string
+	// Name is the server's in a cluster, where no two may have the same. Required
+	// with ClusterListen.
+	Name string
+	// ClusterListen is the host:port for the other servers of a cluster. Empty (the
+	// default): no cluster. It needs a Token, the same on all servers.
+	ClusterListen string
+	// Routes are the ClusterListen of all servers of the cluster; its own may be
+	// among them. Required with ClusterListen.
+	Routes []string
 	// MaxMemory bounds, in bytes, what streams kept in memory may take together.
 	// Default 256 MiB.
 	MaxMemory int64
@@ -59,10 +73,13 @@ func (c Config) Validate() error {
 	if c.MaxMemory < 0 {
 		return fmt.Errorf("bus configuration: MaxMemory %d is negative", c.MaxMemory)
 	}
+	if err := c.validCluster(); err != nil {
+		return err
+	}
 	if c.Listen == "" {
 		return nil
 	}
-	if _, _, err := c.address(); err != nil {
+	if _, _, err := address("Listen", c.Listen); err != nil {
 		return err
 	}
 	if c.Token == "" {
@@ -71,14 +88,14 @@ func (c Config) Validate() error {
 	return nil
 }
 
-func (c Config) address() (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(c.Listen)
+func address(field, listen string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", 0, fmt.Errorf("bus configuration: Listen %q is not host:port: %w", c.Listen, err)
+		return "", 0, fmt.Errorf("bus configuration: %s %q is not host:port: %w", field, listen, err)
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
-		return "", 0, fmt.Errorf("bus configuration: Listen %q: bad port: %w", c.Listen, err)
+		return "", 0, fmt.Errorf("bus configuration: %s %q: bad port: %w", field, listen, err)
 	}
 	if n == 0 {
 		return host, server.RANDOM_PORT, nil
@@ -108,8 +125,11 @@ func (c Config) options() (*server.Options, error) {
 		NoSigs:             true,
 		Authorization:      c.Token,
 	}
+	if err := c.cluster(o); err != nil {
+		return nil, err
+	}
 	if c.Listen != "" {
-		host, port, err := c.address()
+		host, port, err := address("Listen", c.Listen)
 		if err != nil {
 			return nil, err
 		}

@@ -35,10 +35,48 @@ type Put struct {
 
 // Append stores a record if the last sequence of its subject is as expected, and
 // returns its own once the server has acknowledged it. See the errors above.
+//
+// A cluster refuses for a moment what follows an acknowledged record of the subject
+// too fast, as if it were a conflict, though with a code that says why; then nothing
+// is stored, and it is sent again.
 func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if len(p.Data) > MaxRecord {
 		return 0, fmt.Errorf("storing %d bytes in %s: %w (at most %d)", len(p.Data), p.Subject, ErrTooLarge, MaxRecord)
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.appendWait)
+	defer cancel()
+	for pause := racingPause; ; pause = min(2*pause, racingPauseMax) {
+		ack, err := s.store(ctx, p.message())
+		var refused *apiError
+		if err == nil || !errors.As(err, &refused) || refused.ErrCode != codeWrongLastRacing || !wait(ctx, pause) {
+			if err != nil {
+				return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
+			}
+			s.hint(p.Subject)
+			return ack.Seq, nil
+		}
+	}
+}
+
+// Pauses before an append is sent again that met one under way.
+const (
+	racingPause    = 100 * time.Microsecond
+	racingPauseMax = 20 * time.Millisecond
+)
+
+// wait waits, and reports whether ctx goes on.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p Put) message() *nats.Msg {
 	m := nats.NewMsg(p.Subject)
 	m.Data = p.Data
 	m.Header.Set("Nats-Expected-Last-Subject-Sequence", strconv.FormatUint(p.Last, 10))
@@ -48,28 +86,59 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	if p.Erase {
 		m.Header.Set("KV-Operation", "DEL")
 	}
+	return m
+}
+
+// Publish stores a record whatever its subject has, unless one with this id was
+// stored within the window for duplicates: then it gives that one's sequence. After
+// an error other than ErrFull and ErrTooLarge it is unknown whether it was stored;
+// within the window it may be published again.
+func (s *Stream) Publish(ctx context.Context, subject, id string, data []byte) (seq uint64, duplicate bool, err error) {
+	if len(data) > MaxRecord {
+		return 0, false, fmt.Errorf("storing %d bytes in %s: %w (at most %d)", len(data), subject, ErrTooLarge, MaxRecord)
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
+	m := nats.NewMsg(subject)
+	m.Data = data
+	m.Header.Set("Nats-Msg-Id", id)
+	ack, err := s.store(ctx, m)
+	if err != nil {
+		return 0, false, fmt.Errorf("storing in %s: %w", subject, err)
+	}
+	s.hint(subject)
+	return ack.Seq, ack.Duplicate, nil
+}
+
+// ack is the answer to a record.
+type ack struct {
+	outcome
+	Seq       uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate"`
+}
+
+// hint tells the followers that something was stored. They poll as well: if it is lost
+// they are late, not wrong.
+func (s *Stream) hint(subject string) { _ = s.nc.Publish(s.hints+subject, nil) }
+
+// store sends a record.
+func (s *Stream) store(ctx context.Context, m *nats.Msg) (ack, error) {
 	r, err := s.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
+		return ack{}, err
 	}
-	var ack struct {
-		outcome
-		Seq uint64 `json:"seq"`
+	var a ack
+	if err := json.Unmarshal(r.Data, &a); err != nil {
+		return ack{}, fmt.Errorf("an answer that is not understood: %w", err)
 	}
-	if err := json.Unmarshal(r.Data, &ack); err != nil {
-		return 0, fmt.Errorf("storing in %s: an answer that is not understood: %w", p.Subject, err)
+	if e := a.failure(); e != nil {
+		return ack{}, refusal(e)
 	}
-	if e := ack.failure(); e != nil {
-		return 0, fmt.Errorf("storing in %s: %w", p.Subject, refusal(e))
+	if a.Seq == 0 {
+		return ack{}, errors.New("the answer has no sequence")
 	}
-	if ack.Seq == 0 {
-		return 0, fmt.Errorf("storing in %s: the answer has no sequence", p.Subject)
-	}
-	// The followers poll as well: if this is lost they are late, not wrong.
-	_ = s.nc.Publish(s.hints+p.Subject, nil)
-	return ack.Seq, nil
+	s.raise(a.Seq)
+	return a, nil
 }
 
 func refusal(e *apiError) error {
@@ -88,7 +157,8 @@ func refusal(e *apiError) error {
 
 // Purge removes the records of a subject below a sequence, but never its last one.
 func (s *Stream) Purge(ctx context.Context, subject string, before uint64) error {
-	last, err := s.Last(ctx, subject)
+	// An answer that is behind purges less.
+	last, err := s.fromLeader(ctx, getRequest{LastFor: subject})
 	if errors.Is(err, ErrNoRecord) {
 		return nil
 	}

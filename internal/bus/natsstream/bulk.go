@@ -30,7 +30,7 @@ type consumerConfig struct {
 	Start       uint64        `json:"opt_start_seq"`
 	Ack         string        `json:"ack_policy"`
 	MaxDeliver  int           `json:"max_deliver"`
-	Filter      string        `json:"filter_subject"`
+	Filters     []string      `json:"filter_subjects"`
 	FlowControl bool          `json:"flow_control"`
 	Heartbeat   time.Duration `json:"idle_heartbeat"`
 	Inactive    time.Duration `json:"inactive_threshold"`
@@ -41,7 +41,7 @@ type consumerConfig struct {
 // bulk takes the records from next on as the server pushes them, until there are
 // no more, and leaves the rest to batches. What is lost on the way ends it with an
 // error: the follower goes on behind the last record that it took.
-func (f *follower) bulk(ctx context.Context) error {
+func (f *follower) bulk(ctx context.Context, filters ...string) error {
 	f.asked++
 	deliver := f.bulkInbox + strconv.FormatUint(f.asked, 10)
 	pushed, done := make(chan *nats.Msg, 64), make(chan struct{})
@@ -68,7 +68,7 @@ func (f *follower) bulk(ctx context.Context) error {
 		Stream string         `json:"stream_name"`
 		Config consumerConfig `json:"config"`
 	}{f.name, consumerConfig{
-		Name: name, Deliver: deliver, Policy: "by_start_sequence", Start: f.next, Ack: "none", MaxDeliver: 1, Filter: f.pattern,
+		Name: name, Deliver: deliver, Policy: "by_start_sequence", Start: f.next, Ack: "none", MaxDeliver: 1, Filters: filters,
 		FlowControl: true, Heartbeat: bulkIdle, Inactive: bulkForgotten, Replicas: 1, Memory: true,
 	}}, &made)
 	if err != nil {
@@ -108,6 +108,13 @@ func (f *follower) takePushed(ctx context.Context, pushed <-chan *nats.Msg) erro
 		}
 		if n++; meta.Sequence.Consumer != n {
 			return fmt.Errorf("a push was lost behind record %d", f.read)
+		}
+		if m.Subject == f.marks {
+			f.passed(meta.Sequence.Stream)
+			if meta.NumPending == 0 {
+				return nil
+			}
+			continue
 		}
 		err = f.take(Record{Seq: meta.Sequence.Stream, Subject: m.Subject, Time: meta.Timestamp, Data: m.Data})
 		if err != nil {

@@ -81,6 +81,7 @@ type follower struct {
 	fn      func(Record) error
 	fnErr   error // what fn returned
 	looked  bool  // the leader has said that there is nothing from next on
+	marked  bool  // all is read that was stored when Follow was called
 
 	hint    chan struct{} // one slot: something was stored
 	hints   *nats.Subscription
@@ -137,7 +138,8 @@ func (f *follower) pause(ctx context.Context, d time.Duration, failed bool) erro
 }
 
 // readAll reads batches until there is no more, and then, if told to look, asks
-// the leader: a server that answers direct gets may be behind.
+// the leader: a server that answers direct gets may be behind. Of three replicas the
+// first look takes a mark; later ones believe a leader who has what is known here.
 func (f *follower) readAll(ctx context.Context, look bool) error {
 	for batches := 1; ; batches++ {
 		more, err := f.batch(ctx)
@@ -146,7 +148,7 @@ func (f *follower) readAll(ctx context.Context, look bool) error {
 		}
 		if more {
 			if batches%bulkAfter == 0 {
-				if err := f.bulk(ctx); err != nil {
+				if err := f.bulk(ctx, f.pattern); err != nil {
 					return err
 				}
 			}
@@ -155,12 +157,16 @@ func (f *follower) readAll(ctx context.Context, look bool) error {
 		if !look {
 			return nil
 		}
-		info, err := f.Info(ctx)
+		if f.marks != "" && !f.marked {
+			return f.readMarked(ctx)
+		}
+		known := f.known()
+		info, err := f.leaderInfo(ctx)
 		if err != nil {
 			return err
 		}
-		if info.Last < f.read {
-			return fmt.Errorf("record %d was read, the last is %d: %w", f.read, info.Last, ErrShrunk)
+		if info.Last < known {
+			return f.shrunk(ctx, info.Last, known)
 		}
 		if info.Last >= f.next {
 			r, err := f.fromLeader(ctx, getRequest{Seq: f.next, NextFor: f.pattern})
@@ -179,14 +185,29 @@ func (f *follower) readAll(ctx context.Context, look bool) error {
 	}
 }
 
+// leaderInfo is Info, but soon asked again where another server may lead by then.
+func (f *follower) leaderInfo(ctx context.Context) (Info, error) {
+	if f.marks != "" {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, f.patience())
+		defer cancel()
+	}
+	return f.Info(ctx)
+}
+
 // take hands a record to fn and goes on behind it.
 func (f *follower) take(r Record) error {
 	if err := f.fn(r); err != nil {
 		f.fnErr = err
 		return err
 	}
-	f.read, f.next = r.Seq, r.Seq+1
+	f.passed(r.Seq)
 	return nil
+}
+
+func (f *follower) passed(seq uint64) {
+	f.read, f.next = seq, seq+1
+	f.raise(seq)
 }
 
 func (f *follower) patience() time.Duration { return min(f.wait, silenceMax) }

@@ -6,6 +6,12 @@
 // of the server or a lost message costs a repeated request and never a record,
 // a repeat or a change of order; what the leader says decides what "all" is.
 // Hints that something was stored make it prompt; a lost hint costs one poll.
+//
+// With three replicas no server's word is enough: one that was paused, or is cut off,
+// takes itself for the leader until it hears of another, and says less than was
+// acknowledged. There, whoever asks for the last record, or for all there is, first
+// stores a record of no meaning (a mark), which takes most of the servers, and then
+// believes only an answer that has the mark. The mark before it is removed.
 package natsstream
 
 import (
@@ -14,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,6 +45,8 @@ const MaxRecord = 4 << 20
 
 const (
 	defaultWait = 5 * time.Second
+	// replicatedWait is shorter because another server may lead by then.
+	replicatedWait = 2 * time.Second
 	// openTimeout is longer because a server may be busy recovering.
 	openTimeout = 30 * time.Second
 )
@@ -49,17 +59,25 @@ type Config struct {
 	Subjects []string
 	// MaxBytes bounds what it stores; beyond it appends fail with ErrFull. Required.
 	MaxBytes int64
+	// DiscardOld drops the oldest records beyond MaxBytes instead. Default off.
+	DiscardOld bool
+	// Duplicates is how long Publish knows the ids of what was stored. At least 1 s.
+	// Default 0: the server's own, two minutes.
+	Duplicates time.Duration
 	// LastOnly keeps only the last record of each subject. Default: all.
 	LastOnly bool
+	// Replicas is how many servers keep it, 1 or 3. Default 1.
+	Replicas int
 	// MarkerTTL, if not 0, allows records with a time to live; where the last
 	// record of a subject lapses, an empty record appears and stays that long.
 	// At least 1 s. Default 0.
 	MarkerTTL time.Duration
 	// Unsynced acknowledges records before the disk has them: the last ones are
-	// lost in a crash of the machine. Default off.
+	// lost in a crash of the machine. Default off. With three replicas the servers
+	// sync all the same.
 	Unsynced bool
 	// Wait bounds the wait for each answer of the server when the caller's
-	// context does not end sooner. Default 5 s.
+	// context does not end sooner. Default 5 s, with three replicas 2 s for appends.
 	Wait time.Duration
 	// Logger takes warnings. Default slog.Default().
 	Logger *slog.Logger
@@ -76,6 +94,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("stream configuration: MaxBytes %d is not positive; every stream needs a bound", c.MaxBytes)
 	case c.MarkerTTL != 0 && c.MarkerTTL < time.Second:
 		return fmt.Errorf("stream configuration: MarkerTTL %s is below 1s", c.MarkerTTL)
+	case c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3:
+		return fmt.Errorf("stream configuration: Replicas %d is neither 1 nor 3", c.Replicas)
+	case c.Duplicates != 0 && c.Duplicates < time.Second:
+		return fmt.Errorf("stream configuration: Duplicates %s is below 1s", c.Duplicates)
 	case c.Wait < 0:
 		return fmt.Errorf("stream configuration: Wait %s is negative", c.Wait)
 	}
@@ -90,9 +112,13 @@ func (c Config) jetstream() jetstream.StreamConfig {
 		MaxBytes:  c.MaxBytes,
 		Discard:   jetstream.DiscardNew,
 		Storage:   jetstream.FileStorage,
-		Replicas:  1,
+		Replicas:  max(c.Replicas, 1),
 		// Any server of a cluster may answer a direct get.
 		AllowDirect: true,
+		Duplicates:  c.Duplicates,
+	}
+	if c.DiscardOld {
+		js.Discard = jetstream.DiscardOld
 	}
 	if c.LastOnly {
 		js.MaxMsgsPerSubject = 1
@@ -101,7 +127,10 @@ func (c Config) jetstream() jetstream.StreamConfig {
 		js.AllowMsgTTL, js.SubjectDeleteMarkerTTL = true, c.MarkerTTL
 		js.AllowRollup = true // the markers need it
 	}
-	if c.Unsynced {
+	if js.Replicas > 1 {
+		js.Subjects = append(slices.Clone(c.Subjects), markSubject(c.Stream))
+		js.AllowRollup = true // a mark removes the one before it
+	} else if c.Unsynced {
 		js.PersistMode = jetstream.AsyncPersistMode
 	}
 	return js
@@ -117,93 +146,18 @@ type Record struct {
 
 // Stream is one stream. Its methods are safe for concurrent use.
 type Stream struct {
-	nc     *nats.Conn
-	name   string
-	wait   time.Duration
-	log    *slog.Logger
-	hints  string // where it is told that something was stored, up to the subject
-	direct string // where direct gets are asked
-	info   string // where the extent and the subjects are asked
-	leader string // where single records are asked of the leader
-}
-
-// Open creates the stream, or takes the one there is if its configuration is the
-// same; only its limit may be another, and is set, if it holds no more than that.
-func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	s := &Stream{nc: nc, name: cfg.Stream, wait: cfg.Wait, log: cfg.Logger}
-	if s.wait == 0 {
-		s.wait = defaultWait
-	}
-	if s.log == nil {
-		s.log = slog.Default()
-	}
-	s.log = s.log.With("stream", s.name)
-	s.hints = "crier.stored." + s.name + "."
-	s.direct = "$JS.API.DIRECT.GET." + s.name
-	s.info = "$JS.API.STREAM.INFO." + s.name
-	s.leader = "$JS.API.STREAM.MSG.GET." + s.name
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	if err := s.create(ctx, cfg.jetstream()); err != nil {
-		return nil, fmt.Errorf("opening the stream %s: %w", s.name, err)
-	}
-	return s, nil
-}
-
-func (s *Stream) create(ctx context.Context, want jetstream.StreamConfig) error {
-	js, err := jetstream.New(s.nc)
-	if err != nil {
-		return err
-	}
-	st, err := js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = js.CreateStream(ctx, want)
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	have := st.CachedInfo()
-	if have.State.Bytes > uint64(want.MaxBytes) {
-		return fmt.Errorf("it holds %d bytes; MaxBytes %d is less", have.State.Bytes, want.MaxBytes)
-	}
-	if err := same(have.Config, want); err != nil {
-		return err
-	}
-	if have.Config.MaxBytes == want.MaxBytes {
-		return nil
-	}
-	limited := have.Config
-	limited.MaxBytes = want.MaxBytes
-	_, err = js.UpdateStream(ctx, limited)
-	return err
-}
-
-// same compares what a difference in would change the promises.
-func same(have, want jetstream.StreamConfig) error {
-	for _, f := range []struct {
-		name       string
-		have, want any
-	}{
-		{"subjects", fmt.Sprint(have.Subjects), fmt.Sprint(want.Subjects)},
-		{"retention", have.Retention, want.Retention},
-		{"discard", have.Discard, want.Discard},
-		{"storage", have.Storage, want.Storage},
-		{"allow direct", have.AllowDirect, want.AllowDirect},
-		{"max age", have.MaxAge, want.MaxAge},
-		{"messages per subject", max(have.MaxMsgsPerSubject, 0), max(want.MaxMsgsPerSubject, 0)},
-		{"message ttl", have.AllowMsgTTL, want.AllowMsgTTL},
-		{"marker ttl", have.SubjectDeleteMarkerTTL, want.SubjectDeleteMarkerTTL},
-		{"persist mode", have.PersistMode, want.PersistMode},
-	} {
-		if f.have != f.want {
-			return fmt.Errorf("there is one with other settings: %s is %v, not %v; give it another name or remove it", f.name, f.have, f.want)
-		}
-	}
-	return nil
+	nc   *nats.Conn
+	name string
+	wait time.Duration
+	// appendWait bounds the wait for the answer to an append.
+	appendWait time.Duration
+	log        *slog.Logger
+	hints      string         // where it is told that something was stored, up to the subject
+	direct     string         // where direct gets are asked
+	info       string         // where the extent and the subjects are asked
+	leader     string         // where single records are asked of the leader
+	marks      string         // where marks are stored; empty: there is one server only
+	floor      *atomic.Uint64 // the highest sequence known of here
 }
 
 // apiError is an error in an answer of the server.
@@ -276,7 +230,7 @@ func (s *Stream) Info(ctx context.Context) (Info, error) {
 
 // Subjects gives the subjects that match a pattern with the number of their
 // records. The server answers 100,000 at a time; a subject that appears while it
-// is asked may be missing.
+// is asked may be missing; one that was acknowledged before is not.
 func (s *Stream) Subjects(ctx context.Context, pattern string) (map[string]uint64, error) {
 	type request struct {
 		Filter string `json:"subjects_filter"`
@@ -285,7 +239,12 @@ func (s *Stream) Subjects(ctx context.Context, pattern string) (map[string]uint6
 	all := make(map[string]uint64)
 	for offset := 0; ; {
 		var a infoAnswer
-		if err := s.ask(ctx, s.info, request{pattern, offset}, &a); err != nil {
+		err := s.untilMarked(ctx, func(ctx context.Context, mark uint64) (bool, error) {
+			a = infoAnswer{}
+			err := s.ask(ctx, s.info, request{pattern, offset}, &a)
+			return a.State.Last >= mark, err
+		})
+		if err != nil {
 			return nil, fmt.Errorf("listing the subjects %s of %s: %w", pattern, s.name, err)
 		}
 		for subject, n := range a.State.Subjects {

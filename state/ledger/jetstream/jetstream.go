@@ -28,6 +28,9 @@ type Config struct {
 	// MaxBytes bounds the stream; beyond it appends are refused. Required. A
 	// larger one than before is taken over, a smaller one if the stream fits.
 	MaxBytes int64
+	// Replicas is how many servers keep it, 1 or 3; with 3 it goes on, and keeps all
+	// that it acknowledged, when one of them dies. Default 1.
+	Replicas int
 	// Unsynced acknowledges records before the disk has them. For controls that
 	// are stored elsewhere as well, and for benchmarks; never for the ledger.
 	Unsynced bool
@@ -50,6 +53,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		Stream:   cfg.Stream,
 		Subjects: cfg.Subjects,
 		MaxBytes: cfg.MaxBytes,
+		Replicas: cfg.Replicas,
 		Unsynced: cfg.Unsynced,
 		Wait:     cfg.Wait,
 		Logger:   cfg.Logger,
@@ -66,7 +70,7 @@ func (l *Log) Append(ctx context.Context, subject string, last uint64, data []by
 	return seq, named(err)
 }
 
-// Last implements ledger.Log. It asks the stream's leader.
+// Last implements ledger.Log.
 func (l *Log) Last(ctx context.Context, subject string) (ledger.Stored, error) {
 	r, err := l.s.Last(ctx, subject)
 	return ledger.Stored(r), named(err)

@@ -1,12 +1,17 @@
 package jetstream_test
 
 import (
+	"context"
 	"errors"
 	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"crier/internal/bus/natsbus"
+	"crier/internal/servers"
 	"crier/state/ledger"
+	"crier/state/ledger/jetstream"
 
 	"github.com/nats-io/nats.go"
 )
@@ -85,6 +90,34 @@ func TestAppendGivenUpIsStored(t *testing.T) {
 	}
 	mustConflict(t, l, open, "nonce 1")
 	lastIs(t, l, "nonce 1")
+}
+
+// An append that ended without an answer is stored when the server gets to it.
+func TestAppendThatTimedOutIsStored(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := servers.StartNATS(ctx, servers.NATSConfig{Dir: t.TempDir(), Servers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Kill()
+	log, err := jetstream.Open(ctx, dialAs(t, c, servers.NATSUser), jetstream.Config{Stream: "LEDGER", Subjects: []string{"led.>"}, MaxBytes: 1 << 30, Wait: 500 * time.Millisecond, Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &ledgerLog{log}
+	open := mustAppend(t, l, 0, "open")
+	if err := c.Nodes[0].Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(ctx, journal, open, []byte("nonce 1")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("an append to a paused server: %v", err)
+	}
+	if err := c.Nodes[0].Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	lastIs(t, l, "nonce 1")
+	mustConflict(t, l, open, "nonce 1")
 }
 
 // An owner that sends n + 1 with the sequence that n would get, while a seal lands

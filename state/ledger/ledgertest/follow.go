@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -184,7 +186,7 @@ func testFollowLive(t *testing.T, l ledger.Log) {
 	}
 	wg.Wait()
 	var want, wantOne []ledger.Stored
-	for seq := uint64(1); seq <= writers*each; seq++ {
+	for _, seq := range slices.Sorted(maps.Keys(stored)) {
 		want = append(want, stored[seq])
 		if stored[seq].Subject == "led.w.2" {
 			wantOne = append(wantOne, stored[seq])
@@ -251,15 +253,19 @@ func testFollowContext(t *testing.T, l ledger.Log) {
 
 func testFollowAhead(t *testing.T, l ledger.Log) {
 	recs := fill(t, l, 3, "led.a")
-	f := follow(t, l, 6, "led.>")
 	last := recs[2].Seq
-	for i := range 4 {
-		last = appendTo(t, l, "led.a", last, []byte{byte(i)})
+	from := last + 5
+	f := follow(t, l, from, "led.>")
+	var want []ledger.Stored
+	for i := byte(0); len(want) < 2; i++ {
+		if last = appendTo(t, l, "led.a", last, []byte{i}); last >= from {
+			want = append(want, ledger.Stored{Seq: last, Subject: "led.a", Data: []byte{i}})
+		}
 	}
 	f.until("two records", func() bool { return len(f.got) >= 2 })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	sameRecords(t, f.got, []ledger.Stored{{Seq: 6, Subject: "led.a", Data: []byte{2}}, {Seq: 7, Subject: "led.a", Data: []byte{3}}})
+	sameRecords(t, f.got, want)
 }
 
 func testCaughtUp(t *testing.T, l ledger.Log) {
@@ -328,9 +334,10 @@ func testModel(t *testing.T, l ledger.Log) {
 				}
 				break
 			}
-			if end++; err != nil || seq != end {
-				t.Fatalf("step %d: Append gave %d, %v, want %d", step, seq, err, end)
+			if err != nil || seq <= end {
+				t.Fatalf("step %d: Append gave %d, %v behind %d", step, seq, err, end)
 			}
+			end = seq
 			list = append(list, ledger.Stored{Seq: seq, Subject: s, Data: data})
 		case 7:
 			before := rnd.Uint64N(end + 2)

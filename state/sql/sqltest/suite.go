@@ -12,6 +12,7 @@ import (
 
 	"crier/audience/members"
 	"crier/job"
+	"crier/state/outbox"
 	"crier/state/sql"
 )
 
@@ -43,6 +44,8 @@ type Jobs interface {
 	List(ctx context.Context, f sql.JobFilter) ([]sql.Job, string, error)
 	CountByState(ctx context.Context) (map[job.State]uint64, error)
 	OldestOpen(ctx context.Context) (sql.Job, bool, error)
+	ProjectSlices(ctx context.Context, statuses []sql.Slice) error
+	Slices(ctx context.Context, id job.ID, from uint32, limit int) ([]sql.Slice, error)
 }
 
 // Store is a store with all its parts.
@@ -51,6 +54,7 @@ type Store struct {
 	Sets     members.Sets
 	Packages Packages
 	Jobs     Jobs
+	Outbox   outbox.Rows
 	clock    *Clock
 }
 
@@ -77,6 +81,14 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"jobs: all or nothing":               jobAtomic,
 		"jobs: counts":                       jobCounts,
 		"jobs: lists":                        jobLists,
+		"jobs: recorders at once":            jobRecorders,
+		"slices":                             slicesLatest,
+		"slices: projectors at once":         slicesAtOnce,
+		"events: each transition once":       eventsOnce,
+		"events: leases, marks, sweeping":    eventsLeases,
+		"events: a lot":                      eventsMany,
+		"accounts: many at once":             accountsAtOnce,
+		"names: byte by byte":                namesByByte,
 		"sets: increments":                   setIncrements,
 		"sets: all or nothing":               setAtomic,
 		"sets: accounts":                     setAccounts,

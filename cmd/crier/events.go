@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+)
+
+func (c *commands) eventsCommand() *cobra.Command {
+	return c.Group("events", "Events: notices of what happens to jobs and slices", c.eventsTail())
+}
+
+func (c *commands) eventsTail() *cobra.Command {
+	req := api.TailEvents{Follow: true}
+	var id, since string
+	cmd := c.Command("tail [--job J] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
+		func(ctx context.Context, _ []string) (err error) {
+			if c.Output != string(out.Table) && c.Output != string(out.Lines) {
+				return cli.Usage("-o %s is one value, and events have no end; use -o table or -o jsonl", c.Output)
+			}
+			if err := req.Since(since); err != nil {
+				return err
+			}
+			if id != "" {
+				if req.Job, err = api.ParseJobID(id); err != nil {
+					return err
+				}
+			}
+			svc, err := c.Service()
+			if err != nil {
+				return err
+			}
+			if c.Output == string(out.Lines) {
+				return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Print(e, nil) })
+			}
+			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Line(out.EventLine(e)) })
+		})
+	cmd.Long = cmd.Short + `.
+
+Each line has the event's cursor; --since CURSOR goes on behind it. An event may come
+twice: of those about one job, one whose version was seen is a repeat.`
+	f := cmd.Flags()
+	f.StringVar(&id, "job", "", "events of this job and its slices only")
+	f.StringVar(&since, "since", "", "what was published within a length of time such as 1h, or behind a cursor (default: from the first that is stored)")
+	f.BoolVarP(&req.Follow, "follow", "f", true, "wait for more at the end")
+	_ = cmd.RegisterFlagCompletionFunc("job", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) { // the flag is there
+		return c.CompleteJobs(cmd, nil, word)
+	})
+	return cmd
+}

@@ -1,0 +1,42 @@
+package out
+
+import (
+	"fmt"
+
+	"crier/api"
+)
+
+// A stream has no table, whose widths would need all of it; its items are lines.
+
+// stamp is how a line writes a time.
+const stamp = "2006-01-02T15:04:05.000Z"
+
+// EntryLine is a record of the ledger as a line.
+func EntryLine(e api.LedgerEntry) string {
+	return fmt.Sprintf("%8d  %s  %-12s  %s  %s", e.Seq, e.Time.UTC().Format(stamp), Clean(e.Kind), Clean(e.Subject), Clean(string(e.Detail)))
+}
+
+// EventLine is an event as a line.
+func EventLine(e api.Event) string {
+	what := e.Job.String()
+	if e.Slice != nil {
+		what += fmt.Sprintf(" slice %d", *e.Slice)
+	}
+	line := fmt.Sprintf("%8d  %s  %-11s  %s  version %d", e.Cursor, e.At.UTC().Format(stamp), Clean(e.State), what, e.Version)
+	if e.Reason != "" {
+		line += "  " + Clean(e.Reason)
+	}
+	return line
+}
+
+// Extent puts the extent of a stream of the ledger, or of its reports, in words.
+func Extent(s api.LedgerStream) string {
+	d := fmt.Sprintf("%s (%d to %d), %s", Many(s.Records, "record"), s.First, s.Last, Bytes(s.Bytes))
+	if s.Limit > 0 {
+		d += " of " + Bytes(s.Limit)
+	}
+	if s.Journals > 0 {
+		d += fmt.Sprintf(", %s, %s sealed", Many(s.Journals, "journal"), Count(s.Sealed))
+	}
+	return d
+}

@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"crier/internal/bus/natsbus"
+	"crier/job"
+)
+
+// Messaging says where the bus and the streams are. The zero value is a server
+// embedded in this process, alone.
+type Messaging struct {
+	// An embedded server of a cluster of three; see natsbus.Config.
+	Name          string // default the node's
+	ClusterListen string // host:port for the other servers; empty: there are none
+	Routes        []string
+
+	Servers []string // URLs of servers elsewhere; nothing is embedded then
+
+	// Files, so that no secret is on a command line.
+	Token  string // of either
+	Creds  string // who connects to Servers
+	System string // who asks Servers whether they sync always
+	TLS    natsbus.TLS
+	// SyncAttested says that Servers sync always, for want of somebody to ask.
+	SyncAttested bool
+
+	Replicas int // servers that keep each record, 1 or 3; default 1
+}
+
+func (m Messaging) validate() error {
+	if len(m.Servers) > 0 && m.System == "" && !m.SyncAttested {
+		return job.Invalid("nats.system", "somebody is needed to ask whether the servers sync always, or nats.sync_attested", nil)
+	}
+	return nil
+}
+
+// openNATS connects to the bus, and starts its server if that is inside.
+func (a *app) openNATS(ctx context.Context) (err error) {
+	if len(a.cfg.Messaging.Servers) > 0 {
+		return a.connectElsewhere(ctx)
+	}
+	m := a.cfg.Messaging
+	if a.natsToken, err = m.token(); err != nil {
+		return err
+	}
+	if m.Name == "" {
+		m.Name = a.node.Name
+	}
+	a.nats, err = natsbus.Start(natsbus.Config{Dir: a.path("nats"), Listen: a.cfg.NATS, Token: a.natsToken,
+		Name: m.Name, ClusterListen: m.ClusterListen, Routes: m.Routes, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.onClose("NATS server", func() error { a.nats.Shutdown(); return nil })
+	if a.conn, err = a.nats.Connect("crier " + a.node.Name); err != nil {
+		return err
+	}
+	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
+	return nil
+}
+
+// token reads the token, or makes one up for a server that nobody else needs.
+func (m Messaging) token() (string, error) {
+	if m.Token != "" {
+		return natsbus.ReadToken(m.Token)
+	}
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:]), nil
+}
+
+// connectElsewhere connects to servers that others run, and sees to it that what
+// they acknowledge is on their disks.
+func (a *app) connectElsewhere(ctx context.Context) (err error) {
+	m := a.cfg.Messaging
+	d := natsbus.Dial{URL: strings.Join(m.Servers, ","), TLS: m.TLS, Name: "crier " + a.node.Name, Logger: a.log}
+	switch {
+	case m.Token != "":
+		d.Token, err = natsbus.ReadToken(m.Token)
+	case m.Creds != "":
+		d.Creds, err = natsbus.ReadCreds(m.Creds)
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.checkSync(ctx, d); err != nil {
+		return err
+	}
+	if a.conn, err = natsbus.Connect(d); err != nil {
+		return err
+	}
+	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
+	return nil
+}
+
+// checkSync refuses servers that do not sync always.
+func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
+	m := a.cfg.Messaging
+	if m.System == "" {
+		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
+		return nil
+	}
+	creds, err := natsbus.ReadCreds(m.System)
+	if err != nil {
+		return fmt.Errorf("nats.system: %w", err)
+	}
+	d.Token, d.Creds, d.Name = "", creds, d.Name+" system"
+	if a.system, err = natsbus.Connect(d); err != nil {
+		return fmt.Errorf("nats.system: %w", err)
+	}
+	a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
+	if err := natsbus.CheckSync(ctx, a.system); err != nil {
+		return unsynced(err)
+	}
+	return nil
+}
+
+// unsynced names the setting by which a server was found not to sync.
+func unsynced(err error) error {
+	if errors.Is(err, natsbus.ErrUnsynced) {
+		return job.Invalid("nats.system", fmt.Sprintf("the servers in nats.servers, asked by way of nats.system: %v", err), err)
+	}
+	return fmt.Errorf("nats.system: %w", err)
+}
+
+// watchStreams ends with an error when the streams cannot be relied on any more: an
+// embedded server could not write, or one elsewhere was started without syncing. That
+// a disk elsewhere is full is not known here; appends say so.
+func (a *app) watchStreams(ctx context.Context) error {
+	switch {
+	case a.nats != nil:
+		return a.nats.Watch(ctx)
+	case a.system != nil:
+		if err := natsbus.WatchSync(ctx, a.system, a.log); err != nil {
+			return unsynced(err)
+		}
+		return nil
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// natsReady is where other processes reach an embedded server, and its token.
+func (a *app) natsReady() (url, token string) {
+	if a.nats == nil || a.nats.URL() == "" {
+		return "", ""
+	}
+	return a.nats.URL(), a.natsToken
+}

@@ -1,0 +1,113 @@
+// Package projection keeps the coordination store and SQL in step with the ledger, so
+// that others can look things up there.
+//
+// It guarantees that nothing goes back: a job's state is projected version by version,
+// a slice's status by versions that grow, a claim by its epoch. What it has not
+// projected yet it projects after a restart; nothing waits for it.
+package projection
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"crier/job"
+	"crier/state/coord"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/sql"
+)
+
+// Recorder projects the jobs of the ledger to SQL, version by version, with the
+// watermark in the same transaction, and the statuses of slices from the coordination
+// store.
+type Recorder struct {
+	Log    ledger.Log
+	Store  *sql.Jobs
+	Jobs   *jobs.Table
+	Coord  coord.Store
+	Told   func()                                     // called after each projection; nil is nobody
+	Tally  func(job.Spec) (job.Counts, uint64, error) // and the ledger sequence it is true at
+	Logger *slog.Logger
+}
+
+const (
+	recorderName  = "jobs"
+	countsEvery   = time.Second
+	recorderRetry = time.Second
+)
+
+// Run follows the ledger until ctx ends; a store that fails is tried again, and
+// nothing else waits for it.
+func (r *Recorder) Run(ctx context.Context) error {
+	go r.recordCounts(ctx)
+	go r.recordSlices(ctx)
+	for {
+		err := r.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.Logger.Warn("projecting jobs to SQL; it goes on when the store answers", "error", err)
+		select {
+		case <-time.After(recorderRetry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (r *Recorder) follow(ctx context.Context) error {
+	mark, err := r.Store.Watermark(ctx, recorderName)
+	if err != nil {
+		return err
+	}
+	return r.Log.Follow(ctx, mark+1, ledger.AllJobs, func(st ledger.Stored) error {
+		var tr job.Transition
+		if err := json.Unmarshal(st.Data, &tr); err != nil {
+			return fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
+		}
+		err := r.Store.Project(ctx, sql.Projection{Recorder: recorderName, Through: st.Seq, Transitions: []job.Transition{tr}})
+		if err == nil && r.Told != nil {
+			r.Told()
+		}
+		return err
+	}, nil)
+}
+
+// recordCounts projects how far the live jobs are, once a second.
+func (r *Recorder) recordCounts(ctx context.Context) {
+	t := time.NewTicker(countsEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := r.recordOnce(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			r.Logger.Warn("projecting counts to SQL", "error", err)
+		}
+	}
+}
+
+// recordOnce projects each job's counts by itself: one whose acceptance is not
+// projected yet is left for the next round.
+func (r *Recorder) recordOnce(ctx context.Context) error {
+	var errs []error
+	for _, j := range r.Jobs.Live() {
+		if j.State < job.Sending {
+			continue
+		}
+		counts, seq, err := r.Tally(j.Spec)
+		if err == nil {
+			err = r.Store.Project(ctx, sql.Projection{Recorder: recorderName, Counts: []sql.JobCounts{{Job: j.Spec.ID, AsOf: seq, Counts: counts}}})
+		}
+		if job.CodeOf(err) != job.CodeNotFound {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

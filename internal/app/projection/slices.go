@@ -1,0 +1,161 @@
+package projection
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"crier/job"
+	"crier/state/coord"
+	"crier/state/jobs"
+	"crier/state/sql"
+)
+
+// SliceStatus is a slice's entry in the coordination store, under slices/<job>/<number>.
+type SliceStatus struct {
+	Version uint64         `json:"version"`
+	State   job.SliceState `json:"state"`
+	Worker  string         `json:"worker,omitempty"`
+	Epoch   uint64         `json:"epoch,omitempty"`
+	Since   time.Time      `json:"since"`
+}
+
+// Slices writes the statuses of the slices of those jobs that this process's scheduler
+// moves on.
+type Slices struct {
+	Store coord.Store
+	Jobs  *jobs.Table
+	// Of lists a job's slices as its scheduler knows them; none if this process does not
+	// move the job on. Their versions are not set.
+	Of     func(id job.ID) []sql.Slice
+	Logger *slog.Logger
+}
+
+const (
+	slicesEvery = 500 * time.Millisecond
+	sweepEvery  = 20 * time.Second
+)
+
+func sliceKey(id job.ID, number uint32) string {
+	return fmt.Sprintf("slices/%s/%d", id, number)
+}
+
+// Run writes until ctx ends.
+func (m *Slices) Run(ctx context.Context) error {
+	written := map[string]SliceStatus{}
+	t := time.NewTicker(slicesEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		keep := map[string]SliceStatus{}
+		for _, j := range m.Jobs.Live() {
+			for _, x := range m.Of(j.Spec.ID) {
+				key := sliceKey(x.Job, x.Number)
+				now, err := m.write(ctx, key, written[key], x)
+				if err != nil {
+					if ctx.Err() == nil {
+						m.Logger.Warn("writing a slice's status to the coordination store; it is tried again", "slice", key, "error", err)
+					}
+					continue
+				}
+				keep[key] = now
+			}
+		}
+		written = keep
+	}
+}
+
+// write stores a slice's status if it is another than what is there.
+func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.Slice) (SliceStatus, error) {
+	same := func(s SliceStatus) bool {
+		return s.Version > 0 && s.State == x.State && s.Worker == x.Worker && s.Epoch == x.Epoch
+	}
+	if same(last) {
+		return last, nil
+	}
+	old, version, err := get[SliceStatus](ctx, m.Store, key)
+	if err != nil || same(old) {
+		return old, err
+	}
+	now := SliceStatus{Version: old.Version + 1, State: x.State, Worker: x.Worker, Epoch: x.Epoch, Since: time.Now().UTC()}
+	b, err := json.Marshal(now)
+	if err != nil {
+		return old, fmt.Errorf("encoding %s: %w", key, err)
+	}
+	_, err = m.Store.Put(ctx, key, b, version)
+	return now, err
+}
+
+// recordSlices projects the statuses of slices until ctx ends.
+func (r *Recorder) recordSlices(ctx context.Context) {
+	go again(ctx, r.Logger, "removing the statuses of slices of jobs that are over", r.sweepSlices)
+	again(ctx, r.Logger, "projecting slices to SQL", func(ctx context.Context) error {
+		return r.Coord.Watch(ctx, "slices", func(c coord.Change) error { return r.slice(ctx, c.Entry, c.Gone) }, nil)
+	})
+}
+
+func (r *Recorder) slice(ctx context.Context, e coord.Entry, gone bool) error {
+	id, number, err := parseSliceKey(e.Key)
+	if gone || err != nil {
+		return err
+	}
+	var s SliceStatus
+	if err := json.Unmarshal(e.Value, &s); err != nil {
+		return fmt.Errorf("decoding %s: %w", e.Key, err)
+	}
+	err = r.Store.ProjectSlices(ctx, []sql.Slice{{Job: id, Number: number, Version: s.Version, State: s.State, Worker: s.Worker, Epoch: s.Epoch, Since: s.Since}})
+	if err == nil && r.Told != nil {
+		r.Told()
+	}
+	return err
+}
+
+func parseSliceKey(key string) (job.ID, uint32, error) {
+	parts := strings.Split(key, "/")
+	if len(parts) != 3 {
+		return job.ID{}, 0, fmt.Errorf("key %q is no slice's", key)
+	}
+	id, err := job.ParseID(parts[1])
+	n, err2 := strconv.ParseUint(parts[2], 10, 32)
+	return id, uint32(n), cmp.Or(err, err2)
+}
+
+// sweepSlices removes the statuses of jobs that are over, after projecting them, again
+// and again until ctx ends.
+func (r *Recorder) sweepSlices(ctx context.Context) error {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+		all, err := r.Coord.List(ctx, "slices")
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			id, _, err := parseSliceKey(e.Key)
+			if err != nil || r.Jobs.IsLive(id) {
+				continue
+			}
+			if err := r.slice(ctx, e, false); err != nil {
+				return err
+			}
+			if err := r.Coord.Delete(ctx, e.Key, e.Version); err != nil && !errors.Is(err, coord.ErrConflict) {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"crier/job"
+)
+
+// Cluster is about the other processes that share this one's work. Processes of one
+// cluster have the same NATS servers, SQL database, coordination store, blobs and keys.
+type Cluster struct {
+	// ID is the cluster's; a member of another is refused. Default: crier.
+	ID string `koanf:"id"`
+	// Listen is an address, host:port, at which other members reach this one; they are
+	// told it, so that it names this host. Default: none, and this process is alone.
+	Listen string `koanf:"listen"`
+	// Advertise is the address, host:port, at which other members reach this one, if it
+	// is not Listen: a forwarded port. Default: Listen.
+	Advertise string `koanf:"advertise"`
+	// Seeds are addresses of some members to begin with. Members that are registered in
+	// the coordination store are found without. Default: none.
+	Seeds []string `koanf:"seeds"`
+	// Profile is default, or fast: a member that is gone is noticed in half the time, for
+	// twice the traffic. All members have the same. Default: default.
+	Profile string `koanf:"profile"`
+}
+
+// Coordination is about the store of leases and statuses.
+type Coordination struct {
+	// ZooKeeper are addresses of its servers. Default: none; NATS keeps them.
+	ZooKeeper []string `koanf:"zookeeper"`
+	// Root is the node of ZooKeeper under which everything is; it must exist, but for its
+	// last part. Default: /crier.
+	Root string `koanf:"root"`
+}
+
+var clusterSettings = []setting{
+	{"name", "name", "name of this process among the others; it stays with its data directory (default: a random one)"},
+	{"gateway_url", "gateway-url", "URL at which clients reach this process's gateway (default: by --listen)"},
+	{"blobs", "blobs", "directory of packages, bodies and reports, which all processes of a cluster share (default: in --data)"},
+	{"keys", "keys", "directory of keys, which all processes of a cluster share (default: --data)"},
+	{"cluster.id", "cluster-id", "name of the cluster"},
+	{"cluster.listen", "cluster-listen", "address at which other members reach this one (default: none; this process is alone)"},
+	{"cluster.advertise", "cluster-advertise", "address that other members are told (default: --cluster-listen)"},
+	{"cluster.seeds", "cluster-seeds", "addresses of some members to begin with, separated by commas"},
+	{"cluster.profile", "cluster-profile", "default, or fast: a member that is gone is noticed in half the time"},
+	{"coordination.zookeeper", "coordination-zookeeper", "addresses of ZooKeeper servers, separated by commas (default: NATS keeps leases and statuses)"},
+	{"coordination.root", "coordination-root", "node of ZooKeeper under which everything is"},
+}
+
+func (s Server) validCluster() error {
+	c := s.Cluster
+	switch {
+	case s.Name != "" && !job.ValidName(s.Name):
+		return job.Invalid("name", fmt.Sprintf("name: %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", s.Name), nil)
+	case !job.ValidName(c.ID):
+		return job.Invalid("cluster.id", fmt.Sprintf("cluster.id: %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", c.ID), nil)
+	case c.Profile != "default" && c.Profile != "fast":
+		return job.Invalid("cluster.profile", fmt.Sprintf("cluster.profile: %q is none of default, fast", c.Profile), nil)
+	case !strings.HasPrefix(s.Coordination.Root, "/") || len(s.Coordination.Root) == 1:
+		return job.Invalid("coordination.root", fmt.Sprintf("coordination.root: %q is no path such as /crier", s.Coordination.Root), nil)
+	}
+	for _, z := range s.Coordination.ZooKeeper {
+		if err := validAddress("coordination.zookeeper", z); err != nil {
+			return err
+		}
+	}
+	if c.Listen == "" {
+		if len(c.Seeds) > 0 || c.Advertise != "" {
+			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with cluster.seeds and cluster.advertise", nil)
+		}
+		return nil
+	}
+	if c.Advertise != "" {
+		if err := validAddress("cluster.advertise", c.Advertise); err != nil {
+			return err
+		}
+	}
+	if err := validAddress("cluster.listen", c.Listen); err != nil {
+		return err
+	}
+	for _, a := range c.Seeds {
+		if err := validAddress("cluster.seeds", a); err != nil {
+			return err
+		}
+	}
+	for _, need := range []struct {
+		key     string
+		missing bool
+	}{
+		{"name", s.Name == ""}, {"blobs", s.Blobs == ""}, {"keys", s.Keys == ""}, {"sql.dsn", s.SQL.DSN == ""},
+		{"nats.servers", len(s.NATS.Servers) == 0 && s.NATS.ClusterListen == "" && s.NATS.Listen == ""},
+	} {
+		if need.missing {
+			return job.Invalid(need.key, need.key+": it is needed with cluster.listen, for processes that do not share it are no cluster", nil)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+// Package launch runs a server as its configuration says: it turns settings into what
+// the packages that do the work are made of.
+package launch
+
+import (
+	"context"
+	"log/slog"
+
+	"crier/internal/app"
+	"crier/internal/bus/natsbus"
+	"crier/internal/config"
+)
+
+// Process is what a server gets besides its configuration.
+type Process struct {
+	Log     *slog.Logger
+	Version string
+	// Ready is told, once, where the server is.
+	Ready func(api, gateway string)
+}
+
+// Run runs the server until ctx ends; see app.Run.
+func Run(ctx context.Context, cfg config.Server, p Process) error {
+	return app.Run(ctx, app.Config{
+		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
+		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
+		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain,
+		Version: p.Version, Logger: p.Log, Announce: func(r app.Ready) { p.Ready(r.API, r.Gateway) }})
+}
+
+func cluster(cfg config.Server) app.Cluster {
+	return app.Cluster{ID: cfg.Cluster.ID, Listen: cfg.Cluster.Listen, Advertise: cfg.Cluster.Advertise, Seeds: cfg.Cluster.Seeds, Fast: cfg.Cluster.Profile == "fast",
+		ZooKeeper: cfg.Coordination.ZooKeeper, Root: cfg.Coordination.Root}
+}
+
+func messaging(n config.NATS) app.Messaging {
+	return app.Messaging{Name: n.Name, ClusterListen: n.ClusterListen, Routes: n.Routes, Servers: n.Servers, Token: n.Token, Creds: n.Creds,
+		System: n.System, SyncAttested: n.SyncAttested, TLS: natsbus.TLS{CA: n.TLSCA, Cert: n.TLSCert, Key: n.TLSKey}, Replicas: n.Copies()}
+}
