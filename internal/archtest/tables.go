@@ -70,7 +70,7 @@ var arrowTable = []Arrow{
 	{"cmd/crier/cli", with("api", "api/client", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
 	{"cmd/crier/inspect", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it"},
 	{"cmd/crier/operate", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a cluster is, and is to do, is asked of a server"},
-	{"cmd/crier/check", with("api", "cmd/crier/cli"), "a verdict is made from what any server tells"},
+	{"cmd/crier/check", with("api", "cmd/crier/cli", "cmd/crier/out"), "a verdict is made from what any server tells"},
 	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/..."), "what runs on this machine runs in internal"},
 	{"cmd/crier/out", []string{"api", "job"}, "showing data needs no way to get it"},
 }
