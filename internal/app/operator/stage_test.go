@@ -82,21 +82,23 @@ func (s *stage) open(m Membership, counts Counts) *Operator {
 	s.must(err)
 	o := New(Config{Membership: m, Claims: claimed, Jobs: table, Index: index, Log: s.log, Bus: s.bus, Counts: func() Counts { return counts },
 		Logger: slog.New(slog.DiscardHandler)})
-	for name, run := range map[string]func(context.Context) error{"jobs": table.Run, "claims": claimed.Run, "operator": o.Run,
-		"index": func(ctx context.Context) error {
-			return s.log.Follow(ctx, 1, ledger.AllJournals, func(st ledger.Stored) error {
-				_, err := index.Apply(ctx, st)
-				return err
-			}, nil)
-		}} {
+	run := func(part string, run func(context.Context) error) {
 		s.wg.Go(func() {
 			if err := run(s.ctx); err != nil && !errors.Is(err, context.Canceled) {
-				s.t.Errorf("%s: %v", name, err)
+				s.t.Errorf("%s: %v", part, err)
 			}
 		})
 	}
-	<-table.Ready()
-	<-claimed.Ready()
+	run("jobs", table.Run)
+	run("claims", claimed.Run)
+	run("index", func(ctx context.Context) error {
+		return s.log.Follow(ctx, 1, ledger.AllJournals, func(st ledger.Stored) error {
+			_, err := index.Apply(ctx, st)
+			return err
+		}, nil)
+	})
+	synctest.Wait() // all is read before the first look
+	run("operator", o.Run)
 	synctest.Wait()
 	return o
 }
