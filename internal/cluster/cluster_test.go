@@ -28,7 +28,7 @@ const deploy = "../../deploy/cluster"
 
 // TestCluster starts a cluster, treats its processes badly, and ends it.
 func TestCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	binary := filepath.Join(t.TempDir(), "crier")
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "crier/cmd/crier")
