@@ -28,7 +28,7 @@ const deploy = "../../deploy/cluster"
 
 // TestCluster starts a cluster, treats its processes badly, and ends it.
 func TestCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	binary := filepath.Join(t.TempDir(), "crier")
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "crier/cmd/crier")
@@ -44,7 +44,7 @@ func TestCluster(t *testing.T) {
 	cfg := cluster.Config{Dir: dir, Deploy: deploy, Binary: binary, Topology: one}
 	t.Cleanup(func() {
 		if c, err := cluster.Load(dir); err == nil {
-			if _, err := c.Down(context.Background()); err != nil {
+			if _, err := c.Down(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -178,7 +178,7 @@ func down(ctx context.Context, t *testing.T, c *cluster.Cluster, cfg cluster.Con
 		t.Fatal("a cluster that runs is removed")
 	}
 	began := time.Now()
-	stopped, err := c.Down(ctx)
+	stopped, err := c.Down()
 	if took := time.Since(began); err != nil || len(stopped) != 9 || took > 30*time.Second {
 		t.Fatalf("down ended %v in %s, %v", stopped, took, err)
 	}
@@ -197,7 +197,7 @@ func down(ctx context.Context, t *testing.T, c *cluster.Cluster, cfg cluster.Con
 			}
 		}
 	}
-	if again, err := c.Down(ctx); err != nil || len(again) != 0 {
+	if again, err := c.Down(); err != nil || len(again) != 0 {
 		t.Errorf("down of what is down: %v, %v", again, err)
 	}
 	if err := c.Remove(); err != nil {

@@ -28,7 +28,7 @@ const (
 const (
 	lookEvery   = 20 * time.Millisecond
 	readyWithin = 60 * time.Second
-	killWithin  = 5 * time.Second
+	killWithin  = 3 * time.Second
 )
 
 // Process is one process of a cluster. It is as it was found: Start and the others

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 )
@@ -155,8 +156,14 @@ func TestRefuse(t *testing.T) {
 	if _, err := c.ReadString('\n'); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a refused connection: %v", err)
 	}
-	if _, err := s.dial().ReadString('\n'); err == nil {
-		t.Error("a new connection is not refused")
+	if conn, err := net.Dial("tcp", s.addr); err == nil { // or it is reset at once
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+			t.Errorf("a new connection: %v", err)
+		}
 	}
 	if bit := s.bite(); bit.Refused != 2 {
 		t.Errorf("the cut did %+v", bit)

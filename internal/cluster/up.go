@@ -65,6 +65,11 @@ func (c *Cluster) prepare(ctx context.Context, cfg Config) error {
 	if err := t.Validate(); err != nil {
 		return fmt.Errorf("the cluster to be started: %w", err)
 	}
+	unlock, err := c.lock(lockState)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s, err := c.State()
 	switch {
 	case errors.Is(err, ErrNone):
@@ -143,13 +148,14 @@ func (c *Cluster) startWave(ctx context.Context, wave []*Process) (started []str
 }
 
 const (
-	crierStops  = 12 * time.Second
-	serverStops = 8 * time.Second
+	crierStops  = 10 * time.Second
+	proxyStops  = time.Second
+	serverStops = 6 * time.Second
 )
 
 // Down ends what was started, in the reverse order, within 30 s, and gives the names of
 // what it ended. Its data stays.
-func (c *Cluster) Down(context.Context) (stopped []string, err error) {
+func (c *Cluster) Down() (stopped []string, err error) {
 	unlock, err := c.lock(lockWhole)
 	if err != nil {
 		return nil, err
@@ -170,7 +176,7 @@ func (c *Cluster) Down(context.Context) (stopped []string, err error) {
 	for _, wave := range []struct {
 		kinds  []Kind
 		within time.Duration
-	}{{[]Kind{Crier}, crierStops}, {[]Kind{Proxy}, time.Second}, {[]Kind{NATS, MariaDB, ZooKeeper}, serverStops}} {
+	}{{[]Kind{Crier}, crierStops}, {[]Kind{Proxy}, proxyStops}, {[]Kind{NATS, MariaDB, ZooKeeper}, serverStops}} {
 		names, err := stopWave(all, wave.kinds, wave.within)
 		stopped, errs = append(stopped, names...), append(errs, err)
 	}

@@ -27,11 +27,42 @@ func Cluster(c *cli.CLI) *cobra.Command {
 	})
 	proxy.Hidden = true
 	dirFlag(proxy, &proxyDir)
-	return c.Group("cluster", "A whole cluster on this machine, for development and drills", clusterUp(c), clusterDown(c), clusterList(c), proxy)
+	return c.Group("cluster", "A whole cluster on this machine, for development and drills", clusterUp(c), clusterDown(c), clusterList(c), proxy,
+		clusterAct(c, "kill", "Kill a process as a crash does", func(_ context.Context, p *cluster.Process) error { return p.Kill() }),
+		clusterAct(c, "pause", "Stop a process where it is", func(_ context.Context, p *cluster.Process) error { return p.Pause() }),
+		clusterAct(c, "continue", "Let a process that was paused go on", func(_ context.Context, p *cluster.Process) error { return p.Continue() }),
+		clusterAct(c, "start", "Start a process again that is gone", func(ctx context.Context, p *cluster.Process) error { return p.Start(ctx) }))
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", clusterDir, "directory of the cluster")
+}
+
+// clusterAct is a command that does something to one process.
+func clusterAct(c *cli.CLI, verb, short string, do func(context.Context, *cluster.Process) error) *cobra.Command {
+	var dir string
+	cmd := c.Command(verb+" NAME [--dir DIR]", short, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+		k, err := cluster.Load(dir)
+		if err != nil {
+			return err
+		}
+		p, err := k.Process(args[0])
+		if err != nil {
+			return cli.Exiting(cli.ExitNotFound, err)
+		}
+		return do(ctx, p)
+	})
+	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
+		if k, err := cluster.Load(dir); err == nil {
+			all, _ := k.Processes() // without them there is nothing to complete
+			for _, p := range all {
+				names = append(names, p.Name)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	dirFlag(cmd, &dir)
+	return cmd
 }
 
 func clusterUp(c *cli.CLI) *cobra.Command {
@@ -62,7 +93,7 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 func clusterDown(c *cli.CLI) *cobra.Command {
 	var dir string
 	var remove bool
-	cmd := c.Command("down [--dir DIR] [--remove]", "End the processes of a cluster", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := c.Command("down [--dir DIR] [--remove]", "End the processes of a cluster", cobra.NoArgs, func(context.Context, []string) error {
 		k, err := cluster.Load(dir)
 		if errors.Is(err, cluster.ErrNone) {
 			return cli.Exiting(cli.ExitNothing, err)
@@ -70,7 +101,7 @@ func clusterDown(c *cli.CLI) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		stopped, err := k.Down(ctx)
+		stopped, err := k.Down()
 		if err != nil {
 			return err
 		}
