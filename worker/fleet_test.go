@@ -97,6 +97,12 @@ func (g *gate) wait() {
 	}
 }
 
+func (g *gate) isOpen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed == nil
+}
+
 func (g *gate) shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -134,7 +140,13 @@ func (b *gatedBus) Request(ctx context.Context, subject string, data []byte) ([]
 
 func (b *gatedBus) Ask(q bus.Question, done func([]byte, error)) error {
 	b.g.wait()
-	return b.Bus.Ask(q, func(answer []byte, err error) { b.g.wait(); done(answer, err) })
+	return b.Bus.Ask(q, func(answer []byte, err error) {
+		if b.g.isOpen() {
+			done(answer, err)
+			return
+		}
+		go func() { b.g.wait(); done(answer, err) }() // whoever answers does not stand still
+	})
 }
 
 func (b *gatedBus) Subscribe(pattern string, fn func(bus.Msg)) (bus.Subscription, error) {
@@ -268,6 +280,16 @@ func (m *member) kill() error {
 	return m.err
 }
 
+// journal is that of its last incarnation; zero as long as that has none.
+func (m *member) journal() (j job.Journal) {
+	select {
+	case <-m.worker.Ready():
+		return m.worker.journal
+	default:
+		return j
+	}
+}
+
 func (m *member) ended() bool {
 	select {
 	case <-m.done:
@@ -281,7 +303,7 @@ func (m *member) ended() bool {
 func (f *fleet) homeOf(r job.Range) *member {
 	var home *member
 	for _, m := range f.members {
-		if m.worker == nil || m.ended() || !m.worker.holds.has(r) || f.index.Sealed(m.worker.journal) {
+		if m.worker == nil || m.ended() || !m.worker.holds.Has(r) || f.index.Sealed(m.worker.journal) {
 			continue
 		}
 		if home != nil {

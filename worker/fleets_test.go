@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"crier/job"
+	"crier/presence/gateway"
 	"crier/state/ledger"
 	"crier/worker/tenure"
 )
@@ -194,6 +196,107 @@ func TestRangesMoveWhileAJobIsSent(t *testing.T) {
 		}
 		f.sendBy(f.members[0], id)
 		f.delivered(id, pkg, gws...)
+		f.checkReleases()
+	})
+}
+
+// A home that appended nothing passes a range on: whoever takes it from there has to have
+// read what the home before that one drained.
+func TestAReleaseCoversWhatEarlierHomesAppended(t *testing.T) {
+	inFleet(t, 9, 3, func(f *fleet, gws []*host) {
+		r := f.rangeOf(f.members[0], 0)
+		pkg := peopleOf(in(r, 2))
+		f.content.followers = pkg
+		id := f.submit(pkg, nil)
+		f.sendBy(f.members[1], id)
+		gws[0].connect(true, in(r, 2)...)
+		f.delivered(id, pkg, gws...)
+		for range 2 {
+			f.out[f.homeOf(r).name] = true
+			f.tell()
+			f.until("it moves", func() bool { m := f.homeOf(r); return m != nil && m == f.first(r) })
+		}
+		f.checkReleases()
+	})
+}
+
+// checkReleases: whoever takes a range that was released has to have read every drain
+// there before, by whomever.
+func (f *fleet) checkReleases() {
+	f.t.Helper()
+	drained, released := map[job.Range]uint64{}, 0
+	err := ledger.ReadAll(context.Background(), f.log, 1, ledger.AllSubjects, func(st ledger.Stored) error {
+		if rec, err := ledger.ParseRecord(st.Data); err == nil && strings.HasPrefix(st.Subject, "led.j.") {
+			for _, e := range rec.Entries {
+				if d, ok := e.(*ledger.Drain); ok {
+					drained[d.Range] = st.Seq
+				}
+			}
+		}
+		if c, err := ledger.ParseClaim(st); err == nil && c.Kind == ledger.ClaimRange && c.Journal.IsZero() {
+			r, err := job.ParseRange(c.ID)
+			if err != nil || c.After < drained[r] {
+				f.t.Errorf("range %s is released after record %d, record %d drains there (%v)", c.ID, c.After, drained[r], err)
+			}
+			released++
+		}
+		return nil
+	})
+	if err != nil || released == 0 {
+		f.t.Errorf("%d releases, %v", released, err)
+	}
+}
+
+// A worker is killed; another seals its journal and cannot reach the gateway yet. The
+// worker comes back and hears what the gateway reports of that journal: it leaves it to
+// the other, for nothing of it is durable.
+func TestReportsAreLeftToWhoClosesTheJournal(t *testing.T) {
+	inFleet(t, 7, 2, func(f *fleet, gws []*host) {
+		first, second := f.members[0], f.members[1]
+		ids := in(f.rangeOf(first, 0), 1)
+		pkg := peopleOf(ids)
+		f.content.followers = pkg
+		gws[0].connect(true, ids...)
+		f.onlineAt(ids...)
+		c := gws[0].clients[job.Recipient(ids[0])]
+		gws[0].with(func() { c.deaf = true })
+		id := f.submit(pkg, nil)
+		f.sendBy(first, id)
+		f.until("it is handed off", func() bool { return f.counts(id).HandedOff == 1 })
+		gws[0].lets(false, true)
+		first.kill()
+		old := first.worker.journal
+		f.lapsed[old] = true
+		f.tell()
+		f.until("the other closes its journal", func() bool { return f.claims.Of(ledger.JournalThing(old)).Journal.Worker == second.name })
+		first.start()
+		<-first.worker.Ready()
+		gws[0].post(gateway.Acked{Conn: c.conn, IDs: []job.ID{id}})
+		deadline := time.Now().Add(5 * time.Second)
+		f.until("its report was repeated", func() bool { return time.Now().After(deadline) })
+		if n := f.counts(id).HandedOff; n != 1 || gws[0].remembered() != 1 {
+			t.Errorf("%d handed off, %d remembered: the client forgot what is not durable", n, gws[0].remembered())
+		}
+		gws[0].lets(true, true)
+		f.delivered(id, pkg, gws...)
+		f.until("it may forget it", func() bool { return gws[0].remembered() == 0 })
+	})
+}
+
+// A worker claimed, and died before its journal had a record: that is sealed by its first.
+func TestAJournalWithoutARecordIsSealed(t *testing.T) {
+	inFleet(t, 8, 2, func(f *fleet, gws []*host) {
+		ghost := job.Journal{Worker: "w9", Incarnation: 1}
+		thing := ledger.RangeThing(7)
+		if _, err := ledger.Take(context.Background(), f.log, thing, ledger.Taker{Journal: ghost, Sealed: f.index.Sealed}); err != nil {
+			t.Fatal(err)
+		}
+		f.lapsed[ghost] = true
+		f.tell()
+		f.until("the range has a home", func() bool { return f.homeOf(7) == f.first(7) })
+		if !f.index.Sealed(ghost) || f.claims.Of(thing).Epoch != 2 {
+			t.Errorf("sealed: %v, %+v", f.index.Sealed(ghost), f.claims.Of(thing))
+		}
 	})
 }
 
@@ -207,7 +310,7 @@ func TestAWorkerThatIsOutGivesUpItsRanges(t *testing.T) {
 		f.members[0].worker.post(context.Background(), tenure.Silence{On: true})
 		f.until("it has none", func() bool {
 			for r := range job.Range(40) {
-				if w1.holds.has(r) {
+				if w1.holds.Has(r) {
 					return false
 				}
 			}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"crier/internal/bus"
-	"crier/internal/idset"
 	"crier/presence/handoff"
 )
 
@@ -13,17 +12,19 @@ import (
 const lookEvery = time.Second
 
 // beat asks an incarnation for everything where something that it told got lost.
-func (w *Worker) beat(m bus.Msg) {
+func (w *Worker) beat(ctx context.Context, m bus.Msg) {
 	b, err := handoff.ParseBeat(m.Data)
 	if err != nil {
 		w.log.Error("a beat that cannot be read", "error", err)
 		return
 	}
-	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.has)
+	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.Has)
 	if first { // older incarnations of the gateway are over
-		if err := w.cfg.Presence.Join(b.Inc, idset.New(0)); err != nil {
+		back, err := w.arrivals.Places.Begin(b.Inc)
+		if err != nil {
 			w.log.Error("a gateway that presence refused", "gateway", b.Inc.String(), "error", err)
 		}
+		w.wakeBack(ctx, back)
 	}
 	if len(anew) > 0 {
 		w.publish(handoff.AnewTo(b.Inc.Gateway), (&handoff.Anew{Inc: b.Inc, Ranges: anew}).Bytes())
@@ -46,8 +47,7 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		before = now
 		for _, inc := range w.arrivals.Silent(now, paused) {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
-			w.hellos.Gone(inc)
-			w.cfg.Presence.Leave(inc, nil)
+			w.wakeBack(ctx, w.arrivals.Gone(inc))
 		}
 	}
 }

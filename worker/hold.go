@@ -3,8 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"crier/job"
@@ -14,70 +12,6 @@ import (
 	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
-
-// holdings is what other goroutines may know of the ranges that this worker is home
-// to. The loop writes it.
-type holdings struct {
-	start  time.Time                // times count from it: clocks may be set
-	begun  [job.Ranges]atomic.Int64 // when it became the home; 0 if it is not
-	fresh  [job.Ranges]atomic.Bool  // nobody was home before, so that there is nothing to learn
-	wanted [job.Ranges]atomic.Int64 // when the loop was last told that somebody needs a home
-	mu     struct {
-		sync.Mutex
-		changed chan struct{} // closed, and replaced, when anything changes
-	}
-}
-
-func (h *holdings) init() { h.start, h.mu.changed = time.Now(), make(chan struct{}) }
-
-func (h *holdings) now() int64 { return int64(time.Since(h.start)) + 1 }
-
-// has reports whether this worker is home to a range.
-func (h *holdings) has(r job.Range) bool { return h.begun[r].Load() != 0 }
-
-// age is how long this worker has been the home of a range; ok is false if it is not.
-func (h *holdings) age(r job.Range) (d time.Duration, ok bool) {
-	at := h.begun[r].Load()
-	return time.Duration(h.now() - at), at != 0
-}
-
-// begin notes that this worker is the home of a range now, end that it is no more.
-func (h *holdings) begin(r job.Range, first bool) {
-	h.fresh[r].Store(first)
-	h.begun[r].Store(h.now())
-	h.tell()
-}
-
-func (h *holdings) end(r job.Range) {
-	h.begun[r].Store(0)
-	h.tell()
-}
-
-// wantAgain is how often the loop hears of the same wish: many ask for one home.
-const wantAgain = 100 * time.Millisecond
-
-// wants reports whether the loop is to hear that somebody needs the home of a range.
-func (h *holdings) wants(r job.Range) bool {
-	now, last := h.now(), h.wanted[r].Load()
-	if h.has(r) || last != 0 && now-last < int64(wantAgain) {
-		return false
-	}
-	return h.wanted[r].CompareAndSwap(last, now)
-}
-
-func (h *holdings) tell() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	close(h.mu.changed)
-	h.mu.changed = make(chan struct{})
-}
-
-// changed is closed at the next change.
-func (h *holdings) changed() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.mu.changed
-}
 
 // doTenure carries out what the core of tenure says.
 func (l *loop) doTenure(effects []tenure.Effect) {
@@ -96,7 +30,7 @@ func (l *loop) doTenure(effects []tenure.Effect) {
 				l.doOutbound(l.outbound.Step(time.Now(), in))
 			}
 		case tenure.End:
-			l.w.holds.end(e.Range)
+			l.w.holds.End(e.Range)
 			l.doHome(l.home.Step(home.End{Range: e.Range}))
 			if stop := l.looks[e.Range]; stop != nil {
 				stop() // what it finds would not be decided on
@@ -112,7 +46,7 @@ func (l *loop) doTenure(effects []tenure.Effect) {
 func (l *loop) begin(e tenure.Begin) {
 	l.w.forget(e.Range)
 	l.doHome(l.home.Step(home.Begin{Range: e.Range}))
-	l.w.holds.begin(e.Range, e.First)
+	l.w.holds.Begin(e.Range, e.First)
 }
 
 // quiet goes on when the home has nothing of a range under way any more. Whoever takes
@@ -126,10 +60,7 @@ func (l *loop) quiet(e home.Quiet) {
 
 // forget drops all that is known of who is in a range; nothing of it comes in meanwhile.
 func (w *Worker) forget(r job.Range) {
-	w.arrivals.Forget(r, func() {
-		w.hellos.Forget(r)
-		w.cfg.Presence.Forget(r)
-	})
+	w.arrivals.Leave(r, func() { w.cfg.Presence.Forget(r) })
 }
 
 // taker is how this worker claims.

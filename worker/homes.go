@@ -49,9 +49,9 @@ func (w *Worker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve
 	defer cancel()
 	r := res.Range()
 	for {
-		changed := w.holds.changed()
+		changed := w.holds.Changed()
 		err := errNotHome
-		if home := w.cfg.Claims.Home(r); w.holds.has(r) {
+		if home := w.cfg.Claims.Home(r); w.holds.Has(r) {
 			err = w.decide(ctx, spec, res)
 		} else if home != "" && home != w.cfg.Name {
 			err = w.askHome(ctx, home, res)
@@ -105,7 +105,7 @@ func (w *Worker) asked(ctx context.Context, m bus.Msg) {
 			return nil, fmt.Errorf("reading a question for a block: %w", err)
 		}
 		res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
-		if !w.holds.has(res.Range()) {
+		if !w.holds.Has(res.Range()) {
 			return []byte{notHome}, nil
 		}
 		j, err := w.cfg.Jobs.Get(ctx, ask.Job)
@@ -147,12 +147,12 @@ func (w *Worker) wantHomes(todo []job.Span) {
 
 // learn waits until a new home knows who is online.
 func (w *Worker) learn(ctx context.Context, r job.Range) error {
-	age, ok := w.holds.age(r)
-	if left := learnFor - age; ok && left > 0 && !w.holds.fresh[r].Load() {
+	age, first, ok := w.holds.Age(r)
+	if left := learnFor - age; ok && left > 0 && !first {
 		if !wait(ctx, left) {
 			return fmt.Errorf("learning who is online in range %s: %w", r, ctx.Err())
 		}
-		ok = w.holds.has(r)
+		ok = w.holds.Has(r)
 	}
 	if !ok {
 		return errNotHome

@@ -33,7 +33,7 @@ func (w *Worker) listen(ctx context.Context) error {
 			w.post(ctx, outbound.Reported{Report: p})
 		},
 		handoff.AnnounceTo(w.cfg.Name): func(m bus.Msg) { w.announced(ctx, m) },
-		handoff.BeatTo:                 w.beat,
+		handoff.BeatTo:                 func(m bus.Msg) { w.beat(ctx, m) },
 		handoff.WantTo:                 func(m bus.Msg) { w.wanted(ctx, m) },
 		blockTo(w.cfg.Name):            func(m bus.Msg) { go w.asked(ctx, m) },
 		work.OfferTo(w.cfg.Name):       func(m bus.Msg) { go w.offered(ctx, m) },
@@ -85,7 +85,7 @@ func (w *Worker) wanted(ctx context.Context, m bus.Msg) {
 		return
 	}
 	for _, r := range want.Ranges {
-		if w.holds.wants(r) {
+		if w.holds.Wants(r) {
 			w.post(ctx, tenure.Wanted{Range: r})
 		}
 	}
@@ -99,36 +99,26 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
-	got, err := w.takeIn(ann)
+	got, back, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.Has)
 	if err != nil {
 		w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
 		return
 	}
 	if got == handoff.TakenIn {
 		w.wake(ctx, ann)
+		w.wakeBack(ctx, back)
 	}
 	if err := m.Respond(got.Bytes()); err != nil {
 		w.log.Debug("answering an announcement", "error", err)
 	}
 }
 
-// takeIn makes an announcement known to presence, unless that lacks the ones before, or
-// this worker is not the home.
-func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
-	return w.arrivals.Take(ann, time.Now(), w.holds.has, func(everything bool) error {
-		if everything {
-			all := idset.New(ann.Range)
-			all.AddSpan(ann.Range.Span())
-			w.cfg.Presence.Leave(ann.Inc, all)
-			all.Release()
-		}
-		if err := w.cfg.Presence.Join(ann.Inc, ann.Join); err != nil {
-			return err
-		}
-		w.cfg.Presence.Leave(ann.Inc, ann.Leave)
-		w.hellos.Take(ann)
-		return nil
-	})
+// wakeBack lets the home look for what waits for those who are shown at another gateway
+// than before: while nobody was shown, something may have been parked.
+func (w *Worker) wakeBack(ctx context.Context, back []*idset.Set) {
+	for _, who := range back {
+		w.post(ctx, home.Wanted{Who: who})
+	}
 }
 
 // wake lets the home look for what waits for those who came.

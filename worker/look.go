@@ -41,7 +41,7 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 	if f.Doubts, err = w.cfg.Index.DoubtIn(p.Range, job.ID{}); err != nil {
 		return f, err
 	}
-	f.Logins = append(slices.Clip(f.Logins), w.hellos.Of(p.Who, f.Doubts)...)
+	f.Logins = append(slices.Clip(f.Logins), w.arrivals.Hellos.Of(p.Who, f.Doubts)...)
 	for i, l := range f.Logins {
 		for _, id := range l.Have {
 			if i >= len(p.Logins) && !inDoubt(f.Doubts, id, l.Recipient) {
@@ -196,7 +196,7 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 		resend[j.Spec.ID] = resends(j)
 	}
 	for r := range job.Range(job.Ranges) {
-		if !w.holds.has(r) {
+		if !w.holds.Has(r) {
 			continue
 		}
 		set, err := w.waitingIn(r, resend)
@@ -248,7 +248,7 @@ func (w *Worker) sweepJob(ctx context.Context, now time.Time, j jobs.Job) error 
 		return err
 	}
 	for r := range job.Range(job.Ranges) {
-		if !w.holds.has(r) {
+		if !w.holds.Has(r) {
 			continue
 		}
 		cell, err := w.cfg.Index.Cell(r, j.Spec.ID)

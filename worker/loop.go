@@ -108,6 +108,7 @@ func (l *loop) step(ev any) {
 	now := time.Now()
 	switch ev := ev.(type) {
 	case tick:
+		l.w.ticked.Store(now.UnixNano())
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
 		l.lookRound(now)
 		if l.ticks++; l.ticks%retryTicks == 0 {

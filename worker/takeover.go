@@ -51,18 +51,12 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 	subject := ledger.JournalSubject(j)
 	for {
-		rec := ledger.Record{Journal: j, Nonce: nonce(), Entries: []ledger.Entry{ledger.Seal{By: w.journal}}}
 		st, err := w.cfg.Log.Last(ctx, subject)
-		if err == nil {
-			last, err := ledger.ParseRecord(st.Data)
-			if err != nil {
-				return err
-			}
-			if last.Sealed() {
-				return nil
-			}
-			rec.N, rec.Prev = last.N+1, ledger.HashOf(st.Data)
-		} else if !errors.Is(err, ledger.ErrNoRecord) {
+		if err != nil && !errors.Is(err, ledger.ErrNoRecord) {
+			return err
+		}
+		rec, sealed, err := ledger.SealAfter(j, st, w.journal, nonce())
+		if err != nil || sealed {
 			return err
 		}
 		_, err = w.cfg.Log.Append(ctx, subject, st.Seq, rec.Bytes())

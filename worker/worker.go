@@ -32,7 +32,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
-	"crier/worker/held"
+	"crier/worker/holds"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
@@ -73,12 +73,12 @@ type Worker struct {
 	drains    *rate.Limiter
 	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	inherited []ledger.Claim                           // by which it closes what its former journals left open
-	holds     holdings
+	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
-	slices    *held.Slices
-	arrivals  *arrivals.Log
-	hellos    *arrivals.Hellos
+	slices    *holds.Slices
+	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    *outbound.Outbox
+	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats
 }
@@ -122,9 +122,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.taking = make(chan struct{}, maxTaking)
-	w.slices = held.New(held.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
-	w.holds.init()
-	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
+	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
+	w.holds = holds.New()
+	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
@@ -141,6 +141,15 @@ const maxTaking = 64
 // Ready is closed when the worker has taken over from its former incarnation and
 // takes work.
 func (w *Worker) Ready() <-chan struct{} { return w.ready }
+
+// stalledAfter is how long the loop may take for what it does at a time.
+const stalledAfter = 2 * time.Second
+
+// Alive reports whether the worker's loop goes on; before it runs, it does.
+func (w *Worker) Alive() bool {
+	at := w.ticked.Load()
+	return at == 0 || time.Now().UnixNano()-at < int64(stalledAfter)
+}
 
 // Stats gives the counters.
 func (w *Worker) Stats() *Stats { return &w.stats }
@@ -159,7 +168,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 	inherited, err := w.takeOver(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("taking over: %w", err)
 	}
 	l := newLoop(w, ctx)
@@ -230,7 +242,7 @@ func (w *Worker) feed(ctx context.Context) error {
 		}
 		ev := applied{seq: st.Seq}
 		for _, c := range changes {
-			if !w.holds.has(c.Range) {
+			if !w.holds.Has(c.Range) {
 				c.Parked.Release()
 				continue
 			}

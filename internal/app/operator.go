@@ -4,7 +4,9 @@ import (
 	"context"
 
 	"crier/api"
+	"crier/internal/app/member"
 	"crier/internal/app/operator"
+	"crier/scheduler/apta"
 )
 
 // openOperator makes the part that tells of the cluster, in every process: each is asked
@@ -17,10 +19,29 @@ func (a *app) openOperator(context.Context) error {
 
 // membership is this process's part in the cluster.
 func (a *app) membership() operator.Membership {
+	if a.member != nil {
+		return oneOfMany{a.member}
+	}
 	return operator.Alone{ID: a.node.Name, Incarnation: a.node.Starts, Roles: a.cfg.Roles, Since: a.started, Leased: func(ctx context.Context) bool {
 		_, err := a.coord.Get(ctx, "members/"+a.node.Name)
 		return err == nil
 	}}
+}
+
+// oneOfMany is the membership of a process that has others.
+type oneOfMany struct{ n *member.Node }
+
+// Snapshot implements operator.Membership.
+func (m oneOfMany) Snapshot(context.Context) operator.Snapshot {
+	now := m.n.Now()
+	return operator.Snapshot{Self: now.Status, Since: m.n.Time(now.Status.Since), Address: m.n.Address(), Leased: m.n.Leased(), View: now.View,
+		Leases: m.n.Leases(), Lapsed: m.n.Lapsed}
+}
+
+// Operate implements operator.Membership.
+func (m oneOfMany) Operate(_ context.Context, id string, action apta.Action, _ string) error {
+	m.n.Operate(id, action)
+	return nil
 }
 
 // counts is what only this process knows.

@@ -175,6 +175,12 @@ func (n *NATSNode) Command() Command { return n.command }
 // Ready gives no error when the server sees all of its cluster.
 func (n *NATSNode) Ready(ctx context.Context) error { return n.ready(ctx, n.size) }
 
+// NATSAt is a server that somebody else started, known by its Monitor, one of a cluster
+// of a size. It can be asked whether it is ready.
+func NATSAt(server, monitor string, size int) *NATSNode {
+	return &NATSNode{Server: server, monitor: monitor, size: size}
+}
+
 // Monitor is the URL of the server's own pages.
 func (n *NATSNode) Monitor() string { return n.monitor }
 

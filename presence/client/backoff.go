@@ -54,9 +54,10 @@ type retry struct {
 	backoff Backoff
 	random  func() float64
 	home    *url.URL
-	tries   int  // waits since the last healthy connection
-	hops    int  // redirects in a row
-	fresh   bool // the present token came by a renewal and has not worked yet
+	others  []*url.URL // further homes, the next one first
+	tries   int        // waits since the last healthy connection
+	hops    int        // redirects in a row
+	fresh   bool       // the present token came by a renewal and has not worked yet
 }
 
 // after takes the end of a connection and gives the next address and the wait
@@ -80,6 +81,8 @@ func (r *retry) after(e ending) (next *url.URL, wait time.Duration, tooMany bool
 	}
 	if e.redirect != nil {
 		r.hops, tooMany = 0, true
+	} else if len(r.others) > 0 {
+		r.home, r.others = r.others[0], append(r.others[1:], r.home)
 	}
 	wait = r.backoff.Max
 	if r.tries < 40 && r.backoff.Min<<r.tries>>r.tries == r.backoff.Min {

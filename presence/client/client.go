@@ -64,7 +64,15 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, retry: retry{backoff: cfg.Backoff, random: cfg.Random, home: home}}, nil
+	c := &Client{cfg: cfg, retry: retry{backoff: cfg.Backoff, random: cfg.Random, home: home}}
+	for _, other := range cfg.Others {
+		there, err := target(other)
+		if err != nil {
+			return nil, err
+		}
+		c.retry.others = append(c.retry.others, there)
+	}
+	return c, nil
 }
 
 // Run connects, and connects again, until the context ends; then it acknowledges

@@ -32,6 +32,9 @@ type Config struct {
 	// URL is where to connect: http, https, ws or wss. Without a path it gets
 	// /v1/connect. It carries no token: errors and logs show it.
 	URL string
+	// Others are further gateways, as URL is one. When a connection ends, or does not
+	// come about, the next one is tried, in turn. Default: none.
+	Others []string
 	// Token gives the recipient's token. It is asked before the first connection and
 	// again each time the gateway has denied the token; a different answer is tried
 	// at once. For a token that never changes: StaticToken.
@@ -94,6 +97,11 @@ func (c *Config) Validate() error {
 	}
 	if _, err := target(c.URL); err != nil {
 		return fmt.Errorf("client: Config.URL: %w", err)
+	}
+	for _, other := range c.Others {
+		if _, err := target(other); err != nil {
+			return fmt.Errorf("client: Config.Others: %w", err)
+		}
 	}
 	if c.ClientID != "" && !validID(c.ClientID) {
 		return fmt.Errorf("client: Config.ClientID %q: want at most %d bytes without control characters", c.ClientID, maxID)

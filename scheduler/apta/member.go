@@ -121,14 +121,14 @@ func (s *State) fit() bool { return s.held() && s.check && s.quiet() == "" }
 // announce says from which second an ONLINE member will work, so that all count it
 // from then on; whom nobody hears need not wait.
 func (s *State) announce() {
-	switch {
+	const ahead = 500 * time.Millisecond // for the record to get around
+	switch wait := time.UnixMilli(s.own.activeFrom).Sub(s.wall); {
 	case !s.fit():
 		s.own.activeFrom = 0
-	case s.own.activeFrom > 0:
+	case s.own.activeFrom > 0 && wait <= ahead+time.Second: // more if the clock was set back
 	case len(s.routes.hops) <= 1:
 		s.own.activeFrom = s.wall.UnixMilli()
 	default:
-		const ahead = 500 * time.Millisecond // for the record to get around
 		s.own.activeFrom = s.wall.Add(ahead + time.Second - 1).Truncate(time.Second).UnixMilli()
 	}
 }

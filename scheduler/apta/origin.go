@@ -25,10 +25,11 @@ type origin struct {
 // publish makes the member's own record anew when something in it has changed or it
 // has come to its age; not too often, and later if it is only the hash of the view.
 func (s *State) publish() {
-	if s.leaving > 0 || s.wish.used > 0 {
-		return // withdrawn; or another process of this id and incarnation may be there
-	}
 	o := &s.own
+	if s.leaving > 0 || s.wish.used > 0 {
+		o.due = 0 // withdrawn; or another process of this id and incarnation may be there
+		return
+	}
 	have := s.db.Get(link.Key{Kind: link.Membership, ID: s.cfg.ID})
 	switch {
 	case !s.tells(have):

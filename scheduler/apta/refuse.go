@@ -130,14 +130,17 @@ const (
 // some of all that are known, as often as hellos go; else at times to those that are
 // registered, or were there, and are not reachable.
 func (s *State) call() {
-	if s.now < s.dial.at || !s.alive {
+	if s.now < s.dial.at {
+		return
+	}
+	s.dial.at = s.now.Add(s.random.Vary(s.t.Hello, s.t.Jitter))
+	if !s.alive {
 		return
 	}
 	alone, n := true, dialsAlone
 	for _, p := range s.peers {
 		alone = alone && !p.twoWay
 	}
-	s.dial.at = s.now.Add(s.random.Vary(s.t.Hello, s.t.Jitter))
 	if !alone {
 		n = dialsRedial
 		s.dial.at = s.now.Add(s.random.Vary(s.t.Redial, s.t.Jitter))

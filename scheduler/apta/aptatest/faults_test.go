@@ -466,8 +466,8 @@ func wrong(t *testing.T, w *World, seed uint64) {
 				t.Errorf("seed %d at %s: %s takes work, but its lease is %+v (%v)", seed, w.Now(), m.ID, l, ok)
 				continue
 			}
-			if w.now.Since(w.store.leases[m.ID].since) < time.Second {
-				continue // the watchers may not have seen it yet
+			if w.now.Since(w.store.leases[m.ID].since) < 2*time.Second {
+				continue // it had lapsed, and the watchers may not have seen that it is back
 			}
 			for _, o := range w.Members() {
 				if !o.Stalled && o != m && o.Core.Lapsed(m.ID, m.Incarnation) {

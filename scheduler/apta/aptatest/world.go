@@ -231,6 +231,9 @@ func (m *Member) Tell(ev apta.Event) {
 		}
 		m.do(e)
 	}
+	if _, tick := ev.(apta.Tick); tick && m.Core.Next() <= m.world.now {
+		panic(fmt.Sprintf("at %s: %s wants to be called again at once, without end", m.world.Now(), m.ID))
+	}
 	m.schedule()
 }
 

@@ -9,6 +9,7 @@ package lease
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"crier/scheduler/apta/timing"
 	"crier/scheduler/apta/wire"
@@ -122,10 +123,13 @@ func (b *Book) Lost(now timing.Instant) bool {
 	return !b.Held(now) && others && now >= b.Grace()
 }
 
+// fresh is how long an answer to the watcher counts: it gets one every second.
+const fresh = 5 * time.Second / 4
+
 // watched reports whether this member itself has seen the store answer for the time
-// of a lease.
+// of a lease, and just now.
 func (b *Book) watched(now timing.Instant) bool {
-	return b.watch.last > 0 && now.Since(b.watch.last) <= b.t.Lease/2 && now.Since(b.watch.first) >= b.t.Lease
+	return b.watch.last > 0 && now.Since(b.watch.last) <= fresh && now.Since(b.watch.first) >= b.t.Lease
 }
 
 // Saw notes another member's lease, or that it is gone.

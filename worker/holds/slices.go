@@ -1,8 +1,4 @@
-// Package held is the slices that a worker's journal has claimed.
-//
-// It guarantees that a slice which is being given up is not taken again before its
-// release is in the ledger.
-package held
+package holds
 
 import (
 	"context"
@@ -24,7 +20,9 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Slices remembers which slices are claimed. It is safe for concurrent use.
+// Slices remembers which slices a worker's journal has claimed. A slice that is being
+// given up is not taken again before its release is in the ledger. It is safe for
+// concurrent use.
 type Slices struct {
 	cfg Config
 	mu  struct {
@@ -43,8 +41,8 @@ type claimed struct {
 // giveAgain is the pause between tries to release a slice.
 const giveAgain = 5 * time.Second
 
-// New makes an empty one.
-func New(cfg Config) *Slices {
+// NewSlices makes an empty one.
+func NewSlices(cfg Config) *Slices {
 	s := &Slices{cfg: cfg}
 	s.mu.held = map[ledger.Thing]*claimed{}
 	return s

@@ -1,4 +1,6 @@
-package app
+// Package content opens what jobs send and to whom: packages, followers, suppression
+// lists, bodies. It guarantees that a set which somebody reads stays open.
+package content
 
 import (
 	"context"
@@ -25,9 +27,8 @@ const openSets = 128
 // openBodies is how many message bodies stay in memory, of at most 256 KiB each.
 const openBodies = 64
 
-// content opens what jobs send and to whom. It serves worker, scheduler and the
-// parked index.
-type content struct {
+// Content serves worker, scheduler and the parked index.
+type Content struct {
 	blobs       *blob.Dir
 	suppression *members.SuppressionLists
 	jobs        *jobs.Table
@@ -36,17 +37,17 @@ type content struct {
 	bodies cache[job.ID, *handoff.Message]
 }
 
-// newContent makes one for a process; without members it has no lists, which only a
+// New makes one for a process; without members it has no lists, which only a
 // worker needs.
-func newContent(blobs *blob.Dir, m *members.Store, table *jobs.Table) *content {
-	return &content{blobs: blobs, suppression: members.NewSuppressionLists(m), jobs: table,
+func New(blobs *blob.Dir, m *members.Store, table *jobs.Table) *Content {
+	return &Content{blobs: blobs, suppression: members.NewSuppressionLists(m), jobs: table,
 		// A set that leaves may be in use; closed, it would fail whoever reads it.
 		sets:   cache[job.Digest, *audience.Set]{limit: openSets, drop: (*audience.Set).CloseWhenUnused},
 		bodies: cache[job.ID, *handoff.Message]{limit: openBodies}}
 }
 
-// set opens a blob that holds a set.
-func (c *content) set(ctx context.Context, digest job.Digest) (*audience.Set, error) {
+// Set opens a blob that holds a set; it stays open here.
+func (c *Content) Set(ctx context.Context, digest job.Digest) (*audience.Set, error) {
 	return c.sets.get(digest, func() (*audience.Set, error) {
 		h, err := c.blobs.Open(ctx, digest)
 		if err != nil {
@@ -58,13 +59,13 @@ func (c *content) set(ctx context.Context, digest job.Digest) (*audience.Set, er
 }
 
 // Package implements worker.Content.
-func (c *content) Package(ctx context.Context, spec job.Spec) (worker.Package, error) {
-	return c.set(ctx, spec.Package)
+func (c *Content) Package(ctx context.Context, spec job.Spec) (worker.Package, error) {
+	return c.Set(ctx, spec.Package)
 }
 
 // Lists implements worker.Content.
-func (c *content) Lists(ctx context.Context, spec job.Spec) (filters.Lists, error) {
-	followers, err := c.set(ctx, spec.Followers)
+func (c *Content) Lists(ctx context.Context, spec job.Spec) (filters.Lists, error) {
+	followers, err := c.Set(ctx, spec.Followers)
 	if err != nil {
 		return filters.Lists{}, fmt.Errorf("opening the followers of account %d at revision %d: %w", spec.Account, spec.FollowersRev, err)
 	}
@@ -88,7 +89,7 @@ func (s suppressedBy) Range(r job.Range) (*idset.Set, error) {
 }
 
 // Message implements worker.Content.
-func (c *content) Message(ctx context.Context, spec job.Spec) (*handoff.Message, error) {
+func (c *Content) Message(ctx context.Context, spec job.Spec) (*handoff.Message, error) {
 	return c.bodies.get(spec.ID, func() (*handoff.Message, error) {
 		h, err := c.blobs.Open(ctx, spec.Body)
 		if err != nil {
@@ -110,8 +111,8 @@ func (c *content) Message(ctx context.Context, spec job.Spec) (*handoff.Message,
 
 // Check implements scheduler.Packages: the whole package is read and compared
 // with its digest before anything of it is sent.
-func (c *content) Check(ctx context.Context, spec job.Spec) (ranges []job.Range, sizes []int, err error) {
-	s, err := c.set(ctx, spec.Package)
+func (c *Content) Check(ctx context.Context, spec job.Spec) (ranges []job.Range, sizes []int, err error) {
+	s, err := c.Set(ctx, spec.Package)
 	if err == nil {
 		err = s.Verify(ctx)
 	}
@@ -175,4 +176,17 @@ func (c *cache[K, V]) touch(k K) {
 			return
 		}
 	}
+}
+
+// PackageRange implements parked.Packages.
+func (c *Content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*idset.Set, error) {
+	spec, err := c.jobs.Spec(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	pkg, err := c.Package(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return pkg.Range(r)
 }
