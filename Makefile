@@ -34,8 +34,8 @@ check:
 	go tool -modfile=tools/go.mod staticcheck ./...
 
 unit: compiler node mariadb zookeeper
-	go test -timeout 6m $(PLAIN)
-	CGO_ENABLED=1 go test -race -timeout 6m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
+	go test -timeout 10m $(PLAIN)
+	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
 js: node
 	cd $(JS) && node --test

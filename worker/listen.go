@@ -37,6 +37,7 @@ func (w *Worker) listen(ctx context.Context) error {
 		handoff.WantTo:                 func(m bus.Msg) { w.wanted(ctx, m) },
 		blockTo(w.cfg.Name):            func(m bus.Msg) { go w.asked(ctx, m) },
 		work.OfferTo(w.cfg.Name):       func(m bus.Msg) { go w.offered(ctx, m) },
+		work.LanesTo(w.cfg.Name):       func(m bus.Msg) { w.post(ctx, lanesAsked(m)) },
 	}
 	for subject, fn := range subs {
 		sub, err := w.cfg.Bus.Subscribe(subject, fn)
@@ -60,12 +61,19 @@ func (w *Worker) offered(ctx context.Context, m bus.Msg) {
 		reply = work.Reply{State: job.SlicePlanned, Why: err.Error()}
 		w.log.Warn("a slice was not taken", "job", o.Job.String(), "slice", o.Number, "error", err)
 	}
-	b, err := json.Marshal(reply)
-	if err == nil && ctx.Err() == nil {
+	if ctx.Err() == nil {
+		w.respond(m, reply)
+	}
+}
+
+// respond answers with a value; nobody waits for it for long.
+func (w *Worker) respond(m bus.Msg, answer any) {
+	b, err := json.Marshal(answer)
+	if err == nil {
 		err = m.Respond(b)
 	}
 	if err != nil {
-		w.log.Debug("answering an offer", "error", err)
+		w.log.Debug("answering", "subject", m.Subject, "error", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"crier/internal/bus"
 	"crier/internal/idset"
 	"crier/internal/work"
 	"crier/job"
@@ -41,6 +42,7 @@ type (
 		key    sliceKey
 		answer chan<- job.SliceState // claimed if the lanes do not know it
 	}
+	lanesAsked bus.Msg
 )
 
 type sliceKey struct {
@@ -140,6 +142,8 @@ func (l *loop) step(ev any) {
 		l.assign(now, ev)
 	case whereIs:
 		ev.answer <- l.whereIs(ev.key)
+	case lanesAsked:
+		l.w.respond(bus.Msg(ev), l.lanes.List())
 	default:
 		l.err = fmt.Errorf("worker loop: event of type %T", ev)
 	}

@@ -63,6 +63,7 @@ func TestGoldenTables(t *testing.T) {
 		"account-ls": "account ls", "account-info": "account info 3", "job-ls": "job ls", "job-info": "job info JOB", "job-reconcile": "job reconcile JOB",
 		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4", "events-tail": "events tail --follow=false",
 		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
+		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 	} {
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer

@@ -7,9 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crier/cmd/crier/check"
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/inspect"
 	"crier/cmd/crier/local"
+	"crier/cmd/crier/operate"
 	"crier/cmd/crier/out"
 	"crier/internal/config"
 	"crier/internal/launch"
@@ -35,7 +37,7 @@ colours off.
 
 Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
 succeed later, 7 the job failed or was cancelled, 8 a measurement missed its goal,
-9 nothing to do, 130 interrupted.`
+9 nothing to do, 130 interrupted. "crier check" has its own: 0 to 3.`
 
 func (c *commands) root() *cobra.Command {
 	root := c.Group("crier", "Sends one message to a set of recipients: each reachable recipient once")
@@ -50,6 +52,7 @@ func (c *commands) root() *cobra.Command {
 	p.StringVarP(&c.Output, "output", "o", string(out.Table), strings.Join(out.Formats(), ", "))
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.packageCommand(),
-		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), c.tokenCommand(), c.statusCommand(), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
+		c.tokenCommand(), c.statusCommand(), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
 	return root
 }

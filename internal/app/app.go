@@ -250,6 +250,7 @@ func (a *app) run(asked context.Context) error {
 		part("suppression", a.hearOfSuppression)
 	}
 	part("claims kept", a.pruneClaims)
+	part("operator", a.operator.Run)
 	if err := a.waitReady(gctx); err != nil {
 		stop()
 		if ended := g.Wait(); ended != nil {

@@ -11,6 +11,7 @@ import (
 	"crier/audience/members"
 	"crier/internal/app/content"
 	"crier/internal/app/member"
+	"crier/internal/app/operator"
 	"crier/internal/app/projection"
 	"crier/internal/auth"
 	"crier/internal/bus"
@@ -69,6 +70,7 @@ type parts struct {
 	gateway   *gatewayPart
 	events    *events.Stream
 	relay     *outbox.Relay
+	operator  *operator.Operator
 	service   *service.Service
 }
 
@@ -81,7 +83,7 @@ func (a *app) open(ctx context.Context) error {
 		fn   func(context.Context) error
 	}{
 		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"coordination store", a.openCoordination}, {"stores", a.openStores},
-		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"membership", a.openMember}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"service", a.openService},
+		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"membership", a.openMember}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"operator", a.openOperator}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -253,7 +255,7 @@ func (a *app) openService(context.Context) error {
 		return nil
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
 		Set:       a.content.Set,
 		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob

@@ -73,6 +73,8 @@ var arrowTable = []Arrow{
 	{"cmd/crier", with("api", "audience/...", "cmd/crier/...", "internal/...", "!internal/sim/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
 	{"cmd/crier/cli", with("api", "api/client", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
 	{"cmd/crier/inspect", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it"},
+	{"cmd/crier/operate", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a cluster is, and is to do, is asked of a server"},
+	{"cmd/crier/check", with("api", "cmd/crier/cli", "cmd/crier/out"), "a verdict is made from what any server tells"},
 	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/...", "!internal/sim/..."), "what runs on this machine runs in internal"},
 	{"internal/sim/oracle", with("state/ledger"), "a judge shares with what it judges the forms of the records and nothing else"},
 	{"internal/sim/stream", with("internal/bus/subject", "state/ledger"), "it stands in for the stream of the ledger"},

@@ -331,7 +331,7 @@ func (s *start) doTenure(effects []tenure.Effect) {
 		case tenure.Take:
 			s.take(e.Thing, takeWait, func(c ledger.Claim, err error) {
 				if err != nil {
-					s.doTenure(s.tenure.Step(s.now(), tenure.NotTaken{Thing: e.Thing}))
+					s.doTenure(s.tenure.Step(s.now(), tenure.NotTaken(e)))
 					return
 				}
 				s.doTenure(s.tenure.Step(s.now(), tenure.Taken{Claim: c}))

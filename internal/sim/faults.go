@@ -128,7 +128,7 @@ func (w *World) strike() {
 	}
 	if hit(strikeClock, 0.004) {
 		p := w.procs[2+w.n(len(w.procs)-2)]
-		p.skew = w.upTo(10*time.Minute) - 5*time.Minute
+		p.skew, p.well = w.upTo(10*time.Minute)-5*time.Minute, w.now
 		w.trace("the clock of %s is off by %s", p.name, p.skew)
 	}
 	if hit(strikeCoord, 0.001) {

@@ -36,6 +36,9 @@ func (w *World) judgeSeal(s *start, j job.Journal) {
 	if x.run == nil || x.run.mine != j || !x.run.ready || !x.p.up || x.p.paused || s.members.wrong[j] != 0 {
 		return
 	}
+	if w.apta && max(x.p.skew, -x.p.skew, s.p.skew, -s.p.skew) > 50*time.Second {
+		return // apta refuses a member whose clock is off
+	}
 	if w.now-x.p.well > 9*time.Second && w.now-x.run.since > 9*time.Second {
 		w.fail("I7", "%s seals %s, which is well and has a lease", s.mine, j)
 	}

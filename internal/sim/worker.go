@@ -62,8 +62,6 @@ type start struct {
 	begun      map[job.Range]time.Duration // when it became home
 	fresh      map[job.Range]bool
 	ticks      int
-	applied    uint64
-	last       ledger.Stored // of the journal, as last read (for planted bugs)
 	early      map[job.Ref]bool
 	ended      map[job.Range]map[jobID]bool
 	redirects  map[job.Ref]*redirect

@@ -66,6 +66,7 @@ const (
 
 type laneState struct {
 	phase   phase
+	since   time.Time // in this phase
 	slice   *slice
 	span    job.Span
 	sends   bool // its block may have targets
@@ -212,7 +213,7 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 	case Failed:
 		s.failed(ev.Lane, preparing)
 	case Reserved:
-		s.reserved(ev)
+		s.reserved(now, ev)
 	case Refused:
 		s.failed(ev.Lane, reserving)
 	case Handled:
@@ -343,7 +344,7 @@ func (s *State) fill(now time.Time, out []Effect) []Effect {
 			break
 		}
 		void := x.void(now)
-		*l = laneState{phase: preparing, slice: x, span: x.Todo[0], sends: void == job.Parked}
+		*l = laneState{phase: preparing, since: now, slice: x, span: x.Todo[0], sends: void == job.Parked}
 		x.Todo = x.Todo[1:]
 		x.active++
 		if l.sends {
@@ -431,7 +432,7 @@ func (s *State) prepared(now time.Time, ev Prepared) []Effect {
 		s.free(l)
 		return nil
 	}
-	l.phase, l.targets = reserving, targets
+	l.phase, l.since, l.targets = reserving, now, targets
 	x.job.pending += targets
 	return []Effect{Append{Lane: ev.Lane, Urgent: x.urgency(), Reserve: ev.Reserve}}
 }
@@ -443,7 +444,7 @@ func (x *slice) fits(now time.Time, targets int) bool {
 	return rate == 0 || targets == 0 || targets+x.job.pending <= x.job.pace.room(now, rate)
 }
 
-func (s *State) reserved(ev Reserved) {
+func (s *State) reserved(now time.Time, ev Reserved) {
 	l := &s.lanes[ev.Lane]
 	if l.phase != reserving {
 		return
@@ -456,7 +457,7 @@ func (s *State) reserved(ev Reserved) {
 	if l.sends {
 		j.blocks--
 	}
-	l.phase, l.ref = handing, ev.Ref
+	l.phase, l.since, l.ref = handing, now, ev.Ref
 }
 
 // NextDue is when a rate allows the next block although nothing else happens; zero

@@ -50,14 +50,14 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	root.SetOut(c.Out)
 	root.SetErr(c.Err)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil && !c.Started {
+	if err != nil && !c.Started && !hasCode(err) {
 		err = Exiting(ExitUsage, err)
 	}
 	code := exitCode(ctx, err)
-	if err != nil && code != ExitInterrupt {
+	if err != nil && code != ExitInterrupt && err.Error() != "" {
 		c.Say("crier: %s", message(err))
 	}
-	if code == ExitUsage && !c.Started {
+	if err != nil && !c.Started {
 		c.Say("Try \"%s --help\".", cmd.CommandPath())
 	}
 	return code

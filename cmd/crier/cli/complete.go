@@ -46,6 +46,18 @@ func (c *CLI) CompleteJobs(cmd *cobra.Command, args []string, _ string) ([]strin
 	})
 }
 
+// CompleteMembers gives the members, described by their states.
+func (c *CLI) CompleteMembers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return c.live(cmd, args, func(ctx context.Context, svc api.Service) ([]string, error) {
+		list, err := svc.ListMembers(ctx)
+		var words []string
+		for _, m := range list.Members {
+			words = append(words, cobra.CompletionWithDesc(m.ID, m.State))
+		}
+		return words, err
+	})
+}
+
 // CompleteAccounts gives accounts by their names.
 func (c *CLI) CompleteAccounts(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return c.live(cmd, args, func(ctx context.Context, svc api.Service) ([]string, error) {

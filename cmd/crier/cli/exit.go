@@ -40,6 +40,20 @@ func Exiting(code int, err error) error {
 	return &exitErr{code, err}
 }
 
+// Ending ends a command with an exit code after it has said all.
+func Ending(code int) error {
+	if code == ExitOK {
+		return nil
+	}
+	return &exitErr{code, errors.New("")}
+}
+
+// hasCode reports whether an error has an exit code of its own.
+func hasCode(err error) bool {
+	var e *exitErr
+	return errors.As(err, &e)
+}
+
 // Usage is an error about how the command was called.
 func Usage(format string, args ...any) error {
 	return Exiting(ExitUsage, fmt.Errorf(format, args...))

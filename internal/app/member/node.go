@@ -1,12 +1,15 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +56,10 @@ type Node struct {
 	left    chan struct{} // closed when its record is withdrawn
 	snap    atomic.Pointer[Now]
 	lapsed  lapses
+	leases  struct {
+		sync.Mutex
+		live map[string]wire.Lease // of others, as the watcher saw them
+	}
 }
 
 // Now is what the member knows at a moment. It does not change.
@@ -73,6 +80,7 @@ func New(cfg Config) *Node {
 	n := &Node{cfg: cfg, began: time.Now(), events: make(chan apta.Event, 1024), asks: make(chan func(*apta.State)), done: make(chan struct{}),
 		working: make(chan struct{}), left: make(chan struct{})}
 	n.lapsed.known = map[lapse]lapseAnswer{}
+	n.leases.live = map[string]wire.Lease{}
 	n.snap.Store(&Now{Status: apta.Status{ID: cfg.Core.ID, State: link.Joining}, View: link.NewView(cfg.Core.ID, nil), Ring: NewRing(Snapshot{
 		Self: cfg.Core.ID, Frozen: true, View: link.NewView(cfg.Core.ID, nil), Lapsed: n.isLapsed})})
 	return n
@@ -95,6 +103,30 @@ func (n *Node) Leave(ctx context.Context) {
 
 // Now gives the latest snapshot.
 func (n *Node) Now() *Now { return n.snap.Load() }
+
+// Address is where other members reach this one.
+func (n *Node) Address() string { return n.cfg.Core.Addr }
+
+// Time is a moment of the state's clock on the wall's.
+func (n *Node) Time(i apta.Instant) time.Time {
+	if i == 0 {
+		return n.began.UTC()
+	}
+	return n.began.Add(i.Since(boot)).UTC()
+}
+
+// Leased reports whether this member's lease is held, by its own clock.
+func (n *Node) Leased() bool { return n.clock().Mono < n.snap.Load().Status.Fence }
+
+// Leases lists the leases of others that were live when they were seen last, by id.
+func (n *Node) Leases() []wire.Lease {
+	n.leases.Lock()
+	defer n.leases.Unlock()
+	return slices.SortedFunc(maps.Values(n.leases.live), func(a, b wire.Lease) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// Lapsed reports whether an incarnation of a member is over, as far as is known now.
+func (n *Node) Lapsed(id string, incarnation uint32) bool { return n.isLapsed(id, incarnation) }
 
 // Operate asks for an operator's action on a member; "" is this one.
 func (n *Node) Operate(target string, action apta.Action) {
@@ -138,6 +170,7 @@ func (n *Node) watchLeases(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := n.cfg.Leases.Watch(ctx, func(l wire.Lease, alive bool) {
 			if l.ID != n.cfg.Core.ID {
+				n.note(l, alive)
 				n.post(apta.LeaseSeen{Lease: l, Alive: alive})
 			}
 		}, func() { n.post(apta.StoreAnswered{}) })
@@ -151,6 +184,16 @@ func (n *Node) watchLeases(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (n *Node) note(l wire.Lease, alive bool) {
+	n.leases.Lock()
+	defer n.leases.Unlock()
+	if alive {
+		n.leases.live[l.ID] = l
+	} else {
+		delete(n.leases.live, l.ID)
+	}
 }
 
 // lookAtSelf tells the core what the process itself is like.

@@ -44,8 +44,8 @@ func Of(part string) string {
 	return part
 }
 
-// shardOf is a thing's shard: a range is its own.
-func shardOf(t ledger.Thing) uint16 {
+// Shard is a thing's shard: a range is its own.
+func Shard(t ledger.Thing) uint16 {
 	if t.Kind == ledger.ClaimRange {
 		if r, err := job.ParseRange(t.ID); err == nil {
 			return uint16(r)
@@ -73,7 +73,7 @@ func (r *Ring) Frozen() bool { return r.frozen }
 type workerRing struct{ *Ring }
 
 // Choice implements tenure.Ring.
-func (r workerRing) Choice(t ledger.Thing) int { return r.workers.Choice(r.self, shardOf(t)) }
+func (r workerRing) Choice(t ledger.Thing) int { return r.workers.Choice(r.self, Shard(t)) }
 
 // schedulerRing is the ring as a scheduler sees it.
 type schedulerRing struct{ *Ring }
