@@ -22,10 +22,10 @@ const enough = 0.8
 // Limits are what the times may be at most; 0 is not asked. All but Stall are counted
 // from the fault, or for faults that end by themselves CaughtUp from their end.
 type Limits struct {
-	Detected time.Duration `json:"-"`
-	Resumed  time.Duration `json:"-"`
-	CaughtUp time.Duration `json:"-"`
-	Stall    time.Duration `json:"-"`
+	Detected time.Duration
+	Resumed  time.Duration
+	CaughtUp time.Duration
+	Stall    time.Duration
 }
 
 // Load is what was being sent.

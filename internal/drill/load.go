@@ -129,7 +129,6 @@ func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Cl
 		return fmt.Errorf("submitting job %s: %w", name, err)
 	}
 	r.jobs = append(r.jobs, j.Job)
-	r.jobSet[j.Job.String()] = true
 	return nil
 }
 

@@ -69,7 +69,6 @@ type run struct {
 	lateIn       atomic.Bool // the late ones are connected
 	lateErr      chan error
 	jobs         []job.ID
-	jobSet       map[string]bool
 	receipts     []crowd.Receipt // of all, by time
 	away         []job.Recipient
 	claims       claims
@@ -105,7 +104,7 @@ func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{cfg: cfg, drill: d, cluster: c, jobSet: map[string]bool{}, lateErr: make(chan error, 1), report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
+	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
 		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing", broken[0])

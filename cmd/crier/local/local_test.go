@@ -1,0 +1,65 @@
+package local
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"crier/cmd/crier/out"
+	"crier/internal/cluster"
+	"crier/internal/drill"
+)
+
+func table(t *testing.T, grid func(*out.Printer) out.Grid) string {
+	t.Helper()
+	var b bytes.Buffer
+	p := &out.Printer{W: &b, Format: out.Table, Width: 100, Now: time.Unix(1_700_000_000, 0)}
+	if err := p.Print(struct{}{}, grid); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestClusterTable(t *testing.T) {
+	rows := []clusterRow{
+		{Name: "api-1", Kind: cluster.Crier, Role: "api", PID: 4711, State: cluster.Running, StartedAt: time.Unix(1_700_000_000-90, 0),
+			Addresses: map[string]string{cluster.AddrAPI: "http://127.0.0.1:7420", cluster.AddrMember: "127.0.0.1:7421"}},
+		{Name: "nats-2", Kind: cluster.NATS, PID: 4712, State: cluster.Gone, Addresses: map[string]string{cluster.AddrClient: "127.0.0.1:4222"}},
+	}
+	got := table(t, func(p *out.Printer) out.Grid { return clusterGrid(p, rows) })
+	lines := strings.Split(strings.TrimSpace(got), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("it is\n%s", got)
+	}
+	for i, words := range [][]string{{"NAME", "ADDRESSES"}, {"api-1", "api", "4711", "running", "1m", "api :7420, member :7421"}, {"nats-2", "gone", "client :4222"}} {
+		for _, w := range words {
+			if !strings.Contains(lines[i], w) {
+				t.Errorf("line %d lacks %q:\n%s", i, w, got)
+			}
+		}
+	}
+	if strings.Contains(lines[2], "4712") {
+		t.Errorf("a process that is gone has a number:\n%s", got)
+	}
+}
+
+func TestDrillTable(t *testing.T) {
+	took := drill.Seconds(6.25)
+	got := table(t, func(*out.Printer) out.Grid {
+		return drillGrid(drill.Report{Drill: "kill-worker", Verdict: drill.Fail, Reasons: []string{"2 messages were lost"},
+			Fault: drill.Fault{Victims: []string{"worker-2"}, What: "kill -9", Proof: "gone"}, Times: drill.Times{Resumed: &took},
+			Oracle: drill.Oracle{Due: 10, Shown: 8, Lost: 2}, Unproved: []string{"x"}})
+	})
+	for _, want := range []string{"fail", "2 messages were lost", "worker-2: kill -9", "6.25 s", "10 due, 8 shown, lost 2", "reconciled"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it lacks %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "detected") {
+		t.Errorf("it shows what was not measured:\n%s", got)
+	}
+	if first([]string{"a", "b", "c"}) != "a; and 2 more" || first([]string{"a"}) != "a" || first(nil) != "" {
+		t.Error("the first of some reasons is worded badly")
+	}
+}
