@@ -163,6 +163,7 @@ func TestStall(t *testing.T) {
 	if n := len(m.Core.View().Members); n != 4 {
 		t.Errorf("it sees %d members just after its own stall, want 4", n)
 	}
+	within(t, w, time.Second, "the links are there again", func() bool { return len(m.Core.Status().Links) == 3 })
 	within(t, w, 6*time.Second, "all work again", func() bool { return settled(w) })
 	t.Logf("its states: %v", m.Changes[before:])
 }
