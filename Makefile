@@ -8,7 +8,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # the command line, whose tests start processes: the race detector has nothing to find
 # there. In LevelDB it finds that a waiter who gives up closes the channel of its answer;
 # the library provides for that.
-PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./internal/sim/... ./state/parked/level
+PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./internal/sim/... \
+	./scheduler/apta ./scheduler/apta/aptatest ./scheduler/apta/hint ./scheduler/apta/lease ./scheduler/apta/link ./scheduler/apta/timing ./scheduler/apta/wire ./state/parked/level
 JS    := presence/client/js
 
 SEEDS   ?= 2000

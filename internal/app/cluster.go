@@ -60,7 +60,7 @@ func (alone) Frozen() bool { return false }
 // ring gives what this process believes now.
 func (a *app) ring() ring {
 	if a.member != nil {
-		return a.member.Now().Ring
+		return a.member.Ring()
 	}
 	return alone{a.node.worker()}
 }

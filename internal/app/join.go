@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -30,14 +29,10 @@ const (
 )
 
 // openMember makes the process a member of its cluster, if it has one.
-func (a *app) openMember(ctx context.Context) error {
+func (a *app) openMember(context.Context) error {
 	c := a.cfg.Cluster
 	if !c.isOn() {
 		return nil
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
-	if err != nil {
-		return job.Invalid("cluster.listen", "cluster.listen: listening", err)
 	}
 	timers := timing.Default()
 	if c.Fast {
@@ -53,16 +48,16 @@ func (a *app) openMember(ctx context.Context) error {
 	}
 	var random [16]byte
 	rand.Read(random[:]) // never fails
-	a.member = member.New(member.Config{
+	var err error
+	a.member, err = member.New(member.Config{
 		Core: apta.Config{Cluster: cmp.Or(c.ID, "crier"), ID: a.node.Name, Incarnation: a.node.Starts, Nonce: binary.LittleEndian.Uint64(random[:]) | 1,
-			Home: a.node.Home, Addr: cmp.Or(c.Advertise, listener.Addr().String()), Weights: weights, Seeds: slices.Clone(c.Seeds), Timers: timers,
+			Home: a.node.Home, Weights: weights, Seeds: slices.Clone(c.Seeds), Timers: timers,
 			Seed: binary.LittleEndian.Uint64(random[8:])},
-		Listen: listener, Leases: member.NewLeases(a.coord),
+		Listen: c.Listen, Advertise: c.Advertise, Leases: member.NewLeases(a.coord),
 		Ledger: func() bool { return time.Since(a.claims.Heard()) < heardWithin },
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
-		Fit:    func() bool { return true },
 		Owned:  a.owned, Log: a.log})
-	return nil
+	return err
 }
 
 // waitMember waits until this process is a member that works.
@@ -74,7 +69,7 @@ func (a *app) waitMember(ctx context.Context) error {
 	case <-a.member.Working():
 		return nil
 	case <-time.After(joinWithin):
-		st := a.member.Now().Status
+		st := a.member.Snapshot().Status
 		return job.Unavailable(fmt.Sprintf("this process did not become a member of cluster %s within %s: it is %s (%s)", a.cfg.Cluster.ID, joinWithin, st.State, st.Reason))
 	case <-ctx.Done():
 		return ctx.Err()
@@ -107,5 +102,5 @@ func (a *app) owned() int {
 
 // silent reports whether this process is to give up what it holds.
 func (a *app) silent() bool {
-	return a.member != nil && a.member.Now().Status.State == link.Silence
+	return a.member != nil && a.member.Snapshot().State == link.Silence
 }

@@ -33,8 +33,8 @@ type oneOfMany struct{ n *member.Node }
 
 // Snapshot implements operator.Membership.
 func (m oneOfMany) Snapshot(context.Context) operator.Snapshot {
-	now := m.n.Now()
-	return operator.Snapshot{Self: now.Status, Since: m.n.Time(now.Status.Since), Address: m.n.Address(), Leased: m.n.Leased(), View: now.View,
+	now := m.n.Snapshot()
+	return operator.Snapshot{Self: now.Status, Since: m.n.Since(), Address: m.n.Address(), Leased: now.MayTake(), View: now.View,
 		Leases: m.n.Leases(), Lapsed: m.n.Lapsed}
 }
 

@@ -115,6 +115,7 @@ type Call struct {
 	Source string
 	Req    uint64
 	Kind   string
+	By     string // the neighbour that it came from, and the answer goes back to
 }
 
 // Effect is what is to be done.

@@ -59,8 +59,8 @@ func (s *State) renewBy() {
 }
 
 // renewFor renews a lease in the store for a member that does not reach it.
-func (s *State) renewFor(r wire.Relay) {
-	c, body := Call{r.Source, r.Req, r.Kind}, leaseCall{}
+func (s *State) renewFor(r wire.Relay, from string) {
+	c, body := Call{r.Source, r.Req, r.Kind, from}, leaseCall{}
 	if err := json.Unmarshal(r.Body, &body); err != nil || body.Lease.ID != r.Source {
 		s.answer(c, nil, "the lease cannot be read, or is not the sender's")
 		return

@@ -30,16 +30,16 @@ func (s *State) ask(ev Ask) {
 
 // start sends a request to a member, or to the next neighbour.
 func (s *State) start(c call, to string, body []byte) {
-	if to == "" {
-		to = s.anyNeighbour()
+	if p := s.anyNeighbour(""); to == "" && p != nil {
+		to = p.id
 	}
 	r := wire.Relay{Source: s.cfg.ID, Target: to, TTL: wire.MaxTTL, Req: wireID(c), Kind: c.kind, Body: body}
 	if to == s.cfg.ID {
 		s.calls = append(s.calls, c)
-		s.relay(r)
+		s.relay(r, s.cfg.ID)
 		return
 	}
-	if !s.forward(r) {
+	if !s.forward(r, s.cfg.ID) {
 		if c.asked {
 			s.out = append(s.out, Answered{Req: c.req, Err: NoRoute})
 		}
@@ -56,30 +56,37 @@ func wireID(c call) uint64 {
 	return c.req << 1
 }
 
-// anyNeighbour gives the two-way neighbours in turn; "" if there is none.
-func (s *State) anyNeighbour() string {
+// anyNeighbour gives the two-way neighbours in turn, but for one; nil if there is none.
+func (s *State) anyNeighbour(but string) *peer {
 	for range s.peers {
 		s.turn = (s.turn + 1) % len(s.peers)
-		if p := s.peers[s.turn]; p.twoWay {
-			return p.id
+		if p := s.peers[s.turn]; p.twoWay && p.id != but {
+			return p
 		}
 	}
-	return ""
+	return nil
 }
 
 // forward sends a request or an answer on its way: to a neighbour directly, to others
-// along the routes.
-func (s *State) forward(r wire.Relay) bool {
-	if r.TTL <= 0 || r.Target == "" {
+// along the routes. If these have not caught up with a link that was just lost, any
+// neighbour but the one that it came from may know better; the TTL ends its wandering.
+func (s *State) forward(r wire.Relay, from string) bool {
+	if r.TTL <= 0 {
 		return false
 	}
 	r.TTL--
 	by := s.peer(r.Target)
 	if by == nil || !by.twoWay {
 		h, ok := s.routes.hops.Find(r.Target)
-		if by = s.peer(h.By); !ok || by == nil || !by.twoWay {
+		if !ok {
 			return false
 		}
+		if by = s.peer(h.By); by == nil || !by.twoWay {
+			by = s.anyNeighbour(from)
+		}
+	}
+	if by == nil {
+		return false
 	}
 	s.send(by.addr, wire.Message{Relay: &r})
 	return true
@@ -87,16 +94,16 @@ func (s *State) forward(r wire.Relay) bool {
 
 // relay takes a request or an answer: for itself, or to pass on. What cannot be
 // passed on is dropped, and its sender hears of no answer.
-func (s *State) relay(r wire.Relay) {
+func (s *State) relay(r wire.Relay, from string) {
 	switch {
 	case r.Target != s.cfg.ID:
-		s.forward(r)
+		s.forward(r, from)
 	case r.Answer:
 		s.answered(r)
 	case r.Kind == leaseKind:
-		s.renewFor(r)
+		s.renewFor(r, from)
 	default:
-		s.out = append(s.out, Execute{Call{r.Source, r.Req, r.Kind}, r.Body})
+		s.out = append(s.out, Execute{Call{r.Source, r.Req, r.Kind, from}, r.Body})
 	}
 }
 
@@ -110,7 +117,11 @@ func (s *State) answer(c Call, body []byte, err string) {
 		s.answered(r)
 		return
 	}
-	s.forward(r)
+	if p := s.peer(c.By); p != nil && p.twoWay {
+		s.send(p.addr, wire.Message{Relay: &r})
+		return
+	}
+	s.forward(r, s.cfg.ID)
 }
 
 func (s *State) answered(r wire.Relay) {

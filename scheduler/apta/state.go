@@ -187,7 +187,7 @@ func (s *State) receive(m *wire.Message) {
 			p.out.Acked(h)
 		}
 	case m.Relay != nil:
-		s.relay(*m.Relay)
+		s.relay(*m.Relay, p.id)
 	}
 }
 

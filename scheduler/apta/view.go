@@ -2,7 +2,6 @@ package apta
 
 import (
 	"slices"
-	"time"
 
 	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/timing"
@@ -44,32 +43,15 @@ func (s *State) compute() {
 	s.look()
 }
 
-// look makes the view from the routes and the records.
+// look makes the view from the routes and the records. Of itself it counts what it is,
+// not what it has told.
 func (s *State) look() {
-	var members []link.Seen
-	s.routes.stale, s.routes.changesAt = false, 0
-	for _, h := range s.routes.hops {
-		r := s.db.Get(link.Key{Kind: link.Membership, ID: h.ID})
-		if r == nil || r.Member == nil || r.Member.State == link.Offline && h.ID != s.cfg.ID {
-			continue
-		}
-		m := r.Member
-		one := link.Seen{ID: r.ID, Incarnation: r.Incarnation, State: m.State, Weights: m.Weights, Addr: m.Addr, ViewHash: m.ViewHash, Away: h.Away}
-		from := m.ActiveFrom
-		if h.ID == s.cfg.ID { // what it is, not what it has told
-			one.State, one.Weights, from = s.state, s.cfg.Weights, s.own.activeFrom
-		}
-		one.Takes = one.State == link.Working
-		if one.State == link.Online && from > 0 {
-			wait := time.UnixMilli(from).Sub(s.wall)
-			one.Takes = wait <= 0
-			if at := s.now.Add(wait); wait > 0 && (s.routes.changesAt == 0 || at < s.routes.changesAt) {
-				s.routes.changesAt = at
-			}
-		}
-		members = append(members, one)
+	self := link.Seen{State: s.state, Weights: s.cfg.Weights, Incarnation: s.cfg.Incarnation, Addr: s.cfg.Addr}
+	view, wait := link.Look(&s.db, s.routes.hops, s.cfg.ID, link.Self{Seen: self, ActiveFrom: s.own.activeFrom, Wall: s.wall})
+	s.view, s.routes.stale, s.routes.changesAt = view, false, 0
+	if wait > 0 {
+		s.routes.changesAt = s.now.Add(wait)
 	}
-	s.view = link.NewView(s.cfg.ID, members)
 }
 
 // View gives the member's view; it is not changed later.

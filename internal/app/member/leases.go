@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"crier/scheduler/apta"
+	"crier/scheduler/apta/node"
 	"crier/scheduler/apta/wire"
 	"crier/state/coord"
 )
@@ -51,40 +51,31 @@ func (l *Leases) wrote(id string, v coord.Version) {
 	l.mu.versions[id] = v
 }
 
-// Renew writes a lease, if it is nobody's, or this process's own, or that of a process
-// that is dead for sure: an earlier one of the same data directory. With Taken it gives
-// the holder. An error means that the outcome is not known.
-func (l *Leases) Renew(ctx context.Context, mine wire.Lease, ttl time.Duration) (apta.Outcome, wire.Lease, error) {
+// Renew implements node.Leases.
+func (l *Leases) Renew(ctx context.Context, mine wire.Lease, ttl time.Duration) (holder wire.Lease, ok bool, err error) {
 	value, err := json.Marshal(mine)
 	if err != nil {
-		return apta.Silent, wire.Lease{}, fmt.Errorf("encoding the lease of %s: %w", mine.ID, err)
+		return wire.Lease{}, false, fmt.Errorf("encoding the lease of %s: %w", mine.ID, err)
 	}
 	// What was written last is what is there, but after a pause or a successor.
 	for expect, looked := l.version(mine.ID), false; ; looked = true {
 		v, err := l.store.Lease(ctx, key(mine.ID), value, expect, ttl)
 		if err == nil {
 			l.wrote(mine.ID, v)
-			return apta.Renewed, wire.Lease{}, nil
+			return wire.Lease{}, true, nil
 		}
 		if !errors.Is(err, coord.ErrConflict) || looked {
-			return apta.Silent, wire.Lease{}, fmt.Errorf("renewing the lease of member %s: %w", mine.ID, err)
+			return wire.Lease{}, false, fmt.Errorf("renewing the lease of member %s: %w", mine.ID, err)
 		}
 		holder, version, err := l.look(ctx, mine.ID)
 		if err != nil {
-			return apta.Silent, wire.Lease{}, err
+			return wire.Lease{}, false, err
 		}
-		if version != 0 && !mayReplace(mine, holder) {
-			return apta.Taken, holder, nil
+		if version != 0 && !node.Replaces(mine, holder) {
+			return holder, false, nil
 		}
 		expect = version
 	}
-}
-
-// mayReplace reports whether a lease can be written over another one: by the process
-// that wrote it, and by its successor, who holds the lock of its data directory.
-func mayReplace(mine, have wire.Lease) bool {
-	return mine.Nonce == have.Nonce && mine.Incarnation >= have.Incarnation ||
-		mine.Home != 0 && mine.Home == have.Home && mine.Incarnation > have.Incarnation
 }
 
 // look reads a lease; version 0 says that there is none.
@@ -103,7 +94,7 @@ func (l *Leases) look(ctx context.Context, id string) (wire.Lease, coord.Version
 	return have, e.Version, nil
 }
 
-// Release ends a lease, if this process still has it.
+// Release implements node.Leases.
 func (l *Leases) Release(ctx context.Context, mine wire.Lease) error {
 	have, version, err := l.look(ctx, mine.ID)
 	if err != nil || version == 0 || have.Nonce != mine.Nonce {
@@ -115,9 +106,7 @@ func (l *Leases) Release(ctx context.Context, mine wire.Lease) error {
 	return nil
 }
 
-// Watch tells each lease that is there, and each change, until ctx ends; of one that is
-// gone only the id is told. answered is called when all that the store has is told, and
-// then at least every second while it answers.
+// Watch implements node.Leases.
 func (l *Leases) Watch(ctx context.Context, saw func(lease wire.Lease, alive bool), answered func()) error {
 	last := map[string]wire.Lease{}
 	return l.store.Watch(ctx, prefix, func(c coord.Change) error {

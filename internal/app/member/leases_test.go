@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"crier/internal/app/member"
-	"crier/scheduler/apta"
 	"crier/scheduler/apta/wire"
 	"crier/state/coord"
 )
@@ -23,32 +22,32 @@ func TestWhoHasALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, store := t.Context(), coord.NewMemory(time.Now)
 		a, b := member.NewLeases(store), member.NewLeases(store)
-		renew := func(l *member.Leases, mine wire.Lease, want apta.Outcome) {
+		renew := func(l *member.Leases, mine wire.Lease, want bool) {
 			t.Helper()
-			got, holder, err := l.Renew(ctx, mine, 5*time.Second)
-			if got != want || err != nil {
-				t.Fatalf("outcome %d, %v; want %d", got, err, want)
+			holder, ok, err := l.Renew(ctx, mine, 5*time.Second)
+			if ok != want || err != nil {
+				t.Fatalf("renewed %v, %v; want %v", ok, err, want)
 			}
-			if want == apta.Taken && holder.Nonce == mine.Nonce {
+			if !want && holder.Nonce == mine.Nonce {
 				t.Fatalf("%+v has its own lease", holder)
 			}
 		}
 		first, twin, successor := lease("m", 1, 10, 7), lease("m", 1, 11, 8), lease("m", 2, 12, 7)
-		renew(a, first, apta.Renewed)
-		renew(a, first, apta.Renewed)
-		renew(b, twin, apta.Taken)
-		renew(b, successor, apta.Renewed)
-		renew(a, first, apta.Taken)
+		renew(a, first, true)
+		renew(a, first, true)
+		renew(b, twin, false)
+		renew(b, successor, true)
+		renew(a, first, false)
 		if err := a.Release(ctx, first); err != nil { // another's is left alone
 			t.Fatal(err)
 		}
-		renew(a, first, apta.Taken)
+		renew(a, first, false)
 		time.Sleep(9 * time.Second)
-		renew(a, twin, apta.Renewed)
+		renew(a, twin, true)
 		if err := a.Release(ctx, twin); err != nil {
 			t.Fatal(err)
 		}
-		renew(b, successor, apta.Renewed)
+		renew(b, successor, true)
 	})
 }
 

@@ -9,30 +9,21 @@ import (
 	"crier/worker/tenure"
 )
 
-// Ring is what a process believes about the other members at one moment. But for what
-// Lapsed knows it does not change.
+// Ring is what a process believes about who works. But for what Lapsed and Frozen know at
+// the moment it does not change.
 type Ring struct {
 	self       string
-	frozen     bool
+	hash       uint64 // of the view
 	workers    *hint.Table
 	schedulers *hint.Table
+	mayTake    func() bool
 	lapsed     func(id string, incarnation uint32) bool
 }
 
-// Snapshot is what a Ring is made of.
-type Snapshot struct {
-	Self   string
-	Frozen bool
-	View   *link.View
-	// Lapsed reports whether an incarnation of a member is over, as far as is known when it
-	// is asked.
-	Lapsed func(id string, incarnation uint32) bool
-}
-
-// NewRing computes the tables of who should have what.
-func NewRing(s Snapshot) *Ring {
-	return &Ring{self: s.Self, frozen: s.Frozen, lapsed: s.Lapsed,
-		workers: hint.New(s.View.Takers(link.Worker)), schedulers: hint.New(s.View.Takers(link.Scheduler))}
+// NewRing makes the ring of a member with a view, which takes nothing.
+func NewRing(self string, v *link.View) *Ring {
+	return &Ring{self: self, hash: v.Hash, workers: hint.New(v.Takers(link.Worker)), schedulers: hint.New(v.Takers(link.Scheduler)),
+		mayTake: func() bool { return false }, lapsed: func(string, uint32) bool { return false }}
 }
 
 // Of is the member of which a worker, a scheduler, a gateway or a duty's holder is a
@@ -66,14 +57,16 @@ func (r *Ring) Lapsed(part job.Journal) bool {
 	return id != r.self && r.lapsed(id, part.Incarnation)
 }
 
-// Frozen reports whether nothing new may be taken.
-func (r *Ring) Frozen() bool { return r.frozen }
+// Frozen reports whether nothing new may be taken now.
+func (r *Ring) Frozen() bool { return !r.mayTake() }
 
 // workerRing is the ring as a worker sees it.
 type workerRing struct{ *Ring }
 
 // Choice implements tenure.Ring.
-func (r workerRing) Choice(t ledger.Thing) int { return r.workers.Choice(r.self, Shard(t)) }
+func (r workerRing) Choice(t ledger.Thing) int {
+	return r.workers.Choice(r.self, Shard(t))
+}
 
 // schedulerRing is the ring as a scheduler sees it.
 type schedulerRing struct{ *Ring }

@@ -73,7 +73,7 @@ func checkRing(t *testing.T, x *Snapshot, kind string, things []ledger.Claim) {
 	t.Helper()
 	should := map[string]string{}
 	for _, m := range x.View.Members {
-		r := member.NewRing(member.Snapshot{Self: m.ID, View: x.View})
+		r := member.NewRing(m.ID, x.View)
 		for _, c := range things {
 			choice := r.Worker().Choice(c.Thing())
 			if kind == api.RingJob {

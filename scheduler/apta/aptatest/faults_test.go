@@ -167,6 +167,25 @@ func TestStall(t *testing.T) {
 	t.Logf("its states: %v", m.Changes[before:])
 }
 
+// TestShortStall: who did not run for a moment could not hear, and does not take that
+// for the silence of others.
+func TestShortStall(t *testing.T) {
+	w := formed(t, 6)
+	m, hellos := w.Member("m002"), 0
+	w.OnEffect = func(by *Member, e apta.Effect) {
+		if s, ok := e.(apta.Send); ok && by == m && s.Message.Hello != nil {
+			hellos++
+		}
+	}
+	w.RunUntil(time.Second, func() bool { return hellos > 0 })
+	w.Stall("m002", true)
+	w.Run(1750 * time.Millisecond)
+	w.Stall("m002", false)
+	if links := m.Core.Status().Links; len(links) != 5 {
+		t.Errorf("after a stall of 1.75 s it has the links %v, want all 5", links)
+	}
+}
+
 // TestPulse: a member whose application hangs says no hello and renews no lease.
 func TestPulse(t *testing.T) {
 	w := formed(t, 3)

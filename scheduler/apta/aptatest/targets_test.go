@@ -136,6 +136,29 @@ func TestOneWayCut(t *testing.T) {
 	}
 }
 
+// TestFlapping cuts a link again and again: it is named ever more rarely.
+func TestFlapping(t *testing.T) {
+	w := New(Options{Seed: 1})
+	cluster(t, w, 30)
+	w.Run(5 * time.Second)
+	a := w.Member("m004")
+	b := w.Member(a.Core.Status().Links[0])
+	named, before := 0, true
+	for i := range 1200 { // two minutes
+		w.Cut(a.ID, b.ID, i/30%2 == 0)
+		w.Run(100 * time.Millisecond)
+		now := slices.Contains(a.Core.Status().Links, b.ID)
+		if now && !before {
+			named++
+		}
+		before = now
+	}
+	t.Logf("cut for 3 s every 6 s, 20 times: the link was named %d times", named)
+	if named > 6 {
+		t.Errorf("the link was named %d times, want at most 6", named)
+	}
+}
+
 // changes gives a number for each member that is another after its view was.
 func changes(w *World) map[string]uint64 {
 	out := map[string]uint64{}

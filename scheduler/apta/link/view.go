@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"crier/scheduler/apta/hint"
 
@@ -26,6 +27,41 @@ func NewView(self string, members []Seen) *View {
 	v := &View{Members: members, self: self}
 	v.Hash = v.hash()
 	return v
+}
+
+// Self is what a member knows of itself, and the time by its wall clock.
+type Self struct {
+	Seen
+	ActiveFrom int64
+	Wall       time.Time
+}
+
+// Look makes the view of a member from its records and routes. wait is after how long
+// another one is due, because an announced second is reached; 0: never.
+func Look(d *DB, routes Routes, id string, self Self) (v *View, wait time.Duration) {
+	var members []Seen
+	for _, h := range routes {
+		r := d.Get(Key{Membership, h.ID})
+		if r == nil || r.Member == nil || r.Member.State == Offline && h.ID != id {
+			continue
+		}
+		m := r.Member
+		one := Seen{ID: r.ID, Incarnation: r.Incarnation, State: m.State, Weights: m.Weights, Addr: m.Addr, ViewHash: m.ViewHash, Away: h.Away}
+		from := m.ActiveFrom
+		if h.ID == id {
+			one.State, one.Weights, one.Incarnation, from = self.State, self.Weights, self.Incarnation, self.ActiveFrom
+		}
+		one.Takes = one.State == Working
+		if one.State == Online && from > 0 {
+			left := time.UnixMilli(from).Sub(self.Wall)
+			one.Takes = left <= 0
+			if left > 0 && (wait == 0 || left < wait) {
+				wait = left
+			}
+		}
+		members = append(members, one)
+	}
+	return NewView(id, members), wait
 }
 
 // Seen is a member as another one sees it.

@@ -1,0 +1,203 @@
+// Package transport carries frames between members: TCP, with TLS if it is configured,
+// and a network in memory for many members in one process. transporttest holds both to
+// the same behaviour.
+//
+// A frame arrives whole, at most once, and in the order in which it was sent to an
+// address; or it does not arrive. Sending never waits: who sends again what matters,
+// as members do, needs no more.
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// magic begins each connection.
+	magic = "crier members 1\n"
+	// MaxFrame bounds a frame; a longer one is not sent, and who sends one is cut off.
+	MaxFrame = 1 << 20
+	// queueSize is how many frames wait for an address; those that come then are lost.
+	queueSize = 256
+	// maxIncoming bounds the connections of others.
+	maxIncoming = 1024
+	// idle is how long a connection is kept that nothing is sent on.
+	idle = 30 * time.Second
+)
+
+// TCPConfig describes a TCP transport.
+type TCPConfig struct {
+	// Listen is the address to listen at. Required.
+	Listen string
+	// Advertise is the address that others dial. Default: where it listens.
+	Advertise string
+	// TLS secures all connections, both ends by the same configuration; nil: none. The
+	// name that a server must have is the host of its address, unless ServerName is set.
+	TLS *tls.Config
+	// Wait bounds dialling, and the time until a frame is confirmed; frames that waited
+	// for longer are not sent. Default 1 s.
+	Wait time.Duration
+}
+
+// TCP is a transport on TCP. Each direction between two members has a connection of
+// its own, made by who sends; each frame is confirmed by one byte. So a direction that
+// is cut is noticed after Wait and dialled anew, and is open soon after the cut, which
+// the system's own retransmissions would not give.
+type TCP struct {
+	cfg      TCPConfig
+	listener net.Listener
+	mu       struct {
+		sync.Mutex
+		outlets map[string]*outlet
+		conns   map[net.Conn]bool
+		closed  bool
+	}
+	ctx   context.Context // of Run, for the outlets
+	end   context.CancelFunc
+	group sync.WaitGroup
+}
+
+// ListenTCP listens. Run must be called to receive and to release what it holds.
+func ListenTCP(cfg TCPConfig) (*TCP, error) {
+	if cfg.Wait == 0 {
+		cfg.Wait = time.Second
+	}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("membership: listening at %q: %w", cfg.Listen, err)
+	}
+	if cfg.Advertise == "" {
+		cfg.Advertise = l.Addr().String()
+	}
+	t := &TCP{cfg: cfg, listener: l}
+	t.ctx, t.end = context.WithCancel(context.Background())
+	t.mu.outlets, t.mu.conns = map[string]*outlet{}, map[net.Conn]bool{}
+	return t, nil
+}
+
+// Addr is the address that others dial.
+func (t *TCP) Addr() string { return t.cfg.Advertise }
+
+// Run receives until ctx ends, and then closes everything and waits for it. deliver
+// may be called by several goroutines; the frame is its to keep.
+func (t *TCP) Run(ctx context.Context, deliver func(frame []byte)) error {
+	stop := context.AfterFunc(ctx, t.close)
+	defer stop()
+	for {
+		c, err := t.listener.Accept()
+		if err != nil {
+			if t.isClosed() {
+				break
+			}
+			if !wait(t.ctx, 50*time.Millisecond) { // out of descriptors, for example
+				break
+			}
+			continue
+		}
+		if !t.enter(c) {
+			_ = c.Close()
+			continue
+		}
+		go func() {
+			defer t.leave(c)
+			t.serve(c, deliver)
+		}()
+	}
+	t.close()
+	t.group.Wait()
+	return ctx.Err()
+}
+
+func (t *TCP) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.closed
+}
+
+// enter counts a connection of another, if there is room for it.
+func (t *TCP) enter(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.closed || len(t.mu.conns) >= maxIncoming {
+		return false
+	}
+	t.mu.conns[c] = true
+	t.group.Add(1)
+	return true
+}
+
+func (t *TCP) leave(c net.Conn) {
+	_ = c.Close()
+	t.mu.Lock()
+	delete(t.mu.conns, c)
+	t.mu.Unlock()
+	t.group.Done()
+}
+
+func (t *TCP) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.closed = true
+	t.end()
+	_ = t.listener.Close()
+	for c := range t.mu.conns {
+		_ = c.Close()
+	}
+}
+
+// serve reads a connection that another member made.
+func (t *TCP) serve(c net.Conn, deliver func([]byte)) {
+	if t.cfg.TLS != nil {
+		c = tls.Server(c, t.cfg.TLS)
+	}
+	r := bufio.NewReader(c)
+	_ = c.SetDeadline(time.Now().Add(t.cfg.Wait))
+	first := make([]byte, len(magic))
+	if _, err := io.ReadFull(r, first); err != nil || string(first) != magic {
+		return
+	}
+	for {
+		_ = c.SetDeadline(time.Now().Add(2 * idle))
+		frame, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		deliver(frame)
+		if _, err := c.Write([]byte{1}); err != nil {
+			return
+		}
+	}
+}
+
+func readFrame(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > MaxFrame {
+		return nil, errors.New("frame over the limit")
+	}
+	frame := make([]byte, n)
+	_, err := io.ReadFull(r, frame)
+	return frame, err
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
