@@ -57,10 +57,14 @@ func memberGrid(p *out.Printer, all []api.Member) out.Grid {
 	return g
 }
 
-// state is the word for a member's state in a table.
+// state is the word for a member's state in a table; one that is seen among the others and
+// did not answer may be gone.
 func state(m api.Member) string {
-	if m.Frozen {
+	switch {
+	case m.Frozen:
 		return m.State + ", frozen"
+	case m.Away != nil && !m.Answered:
+		return m.State + ", no answer"
 	}
 	return m.State
 }

@@ -153,6 +153,12 @@ func (o *Operator) memberOf(now time.Time, s *Snapshot, id string, held holding,
 		return m // of an earlier start: it says nothing of this one
 	}
 	m.Frozen, m.Neighbours = told.Frozen, told.Neighbours
+	if told.View != "" && !m.Self {
+		m.View = told.View
+	}
+	if m.View == hashText(s.View.Hash) {
+		m.Agrees, m.DiffersFor = true, 0
+	}
 	if len(m.Roles) == 0 && told.Roles != nil {
 		m.Roles = told.Roles
 	}

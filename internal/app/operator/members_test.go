@@ -80,7 +80,7 @@ func TestMembers(t *testing.T) {
 			{ID: "e", State: "lapsed", Since: start, Roles: map[string]uint16{}, Incarnation: 5, Holds: api.Holdings{Ranges: 1}},
 			{ID: "f", State: "unknown", Since: start, Roles: map[string]uint16{}, Incarnation: 1, Holds: api.Holdings{Ranges: 1}},
 			{ID: "g", State: "JOINING", Since: time.Now().UTC().Add(-time.Minute), Reason: "because of g", Roles: all, Incarnation: 4, Address: "g:4",
-				Neighbours: []string{"n-of-g"}, Lease: true, Answered: true},
+				Neighbours: []string{"n-of-g"}, Lease: true, Answered: true, View: hashText(link.NewView("g", nil).Hash)},
 		}
 		want[1].Incarnation = 2
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -92,6 +92,34 @@ func TestMembers(t *testing.T) {
 		}
 		if none, err := a.Members(s.ctx, "nobody"); err != nil || len(none) != 0 {
 			t.Errorf("nobody: %+v, %v", none, err)
+		}
+	})
+}
+
+// What a member floods of its view comes late: what it says when it is asked counts. One
+// that does not answer, or says so itself, has another view.
+func TestWhoHasAnotherView(t *testing.T) {
+	onStage(t, func(s *stage) {
+		late, other, mute := works("b", 1), works("c", 1), works("d", 1)
+		late.ViewHash, other.ViewHash, mute.ViewHash = 1, 2, 3
+		all := func() []link.Seen { return []link.Seen{works("a", 1), late, other, mute} }
+		a := s.open(membership{&seat{Snapshot: func() Snapshot { return seen("a", all(), nil) }}}, Counts{})
+		s.open(membership{&seat{Snapshot: func() Snapshot { return seen("b", all(), nil) }}}, Counts{})
+		s.open(membership{&seat{Snapshot: func() Snapshot { return seen("c", all()[:3], nil) }}}, Counts{})
+		s.pass(10 * time.Second)
+		got, err := a.Members(s.ctx, "")
+		s.must(err)
+		for i, want := range []struct {
+			agrees bool
+			differ time.Duration
+		}{{true, 0}, {true, 0}, {false, 10 * time.Second}, {false, 10 * time.Second}} {
+			if m := got[i]; m.Agrees != want.agrees || m.DiffersFor != api.Duration(want.differ) {
+				t.Errorf("%s: agrees %v, differs for %s; want %v", m.ID, m.Agrees, m.DiffersFor, want)
+			}
+		}
+		r, err := a.Ring(s.ctx, api.AskRing{Kind: api.RingRange})
+		if err != nil || cmp.Diff([]string{"c", "d"}, r.Disagree) != "" {
+			t.Errorf("disagreeing: %v, %v", r.Disagree, err)
 		}
 	})
 }

@@ -89,6 +89,7 @@ type report struct {
 	Frozen      bool              `json:"frozen"`
 	Neighbours  []string          `json:"neighbours"`
 	Roles       map[string]uint16 `json:"roles"`
+	View        string            `json:"view"` // hash; what is flooded of it comes much later
 }
 
 // aboutTo is where a member is asked about itself.
@@ -127,7 +128,7 @@ func (o *Operator) Run(ctx context.Context) error {
 
 func (o *Operator) report(s Snapshot) report {
 	r := report{Counts: o.cfg.Counts(), ID: s.Self.ID, Incarnation: s.Self.Incarnation, State: s.Self.State.String(), Since: s.Since, Reason: s.Self.Reason,
-		Frozen: s.Self.Frozen, Neighbours: s.Self.Neighbours}
+		Frozen: s.Self.Frozen, Neighbours: s.Self.Neighbours, View: hashText(s.View.Hash)}
 	if me, ok := s.View.Find(s.Self.ID); ok {
 		r.Roles = roles(me.Weights)
 	}

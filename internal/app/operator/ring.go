@@ -18,6 +18,7 @@ import (
 func (o *Operator) Ring(ctx context.Context, req api.AskRing) (api.Ring, error) {
 	s := o.cfg.Membership.Snapshot(ctx)
 	r, different := compare(&s, req.Kind, o.things(req.Kind))
+	r.Disagree = o.disagreeing(ctx, &s)
 	if !req.Diff {
 		return r, nil
 	}
@@ -34,6 +35,14 @@ func (o *Operator) Ring(ctx context.Context, req api.AskRing) (api.Ring, error) 
 	}
 	r.Different = different
 	return r, nil
+}
+
+// disagreeing lists who still has another view when it is asked: what members flood of
+// their views comes late, so that it costs little.
+func (o *Operator) disagreeing(ctx context.Context, s *Snapshot) []string {
+	ids := s.View.Disagreeing()
+	told, _ := o.reports(ctx, s, ids)
+	return slices.DeleteFunc(ids, func(id string) bool { return told[id] != nil && told[id].View == hashText(s.View.Hash) })
 }
 
 // things gives the last claim on each thing of a kind, its epoch 0 if there was none.
@@ -79,7 +88,7 @@ func compare(s *Snapshot, kind string, things []ledger.Claim) (api.Ring, []api.D
 	for _, t := range takers {
 		of(t.ID).Weight = t.Weight
 	}
-	r := api.Ring{Kind: kind, View: hashText(s.View.Hash), Frozen: s.Self.Frozen, Things: uint64(len(things)), Disagree: s.View.Disagreeing()}
+	r := api.Ring{Kind: kind, View: hashText(s.View.Hash), Frozen: s.Self.Frozen, Things: uint64(len(things))}
 	var different []api.Different
 	for _, c := range things {
 		should, holder := table.At(member.Shard(c.Thing()), 0), ""
