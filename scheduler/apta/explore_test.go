@@ -63,16 +63,15 @@ type storedLease struct {
 
 // universe is the state of everything. It is cloned before each branch.
 type universe struct {
-	now      Instant
-	procs    [3]process
-	cut      [3][3]bool
-	down     bool
-	leases   []storedLease // by id
-	watchAt  Instant
-	lastWake Instant
-	faults   int
-	trace    []string // what was done, for the report
-	wrong    string
+	now     Instant
+	procs   [3]process
+	cut     [3][3]bool
+	down    bool
+	leases  []storedLease // by id
+	watchAt Instant
+	faults  int
+	trace   []string // what was done, for the report
+	wrong   string
 }
 
 type letter struct {

@@ -79,7 +79,7 @@ func (s *State) hello(from wire.Identity, h *wire.Hello) {
 	p.who, p.addr, p.heard, p.heardAt = from, h.Addr, true, s.now
 	p.hearsMe = slices.Contains(h.Heard, wire.Heard{ID: s.cfg.ID, Nonce: s.cfg.Nonce})
 	p.wantsMe, p.health = h.Want, h.Health
-	if h.StoreAge >= 0 {
+	if h.StoreAge >= 0 && h.StoreAge < time.Hour.Milliseconds() {
 		at := s.now.Add(-time.Duration(h.StoreAge) * time.Millisecond)
 		p.storeAt = max(p.storeAt, at)
 		s.book.Sign(s.now, at)
