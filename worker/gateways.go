@@ -7,10 +7,15 @@ import (
 	"crier/internal/bus"
 	"crier/internal/idset"
 	"crier/presence/handoff"
+	"crier/worker/arrivals"
 )
 
 // lookEvery is how often silent gateways are looked for.
 const lookEvery = time.Second
+
+// redirectLooks is after how many looks those who are still at two gateways are
+// redirected again.
+const redirectLooks = 5
 
 // beat asks an incarnation for everything where something that it told got lost.
 func (w *Worker) beat(m bus.Msg) {
@@ -21,7 +26,7 @@ func (w *Worker) beat(m bus.Msg) {
 	}
 	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.has)
 	if first { // older incarnations of the gateway are over
-		if err := w.cfg.Presence.Join(b.Inc, idset.New(0)); err != nil {
+		if _, err := w.places.Join(b.Inc, idset.New(0)); err != nil {
 			w.log.Error("a gateway that presence refused", "gateway", b.Inc.String(), "error", err)
 		}
 	}
@@ -34,7 +39,7 @@ func (w *Worker) beat(m bus.Msg) {
 func (w *Worker) watchGateways(ctx context.Context) error {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
-	before := time.Now()
+	before, looks := time.Now(), 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -46,7 +51,21 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		before = now
 		for _, inc := range w.arrivals.Silent(now, paused) {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
-			w.cfg.Presence.Leave(inc, nil)
+			w.places.Gone(inc)
 		}
+		if looks++; looks%redirectLooks == 0 {
+			w.redirect(w.places.Lost())
+		}
+	}
+}
+
+// redirect tells gateways whose sockets belong elsewhere: of a recipient whose devices
+// are at several gateways only one is told what there is (rule 23).
+func (w *Worker) redirect(lost []arrivals.Lost) {
+	for _, l := range lost {
+		if to := w.arrivals.URL(l.Now); to != "" {
+			w.publish(handoff.RedirectTo(l.At.Gateway), (&handoff.Redirect{Inc: l.At, To: to, Who: l.Who}).Bytes())
+		}
+		l.Who.Release()
 	}
 }

@@ -86,7 +86,7 @@ func (l *loop) begin(e tenure.Begin) {
 func (l *loop) quiet(e home.Quiet) {
 	l.w.arrivals.Forget(e.Range)
 	l.w.hellos.Forget(e.Range)
-	l.w.cfg.Presence.Forget(e.Range)
+	l.w.places.Forget(e.Range)
 	l.doTenure(l.tenure.Step(time.Now(), tenure.Quiet{Range: e.Range, After: max(e.After, l.w.opened)}))
 }
 

@@ -109,17 +109,16 @@ func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
 		return handoff.NotHome, nil
 	}
 	return w.arrivals.Take(ann, func(everything bool) error {
-		if everything {
-			all := idset.New(ann.Range)
-			all.AddSpan(ann.Range.Span())
-			w.cfg.Presence.Leave(ann.Inc, all)
-			all.Release()
-		}
-		if err := w.cfg.Presence.Join(ann.Inc, ann.Join); err != nil {
+		lost, err := w.places.Join(ann.Inc, ann.Join)
+		if err != nil {
 			return err
 		}
-		w.cfg.Presence.Leave(ann.Inc, ann.Leave)
+		if everything {
+			w.places.Keep(ann.Inc, ann.Join)
+		}
+		w.places.Leave(ann.Inc, ann.Leave)
 		w.hellos.Take(ann)
+		w.redirect(lost)
 		return nil
 	})
 }

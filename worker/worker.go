@@ -72,6 +72,7 @@ type Worker struct {
 	taking   chan struct{} // one slot per claim under way
 	slices   sliceClaims
 	arrivals *arrivals.Log
+	places   *arrivals.Places
 	hellos   *arrivals.Hellos
 	outbox   outbox
 	sure     atomic.Int64 // when all controls were last known, in Unix nanoseconds
@@ -116,7 +117,7 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices.held = map[ledger.Thing]*claimed{}
 	w.holds.init()
-	w.arrivals, w.hellos = arrivals.NewLog(), arrivals.NewHellos()
+	w.arrivals, w.places, w.hellos = arrivals.NewLog(), arrivals.NewPlaces(cfg.Presence), arrivals.NewHellos()
 	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
 	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }

@@ -42,6 +42,7 @@ type Config struct {
 	Keys      string       // directory of keys, likewise; default: Data
 	Cluster   Cluster      // the other processes; its zero value: there are none
 	Listen    string       // host:port of API and gateway; port 0 takes a free one
+	Gateway   string       // URL at which clients reach the gateway; default by Listen, if that names a host and a port
 	Roles     []string     // of Roles; all by default
 	ReadyFile string       // if set, written when ready
 	NATS      string       // host:port on which the embedded NATS server also listens; default none

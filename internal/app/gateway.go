@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"time"
 
@@ -31,13 +32,26 @@ func (a *app) openGateway(context.Context) error {
 		return err
 	}
 	a.onClose("accepted-file", files.Close)
-	gw, err := ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys,
+	gw, err := ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history, URL: a.cfg.gatewayURL()}, Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys,
 		Accepted: files, Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
 	if err != nil {
 		return err
 	}
 	a.gateway = &gatewayPart{gw, files}
 	return nil
+}
+
+// gatewayURL is where other gateways send clients to this one; "" if that is not known
+// before a port is taken.
+func (c *Config) gatewayURL() string {
+	if c.Gateway != "" {
+		return c.Gateway
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil || port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
+		return ""
+	}
+	return "ws://" + c.Listen + "/v1/connect"
 }
 
 // Run serves connections until ctx ends.
