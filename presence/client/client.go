@@ -26,13 +26,14 @@ var (
 	// ErrSilent: a ping had no answer.
 	ErrSilent = errors.New("the connection is dead: a ping had no answer")
 	// ErrRedirects: gateways redirect in circles.
-	ErrRedirects = fmt.Errorf("more than %d redirects in a row; starting again from Config.URL", maxRedirects)
+	ErrRedirects = fmt.Errorf("more than %d redirects in a row; starting again from the configured addresses", maxRedirects)
 )
 
 // The closing codes that ask for something else than to come again later.
 const (
 	closeReplaced websocket.StatusCode = 4002
 	closeDenied   websocket.StatusCode = 4003
+	closeMoved    websocket.StatusCode = 4004
 )
 
 // Client keeps one recipient connected. Make it with New.
@@ -60,11 +61,11 @@ func New(cfg Config) (*Client, error) {
 	hc := *cfg.HTTPClient
 	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	cfg.HTTPClient = &hc
-	home, err := target(cfg.URL)
+	homes, err := cfg.homes()
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, retry: retry{backoff: cfg.Backoff, random: cfg.Random, home: home}}, nil
+	return &Client{cfg: cfg, retry: retry{backoff: cfg.Backoff, random: cfg.Random, homes: homes}}, nil
 }
 
 // Run connects, and connects again, until the context ends; then it acknowledges
@@ -78,7 +79,7 @@ func (c *Client) Run(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return err
 	}
-	next := c.retry.home
+	next := c.retry.home()
 	for ctx.Err() == nil {
 		end := c.connect(ctx, next)
 		if err := c.sync(); err != nil {

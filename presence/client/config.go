@@ -32,6 +32,10 @@ type Config struct {
 	// URL is where to connect: http, https, ws or wss. Without a path it gets
 	// /v1/connect. It carries no token: errors and logs show it.
 	URL string
+	// URLs are more such addresses. The next one's turn comes when a connection did not
+	// come about or did not last; after the last one it is URL's again. Where a gateway
+	// redirects to is tried once and not kept. Default: none.
+	URLs []string
 	// Token gives the recipient's token. It is asked before the first connection and
 	// again each time the gateway has denied the token; a different answer is tried
 	// at once. For a token that never changes: StaticToken.
@@ -92,8 +96,8 @@ func (c *Config) Validate() error {
 	if c.OnMessage == nil {
 		return errors.New("client: Config.OnMessage is needed: it shows a message")
 	}
-	if _, err := target(c.URL); err != nil {
-		return fmt.Errorf("client: Config.URL: %w", err)
+	if _, err := c.homes(); err != nil {
+		return err
 	}
 	if c.ClientID != "" && !validID(c.ClientID) {
 		return fmt.Errorf("client: Config.ClientID %q: want at most %d bytes without control characters", c.ClientID, maxID)
@@ -145,6 +149,22 @@ func (c *Config) fill() {
 	if c.OnError == nil {
 		c.OnError = func(error) {}
 	}
+}
+
+// homes reads the configured addresses.
+func (c *Config) homes() ([]*url.URL, error) {
+	u, err := target(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("client: Config.URL: %w", err)
+	}
+	all := []*url.URL{u}
+	for i, more := range c.URLs {
+		if u, err = target(more); err != nil {
+			return nil, fmt.Errorf("client: Config.URLs[%d]: %w", i, err)
+		}
+		all = append(all, u)
+	}
+	return all, nil
 }
 
 // target reads the address of a gateway.

@@ -29,6 +29,7 @@ const maxID = 128; // bytes
 const maxBody = 256 * 1024; // bytes
 const closeReplaced = 4002;
 const closeDenied = 4003;
+const closeMoved = 4004;
 
 const defaults = {
   order: 'show-first',
@@ -52,7 +53,8 @@ const defaults = {
 /** Client keeps one recipient connected. */
 export class Client {
   #o;
-  #home;
+  #homes; // the configured addresses, taken in turn
+  #turn = 0;
   #backoff;
   #state = 'stopped'; // | 'running' | 'stopping'
   #id = '';
@@ -74,7 +76,8 @@ export class Client {
     if (!['show-first', 'store-first'].includes(o.order)) throw new TypeError(`order ${o.order}: want show-first or store-first`);
     this.#o = o;
     this.#o.store ??= new MemoryStore();
-    this.#home = target(o.url);
+    this.#homes = [o.url].flat().map(target);
+    if (this.#homes.length === 0) throw new TypeError('url is needed: where to connect');
     this.#backoff = { min: 200, max: 30_000, denied: 300_000, healthy: 10_000, ...o.backoff };
   }
 
@@ -119,6 +122,10 @@ export class Client {
     this.#state = 'stopped';
   }
 
+  get #home() {
+    return this.#homes[this.#turn];
+  }
+
   #online = () => {
     this.#tries = 0;
     if (this.#link) {
@@ -143,9 +150,9 @@ export class Client {
     }
   }
 
-  async #connect(to) {
+  async #connect(to, away = false) {
     this.#retry = null;
-    const link = { url: to, socket: null, token: '', opened: null, progress: false, over: false, denied: false, redirect: null, error: null, acks: [], due: null, timers: [] };
+    const link = { url: to, away, socket: null, token: '', opened: null, progress: false, over: false, denied: false, redirect: null, error: null, acks: [], due: null, timers: [] };
     this.#link = link;
     try {
       link.token = await this.#token();
@@ -165,7 +172,19 @@ export class Client {
       link.timers.push(this.#o.timers.setTimeout(() => this.#end(link, { error: link.error }), 1000)); // not every class says that it closed
       link.denied ||= /\b40[13]\b/.test(message); // npm ws says it; browsers do not
     };
-    socket.onclose = ({ code, reason }) => this.#end(link, { code, error: link.error ?? new Error(`closed with ${code}${reason ? `: ${reason}` : ''}`) });
+    socket.onclose = ({ code, reason }) => {
+      if (code === closeMoved && reason) this.#moved(link, reason);
+      this.#end(link, { code, error: link.error ?? new Error(`closed with ${code}${reason ? `: ${reason}` : ''}`) });
+    };
+  }
+
+  // #moved notes where a gateway that closed the connection sends the client.
+  #moved(link, url) {
+    try {
+      link.redirect ??= redirected(link.url, url);
+    } catch (error) {
+      link.error = error;
+    }
   }
 
   async #token() {
@@ -339,13 +358,14 @@ export class Client {
     this.#link = null;
     if (this.#state !== 'running') return this.#stopped();
     const { min, max, denied, healthy } = this.#backoff;
-    if (link.progress || (link.opened !== null && this.#o.timers.now() - link.opened >= healthy)) {
+    const lasted = link.progress || (link.opened !== null && this.#o.timers.now() - link.opened >= healthy);
+    if (lasted) {
       this.#tries = this.#hops = 0;
       this.#renewed = false;
     }
     if (link.redirect && this.#hops < maxRedirects) {
       this.#hops++;
-      return void this.#connect(link.redirect);
+      return void this.#connect(link.redirect, true);
     }
     let wait;
     if (link.redirect) {
@@ -361,6 +381,7 @@ export class Client {
       wait = max;
     } else {
       wait = Math.min(max, min * 2 ** this.#tries++);
+      if (!link.redirect && !link.away && !lasted) this.#turn = (this.#turn + 1) % this.#homes.length; // this one is not there: the next may be
     }
     this.#report(error);
     if (this.#state !== 'running') return this.#stopped();
