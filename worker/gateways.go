@@ -2,12 +2,17 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"crier/internal/bus"
 	"crier/internal/idset"
+	"crier/job"
 	"crier/presence/handoff"
+	"crier/state/ledger"
 	"crier/worker/arrivals"
+	"crier/worker/outbound"
+	"crier/worker/tenure"
 )
 
 // lookEvery is how often silent gateways are looked for.
@@ -33,6 +38,58 @@ func (w *Worker) beat(m bus.Msg) {
 	if len(anew) > 0 {
 		w.publish(handoff.AnewTo(b.Inc.Gateway), (&handoff.Anew{Inc: b.Inc, Ranges: anew}).Bytes())
 	}
+}
+
+// claimed is told each claim in the order of the ledger.
+func (w *Worker) claimed(c ledger.Claim) {
+	inc, ok := ledger.GatewayOf(c.Thing())
+	if !ok {
+		w.postSoon(tenure.Claimed{Claim: c})
+		return
+	}
+	w.log.Warn("a gateway is over, as the ledger has it", "gateway", inc.String())
+	w.end(inc)
+	w.postSoon(outbound.Over{Inc: inc})
+}
+
+// end takes those offline for good who are at an incarnation that is over.
+func (w *Worker) end(inc job.Incarnation) {
+	w.places.Over(inc)
+	w.hellos.Over(inc)
+}
+
+// ended lists the incarnations that are over, as the ledger has it.
+func (w *Worker) ended() (all []job.Incarnation) {
+	w.cfg.Claims.All(ledger.ClaimGateway, func(c ledger.Claim) {
+		if inc, ok := ledger.GatewayOf(c.Thing()); ok {
+			all = append(all, inc)
+		}
+	})
+	for _, inc := range all {
+		w.end(inc)
+	}
+	return all
+}
+
+// Silent lists the incarnations at which this worker has something open and which are
+// not heard. They may be over.
+func (w *Worker) Silent() (all []job.Incarnation) {
+	for _, inc := range *w.open.Load() {
+		if !w.arrivals.Heard(inc) {
+			all = append(all, inc)
+		}
+	}
+	return all
+}
+
+// EndGateway says in the ledger that an incarnation is over (rule 24). Idempotent.
+func (w *Worker) EndGateway(ctx context.Context, inc job.Incarnation) error {
+	open := func(job.Journal) bool { return false } // who said it first has said it
+	_, err := ledger.Take(ctx, w.cfg.Log, ledger.GatewayThing(inc), ledger.Taker{Journal: w.journal, Sealed: open})
+	if errors.Is(err, ledger.ErrHeld) {
+		return nil
+	}
+	return err
 }
 
 // watchGateways takes those offline whose gateway is silent, until ctx ends.

@@ -10,6 +10,7 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
+	"crier/worker/arrivals"
 	"crier/worker/home"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
@@ -105,12 +106,12 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 
 // takeIn makes an announcement known to presence, unless that lacks the ones before.
 func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
-	if !w.holds.has(ann.Range) {
+	if !w.holds.has(ann.Range) || w.places.IsOver(ann.Inc) {
 		return handoff.NotHome, nil
 	}
-	return w.arrivals.Take(ann, func(everything bool) error {
-		lost, err := w.places.Join(ann.Inc, ann.Join)
-		if err != nil {
+	var lost []arrivals.Lost
+	got, err := w.arrivals.Take(ann, func(everything bool) (err error) {
+		if lost, err = w.places.Join(ann.Inc, ann.Join); err != nil {
 			return err
 		}
 		if everything {
@@ -118,9 +119,10 @@ func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
 		}
 		w.places.Leave(ann.Inc, ann.Leave)
 		w.hellos.Take(ann)
-		w.redirect(lost)
 		return nil
 	})
+	w.redirect(lost)
+	return got, err
 }
 
 // wake lets the home look for what waits for those who came.

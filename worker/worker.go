@@ -67,6 +67,7 @@ type Worker struct {
 	prepare  chan struct{} // one slot per block being worked out
 	drains   *rate.Limiter
 	full     atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	open     atomic.Pointer[[]job.Incarnation]        // those with open reserves
 	opened   uint64                                   // sequence of its first record
 	holds    holdings
 	taking   chan struct{} // one slot per claim under way
@@ -114,11 +115,12 @@ func New(cfg Config) (*Worker, error) {
 		w.drains = rate.NewLimiter(rate.Limit(cfg.DrainRate), cfg.DrainRate)
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
+	w.open.Store(&[]job.Incarnation{})
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices.held = map[ledger.Thing]*claimed{}
 	w.holds.init()
 	w.arrivals, w.places, w.hellos = arrivals.NewLog(), arrivals.NewPlaces(cfg.Presence), arrivals.NewHellos()
-	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
+	cfg.Claims.OnClaim = w.claimed
 	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {

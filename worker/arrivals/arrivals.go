@@ -130,6 +130,14 @@ func (a *Log) URL(inc job.Incarnation) string {
 	return a.urls[inc.Gateway]
 }
 
+// Heard reports whether an incarnation beats.
+func (a *Log) Heard(inc job.Incarnation) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.heard[inc]
+	return ok
+}
+
 // Silent forgets the incarnations that were not heard for too long, and gives them;
 // paused says that it was this process that did not hear.
 func (a *Log) Silent(now time.Time, paused bool) (gone []job.Incarnation) {

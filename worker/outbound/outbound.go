@@ -96,19 +96,21 @@ type State struct {
 	owned    map[job.Journal]bool // mine, former ones, and those whose open reserves were inherited
 	channels []*channel
 	waits    map[job.Ref]int // reserves whose lane waits, and for how many answers
+	over     map[string]over // by gateway
 }
 
 // New makes the core for the owner of a journal. All that is open of its former
 // journals, which are sealed, is handed over by Inherited before any other event.
 func New(mine job.Journal, former ...job.Journal) *State {
-	s := &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}}
+	s := &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}, over: map[string]over{}}
 	for _, j := range former {
 		s.owned[j] = true
 	}
 	return s
 }
 
-// Event is one of Reserved, Inherited, Answered, Fenced, Lost, Reported, Recorded, Tick.
+// Event is one of Reserved, Inherited, Answered, Fenced, Lost, Reported, Recorded, Over,
+// Tick.
 type Event interface{ event() }
 
 // Reserved says that a reserve or drain of this journal is durable.
@@ -156,6 +158,10 @@ type Reported struct{ Report *handoff.Report }
 // Recorded says that the entry of an Append stands in the ledger.
 type Recorded struct{ Key }
 
+// Over says that an incarnation is over, as the ledger has it (rule 24). It is told again
+// after a restart, before any report comes.
+type Over struct{ Inc job.Incarnation }
+
 // Tick lets time pass.
 type Tick struct{}
 
@@ -166,6 +172,7 @@ func (Fenced) event()    {}
 func (Lost) event()      {}
 func (Reported) event()  {}
 func (Recorded) event()  {}
+func (Over) event()      {}
 func (Tick) event()      {}
 
 // Effect is one of Send, SendFence, Append, Tell, Handled.
@@ -220,6 +227,8 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 		if c, f := s.find(ev.Key); f != nil {
 			return s.recorded(now, c, f)
 		}
+	case Over:
+		s.endOf(now, ev.Inc)
 	case Tick:
 		return s.tick(now)
 	}
@@ -323,6 +332,10 @@ func (s *State) reserved(now time.Time, ev Reserved) []Effect {
 		f := &flight{Key: Key{ev.Ref, inc}, job: ev.Job, rng: ev.Range, urgent: ev.Urgent, open: ev.Targets.Sets[i], heard: now}
 		if c := s.add(f); c != nil {
 			s.waits[ev.Ref]++
+			if s.isOver(inc) {
+				out = append(out, s.neverAsked(f)...)
+				continue
+			}
 			out = append(out, s.ask(c, f))
 		}
 	}
