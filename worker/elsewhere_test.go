@@ -213,33 +213,54 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer sub.Unsubscribe()
+		stays := g2.clients[8]
+		g2.with(func() { stays.deaf = true })
+		early := w.submit(people{8: true}, nil)
+		w.send(early)
+		w.until("it is shown", func() bool { return g2.shown(early)[8] == 1 })
 		g2.cut.Store(true)
-		id := w.submit(pkg, nil)
-		w.send(id)
-		w.until("it is asked", func() bool { return len(copies) > 0 })
+		g2.post(gateway.Acked{Conn: stays.conn, IDs: []job.ID{early}}) // no report of it arrives
+		late := w.submit(people{7: true}, nil)
+		w.send(late)
+		w.until("it is asked", func() bool { return len(copies) > 1 })
 		w.until("it is silent", func() bool { return len(w.worker.Silent()) == 1 })
 		w.endGateway(g2.inc)
-		c := g2.clients[7]
-		g2.with(func() { g2.disconnect(c) })
-		w.gw.clients[7] = c
+		goes := g2.clients[7]
+		g2.with(func() { g2.disconnect(goes) })
+		w.gw.clients[7] = goes
 		w.gw.connect(true, 7)
-		w.until("it gets it elsewhere", func() bool { return w.counts(id).Delivered == 1 })
+		w.until("it gets it elsewhere", func() bool { return w.counts(late).Delivered == 1 })
 		w.until("it may forget it", func() bool { return w.gw.remembered() == 0 })
-		w.gw.with(func() { w.gw.disconnect(c) })
+		w.gw.with(func() { w.gw.disconnect(goes) })
 		delete(w.gw.clients, 7)
-		g2.clients[7] = c
+		g2.clients[7] = goes
 		g2.connect(true, 7)
 		g2.cut.Store(false)
 		for _, m := range copies {
-			w.bus.Publish(m.Subject, m.Data)
-		}
-		time.Sleep(2 * time.Second)
-		g2.with(func() {
-			if c.shown[id] != 1 || g2.clients[8].shown[id] != 0 {
-				t.Fatalf("shown %d times, and %d times by who never went", c.shown[id], g2.clients[8].shown[id])
+			h, err := handoff.ParseHandoff(m.Data)
+			if err != nil {
+				t.Fatal(err)
 			}
+			h.Message = &handoff.Message{Body: []byte("late")}
+			w.bus.Publish(m.Subject, h.Bytes())
+		}
+		time.Sleep(5 * time.Second) // it reports, again and again
+		g2.with(func() {
+			if goes.shown[late] != 1 || !stays.have[early] {
+				t.Errorf("shown %d times; the other remembers what it acknowledged: %v", goes.shown[late], stays.have[early])
+			}
+			g2.disconnect(stays)
+			stays.deaf = false
 		})
-		w.reconcile(id)
+		w.gw.clients[8] = stays
+		w.gw.connect(true, 8)
+		w.until("it has it, as it says", func() bool { return w.counts(early).Delivered == 1 })
+		w.until("it may forget it", func() bool { return w.gw.remembered() == 0 })
+		if n := w.gw.shown(early)[8]; n != 1 {
+			t.Errorf("shown %d times", n)
+		}
+		w.reconcile(early)
+		w.reconcile(late)
 	})
 }
 
