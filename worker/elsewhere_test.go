@@ -52,7 +52,13 @@ func (w *world) second(name string) *host {
 	return h
 }
 
-// end has somebody say in the ledger that an incarnation is over.
+// passes lets time pass.
+func (w *world) passes(d time.Duration) {
+	until := time.Now().Add(d)
+	w.until("time passes", func() bool { return !time.Now().Before(until) })
+}
+
+// endGateway has somebody say in the ledger that an incarnation is over.
 func (w *world) endGateway(inc job.Incarnation) {
 	if err := w.worker.EndGateway(context.Background(), inc); err != nil {
 		w.t.Fatal(err)
@@ -114,7 +120,7 @@ func TestSocketsFollowTheirRecipient(t *testing.T) {
 		w.gw.connect(true, 7)
 		w.gw.connect(false, 8) // does not speak the protocol
 		w.until("they are online", func() bool { return w.planes.Count() == 2 })
-		time.Sleep(11 * time.Second)
+		w.passes(11 * time.Second)
 		g2.connect(true, 7)
 		g2.connect(false, 8)
 		w.until("one is redirected", func() bool {
@@ -122,7 +128,7 @@ func TestSocketsFollowTheirRecipient(t *testing.T) {
 			w.gw.with(func() { n = len(moved) })
 			return n == 1
 		})
-		time.Sleep(20 * time.Second)
+		w.passes(20 * time.Second)
 		w.gw.with(func() {
 			if len(moved) != 1 || moved[0] != "ws://g2" || w.gw.clients[7].conn != 0 || w.gw.clients[8].conn == 0 {
 				t.Errorf("redirected %v; connected %d, %d", moved, w.gw.clients[7].conn, w.gw.clients[8].conn)
@@ -164,7 +170,7 @@ func TestAMachineThatIsLost(t *testing.T) {
 		})
 		w.gw.connect(true, 7, 8)
 		w.until("the worker finds it silent", func() bool { return len(w.worker.Silent()) == 1 && w.worker.Silent()[0] == lost })
-		time.Sleep(lease.TTL)
+		w.passes(lease.TTL)
 		if c := w.counts(id); c.HandedOff != 3 {
 			t.Fatalf("before it is over: %+v", c)
 		}
@@ -244,7 +250,7 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 			h.Message = &handoff.Message{Body: []byte("late")}
 			w.bus.Publish(m.Subject, h.Bytes())
 		}
-		time.Sleep(5 * time.Second) // it reports, again and again
+		w.passes(5 * time.Second) // it reports, again and again
 		g2.with(func() {
 			if goes.shown[late] != 1 || !stays.have[early] {
 				t.Errorf("shown %d times; the other remembers what it acknowledged: %v", goes.shown[late], stays.have[early])

@@ -29,9 +29,9 @@ func (w *Worker) beat(m bus.Msg) {
 		w.log.Error("a beat that cannot be read", "error", err)
 		return
 	}
-	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.has)
+	anew, first := w.arrivals.Log.Compare(b, time.Now(), w.holds.has)
 	if first { // older incarnations of the gateway are over
-		if _, err := w.places.Join(b.Inc, idset.New(0)); err != nil {
+		if _, err := w.arrivals.Places.Join(b.Inc, idset.New(0)); err != nil {
 			w.log.Error("a gateway that presence refused", "gateway", b.Inc.String(), "error", err)
 		}
 	}
@@ -48,14 +48,8 @@ func (w *Worker) claimed(c ledger.Claim) {
 		return
 	}
 	w.log.Warn("a gateway is over, as the ledger has it", "gateway", inc.String())
-	w.end(inc)
+	w.arrivals.Over(inc)
 	w.postSoon(outbound.Over{Inc: inc})
-}
-
-// end takes those offline for good who are at an incarnation that is over.
-func (w *Worker) end(inc job.Incarnation) {
-	w.places.Over(inc)
-	w.hellos.Over(inc)
 }
 
 // ended lists the incarnations that are over, as the ledger has it.
@@ -66,7 +60,7 @@ func (w *Worker) ended() (all []job.Incarnation) {
 		}
 	})
 	for _, inc := range all {
-		w.end(inc)
+		w.arrivals.Over(inc)
 	}
 	return all
 }
@@ -75,7 +69,7 @@ func (w *Worker) ended() (all []job.Incarnation) {
 // not heard. They may be over.
 func (w *Worker) Silent() (all []job.Incarnation) {
 	for _, inc := range *w.open.Load() {
-		if !w.arrivals.Heard(inc) {
+		if !w.arrivals.Log.Heard(inc) {
 			all = append(all, inc)
 		}
 	}
@@ -106,12 +100,12 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		now := time.Now()
 		paused := now.Sub(before) > 3*lookEvery
 		before = now
-		for _, inc := range w.arrivals.Silent(now, paused) {
+		for _, inc := range w.arrivals.Log.Silent(now, paused) {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
-			w.places.Gone(inc)
+			w.arrivals.Places.Gone(inc)
 		}
 		if looks++; looks%redirectLooks == 0 {
-			w.redirect(w.places.Lost())
+			w.redirect(w.arrivals.Places.Lost())
 		}
 	}
 }
@@ -120,7 +114,7 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 // are at several gateways only one is told what there is (rule 23).
 func (w *Worker) redirect(lost []arrivals.Lost) {
 	for _, l := range lost {
-		if to := w.arrivals.URL(l.Now); to != "" {
+		if to := w.arrivals.Log.URL(l.Now); to != "" {
 			w.publish(handoff.RedirectTo(l.At.Gateway), (&handoff.Redirect{Inc: l.At, To: to, Who: l.Who}).Bytes())
 		}
 		l.Who.Release()

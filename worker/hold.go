@@ -85,8 +85,6 @@ func (l *loop) begin(e tenure.Begin) {
 // quiet goes on when the home has nothing of a range under way any more.
 func (l *loop) quiet(e home.Quiet) {
 	l.w.arrivals.Forget(e.Range)
-	l.w.hellos.Forget(e.Range)
-	l.w.places.Forget(e.Range)
 	l.doTenure(l.tenure.Step(time.Now(), tenure.Quiet{Range: e.Range, After: max(e.After, l.w.opened)}))
 }
 

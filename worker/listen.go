@@ -10,7 +10,6 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
-	"crier/worker/arrivals"
 	"crier/worker/home"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
@@ -106,21 +105,10 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 
 // takeIn makes an announcement known to presence, unless that lacks the ones before.
 func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
-	if !w.holds.has(ann.Range) || w.places.IsOver(ann.Inc) {
+	if !w.holds.has(ann.Range) {
 		return handoff.NotHome, nil
 	}
-	var lost []arrivals.Lost
-	got, err := w.arrivals.Take(ann, func(everything bool) (err error) {
-		if lost, err = w.places.Join(ann.Inc, ann.Join); err != nil {
-			return err
-		}
-		if everything {
-			w.places.Keep(ann.Inc, ann.Join)
-		}
-		w.places.Leave(ann.Inc, ann.Leave)
-		w.hellos.Take(ann)
-		return nil
-	})
+	lost, got, err := w.arrivals.TakeIn(ann)
 	w.redirect(lost)
 	return got, err
 }

@@ -40,7 +40,7 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 	if f.Doubts, err = w.cfg.Index.DoubtIn(p.Range, job.ID{}); err != nil {
 		return f, err
 	}
-	f.Logins = append(slices.Clip(f.Logins), w.hellos.Of(p.Who, f.Doubts)...)
+	f.Logins = append(slices.Clip(f.Logins), w.arrivals.Hellos.Of(p.Who, f.Doubts)...)
 	for i, l := range f.Logins {
 		for _, id := range l.Have {
 			if i >= len(p.Logins) && !inDoubt(f.Doubts, id, l.Recipient) {

@@ -72,9 +72,7 @@ type Worker struct {
 	holds    holdings
 	taking   chan struct{} // one slot per claim under way
 	slices   sliceClaims
-	arrivals *arrivals.Log
-	places   *arrivals.Places
-	hellos   *arrivals.Hellos
+	arrivals *arrivals.Book
 	outbox   outbox
 	sure     atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats    Stats
@@ -119,7 +117,7 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices.held = map[ledger.Thing]*claimed{}
 	w.holds.init()
-	w.arrivals, w.places, w.hellos = arrivals.NewLog(), arrivals.NewPlaces(cfg.Presence), arrivals.NewHellos()
+	w.arrivals = arrivals.NewBook(cfg.Presence)
 	cfg.Claims.OnClaim = w.claimed
 	w.outbox.wake = make(chan struct{}, 1)
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }

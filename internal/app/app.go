@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/internal/app/leases"
 	"crier/internal/app/projection"
 	"crier/job"
 	"crier/state/parked"
@@ -168,9 +169,9 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // takenFrom reports whether parts ended because others took this process for dead: its
-// journal is sealed, or, in a cluster, what its index lacks is purged.
+// journal is sealed, its gateway is over, or, in a cluster, what its index lacks is purged.
 func (c *Config) takenFrom(err error) bool {
-	return errors.Is(err, worker.ErrStopped) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
+	return errors.Is(err, worker.ErrStopped) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
 }
 
 // runWith runs the parts, again and again as long as only the disk, or others, end them.
@@ -257,6 +258,7 @@ func (a *app) run(ctx context.Context) error {
 	if a.gateway != nil {
 		part("gateway", a.gateway.Run)
 	}
+	a.leases(part)
 	if a.relay != nil {
 		part("relay", a.relay.Run)
 	}
