@@ -331,11 +331,11 @@ func (s *State) reserved(now time.Time, ev Reserved) []Effect {
 		}
 		f := &flight{Key: Key{ev.Ref, inc}, job: ev.Job, rng: ev.Range, urgent: ev.Urgent, open: ev.Targets.Sets[i], heard: now}
 		if c := s.add(f); c != nil {
-			s.waits[ev.Ref]++
 			if s.isOver(inc) {
 				out = append(out, s.neverAsked(f)...)
 				continue
 			}
+			s.waits[ev.Ref]++
 			out = append(out, s.ask(c, f))
 		}
 	}

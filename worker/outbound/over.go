@@ -15,9 +15,9 @@ type over struct {
 	since time.Time
 }
 
-// endOf notes that an incarnation is over. Nothing more is handed to it. What it says of
-// itself until that counts, or the next incarnation of it, is still taken: it is the
-// truth.
+// endOf notes that an incarnation is over. Until that counts it is still asked, for its
+// next incarnation may answer for it, or it may itself: that is the truth, and leaves
+// fewer in doubt.
 func (s *State) endOf(now time.Time, inc job.Incarnation) {
 	if o, ok := s.over[inc.Gateway]; !ok || o.start < inc.Start {
 		s.over[inc.Gateway] = over{inc.Start, now}
@@ -37,8 +37,8 @@ func (s *State) ended(now time.Time, inc job.Incarnation) bool {
 
 // neverAsked closes a flight to an incarnation that was over before it was asked.
 func (s *State) neverAsked(f *flight) []Effect {
-	out := s.release(f)
-	return append(out, s.record(f, &handoff.Report{Ref: f.Ref, Inc: f.Inc, Job: f.job, NotHere: f.open})...)
+	f.released = true
+	return s.record(f, &handoff.Report{Ref: f.Ref, Inc: f.Inc, Job: f.job, NotHere: f.open})
 }
 
 // finalDoubt gives what an incarnation left open to the homes, for good: they decide by

@@ -155,7 +155,7 @@ func (s *State) close(c *channel, f *flight) {
 func (s *State) tick(now time.Time) []Effect {
 	var out []Effect
 	for _, c := range s.channels {
-		ended, isOver := s.ended(now, c.inc), s.isOver(c.inc)
+		ended := s.ended(now, c.inc)
 		for _, f := range c.flights {
 			if ended {
 				out = append(out, s.finalDoubt(f)...)
@@ -168,7 +168,7 @@ func (s *State) tick(now time.Time) []Effect {
 				f.recording = aDoubt
 				out = append(out, Append{f.Key, &ledger.Doubt{Job: f.job, Range: f.rng, Of: f.Ref, Inc: f.Inc}})
 			}
-			if isOver || f.next.IsZero() || now.Before(f.next) || f.inherited && c.fencing {
+			if f.next.IsZero() || now.Before(f.next) || f.inherited && c.fencing {
 				continue
 			}
 			out = append(out, s.ask(c, f))
