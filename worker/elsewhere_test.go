@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,6 +64,50 @@ func (w *world) endGateway(inc job.Incarnation) {
 	if err := w.worker.EndGateway(context.Background(), inc); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// findSilent calls gateways over that were silent for long enough, as somebody does who
+// watches their leases.
+func (s *storm) findSilent() {
+	now := time.Now()
+	silent := s.worker.Silent()
+	for inc := range s.silent {
+		if !slices.Contains(silent, inc) {
+			delete(s.silent, inc)
+		}
+	}
+	for _, inc := range silent {
+		since, ok := s.silent[inc]
+		if !ok {
+			s.silent[inc] = now
+		} else if now.Sub(since) >= lease.TTL {
+			delete(s.silent, inc)
+			s.ended++
+			worker := s.worker
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+				defer cancel()
+				_ = worker.EndGateway(ctx, inc) // if it did not work, it is silent still
+			}()
+		}
+	}
+}
+
+// cutOff leaves a gateway alone with its devices for some time.
+func (s *storm) cutOff(g *place) {
+	g.cut.Store(true)
+	time.AfterFunc(s.c.upTo(45*time.Second), func() { g.cut.Store(false) })
+}
+
+// comeAgain connects a device that was redirected.
+func (s *storm) comeAgain(d *device) {
+	for _, g := range s.gws {
+		if d.next == "ws://"+g.name {
+			s.moved++
+			d.connect(g)
+		}
+	}
+	d.next = ""
 }
 
 // A recipient has a device at each of two gateways. When those at the place of it leave,
@@ -209,7 +254,7 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 		w.content.followers = pkg
 		g2 := w.second("g2")
 		defer g2.end()
-		defer g2.licensed(w.log)()
+		defer g2.licensed(w.log, func() {})()
 		w.until("it may take hand-offs", g2.may)
 		g2.connect(true, 7, 8)
 		w.until("they are online", func() bool { return w.planes.Count() == 2 })
@@ -271,8 +316,8 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 }
 
 // licensed lets a gateway take hand-offs only as long as the ledger does not call it
-// over, as it knows. What it gives ends that.
-func (h *host) licensed(log ledger.Log) (stop func()) {
+// over, as it knows; that is told, once. What it gives ends the asking.
+func (h *host) licensed(log ledger.Log, over func()) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	var l lease.Licence
@@ -289,11 +334,14 @@ func (h *host) licensed(log ledger.Log) (stop func()) {
 		for ok := true; ok; ok = wait(ctx, lease.Ask) {
 			sent := time.Since(began)
 			c, err := ledger.LastClaim(context.Background(), log, ledger.GatewayThing(inc))
-			h.with(func() {
-				if err == nil && c.Epoch == 0 && !h.cut.Load() {
-					l.Confirmed(sent)
-				}
-			})
+			if err != nil || h.cut.Load() {
+				continue
+			}
+			if c.Epoch > 0 {
+				over()
+				return
+			}
+			h.with(func() { l.Confirmed(sent) })
 		}
 	}()
 	return func() { cancel(); <-done }
