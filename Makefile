@@ -4,13 +4,16 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# Packages without goroutines of their own, and the command line, whose tests start
-# processes: the race detector has nothing to find there. In LevelDB it finds that a
-# waiter who gives up closes the channel of its answer; the library provides for that.
-PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./state/parked/level
+# Packages without goroutines of their own, the simulator, whose seeds share nothing, and
+# the command line, whose tests start processes: the race detector has nothing to find
+# there. In LevelDB it finds that a waiter who gives up closes the channel of its answer;
+# the library provides for that.
+PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/bin ./internal/config ./internal/idset ./internal/sim/... ./state/parked/level
 JS    := presence/client/js
 
-.PHONY: build test check unit js demo soak fmt clean compiler node bin/nats-server mariadb zookeeper
+SEEDS   ?= 2000
+
+.PHONY: build build-sim sim test check unit js demo cluster cluster-down soak fmt clean compiler node bin/nats-server mariadb zookeeper
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -20,8 +23,11 @@ build:
 bin/nats-server:
 	CGO_ENABLED=0 go build -trimpath -o bin/nats-server github.com/nats-io/nats-server/v2
 
+build-sim:
+	CGO_ENABLED=0 go build -trimpath -o bin/crier-sim ./cmd/crier-sim
+
 # Everything that decides whether a change is good.
-test: check unit js demo
+test: check unit js demo sim
 
 check:
 	go vet ./...
@@ -37,6 +43,17 @@ js: node
 # The main job on the embedded default; exits 0 only if nothing is lost or doubled.
 demo: build
 	bin/crier demo
+
+# A whole cluster on this machine, each process by itself; what was started before stays.
+cluster: zookeeper mariadb build
+	bin/crier cluster up --dir .cluster
+
+cluster-down:
+	bin/crier cluster down --dir .cluster --remove
+
+# The whole cluster in simulation, SEEDS times, and each planted bug at its seed.
+sim: build-sim
+	GOGC=400 bin/crier-sim --seeds $(SEEDS) --planted -o json
 
 # Kills the server 30 times in the middle of a job, and sends through 300 storms; make
 # test does it 3 times, and through 4.

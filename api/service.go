@@ -21,6 +21,7 @@ type Service interface {
 	Controls
 	Proofs
 	Events
+	Cluster
 	Operations
 }
 
@@ -123,6 +124,27 @@ type Events interface {
 	// the stream has not reached is invalid; behind one whose event was dropped it
 	// begins at the first that is left.
 	TailEvents(ctx context.Context, req TailEvents, fn func(Event) error) error
+}
+
+// Cluster is what the processes that work together know of each other. What differs
+// from one to the other is told as the process sees it that answers.
+type Cluster interface {
+	// ListMembers gives all members, by id; each is asked about itself, within a bound.
+	ListMembers(ctx context.Context) (MemberList, error)
+	// GetMember gives one member, or not found.
+	GetMember(ctx context.Context, id string) (Member, error)
+	// SilenceMember asks a member to hand over what it holds and to take nothing new,
+	// until ResumeMember; the answer may be from before it obeyed. Idempotent. A process
+	// that has nobody to hand over to answers conflict.
+	SilenceMember(ctx context.Context, id string, req Operate) (Member, error)
+	// ResumeMember undoes SilenceMember. Idempotent.
+	ResumeMember(ctx context.Context, id string, req Operate) (Member, error)
+	// Ring says who should hold what by the hint, and who does by the claims.
+	Ring(ctx context.Context, req AskRing) (Ring, error)
+	// ListJournals gives the journals of the ledger, by name.
+	ListJournals(ctx context.Context, page Page) (JournalList, error)
+	// ListLanes asks each worker, within a bound, what its lanes are at.
+	ListLanes(ctx context.Context) (LaneList, error)
 }
 
 // Operations are for whoever runs the server.

@@ -104,10 +104,12 @@ type Status struct {
 	Version   string               `json:"version"`
 	StartedAt time.Time            `json:"started_at"`
 	Roles     []string             `json:"roles"`
-	Online    uint64               `json:"online" doc:"Recipients who are online."`
-	Sockets   uint64               `json:"sockets" doc:"Open connections of recipients."`
+	Online    uint64               `json:"online" doc:"Recipients who are online, as far as the members answered."`
+	Sockets   uint64               `json:"sockets" doc:"Open connections of recipients, as far as the members answered."`
+	Silent    []Silent             `json:"silent,omitzero" doc:"Members that did not answer: what they know is not counted."`
+	IndexLag  *uint64              `json:"index_lag_ms,omitzero" doc:"By how many milliseconds the index of what is parked is behind the ledger; absent: it is not known."`
 	Jobs      map[job.State]uint64 `json:"jobs" doc:"How many jobs are in each state."`
-	Oldest    *Waiting             `json:"oldest_waiting,omitzero" doc:"The job that has waited longest."`
+	Oldest    *Waiting             `json:"oldest_waiting,omitzero" doc:"The job that has waited longest, one that is blocked before any other."`
 	Stores    []Store              `json:"stores"`
 }
 
@@ -117,6 +119,7 @@ type Waiting struct {
 	State     job.State `json:"state"`
 	Since     time.Time `json:"since"`
 	WaitingOn string    `json:"waiting_on"`
+	Blocked   bool      `json:"blocked" doc:"It is to go on by itself: it waits neither for logins, nor for a time, nor for an operator, and is not being sent."`
 }
 
 // Store is one store's size on disk.

@@ -180,8 +180,10 @@ func (p *Planes) Join(inc job.Incarnation, set *idset.Set) error {
 	return nil
 }
 
-// Leave takes offline those of a set who are still at that incarnation, with a nil set
-// everybody there; a leave that comes after a join elsewhere changes nothing. Idempotent.
+// Leave takes offline those of a set who are still at that incarnation; a leave that
+// comes after a join elsewhere changes nothing. With a nil set it is everybody there, and
+// the ordinal is free for another gateway until one of them joins again: most that fall
+// silent never come back. Idempotent.
 func (p *Planes) Leave(inc job.Incarnation, set *idset.Set) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -189,11 +191,7 @@ func (p *Planes) Leave(inc job.Incarnation, set *idset.Set) {
 	switch {
 	case o == 0:
 	case set == nil:
-		for c := range p.r.index {
-			if p.card(c) > 0 {
-				p.clearLocked(c, o)
-			}
-		}
+		p.freeLocked(inc, o)
 	default:
 		p.eachLocked(set, true, func(words []uint64, w int, in uint64) { p.clearWord(words, w, o, in) })
 	}
@@ -274,15 +272,20 @@ func (p *Planes) overLocked(gateway string, start uint64) {
 		if inc.Gateway != gateway || uint64(inc.Start) >= start {
 			continue
 		}
-		delete(p.mu.ordinals, inc)
-		for c := range p.r.index {
-			if p.card(c) > 0 {
-				p.clearLocked(c, o)
-			}
-		}
-		// Only now may the ordinal get another owner.
-		p.writeTable(func() { p.setEntry(o, job.Incarnation{}) })
+		p.freeLocked(inc, o)
 	}
+}
+
+// freeLocked takes everybody at an incarnation offline and takes its ordinal away.
+func (p *Planes) freeLocked(inc job.Incarnation, o int) {
+	delete(p.mu.ordinals, inc)
+	for c := range p.r.index {
+		if p.card(c) > 0 {
+			p.clearLocked(c, o)
+		}
+	}
+	// Only now may the ordinal get another owner.
+	p.writeTable(func() { p.setEntry(o, job.Incarnation{}) })
 }
 
 func (p *Planes) clearLocked(c, ordinal int) {

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -371,6 +372,31 @@ func BenchmarkJoinOfAContainer(b *testing.B) {
 		i++
 		if err := p.Join(incs[i&1], set); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Gateways under names that never come back leave their ordinals to others; one that was
+// only silent joins again.
+func TestSilentGatewaysLeaveTheirOrdinals(t *testing.T) {
+	p, err := Open(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for i := range 1000 {
+		inc := job.Incarnation{Gateway: fmt.Sprint("g", i), Start: 1}
+		for range 2 {
+			if err := p.Join(inc, idset.Of(7, uint32(8+i%50))); err != nil {
+				t.Fatalf("gateway %d: %v", i, err)
+			}
+			if p.Count() != 2 {
+				t.Fatalf("gateway %d: %d are online", i, p.Count())
+			}
+			p.Leave(inc, nil)
+			if p.Count() != 0 {
+				t.Fatalf("after gateway %d left %d are online", i, p.Count())
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -82,6 +83,23 @@ func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
 	ring := s.cfg.Ring()
 	choice := ring.Choice(id)
 	return !ring.Frozen() && choice >= 0 && now.Sub(p.free) >= time.Duration(choice)*yieldTo
+}
+
+// give releases a job that this scheduler holds, so that another moves it on.
+func (s *Scheduler) give(ctx context.Context, id job.ID) {
+	last := s.cfg.Claims.Of(ledger.JobThing(id))
+	if last.Journal != s.cfg.Self {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimWait)
+	defer cancel()
+	if err := ledger.Give(ctx, s.cfg.Log, last, 0); err != nil {
+		s.log.Warn("giving up a job; it is tried again", "job", id.String(), "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.plans, id) // whoever comes back begins with nothing
 }
 
 // sender names the worker to which a slice is offered: who holds it, as long as that is

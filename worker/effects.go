@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"sync"
 	"time"
 
 	"crier/internal/bus"
@@ -50,39 +49,13 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// outbox is the hand-offs to be sent, in the order in which their reserves became
-// durable: several messages for one recipient arrive as they were parked, urgent ones
-// first. It is bounded by the open reserves.
-type outbox struct {
-	wake chan struct{} // one slot: there is something in the queue
-	mu   struct {
-		sync.Mutex
-		queue []outbound.Send
-	}
-}
-
-func (o *outbox) put(e outbound.Send) {
-	o.mu.Lock()
-	o.mu.queue = append(o.mu.queue, e)
-	o.mu.Unlock()
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-}
-
 // sendHandOffs sends what is in the outbox until ctx ends. It waits for no answer.
 func (w *Worker) sendHandOffs(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-w.outbox.wake:
+		queue, err := w.outbox.Take(ctx)
+		if err != nil {
+			return err
 		}
-		w.outbox.mu.Lock()
-		queue := w.outbox.mu.queue
-		w.outbox.mu.queue = nil
-		w.outbox.mu.Unlock()
 		for _, e := range queue {
 			w.handOff(ctx, e)
 		}

@@ -70,9 +70,13 @@ func (w *world) endGateway(inc job.Incarnation) {
 // watches their leases.
 func (s *storm) findSilent() {
 	now := time.Now()
-	silent := s.worker.Silent()
+	worker := s.worker
+	if s.fleet != nil {
+		worker = s.fleet.members[s.c.n(len(s.fleet.members))].worker
+	}
+	silent := worker.Silent()
 	for inc := range s.silent {
-		if !slices.Contains(silent, inc) {
+		if s.fleet == nil && !slices.Contains(silent, inc) {
 			delete(s.silent, inc)
 		}
 	}
@@ -83,7 +87,6 @@ func (s *storm) findSilent() {
 		} else if now.Sub(since) >= lease.TTL {
 			delete(s.silent, inc)
 			s.ended++
-			worker := s.worker
 			go func() {
 				ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 				defer cancel()

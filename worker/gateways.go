@@ -11,6 +11,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/ledger"
 	"crier/worker/arrivals"
+	"crier/worker/home"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
@@ -23,17 +24,19 @@ const lookEvery = time.Second
 const redirectLooks = 5
 
 // beat asks an incarnation for everything where something that it told got lost.
-func (w *Worker) beat(m bus.Msg) {
+func (w *Worker) beat(ctx context.Context, m bus.Msg) {
 	b, err := handoff.ParseBeat(m.Data)
 	if err != nil {
 		w.log.Error("a beat that cannot be read", "error", err)
 		return
 	}
-	anew, first := w.arrivals.Log.Compare(b, time.Now(), w.holds.has)
+	anew, first := w.arrivals.Compare(b, time.Now(), w.holds.Has)
 	if first { // older incarnations of the gateway are over
-		if _, err := w.arrivals.Places.Join(b.Inc, idset.New(0)); err != nil {
+		m, err := w.arrivals.Places.Join(b.Inc, idset.New(0))
+		if err != nil {
 			w.log.Error("a gateway that presence refused", "gateway", b.Inc.String(), "error", err)
 		}
+		w.wakeBack(ctx, m.Back)
 	}
 	if len(anew) > 0 {
 		w.publish(handoff.AnewTo(b.Inc.Gateway), (&handoff.Anew{Inc: b.Inc, Ranges: anew}).Bytes())
@@ -48,7 +51,9 @@ func (w *Worker) claimed(c ledger.Claim) {
 		return
 	}
 	w.log.Warn("a gateway is over, as the ledger has it", "gateway", inc.String())
-	w.arrivals.Over(inc)
+	for _, who := range w.arrivals.Over(inc) {
+		w.postSoon(home.Wanted{Who: who})
+	}
 	w.postSoon(outbound.Over{Inc: inc})
 }
 
@@ -69,7 +74,7 @@ func (w *Worker) ended() (all []job.Incarnation) {
 // not heard. They may be over.
 func (w *Worker) Silent() (all []job.Incarnation) {
 	for _, inc := range *w.open.Load() {
-		if !w.arrivals.Log.Heard(inc) {
+		if !w.arrivals.Heard(inc) {
 			all = append(all, inc)
 		}
 	}
@@ -100,9 +105,9 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		now := time.Now()
 		paused := now.Sub(before) > 3*lookEvery
 		before = now
-		for _, inc := range w.arrivals.Log.Silent(now, paused) {
+		for _, inc := range w.arrivals.Silent(now, paused) {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
-			w.arrivals.Places.Gone(inc)
+			w.wakeBack(ctx, w.arrivals.Gone(inc))
 		}
 		if looks++; looks%redirectLooks == 0 {
 			w.redirect(w.arrivals.Places.Lost())
@@ -114,7 +119,7 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 // are at several gateways only one is told what there is (rule 23).
 func (w *Worker) redirect(lost []arrivals.Lost) {
 	for _, l := range lost {
-		if to := w.arrivals.Log.URL(l.Now); to != "" {
+		if to := w.arrivals.URL(l.Now); to != "" {
 			w.publish(handoff.RedirectTo(l.At.Gateway), (&handoff.Redirect{Inc: l.At, To: to, Who: l.Who}).Bytes())
 		}
 		l.Who.Release()

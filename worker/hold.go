@@ -3,8 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"crier/job"
@@ -14,41 +12,6 @@ import (
 	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
-
-// holdings is what other goroutines may know of the ranges that this worker is home
-// to. The loop writes it.
-type holdings struct {
-	begun [job.Ranges]atomic.Int64 // when it became the home, in Unix nanoseconds; 0 if it is not
-	fresh [job.Ranges]atomic.Bool  // nobody was home before, so that there is nothing to learn
-	mu    struct {
-		sync.Mutex
-		changed chan struct{} // closed, and replaced, when anything changes
-	}
-}
-
-func (h *holdings) init() { h.mu.changed = make(chan struct{}) }
-
-// has reports whether this worker is home to a range.
-func (h *holdings) has(r job.Range) bool { return h.begun[r].Load() != 0 }
-
-func (h *holdings) set(r job.Range, at int64) {
-	h.begun[r].Store(at)
-	h.tell()
-}
-
-func (h *holdings) tell() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	close(h.mu.changed)
-	h.mu.changed = make(chan struct{})
-}
-
-// changed is closed at the next change.
-func (h *holdings) changed() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.mu.changed
-}
 
 // doTenure carries out what the core of tenure says.
 func (l *loop) doTenure(effects []tenure.Effect) {
@@ -67,25 +30,37 @@ func (l *loop) doTenure(effects []tenure.Effect) {
 				l.doOutbound(l.outbound.Step(time.Now(), in))
 			}
 		case tenure.End:
-			l.w.holds.set(e.Range, 0)
+			l.w.holds.End(e.Range)
 			l.doHome(l.home.Step(home.End{Range: e.Range}))
+			if stop := l.looks[e.Range]; stop != nil {
+				stop() // what it finds would not be decided on
+			}
 		case tenure.Give:
 			go l.w.give(l.ctx, e)
 		}
 	}
 }
 
-// begin makes this worker home to a range. Gateways tell it who is there.
+// begin makes this worker home to a range. Gateways tell it who is there: what presence
+// has of an earlier time may be over.
 func (l *loop) begin(e tenure.Begin) {
+	l.w.forget(e.Range)
 	l.doHome(l.home.Step(home.Begin{Range: e.Range}))
-	l.w.holds.fresh[e.Range].Store(e.First)
-	l.w.holds.set(e.Range, time.Now().UnixNano())
+	l.w.holds.Begin(e.Range, e.First)
 }
 
-// quiet goes on when the home has nothing of a range under way any more.
+// quiet goes on when the home has nothing of a range under way any more. Whoever takes
+// the range has to have read all that this worker has: what an owner before it appended
+// about the range, too.
 func (l *loop) quiet(e home.Quiet) {
-	l.w.arrivals.Forget(e.Range)
-	l.doTenure(l.tenure.Step(time.Now(), tenure.Quiet{Range: e.Range, After: max(e.After, l.w.opened)}))
+	l.w.forget(e.Range)
+	after := max(e.After, l.w.cfg.Index.Watermark()-1)
+	l.doTenure(l.tenure.Step(time.Now(), tenure.Quiet{Range: e.Range, After: after}))
+}
+
+// forget drops all that is known of who is in a range; nothing of it comes in meanwhile.
+func (w *Worker) forget(r job.Range) {
+	w.arrivals.Leave(r, func() { w.cfg.Presence.Forget(r) })
 }
 
 // taker is how this worker claims.
@@ -93,13 +68,28 @@ func (w *Worker) taker() ledger.Taker {
 	return ledger.Taker{Journal: w.journal, Sealed: w.cfg.Index.Sealed, Read: w.cfg.Index.Watermark}
 }
 
+// mayTake says why this worker takes nothing new, if that is so.
+func (w *Worker) mayTake() error {
+	switch {
+	case w.cfg.Silent():
+		return errors.New("this worker is silent")
+	case w.cfg.Ring().Frozen():
+		return errors.New("this worker cannot tell who else is there and takes nothing new")
+	}
+	return nil
+}
+
 // takeWait bounds the tries to claim something; the core tries again.
 const takeWait = 5 * time.Second
 
 // take claims a thing and tells the core.
 func (w *Worker) take(ctx context.Context, thing ledger.Thing) {
-	w.taking <- struct{}{}
-	defer func() { <-w.taking }()
+	select {
+	case w.taking <- struct{}{}:
+		defer func() { <-w.taking }()
+	case <-ctx.Done():
+		return
+	}
 	try, cancel := context.WithTimeout(ctx, takeWait)
 	defer cancel()
 	c, err := ledger.Take(try, w.cfg.Log, thing, w.taker())
@@ -125,10 +115,10 @@ func (w *Worker) give(ctx context.Context, e tenure.Give) {
 func (w *Worker) sealFor(ctx context.Context, j job.Journal) {
 	try, cancel := context.WithTimeout(ctx, takeWait)
 	defer cancel()
-	if err := w.seal(try, j); err != nil && !errors.Is(err, ledger.ErrNoRecord) {
+	if err := w.seal(try, j); err != nil {
 		w.log.Warn("sealing the journal of a worker that is gone; it is tried again", "journal", j.String(), "error", err)
 	}
-	w.post(ctx, tenure.NotSealed{Journal: j}) // if it is not
+	w.post(ctx, tenure.NotSealed{Journal: j}) // if it is, the index tells
 }
 
 // openOf lists what a sealed journal left open, for this worker to close.
@@ -144,6 +134,9 @@ func (w *Worker) openOf(j job.Journal) []outbound.Inherited {
 // claim on a range or a journal.
 func (w *Worker) known() []tenure.Event {
 	var out []tenure.Event
+	for _, c := range w.inherited {
+		out = append(out, tenure.Has{Claim: c})
+	}
 	for j, sealed := range w.cfg.Index.Journals() {
 		if sealed {
 			out = append(out, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})

@@ -49,16 +49,15 @@ func (w *Worker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve
 	defer cancel()
 	r := res.Range()
 	for {
-		changed := w.holds.changed()
-		if w.holds.has(r) {
-			return w.decide(ctx, spec, res)
-		}
+		changed := w.holds.Changed()
 		err := errNotHome
-		if home := w.cfg.Claims.Home(r); home != "" && home != w.cfg.Name {
+		if home := w.cfg.Claims.Home(r); w.holds.Has(r) {
+			err = w.decide(ctx, spec, res)
+		} else if home != "" && home != w.cfg.Name {
 			err = w.askHome(ctx, home, res)
-			if !errors.Is(err, errNotHome) && !errors.Is(err, bus.ErrNoResponders) {
-				return err
-			}
+		}
+		if !errors.Is(err, errNotHome) && !errors.Is(err, bus.ErrNoResponders) {
+			return err
 		}
 		w.wantHome(r)
 		select {
@@ -106,7 +105,7 @@ func (w *Worker) asked(ctx context.Context, m bus.Msg) {
 			return nil, fmt.Errorf("reading a question for a block: %w", err)
 		}
 		res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
-		if !w.holds.has(res.Range()) {
+		if !w.holds.Has(res.Range()) {
 			return []byte{notHome}, nil
 		}
 		j, err := w.cfg.Jobs.Get(ctx, ask.Job)
@@ -115,7 +114,9 @@ func (w *Worker) asked(ctx context.Context, m bus.Msg) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, blockWait)
 		defer cancel()
-		if err := w.decide(ctx, j.Spec, res); err != nil {
+		if err := w.decide(ctx, j.Spec, res); errors.Is(err, errNotHome) {
+			return []byte{notHome}, nil
+		} else if err != nil {
 			return nil, err
 		}
 		return append([]byte{answered}, ledger.EncodeEntry(res)...), nil
@@ -146,14 +147,14 @@ func (w *Worker) wantHomes(todo []job.Span) {
 
 // learn waits until a new home knows who is online.
 func (w *Worker) learn(ctx context.Context, r job.Range) error {
-	if w.holds.fresh[r].Load() {
-		return nil
+	age, first, ok := w.holds.Age(r)
+	if left := learnFor - age; ok && left > 0 && !first {
+		if !wait(ctx, left) {
+			return fmt.Errorf("learning who is online in range %s: %w", r, ctx.Err())
+		}
+		ok = w.holds.Has(r)
 	}
-	left := learnFor - time.Duration(time.Now().UnixNano()-w.holds.begun[r].Load())
-	if left > 0 && !wait(ctx, left) {
-		return fmt.Errorf("learning who is online in range %s: %w", r, ctx.Err())
-	}
-	if !w.holds.has(r) {
+	if !ok {
 		return errNotHome
 	}
 	return nil

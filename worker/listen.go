@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"crier/internal/bus"
 	"crier/internal/idset"
@@ -32,10 +33,11 @@ func (w *Worker) listen(ctx context.Context) error {
 			w.post(ctx, outbound.Reported{Report: p})
 		},
 		handoff.AnnounceTo(w.cfg.Name): func(m bus.Msg) { w.announced(ctx, m) },
-		handoff.BeatTo:                 w.beat,
+		handoff.BeatTo:                 func(m bus.Msg) { w.beat(ctx, m) },
 		handoff.WantTo:                 func(m bus.Msg) { w.wanted(ctx, m) },
 		blockTo(w.cfg.Name):            func(m bus.Msg) { go w.asked(ctx, m) },
 		work.OfferTo(w.cfg.Name):       func(m bus.Msg) { go w.offered(ctx, m) },
+		work.LanesTo(w.cfg.Name):       func(m bus.Msg) { w.post(ctx, lanesAsked(m)) },
 	}
 	for subject, fn := range subs {
 		sub, err := w.cfg.Bus.Subscribe(subject, fn)
@@ -59,12 +61,19 @@ func (w *Worker) offered(ctx context.Context, m bus.Msg) {
 		reply = work.Reply{State: job.SlicePlanned, Why: err.Error()}
 		w.log.Warn("a slice was not taken", "job", o.Job.String(), "slice", o.Number, "error", err)
 	}
-	b, err := json.Marshal(reply)
-	if err == nil && ctx.Err() == nil {
+	if ctx.Err() == nil {
+		w.respond(m, reply)
+	}
+}
+
+// respond answers with a value; nobody waits for it for long.
+func (w *Worker) respond(m bus.Msg, answer any) {
+	b, err := json.Marshal(answer)
+	if err == nil {
 		err = m.Respond(b)
 	}
 	if err != nil {
-		w.log.Debug("answering an offer", "error", err)
+		w.log.Debug("answering", "subject", m.Subject, "error", err)
 	}
 }
 
@@ -76,7 +85,7 @@ func (w *Worker) wanted(ctx context.Context, m bus.Msg) {
 		return
 	}
 	for _, r := range want.Ranges {
-		if !w.holds.has(r) {
+		if w.holds.Wants(r) {
 			w.post(ctx, tenure.Wanted{Range: r})
 		}
 	}
@@ -90,27 +99,27 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
-	got, err := w.takeIn(ann)
+	got, moved, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.Has)
 	if err != nil {
 		w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
 		return
 	}
 	if got == handoff.TakenIn {
 		w.wake(ctx, ann)
+		w.wakeBack(ctx, moved.Back)
+		w.redirect(moved.Lost)
 	}
 	if err := m.Respond(got.Bytes()); err != nil {
 		w.log.Debug("answering an announcement", "error", err)
 	}
 }
 
-// takeIn makes an announcement known to presence, unless that lacks the ones before.
-func (w *Worker) takeIn(ann *handoff.Announce) (handoff.Reception, error) {
-	if !w.holds.has(ann.Range) {
-		return handoff.NotHome, nil
+// wakeBack lets the home look for what waits for those who are shown at another gateway
+// than before: while nobody was shown, something may have been parked.
+func (w *Worker) wakeBack(ctx context.Context, back []*idset.Set) {
+	for _, who := range back {
+		w.post(ctx, home.Wanted{Who: who})
 	}
-	lost, got, err := w.arrivals.TakeIn(ann)
-	w.redirect(lost)
-	return got, err
 }
 
 // wake lets the home look for what waits for those who came.

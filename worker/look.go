@@ -18,11 +18,12 @@ import (
 // online for longer than 5 s (rule 20).
 const sweepEvery = 3 * time.Second
 
-// look finds out what a pass over a range decides on.
-func (w *Worker) look(ctx context.Context, p home.Pass) {
-	f, err := w.findings(ctx, p)
+// look finds out what a pass over a range decides on; try ends when that is not needed
+// any more.
+func (w *Worker) look(ctx, try context.Context, p home.Pass) {
+	f, err := w.findings(try, p)
 	if err != nil {
-		if ctx.Err() == nil {
+		if try.Err() == nil {
 			w.log.Error("looking up what is parked; it is tried again", "range", p.Range.String(), "error", err)
 		}
 		w.post(ctx, home.NotFound{Pass: p})
@@ -195,7 +196,7 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 		resend[j.Spec.ID] = resends(j)
 	}
 	for r := range job.Range(job.Ranges) {
-		if !w.holds.has(r) {
+		if !w.holds.Has(r) {
 			continue
 		}
 		set, err := w.waitingIn(r, resend)
@@ -247,7 +248,7 @@ func (w *Worker) sweepJob(ctx context.Context, now time.Time, j jobs.Job) error 
 		return err
 	}
 	for r := range job.Range(job.Ranges) {
-		if !w.holds.has(r) {
+		if !w.holds.Has(r) {
 			continue
 		}
 		cell, err := w.cfg.Index.Cell(r, j.Spec.ID)

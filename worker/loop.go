@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"crier/internal/bus"
 	"crier/internal/idset"
 	"crier/internal/work"
 	"crier/job"
@@ -41,6 +42,7 @@ type (
 		key    sliceKey
 		answer chan<- job.SliceState // claimed if the lanes do not know it
 	}
+	lanesAsked bus.Msg
 )
 
 type sliceKey struct {
@@ -63,7 +65,10 @@ type loop struct {
 	home     *home.State
 	tenure   *tenure.State
 	ring     tenure.Ring
+	silent   bool
+	last     uint64 // sequence of this journal's last record
 
+	looks   map[job.Range]context.CancelFunc // ends the look that is under way
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
 	sent    map[sliceKey]bool
@@ -72,9 +77,9 @@ type loop struct {
 }
 
 func newLoop(w *Worker, ctx context.Context) *loop {
-	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.former...), home: home.New(),
+	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.closed...), home: home.New(),
 		tenure: tenure.New(w.journal, w.cfg.Ring()), ring: w.cfg.Ring(),
-		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
+		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
 }
 
 func (l *loop) run(inherited []outbound.Inherited) error {
@@ -111,13 +116,14 @@ func (l *loop) step(ev any) {
 	now := time.Now()
 	switch ev := ev.(type) {
 	case tick:
+		l.w.ticked.Store(now.UnixNano())
 		l.doOutbound(l.outbound.Step(now, outbound.Tick{}))
 		l.lookRound(now)
 		if l.ticks++; l.ticks%retryTicks == 0 {
 			l.doJournal(l.journal.Step(journal.Space{Full: l.w.cfg.Jobs.Full()}))
 			l.doLanes(l.lanes.Step(now, lane.Tick{}))
 			l.doHome(l.home.Step(home.Tick{}))
-			l.w.forgetSlices()
+			l.w.slices.Forget(l.w.cfg.Jobs.IsLive)
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
 		}
 		l.doLanes(l.lanes.Step(now, lane.Due{}))
@@ -127,8 +133,10 @@ func (l *loop) step(ev any) {
 	case lane.Event:
 		l.doLanes(l.lanes.Step(now, ev))
 	case outbound.Event:
+		l.nobodys(now, ev)
 		l.doOutbound(l.outbound.Step(now, ev))
 	case home.Event:
+		l.endLook(ev)
 		l.doHome(l.home.Step(ev))
 	case tenure.Event:
 		l.doTenure(l.tenure.Step(now, ev))
@@ -142,6 +150,8 @@ func (l *loop) step(ev any) {
 		l.assign(now, ev)
 	case whereIs:
 		ev.answer <- l.whereIs(ev.key)
+	case lanesAsked:
+		l.w.respond(bus.Msg(ev), l.lanes.List())
 	default:
 		l.err = fmt.Errorf("worker loop: event of type %T", ev)
 	}
@@ -156,12 +166,51 @@ func (l *loop) lookRound(now time.Time) {
 	if l.ticks%lookTicks != 0 {
 		return
 	}
+	if silent := l.w.cfg.Silent(); silent || l.silent {
+		if silent != l.silent {
+			l.silent = silent
+			l.doTenure(l.tenure.Step(now, tenure.Silence{On: silent}))
+		}
+		if silent {
+			l.doLanes(l.lanes.Step(now, lane.Drop{}))
+		}
+	}
 	if ring := l.w.cfg.Ring(); ring != l.ring {
 		l.ring = ring
 		l.doTenure(l.tenure.Step(now, tenure.RingIs{Ring: ring}))
 		return
 	}
 	l.doTenure(l.tenure.Step(now, tenure.Tick{}))
+}
+
+// nobodys lets reports about another worker's journal be answered once that is sealed and
+// nothing of it is open any more: whoever closed it may be gone before the gateway heard,
+// which reports to whom it knows (rule 14).
+func (l *loop) nobodys(now time.Time, ev outbound.Event) {
+	r, ok := ev.(outbound.Reported)
+	if !ok || l.outbound.Owns(r.Report.Ref.Journal) {
+		return
+	}
+	if j := r.Report.Ref.Journal; l.w.cfg.Index.Sealed(j) && len(l.w.openOf(j)) == 0 {
+		l.doOutbound(l.outbound.Step(now, outbound.Closed{Journal: j}))
+	}
+}
+
+// endLook frees what a look that is answered needed.
+func (l *loop) endLook(ev home.Event) {
+	var r job.Range
+	switch ev := ev.(type) {
+	case home.Found:
+		r = ev.Findings.Range
+	case home.NotFound:
+		r = ev.Pass.Range
+	default:
+		return
+	}
+	if cancel := l.looks[r]; cancel != nil {
+		cancel()
+		delete(l.looks, r)
+	}
 }
 
 func (l *loop) whereIs(k sliceKey) job.SliceState {
@@ -179,6 +228,9 @@ func (l *loop) assign(now time.Time, ev assign) {
 	// What is to do was read some time ago: of a slice that was sent since, it would
 	// be reserved twice.
 	if l.whereIs(k) != job.SliceClaimed || !l.w.cfg.Jobs.IsLive(k.id) {
+		return
+	}
+	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number)) {
 		return
 	}
 	spec := ev.job.Spec
@@ -221,6 +273,7 @@ func (l *loop) doJournal(effects []journal.Effect) {
 		case journal.ReadLast:
 			go l.readLast()
 		case journal.Durable:
+			l.last = max(l.last, e.Seq)
 			l.settleTicket(e.Ticket, e, true)
 		case journal.Refused:
 			l.settleTicket(e.Ticket, journal.Durable{}, false)
@@ -249,6 +302,8 @@ func (l *loop) doLanes(effects []lane.Effect) {
 					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
 				l.markFull(now)
 			})
+		case lane.Dropped:
+			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			go l.w.tellSent(e.Job, e.Number)
@@ -260,7 +315,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case outbound.Send:
-			l.w.outbox.put(e)
+			l.w.outbox.Put(e)
 		case outbound.SendFence:
 			go l.w.fence(l.ctx, e)
 		case outbound.Append:
@@ -282,7 +337,9 @@ func (l *loop) doHome(effects []home.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case home.Look:
-			go l.w.look(l.ctx, e.Pass)
+			try, cancel := context.WithCancel(l.ctx)
+			l.looks[e.Pass.Range] = cancel
+			go l.w.look(l.ctx, try, e.Pass)
 		case home.Quiet:
 			l.quiet(e)
 		case home.Settle:

@@ -15,6 +15,8 @@ import (
 // meanwhile.
 type Presence interface {
 	arrivals.Planes
+	// Forget takes everybody of a range away.
+	Forget(r job.Range)
 	// Online is who of the set is connected anywhere, as the caller's set.
 	Online(who *idset.Set) *idset.Set
 }

@@ -51,7 +51,7 @@ func (w *Worker) block(ctx context.Context, t lane.Task) (*ledger.Reserve, job.S
 			return nil, t.Span, err
 		}
 		w.leaveOutFull(res)
-		cut(res, t.Budget)
+		res.Cut(t.Budget)
 	}
 	ids.KeepSpan(res.Span)
 	res.IDs = uint32(ids.Card())
@@ -112,20 +112,4 @@ func (w *Worker) leaveOutFull(res *ledger.Reserve) {
 		t.Incs, t.Sets = append(t.Incs, inc), append(t.Sets, res.Targets.Sets[i])
 	}
 	res.Targets = t
-}
-
-// cut shortens the block until it has at most budget targets.
-func cut(res *ledger.Reserve, budget int) {
-	if budget == 0 || res.Targets.Card() <= budget {
-		return
-	}
-	union := res.Targets.Union(res.Range())
-	res.Span.Hi = union.Cut(res.Span.Lo, res.Span.Hi, budget)
-	union.Release()
-	for _, d := range res.Dropped {
-		d.Set.KeepSpan(res.Span)
-	}
-	for _, s := range res.Targets.Sets {
-		s.KeepSpan(res.Span)
-	}
 }

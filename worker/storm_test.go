@@ -23,6 +23,8 @@ import (
 // end is the promise, not a mechanism.
 type storm struct {
 	*world
+	fleet   *fleet // instead of the one worker; nil if there is one
+	later   []found
 	c       *chance
 	devices []*device
 	gws     []*place
@@ -69,7 +71,7 @@ func TestStorm(t *testing.T) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newStorm(t, uint64(seed))
+				s := newStorm(t, uint64(seed), 0)
 				defer s.end()
 				s.rage()
 				s.calm()
@@ -83,13 +85,17 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-func newStorm(t *testing.T, seed uint64) *storm {
+// newStorm makes a storm over one worker, or over a fleet of some.
+func newStorm(t *testing.T, seed uint64, fleet int) *storm {
 	w := newWorld(t, seed)
 	c := &chance{rng: rand.New(rand.NewPCG(seed, 1))}
 	s := &storm{world: w, c: c, folder: func() {}, silent: map[job.Incarnation]time.Time{}}
 	w.bus = &lossy{bus.NewMemory(), c}
 	w.ledger = &faraway{w.log, c}
 	window := []int{0, 0, 1, 3}[c.n(4)]
+	if fleet > 0 {
+		s.fleet = newFleet(w, []string{"w1", "w2", "w3"}[:fleet]...)
+	}
 	for n := range 3 {
 		g := &place{host: &host{w: w, name: fmt.Sprint("g", n), window: window}, c: c, pipes: map[gateway.Conn]*pipe{}}
 		g.sink = g.take
@@ -105,7 +111,13 @@ func newStorm(t *testing.T, seed uint64) *storm {
 				have: map[job.ID]bool{}, shown: map[job.ID]int{}})
 		}
 	}
-	w.start()
+	if s.fleet == nil {
+		w.start()
+		return s
+	}
+	for _, m := range s.fleet.members {
+		m.start()
+	}
 	return s
 }
 
@@ -114,7 +126,11 @@ func newStorm(t *testing.T, seed uint64) *storm {
 func (s *storm) end() {
 	s.c.end()
 	s.folder()
-	s.stop()
+	if s.fleet == nil {
+		s.stop()
+	} else {
+		s.fleet.end()
+	}
 	for _, g := range s.gws {
 		for g.down.Load() {
 			time.Sleep(time.Second)
@@ -144,6 +160,9 @@ func (s *storm) rage() {
 		s.strike()
 		s.control()
 		s.findSilent()
+		if s.fleet != nil && step%25 == 0 {
+			s.oneHome()
+		}
 	}
 }
 
@@ -163,6 +182,10 @@ func (s *storm) send() {
 }
 
 func (s *storm) offerAll() {
+	if s.fleet != nil {
+		s.offerToFleet()
+		return
+	}
 	for _, j := range s.jobs {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
@@ -195,7 +218,8 @@ func (s *storm) live(d *device) {
 func (s *storm) strike() {
 	g := s.gws[s.c.n(len(s.gws))]
 	switch {
-	case s.lost(), s.c.of(0.002):
+	case s.fleet != nil && s.strikeFleet():
+	case s.fleet == nil && (s.lost() || s.c.of(0.002)):
 		s.killWorker()
 	case s.c.of(0.002):
 		g.kill(s.c.of(0.3))
@@ -204,10 +228,10 @@ func (s *storm) strike() {
 	case s.c.of(0.002):
 		g.lets(s.c.of(0.3), false)
 		time.AfterFunc(s.c.upTo(45*time.Second), func() { g.lets(true, true) })
-	case s.c.of(0.0005):
+	case s.fleet == nil && s.c.of(0.0005):
 		s.killWorker()
 		g.kill(s.c.of(0.3))
-	case s.c.of(0.002):
+	case s.fleet == nil && s.c.of(0.002):
 		s.fold()
 	}
 }
@@ -243,7 +267,9 @@ func (s *storm) calm() {
 		g.cut.Store(false)
 		s.until("the gateway is there", func() bool { return !g.down.Load() })
 	}
-	if s.lost() {
+	if s.fleet != nil {
+		s.calmFleet()
+	} else if s.lost() {
 		s.killWorker()
 	}
 	for _, j := range s.jobs {
@@ -252,6 +278,9 @@ func (s *storm) calm() {
 	}
 	s.visit(calmLasts)
 	s.visit(10 * time.Second) // what could not be forgotten at a hello is at the next one
+	if s.fleet != nil {
+		return
+	}
 	s.fold()
 	synctest.Wait()
 	s.folder()

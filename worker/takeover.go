@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"crier/internal/work"
 	"crier/job"
@@ -20,7 +19,7 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the journals: %w", err)
 	}
-	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: 1}
+	w.journal = job.Journal{Worker: w.cfg.Name, Incarnation: max(1, w.cfg.Start)}
 	for subject := range subjects {
 		j, err := ledger.JournalOf(subject)
 		if err != nil {
@@ -46,25 +45,23 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 	return w.inherit(ctx)
 }
 
-// seal ends a journal; sealing a sealed one changes nothing.
+// seal ends a journal; sealing a sealed one changes nothing. One without a record is
+// sealed by its first: its owner claimed by it and died before it was opened, and what it
+// claimed would have an owner for ever.
 func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 	subject := ledger.JournalSubject(j)
 	for {
 		st, err := w.cfg.Log.Last(ctx, subject)
-		if err != nil {
+		if err != nil && !errors.Is(err, ledger.ErrNoRecord) {
 			return err
 		}
-		last, err := ledger.ParseRecord(st.Data)
-		if err != nil {
+		rec, sealed, err := ledger.SealAfter(j, st, w.journal, nonce())
+		if err != nil || sealed {
 			return err
 		}
-		if last.Sealed() {
-			return nil
-		}
-		rec := ledger.Record{Journal: j, N: last.N + 1, Nonce: nonce(), Prev: ledger.HashOf(st.Data), Entries: []ledger.Entry{ledger.Seal{By: w.journal}}}
 		_, err = w.cfg.Log.Append(ctx, subject, st.Seq, rec.Bytes())
 		if err == nil {
-			w.log.Info("journal sealed", "journal", j.String(), "records", last.N+1)
+			w.log.Info("journal sealed", "journal", j.String(), "records", rec.N)
 			return nil
 		}
 		if errors.Is(err, ledger.ErrFull) {
@@ -84,65 +81,23 @@ func (w *Worker) inherit(ctx context.Context) ([]outbound.Inherited, error) {
 	for _, j := range w.former {
 		open := w.openOf(j)
 		if len(open) == 0 {
+			w.closed = append(w.closed, j)
 			continue
 		}
-		_, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
+		c, err := ledger.Take(ctx, w.cfg.Log, ledger.JournalThing(j), w.taker())
 		if errors.Is(err, ledger.ErrHeld) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		w.inherited, w.closed = append(w.inherited, c), append(w.closed, j)
 		out = append(out, open...)
 	}
 	if len(out) > 0 {
 		w.log.Info("open reserves of former starts taken over", "reserves", len(out))
 	}
 	return out, nil
-}
-
-// sliceClaims remembers which slices this incarnation has claimed.
-type sliceClaims struct {
-	sync.Mutex
-	held map[ledger.Thing]*claimed
-}
-
-type claimed struct {
-	sync.Mutex
-	done bool
-}
-
-// claimSlice makes this journal the sender of a slice (rule 4).
-func (w *Worker) claimSlice(ctx context.Context, thing ledger.Thing) error {
-	w.slices.Lock()
-	c := w.slices.held[thing]
-	if c == nil {
-		c = &claimed{}
-		w.slices.held[thing] = c
-	}
-	w.slices.Unlock()
-	c.Lock()
-	defer c.Unlock()
-	if c.done {
-		return nil
-	}
-	if w.cfg.Ring().Frozen() {
-		return errors.New("this worker cannot tell who else is there and takes nothing new")
-	}
-	_, err := ledger.Take(ctx, w.cfg.Log, thing, w.taker())
-	c.done = err == nil
-	return err
-}
-
-// forgetSlices drops the claims on slices of jobs that are over.
-func (w *Worker) forgetSlices() {
-	w.slices.Lock()
-	defer w.slices.Unlock()
-	for thing := range w.slices.held {
-		if id, _, ok := ledger.SliceOf(thing); ok && !w.cfg.Jobs.IsLive(id) {
-			delete(w.slices.held, thing)
-		}
-	}
 }
 
 // takeOffer claims a slice and gives its open spans to the lanes. It is
@@ -153,7 +108,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if err != nil {
 		return work.Reply{}, err
 	}
-	if err := w.claimSlice(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
+	if err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
 		return work.Reply{}, err
 	}
 	answer := make(chan job.SliceState, 1)

@@ -32,18 +32,22 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
+	"crier/worker/holds"
+	"crier/worker/outbound"
 	"crier/worker/tenure"
 )
 
 // Config is what a worker is made of.
 type Config struct {
 	Name     string // of this worker: job.ValidName; the same after a restart
+	Start    uint32 // of its process; its incarnation is this, or the next after its last
 	Log      ledger.Log
 	Bus      bus.Bus
 	Index    *parked.Index
 	Jobs     *jobs.Table        // the worker sets its callbacks; whoever made it runs it after New
 	Claims   *claims.Table      // the same; whoever made it runs it
-	Ring     func() tenure.Ring // who else there is, now; default: nobody
+	Ring     func() tenure.Ring // who else there is, now: the same value (==) while nothing changes; default: nobody
+	Silent   func() bool        // everything is to be given up, nothing taken; default: never
 	Presence Presence
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
@@ -57,25 +61,27 @@ type Config struct {
 
 // Worker is a worker.
 type Worker struct {
-	cfg      Config
-	journal  job.Journal
-	former   []job.Journal // sealed by this one
-	log      *slog.Logger
-	events   chan any
-	ready    chan struct{}
-	stopped  chan struct{} // closed when Run returns
-	prepare  chan struct{} // one slot per block being worked out
-	drains   *rate.Limiter
-	full     atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
-	open     atomic.Pointer[[]job.Incarnation]        // those with open reserves
-	opened   uint64                                   // sequence of its first record
-	holds    holdings
-	taking   chan struct{} // one slot per claim under way
-	slices   sliceClaims
-	arrivals *arrivals.Book
-	outbox   outbox
-	sure     atomic.Int64 // when all controls were last known, in Unix nanoseconds
-	stats    Stats
+	cfg       Config
+	journal   job.Journal
+	former    []job.Journal // of earlier starts, sealed
+	closed    []job.Journal // those of them of which nothing is open, or is this one's to close
+	log       *slog.Logger
+	events    chan any
+	ready     chan struct{}
+	stopped   chan struct{} // closed when Run returns
+	prepare   chan struct{} // one slot per block being worked out
+	drains    *rate.Limiter
+	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	open      atomic.Pointer[[]job.Incarnation]        // those with open reserves
+	inherited []ledger.Claim                           // by which it closes what its former journals left open
+	holds     *holds.Ranges
+	taking    chan struct{} // one slot per claim under way
+	slices    *holds.Slices
+	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
+	outbox    *outbound.Outbox
+	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
+	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
+	stats     Stats
 }
 
 // Stats counts what a worker did since it started. All fields only grow.
@@ -101,6 +107,9 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Ring == nil {
 		cfg.Ring = func() tenure.Ring { return tenure.Alone{} }
 	}
+	if cfg.Silent == nil {
+		cfg.Silent = func() bool { return false }
+	}
 	if cfg.Filters == nil {
 		cfg.Filters = filters.New
 	}
@@ -115,11 +124,11 @@ func New(cfg Config) (*Worker, error) {
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.open.Store(&[]job.Incarnation{})
 	w.taking = make(chan struct{}, maxTaking)
-	w.slices.held = map[ledger.Thing]*claimed{}
-	w.holds.init()
-	w.arrivals = arrivals.NewBook(cfg.Presence)
+	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
+	w.holds = holds.New()
+	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = w.claimed
-	w.outbox.wake = make(chan struct{}, 1)
+	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
 		w.sure.Store(time.Now().UnixNano())
@@ -134,6 +143,15 @@ const maxTaking = 64
 // Ready is closed when the worker has taken over from its former incarnation and
 // takes work.
 func (w *Worker) Ready() <-chan struct{} { return w.ready }
+
+// stalledAfter is how long the loop may take for what it does at a time.
+const stalledAfter = 2 * time.Second
+
+// Alive reports whether the worker's loop goes on; before it runs, it does.
+func (w *Worker) Alive() bool {
+	at := w.ticked.Load()
+	return at == 0 || time.Now().UnixNano()-at < int64(stalledAfter)
+}
 
 // Stats gives the counters.
 func (w *Worker) Stats() *Stats { return &w.stats }
@@ -152,7 +170,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 	inherited, err := w.takeOver(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("taking over: %w", err)
 	}
 	l := newLoop(w, ctx)
@@ -223,7 +244,7 @@ func (w *Worker) feed(ctx context.Context) error {
 		}
 		ev := applied{seq: st.Seq}
 		for _, c := range changes {
-			if !w.holds.has(c.Range) {
+			if !w.holds.Has(c.Range) {
 				c.Parked.Release()
 				continue
 			}
@@ -247,8 +268,13 @@ func (w *Worker) feed(ctx context.Context) error {
 // noteJournal tells the loop about a journal that is new, or whose seal is applied now.
 func (w *Worker) noteJournal(ctx context.Context, st ledger.Stored, known map[job.Journal]bool) error {
 	j, _, err := ledger.NameOf(st.Data)
-	if err != nil || j == w.journal {
+	switch {
+	case err != nil:
 		return err
+	case j == w.journal && w.cfg.Index.Sealed(j): // it might append nothing for long, and not notice
+		return fmt.Errorf("%w: %s: another has sealed it", ErrStopped, j)
+	case j == w.journal:
+		return nil
 	}
 	was, seen := known[j]
 	now := w.cfg.Index.Sealed(j)

@@ -225,7 +225,7 @@ func (w *world) start() {
 func (w *world) home(r job.Range) {
 	w.until("the worker is home to range "+r.String(), func() bool {
 		w.bus.Publish(handoff.WantTo, (&handoff.Want{Ranges: []job.Range{r}}).Bytes())
-		return w.worker.holds.has(r)
+		return w.worker.holds.Has(r)
 	})
 }
 

@@ -37,6 +37,7 @@ type Fake struct {
 		packages   []api.Package
 		jobs       []*record
 		entries    []api.LedgerEntry
+		cluster    *Cluster      // nil until it is asked for
 		changed    chan struct{} // closed and replaced at each change of a job
 	}
 }

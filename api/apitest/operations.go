@@ -59,12 +59,17 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 	defer f.mu.Unlock()
 	s := api.Status{Healthy: true, Since: f.Now().Add(-time.Hour), Version: "test", StartedAt: f.Now().Add(-time.Hour),
 		Roles: []string{"api", "scheduler", "worker", "gateway", "relay"}, Online: 2000, Sockets: 2001, Jobs: map[job.State]uint64{},
-		Stores: []api.Store{{Name: "ledger", Bytes: 123_456_789, Limit: 10 << 30}, {Name: "blobs", Bytes: 4096}}}
+		Stores: []api.Store{{Name: "ledger", Bytes: 123_456_789, Limit: 10 << 30}, {Name: "controls", Bytes: 1000, Limit: 256 << 20}, {Name: "blobs", Bytes: 4096}}}
 	for _, r := range f.mu.jobs {
 		s.Jobs[r.job.State]++
 		if r.job.WaitingOn != "" && s.Oldest == nil {
-			s.Oldest = &api.Waiting{Job: r.job.Job, State: r.job.State, Since: r.job.UpdatedAt, WaitingOn: r.job.WaitingOn}
+			s.Oldest = &api.Waiting{Job: r.job.Job, State: r.job.State, Since: r.job.UpdatedAt, WaitingOn: r.job.WaitingOn, Blocked: true}
 		}
+	}
+	lag := uint64(120)
+	s.IndexLag = &lag
+	if change := f.clusterLocked().Status; change != nil {
+		change(&s)
 	}
 	return s, nil
 }

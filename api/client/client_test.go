@@ -111,7 +111,27 @@ func script(ctx context.Context, s api.Service) (got []any) {
 	add(s.GetPackage(ctx, p.ID))
 	add(s.GetPackage(ctx, job.Digest{9}))
 	got = append(got, jobScript(ctx, s, add, name, p.ID))
+	clusterScript(ctx, s, add)
 	return got
+}
+
+func clusterScript(ctx context.Context, s api.Service, add func(any, error)) {
+	add(s.ListMembers(ctx))
+	for _, id := range []string{"m1", "nobody", "..", ".", "a/b", ""} {
+		add(s.GetMember(ctx, id))
+		add(s.SilenceMember(ctx, id, api.Operate{Reason: "Umbau"}))
+		add(s.GetMember(ctx, id))
+		add(s.ResumeMember(ctx, id, api.Operate{}))
+	}
+	for _, kind := range append([]string{"", "king"}, api.RingKinds...) {
+		add(s.Ring(ctx, api.AskRing{Kind: kind}))
+		add(s.Ring(ctx, api.AskRing{Kind: kind, Diff: true, Page: api.Page{Limit: 1}}))
+	}
+	first, err := s.ListJournals(ctx, api.Page{Limit: 1})
+	add(first, err)
+	add(s.ListJournals(ctx, api.Page{Cursor: first.Next}))
+	add(s.ListJournals(ctx, api.Page{Cursor: "nonsense"}))
+	add(s.ListLanes(ctx))
 }
 
 func jobScript(ctx context.Context, s api.Service, add func(any, error), account string, pkg job.Digest) (lines []any) {

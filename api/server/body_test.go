@@ -71,7 +71,8 @@ func TestBadJSONIsRefused(t *testing.T) {
 	t.Logf("%d texts", len(texts))
 	for name, text := range texts {
 		for _, op := range []operation{{"POST", "/v1/accounts"}, {"POST", "/v1/jobs"}, {"POST", "/v1/accounts/a/followers/add"},
-			{"POST", "/v1/suppression/add"}, {"PUT", id + "/rate"}, {"POST", id + "/resolve"}, {"POST", "/v1/tokens"}} {
+			{"POST", "/v1/suppression/add"}, {"PUT", id + "/rate"}, {"POST", id + "/resolve"}, {"POST", "/v1/tokens"},
+			{"POST", "/v1/members/m1/silence"}, {"POST", "/v1/members/m1/resume"}} {
 			a := h.do(op.method, op.path, text)
 			if a.status/100 != 4 {
 				t.Errorf("%s %s with %s: status %d: %.200s", op.method, op.path, name, a.status, a.body)

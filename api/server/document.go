@@ -76,6 +76,8 @@ func (s *Server) correct() {
 		for _, f := range schema.Properties {
 			widen(f)
 			widen(f.Items)
+			of, _ := f.AdditionalProperties.(*huma.Schema) // of a map
+			widen(of)
 		}
 	}
 	for _, path := range doc.Paths {

@@ -113,6 +113,7 @@ func New(cfg Config) (*Server, error) {
 		s.jobRoutes()
 		s.controlRoutes()
 		s.proofRoutes()
+		s.clusterRoutes()
 		s.operationRoutes()
 	}
 	s.plainRoutes()

@@ -146,7 +146,8 @@ func (h *harness) operations() []operation {
 	want := strings.Fields(`create-account list-accounts get-account add-followers remove-followers import-followers
 		add-suppressed remove-suppressed get-suppression import-package list-packages get-package
 		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job set-rate resolve-job explain-job reconcile-job
-		tail-ledger tail-events verify-ledger status mint-token`)
+		tail-ledger tail-events verify-ledger status mint-token
+		list-members get-member silence-member resume-member get-ring list-journals list-lanes`)
 	slices.Sort(ids)
 	slices.Sort(want)
 	if !slices.Equal(ids, want) {
@@ -194,7 +195,7 @@ func TestEveryOperationNeedsTheKey(t *testing.T) {
 	calls := 0
 	h.fake.Fail = func(string) error { calls++; return nil }
 	for _, op := range h.operations() {
-		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64),
+		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64), "{member}", "m1",
 			"{recipient}", "1").Replace(op.path)
 		for _, auth := range []string{"", "Bearer", "Bearer ", "Basic " + goodKey, goodKey, "Bearer crier_bad", "Bearer " + goodKey + "x", "Bearer  " + goodKey} {
 			a := h.do(op.method, path, "{}", "Authorization", auth)
@@ -253,6 +254,17 @@ func TestPathsAndMethods(t *testing.T) {
 		{"GET", "/v1/jobs/job_00000000000000000000000000/recipients/4294967296", 422, "invalid"},
 		{"GET", "/v1/packages/nope", 404, "not_found"},
 		{"GET", "/v1/ledger?from=x", 422, "invalid"},
+		{"GET", "/v1/members/nobody", 404, "not_found"},
+		{"GET", "/v1/members/%2e%2e", 404, "not_found"},
+		{"DELETE", "/v1/members/m1", 405, "method_not_allowed"},
+		{"GET", "/v1/members/m1/silence", 405, "method_not_allowed"},
+		{"GET", "/v1/members?limit=1", 422, "invalid"},
+		{"GET", "/v1/ring?kind=king", 422, "invalid"},
+		{"GET", "/v1/ring?diff=maybe", 422, "invalid"},
+		{"GET", "/v1/ring?limit=501", 422, "invalid"},
+		{"GET", "/v1/ring?cursor=nonsense", 422, "invalid"},
+		{"GET", "/v1/journals?cursor=nonsense", 422, "invalid"},
+		{"GET", "/v1/lanes?worker=w", 422, "invalid"},
 		{"GET", "/v1/ledger?follow=maybe", 422, "invalid"},
 		{"GET", "/v1/ledger?since=1", 422, "invalid"},
 		{"POST", "/v1/followers/import?format=xml", 422, "invalid"},

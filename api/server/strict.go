@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"crier/api"
+	"crier/job"
 )
 
 // validator is a request that knows its bounds.
@@ -25,6 +26,10 @@ type strictBody[T validator] struct {
 
 // receive is what strictFormat hands the body to.
 func (b *strictBody[T]) receive(data []byte) {
+	if jsontext.Value(data).Kind() == 'n' { // a null would leave every field as if it were absent
+		b.err = job.Invalid("", "the body is null; an object is needed", nil)
+		return
+	}
 	if b.err = api.DecodeStrict(data, &b.Value); b.err == nil {
 		b.err = b.Value.Validate()
 	}

@@ -7,16 +7,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 )
 
-func (c *cli) accountCommand() *cobra.Command {
-	create := c.command("create NAME", "Create an account", cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+func (c *commands) accountCommand() *cobra.Command {
+	create := c.Command("create NAME", "Create an account", cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 		req := api.CreateAccount{Name: args[0]}
 		if err := req.Validate(); err != nil {
 			return err
 		}
-		svc, err := c.service()
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -24,10 +25,10 @@ func (c *cli) accountCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(a, accountFields(a))
+		return c.Print(a, accountFields(a))
 	})
-	info := c.command("info ACCOUNT", "Show an account by its name or id", cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-		svc, err := c.service()
+	info := c.Command("info ACCOUNT", "Show an account by its name or id", cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -35,16 +36,16 @@ func (c *cli) accountCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(a, accountFields(a))
+		return c.Print(a, accountFields(a))
 	})
-	info.ValidArgsFunction = c.completeAccounts
-	return c.group("account", "Accounts: the senders", create, c.accountList(), info)
+	info.ValidArgsFunction = c.CompleteAccounts
+	return c.Group("account", "Accounts: the senders", create, c.accountList(), info)
 }
 
-func (c *cli) accountList() *cobra.Command {
+func (c *commands) accountList() *cobra.Command {
 	var limit int
-	cmd := c.command("ls [--limit N]", "List accounts", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		svc, err := c.service()
+	cmd := c.Command("ls [--limit N]", "List accounts", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func (c *cli) accountList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(all, func(p *out.Printer) out.Grid {
+		return c.Print(all, func(p *out.Printer) out.Grid {
 			g := out.Grid{Columns: []out.Column{{Name: "id", Right: true}, {Name: "name", Flex: 1}, {Name: "followers", Right: true},
 				{Name: "revision", Right: true, Wide: true}, {Name: "created"}}}
 			for _, a := range all {
@@ -83,7 +84,7 @@ func limitFlag(cmd *cobra.Command, limit *int) {
 // pages reads a list page by page until limit items are there; 0 is all.
 func pages[T any](limit int, next func(api.Page) ([]T, string, error)) ([]T, error) {
 	if limit < 0 {
-		return nil, usage("--limit %d: want 0 or more", limit)
+		return nil, cli.Usage("--limit %d: want 0 or more", limit)
 	}
 	all := []T{}
 	for cursor := ""; ; {

@@ -6,20 +6,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 )
 
-func (c *cli) eventsCommand() *cobra.Command {
-	return c.group("events", "Events: notices of what happens to jobs and slices", c.eventsTail())
+func (c *commands) eventsCommand() *cobra.Command {
+	return c.Group("events", "Events: notices of what happens to jobs and slices", c.eventsTail())
 }
 
-func (c *cli) eventsTail() *cobra.Command {
+func (c *commands) eventsTail() *cobra.Command {
 	req := api.TailEvents{Follow: true}
 	var id, since string
-	cmd := c.command("tail [--job J] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
+	cmd := c.Command("tail [--job J] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
 		func(ctx context.Context, _ []string) (err error) {
-			if c.output != string(out.Table) && c.output != string(out.Lines) {
-				return usage("-o %s is one value, and events have no end; use -o table or -o jsonl", c.output)
+			if c.Output != string(out.Table) && c.Output != string(out.Lines) {
+				return cli.Usage("-o %s is one value, and events have no end; use -o table or -o jsonl", c.Output)
 			}
 			if err := req.Since(since); err != nil {
 				return err
@@ -29,14 +30,14 @@ func (c *cli) eventsTail() *cobra.Command {
 					return err
 				}
 			}
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
-			if c.output == string(out.Lines) {
-				return svc.TailEvents(ctx, req, func(e api.Event) error { return c.print(e, nil) })
+			if c.Output == string(out.Lines) {
+				return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Print(e, nil) })
 			}
-			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.line(out.EventLine(e)) })
+			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Line(out.EventLine(e)) })
 		})
 	cmd.Long = cmd.Short + `.
 
@@ -47,7 +48,7 @@ twice: of those about one job, one whose version was seen is a repeat.`
 	f.StringVar(&since, "since", "", "what was published within a length of time such as 1h, or behind a cursor (default: from the first that is stored)")
 	f.BoolVarP(&req.Follow, "follow", "f", true, "wait for more at the end")
 	_ = cmd.RegisterFlagCompletionFunc("job", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) { // the flag is there
-		return c.completeJobs(cmd, nil, word)
+		return c.CompleteJobs(cmd, nil, word)
 	})
 	return cmd
 }

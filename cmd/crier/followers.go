@@ -13,24 +13,25 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *cli) followersCommand() *cobra.Command {
-	return c.group("followers", "Followers of accounts", c.followersImport(),
+func (c *commands) followersCommand() *cobra.Command {
+	return c.Group("followers", "Followers of accounts", c.followersImport(),
 		c.followersChange("add", "Add followers to an account", api.Service.AddFollowers),
 		c.followersChange("rm", "Remove followers from an account", api.Service.RemoveFollowers))
 }
 
-func (c *cli) followersImport() *cobra.Command {
+func (c *commands) followersImport() *cobra.Command {
 	var req api.ImportFollowers
-	cmd := c.command("import --format edges|ids [--account A] [--skip N] FILE", "Import a file of edges or ids, gzipped or not; - is standard input",
+	cmd := c.Command("import --format edges|ids [--account A] [--skip N] FILE", "Import a file of edges or ids, gzipped or not; - is standard input",
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			if err := req.Validate(); err != nil {
 				return err
 			}
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
@@ -43,7 +44,7 @@ func (c *cli) followersImport() *cobra.Command {
 			if err != nil {
 				return refused(args[0], err)
 			}
-			return c.print(res, func(*out.Printer) out.Grid {
+			return c.Print(res, func(*out.Printer) out.Grid {
 				return out.Grid{Rows: [][]string{{"read", out.Count(res.Read)}, {"self-loops", out.Count(res.SelfLoops)},
 					{"other accounts", out.Count(res.OtherAccounts)}, {"repeated", out.Count(res.Repeated)}, {"already", out.Count(res.Already)},
 					{"added", out.Count(res.Added)}, {"accounts created", out.Count(res.AccountsCreated)}, {"accounts touched", out.Count(res.AccountsTouched)}}}
@@ -51,7 +52,7 @@ func (c *cli) followersImport() *cobra.Command {
 		})
 	cmd.Flags().StringVar(&req.Format, "format", "", "edges: \"src dst\" a line, recipient src follows the account with the id dst; ids: recipients, one a line")
 	cmd.Flags().IntVar(&req.Skip, "skip", 0, "lines to leave out at the start")
-	c.accountFlag(cmd, &req.Account, "name or id of the account; with edges, only those that lead to it")
+	c.AccountFlag(cmd, &req.Account, "name or id of the account; with edges, only those that lead to it")
 	_ = cmd.MarkFlagRequired("format") // the flag is there
 	return cmd
 }
@@ -63,15 +64,15 @@ func refused(file string, err error) error {
 		if file == "-" {
 			file = "standard input"
 		}
-		return exiting(exitError, errors.New(file+": "+strings.TrimPrefix(err.Error(), "input: ")))
+		return cli.Exiting(cli.ExitError, errors.New(file+": "+strings.TrimPrefix(err.Error(), "input: ")))
 	}
 	return err
 }
 
 // open opens a file to read; - is standard input.
-func (c *cli) open(name string) (io.ReadCloser, error) {
+func (c *commands) open(name string) (io.ReadCloser, error) {
 	if name == "-" {
-		return io.NopCloser(c.in), nil
+		return io.NopCloser(c.In), nil
 	}
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,11 +81,11 @@ func (c *cli) open(name string) (io.ReadCloser, error) {
 	return f, err
 }
 
-func (c *cli) followersChange(verb, short string, do func(api.Service, context.Context, string, []job.Recipient) (api.FollowersChange, error)) *cobra.Command {
+func (c *commands) followersChange(verb, short string, do func(api.Service, context.Context, string, []job.Recipient) (api.FollowersChange, error)) *cobra.Command {
 	var account string
-	cmd := c.command(verb+" --account A ID...", short+"; - reads ids from standard input", cobra.MinimumNArgs(1),
+	cmd := c.Command(verb+" --account A ID...", short+"; - reads ids from standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
@@ -99,22 +100,22 @@ func (c *cli) followersChange(verb, short string, do func(api.Service, context.C
 			if err != nil {
 				return err
 			}
-			return c.print(total, func(*out.Printer) out.Grid {
+			return c.Print(total, func(*out.Printer) out.Grid {
 				return out.Grid{Rows: [][]string{{"account", total.Account}, {"changed", out.Count(total.Changed)}, {"unchanged", out.Count(total.Unchanged)},
 					{"followers", out.Count(total.Followers)}, {"revision", fmt.Sprint(total.Revision)}}}
 			})
 		})
-	c.accountFlag(cmd, &account, "name or id of the account")
+	c.AccountFlag(cmd, &account, "name or id of the account")
 	_ = cmd.MarkFlagRequired("account") // the flag is there
 	return cmd
 }
 
 // eachIDs reads recipient ids from the arguments, or from standard input if the
 // only one is -, and calls do with as many as one request may carry.
-func (c *cli) eachIDs(args []string, do func([]job.Recipient) error) error {
+func (c *commands) eachIDs(args []string, do func([]job.Recipient) error) error {
 	var in io.Reader = strings.NewReader(strings.Join(args, "\n"))
 	if len(args) == 1 && args[0] == "-" {
-		in = c.in
+		in = c.In
 	}
 	var ids []job.Recipient
 	scan := bufio.NewScanner(in)
@@ -122,7 +123,7 @@ func (c *cli) eachIDs(args []string, do func([]job.Recipient) error) error {
 		for _, word := range strings.FieldsFunc(scan.Text(), func(r rune) bool { return r == ' ' || r == '\t' || r == ',' || r == '\r' }) {
 			id, err := job.ParseRecipient(word)
 			if err != nil {
-				return usage("%w", err)
+				return cli.Usage("%w", err)
 			}
 			if ids = append(ids, id); len(ids) == api.MaxIDs {
 				if err := do(ids); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"crier/api"
 	"crier/api/apitest"
+	"crier/cmd/crier/cli"
 	"crier/job"
 )
 
@@ -62,16 +63,17 @@ func TestGoldenTables(t *testing.T) {
 		"account-ls": "account ls", "account-info": "account info 3", "job-ls": "job ls", "job-info": "job info JOB", "job-reconcile": "job reconcile JOB",
 		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4", "events-tail": "events tail --follow=false",
 		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
+		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 	} {
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer
-			c := &cli{in: strings.NewReader(""), out: &stdout, err: &stderr,
-				getenv: func(k string) string {
+			c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &stdout, Err: &stderr,
+				Getenv: func(k string) string {
 					return map[string]string{"COLUMNS": strconv.Itoa(width), "CRIER_TOKEN": "k"}[k]
 				},
-				now:  func() time.Time { return time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC) },
-				dial: func(string, string) (api.Service, error) { return fake, nil },
-			}
+				Now:  func() time.Time { return time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC) },
+				Dial: func(string, string) (api.Service, error) { return fake, nil },
+			}}
 			words := strings.Fields(args)
 			for i, w := range words {
 				words[i] = strings.NewReplacer("JOB", id, "DIR", filepath.Join(dir, "out"), "FILE", ids).Replace(w)

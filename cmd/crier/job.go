@@ -12,8 +12,8 @@ import (
 	"crier/job"
 )
 
-func (c *cli) jobCommand() *cobra.Command {
-	return c.group("job", "Jobs: sends", c.jobSubmit(), c.jobList(), c.jobInfo(), c.jobWatch(), c.jobWait(),
+func (c *commands) jobCommand() *cobra.Command {
+	return c.Group("job", "Jobs: sends", c.jobSubmit(), c.jobList(), c.jobInfo(), c.jobWatch(), c.jobWait(),
 		c.jobControl("pause", "Stop new hand-offs", api.Service.PauseJob),
 		c.jobControl("resume", "Let a paused job go on", api.Service.ResumeJob),
 		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob),
@@ -21,29 +21,29 @@ func (c *cli) jobCommand() *cobra.Command {
 }
 
 // onJob makes a command about one job: its first argument is the id.
-func (c *cli) onJob(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, svc api.Service, id job.ID, args []string) error) *cobra.Command {
-	cmd := c.command(use, short, args, func(ctx context.Context, args []string) error {
+func (c *commands) onJob(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, svc api.Service, id job.ID, args []string) error) *cobra.Command {
+	cmd := c.Command(use, short, args, func(ctx context.Context, args []string) error {
 		id, err := api.ParseJobID(args[0])
 		if err != nil {
 			return err
 		}
-		svc, err := c.service()
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
 		return do(ctx, svc, id, args[1:])
 	})
-	cmd.ValidArgsFunction = c.completeJobs
+	cmd.ValidArgsFunction = c.CompleteJobs
 	return cmd
 }
 
-func (c *cli) jobInfo() *cobra.Command {
+func (c *commands) jobInfo() *cobra.Command {
 	return c.onJob("info JOB", "Show a job", cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 		j, err := svc.GetJob(ctx, id)
 		if err != nil {
 			return err
 		}
-		return c.print(j, jobFields(j))
+		return c.Print(j, jobFields(j))
 	})
 }
 

@@ -8,45 +8,46 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
 // jobControl makes pause, resume or cancel.
-func (c *cli) jobControl(verb, short string, do func(api.Service, context.Context, job.ID) (api.Job, error)) *cobra.Command {
+func (c *commands) jobControl(verb, short string, do func(api.Service, context.Context, job.ID) (api.Job, error)) *cobra.Command {
 	return c.onJob(verb+" JOB", short, cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 		j, err := do(svc, ctx, id)
 		if err != nil {
 			return err
 		}
 		if verb == "cancel" && !j.State.Terminal() {
-			c.say("the cancel is recorded; see its end with: crier job watch %s", id)
+			c.Say("the cancel is recorded; see its end with: crier job watch %s", id)
 		}
-		return c.print(j, jobFields(j))
+		return c.Print(j, jobFields(j))
 	})
 }
 
-func (c *cli) jobRate() *cobra.Command {
+func (c *commands) jobRate() *cobra.Command {
 	return c.onJob("rate JOB N", "Change a job's rate, in recipients a second; 0 is unlimited", cobra.ExactArgs(2),
 		func(ctx context.Context, svc api.Service, id job.ID, args []string) error {
 			rate, err := strconv.ParseUint(args[0], 10, 32)
 			if err != nil {
-				return usage("rate %q: want a number of recipients a second; 0 is unlimited", args[0])
+				return cli.Usage("rate %q: want a number of recipients a second; 0 is unlimited", args[0])
 			}
 			j, err := svc.SetRate(ctx, id, uint32(rate))
 			if err != nil {
 				return err
 			}
-			return c.print(j, jobFields(j))
+			return c.Print(j, jobFields(j))
 		})
 }
 
-func (c *cli) jobResolve() *cobra.Command {
+func (c *commands) jobResolve() *cobra.Command {
 	var resend, drop bool
 	cmd := c.onJob("resolve JOB (--resend | --drop)", "Decide on the recipients who are in doubt, and who come in doubt later", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 			if resend == drop {
-				return usage("want --resend or --drop; usage: crier job resolve JOB (--resend | --drop)")
+				return cli.Usage("want --resend or --drop; usage: crier job resolve JOB (--resend | --drop)")
 			}
 			decision := job.DecideResend
 			if drop {
@@ -56,11 +57,11 @@ func (c *cli) jobResolve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = c.print(res, func(*out.Printer) out.Grid {
+			err = c.Print(res, func(*out.Printer) out.Grid {
 				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"in doubt", out.Count(res.Resolved)}}}
 			})
 			if err == nil && res.Resolved == 0 {
-				err = exiting(exitNothing, fmt.Errorf("nobody is in doubt in %s; the decision stands for who comes in doubt later", id))
+				err = cli.Exiting(cli.ExitNothing, fmt.Errorf("nobody is in doubt in %s; the decision stands for who comes in doubt later", id))
 			}
 			return err
 		})

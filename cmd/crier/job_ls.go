@@ -10,14 +10,14 @@ import (
 	"crier/cmd/crier/out"
 )
 
-func (c *cli) jobList() *cobra.Command {
+func (c *commands) jobList() *cobra.Command {
 	var req api.ListJobs
 	var limit int
-	cmd := c.command("ls [--account A] [--state S] [--limit N]", "List jobs, the newest first", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := c.Command("ls [--account A] [--state S] [--limit N]", "List jobs, the newest first", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		if err := req.Validate(); err != nil {
 			return err
 		}
-		svc, err := c.service()
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -29,9 +29,9 @@ func (c *cli) jobList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(all, func(p *out.Printer) out.Grid { return jobGrid(p, all) })
+		return c.Print(all, func(p *out.Printer) out.Grid { return jobGrid(p, all) })
 	})
-	c.accountFlag(cmd, &req.Account, "name or id of the account; without it, all")
+	c.AccountFlag(cmd, &req.Account, "name or id of the account; without it, all")
 	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state, such as sending or sent")
 	limitFlag(cmd, &limit)
 	return cmd

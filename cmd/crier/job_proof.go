@@ -8,22 +8,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *cli) jobExplain() *cobra.Command {
+func (c *commands) jobExplain() *cobra.Command {
 	return c.onJob("explain JOB RECIPIENT", "One recipient's outcome in a job, with its evidence", cobra.ExactArgs(2),
 		func(ctx context.Context, svc api.Service, id job.ID, args []string) error {
 			r, err := job.ParseRecipient(args[0])
 			if err != nil {
-				return usage("%w", err)
+				return cli.Usage("%w", err)
 			}
 			x, err := svc.ExplainJob(ctx, id, r)
 			if err != nil {
 				return err
 			}
-			return c.print(x, func(p *out.Printer) out.Grid { return explainFields(p, x) })
+			return c.Print(x, func(p *out.Printer) out.Grid { return explainFields(p, x) })
 		})
 }
 
@@ -50,14 +51,14 @@ func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 	return g
 }
 
-func (c *cli) jobReconcile() *cobra.Command {
+func (c *commands) jobReconcile() *cobra.Command {
 	return c.onJob("reconcile JOB", "Prove that nothing of a job is lost or counted twice", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 			r, err := svc.ReconcileJob(ctx, id)
 			if err != nil {
 				return err
 			}
-			err = c.print(r, func(*out.Printer) out.Grid {
+			err = c.Print(r, func(*out.Printer) out.Grid {
 				rows := append([][]string{{"job", r.Job.String()}, {"state", r.State.String()}}, countRows(r.Counts)...)
 				rows = append(rows, []string{"conserved", out.YesNo(r.Conserved)})
 				for _, v := range r.Violations {
@@ -66,7 +67,7 @@ func (c *cli) jobReconcile() *cobra.Command {
 				return out.Grid{Rows: rows}
 			})
 			if err == nil && !r.Conserved {
-				err = exiting(exitError, fmt.Errorf("%s is not conserved", id))
+				err = cli.Exiting(cli.ExitError, fmt.Errorf("%s is not conserved", id))
 			}
 			return err
 		})

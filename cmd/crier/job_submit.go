@@ -11,6 +11,7 @@ import (
 
 	"crier/api"
 	"crier/audience"
+	"crier/cmd/crier/cli"
 	"crier/job"
 )
 
@@ -21,14 +22,14 @@ type submitFlags struct {
 	rate                                                                                   uint32
 }
 
-func (c *cli) jobSubmit() *cobra.Command {
+func (c *commands) jobSubmit() *cobra.Command {
 	var f submitFlags
-	cmd := c.command("submit --account A (--package FILE|ID | --audience followers) --body TEXT|@FILE [flags]",
+	cmd := c.Command("submit --account A (--package FILE|ID | --audience followers) --body TEXT|@FILE [flags]",
 		"Submit a job: it is in the ledger when this returns", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			return c.submit(ctx, f)
 		})
 	set := cmd.Flags()
-	c.accountFlag(cmd, &f.account, "name or id of the account that sends")
+	c.AccountFlag(cmd, &f.account, "name or id of the account that sends")
 	set.StringVar(&f.pkg, "package", "", "recipient package, of which followers of the account get the message: its id, or a .crpk file to hand in first")
 	set.StringVar(&f.audience, "audience", "", "\"followers\": everyone who follows the account now")
 	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from; @- is standard input")
@@ -50,7 +51,7 @@ func (c *cli) jobSubmit() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) submit(ctx context.Context, f submitFlags) error {
+func (c *commands) submit(ctx context.Context, f submitFlags) error {
 	req, err := c.submitRequest(f)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (c *cli) submit(ctx context.Context, f submitFlags) error {
 			return err
 		}
 	}
-	svc, err := c.service()
+	svc, err := c.Service()
 	if err != nil {
 		return err
 	}
@@ -84,15 +85,15 @@ func (c *cli) submit(ctx context.Context, f submitFlags) error {
 		return err
 	}
 	if f.wait == "" {
-		return c.print(j, jobFields(j))
+		return c.Print(j, jobFields(j))
 	}
-	c.say("submitted %s; waiting until it is %s", j.Job, target)
+	c.Say("submitted %s; waiting until it is %s", j.Job, target)
 	return c.waitAndPrint(ctx, svc, j.Job, target)
 }
 
 // uploadForJob hands in the package of a job. Who sends a list of today under the name
 // that yesterday's has means no conflict: then the set is a part of the name.
-func (c *cli) uploadForJob(ctx context.Context, svc api.Service, f submitFlags) (api.Package, error) {
+func (c *commands) uploadForJob(ctx context.Context, svc api.Service, f submitFlags) (api.Package, error) {
 	req := api.ImportPackage{Account: f.account}
 	p, err := c.upload(ctx, svc, req, f.pkg)
 	if job.CodeOf(err) != job.CodeConflict || f.pkg == "-" {
@@ -108,26 +109,26 @@ func (c *cli) uploadForJob(ctx context.Context, svc api.Service, f submitFlags) 
 }
 
 // submitRequest reads the flags. A package that is a file stays unset.
-func (c *cli) submitRequest(f submitFlags) (api.SubmitJob, error) {
+func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	req := api.SubmitJob{Account: f.account, Audience: f.audience, Priority: f.priority, Rate: f.rate,
 		CollapseKey: f.collapseKey, IdempotencyKey: f.key}
 	if f.priority == 0 {
-		return req, usage("--priority 0: want 1 to 99")
+		return req, cli.Usage("--priority 0: want 1 to 99")
 	}
 	if err := req.Class.UnmarshalText([]byte(f.class)); err != nil {
-		return req, usage("--class: %w", err)
+		return req, cli.Usage("--class: %w", err)
 	}
 	if err := req.OnUnknown.UnmarshalText([]byte(f.onUnknown)); err != nil {
-		return req, usage("--on-unknown: %w", err)
+		return req, cli.Usage("--on-unknown: %w", err)
 	}
 	ttl, err := api.ParseDuration(f.ttl)
 	if err != nil || ttl <= 0 {
-		return req, usage("--ttl %q: want a length of time such as 36h or 7d", f.ttl)
+		return req, cli.Usage("--ttl %q: want a length of time such as 36h or 7d", f.ttl)
 	}
 	req.TTL = ttl
 	if f.displayAt != "" {
 		if req.DisplayAt, err = time.Parse(time.RFC3339, f.displayAt); err != nil {
-			return req, usage("--display-at %q: want a time such as 2026-05-01T12:00:00Z", f.displayAt)
+			return req, cli.Usage("--display-at %q: want a time such as 2026-05-01T12:00:00Z", f.displayAt)
 		}
 	}
 	if id, err := job.ParseDigest(f.pkg); err == nil {
@@ -139,7 +140,7 @@ func (c *cli) submitRequest(f submitFlags) (api.SubmitJob, error) {
 }
 
 // body reads the message: the text itself, or a file after @.
-func (c *cli) body(text string) ([]byte, error) {
+func (c *commands) body(text string) ([]byte, error) {
 	name, ok := strings.CutPrefix(text, "@")
 	if !ok {
 		return []byte(text), nil

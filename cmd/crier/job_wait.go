@@ -8,11 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *cli) jobWait() *cobra.Command {
+func (c *commands) jobWait() *cobra.Command {
 	var until string
 	cmd := c.onJob("wait JOB [--for sent|completed]", "Wait until a job is sent or completed, or over", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
@@ -34,18 +35,18 @@ func waitTarget(flag, word string) (job.State, error) {
 	case "completed":
 		return job.Completed, nil
 	}
-	return 0, usage("%s %q: want sent or completed", flag, word)
+	return 0, cli.Usage("%s %q: want sent or completed", flag, word)
 }
 
-func (c *cli) jobWatch() *cobra.Command {
+func (c *commands) jobWatch() *cobra.Command {
 	return c.onJob("watch JOB", "Show a job's progress until it is over", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 			var last api.Job
-			lines := c.output == string(out.Lines)
+			lines := c.Output == string(out.Lines)
 			err := c.watch(ctx, svc, id, func(j api.Job) error {
 				last = j
 				if lines {
-					return c.print(j, jobFields(j))
+					return c.Print(j, jobFields(j))
 				}
 				return nil
 			})
@@ -53,7 +54,7 @@ func (c *cli) jobWatch() *cobra.Command {
 				return err
 			}
 			if !lines {
-				if err := c.print(last, jobFields(last)); err != nil {
+				if err := c.Print(last, jobFields(last)); err != nil {
 					return err
 				}
 			}
@@ -62,10 +63,10 @@ func (c *cli) jobWatch() *cobra.Command {
 }
 
 // waitAndPrint waits for a job, with progress on a terminal, and shows it.
-func (c *cli) waitAndPrint(ctx context.Context, svc api.Service, id job.ID, target job.State) error {
+func (c *commands) waitAndPrint(ctx context.Context, svc api.Service, id job.ID, target job.State) error {
 	var last api.Job
 	var err error
-	if _, terminal := terminalWidth(c.err); terminal {
+	if _, terminal := cli.TerminalWidth(c.Err); terminal {
 		reached := errors.New("reached")
 		err = c.watch(ctx, svc, id, func(j api.Job) error {
 			if last = j; j.State.Reached(target) {
@@ -81,11 +82,11 @@ func (c *cli) waitAndPrint(ctx context.Context, svc api.Service, id job.ID, targ
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			c.say("the job goes on; see it with: crier job watch %s", id)
+			c.Say("the job goes on; see it with: crier job watch %s", id)
 		}
 		return err
 	}
-	if err := c.print(last, jobFields(last)); err != nil {
+	if err := c.Print(last, jobFields(last)); err != nil {
 		return err
 	}
 	return ended(last, target)
@@ -93,18 +94,18 @@ func (c *cli) waitAndPrint(ctx context.Context, svc api.Service, id job.ID, targ
 
 // watch follows a job and draws its progress on standard error: a line that is
 // written over on a terminal, a line for each state elsewhere.
-func (c *cli) watch(ctx context.Context, svc api.Service, id job.ID, fn func(api.Job) error) error {
-	width, terminal := terminalWidth(c.err)
-	progress := out.NewProgress(c.err, width)
+func (c *commands) watch(ctx context.Context, svc api.Service, id job.ID, fn func(api.Job) error) error {
+	width, terminal := cli.TerminalWidth(c.Err)
+	progress := out.NewProgress(c.Err, width)
 	var seen *job.State
 	err := svc.WatchJob(ctx, id, func(j api.Job) error {
 		switch {
 		case terminal:
-			if err := progress.Update(c.now(), j.State.String(), j.Done(), j.Recipients); err != nil {
+			if err := progress.Update(c.Now(), j.State.String(), j.Done(), j.Recipients); err != nil {
 				return err
 			}
 		case seen == nil || *seen != j.State:
-			c.say("%s  %d/%d", j.State, j.Done(), j.Recipients)
+			c.Say("%s  %d/%d", j.State, j.Done(), j.Recipients)
 		}
 		seen = &j.State
 		return fn(j)
@@ -121,5 +122,5 @@ func ended(j api.Job, target job.State) error {
 	if j.Reason != "" {
 		why = ": " + j.Reason
 	}
-	return exiting(exitJob, fmt.Errorf("%s is %s%s", j.Job, j.State, why))
+	return cli.Exiting(cli.ExitJob, fmt.Errorf("%s is %s%s", j.Job, j.State, why))
 }

@@ -3,7 +3,7 @@
 // serve) and the command line that asks one.
 //
 // It guarantees that data goes to standard output and everything else to standard
-// error, and that the exit code tells what happened (see exit.go).
+// error, and that the exit code tells what happened (see cmd/crier/cli).
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"crier/cmd/crier/cli"
 	"crier/internal/launch"
 )
 
@@ -26,6 +27,6 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	c := &cli{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, now: time.Now, dial: dialServer, serve: launch.Run}
+	c := &commands{CLI: &cli.CLI{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now, Dial: cli.Dial}, serve: launch.Run}
 	return c.main(ctx, os.Args[1:])
 }

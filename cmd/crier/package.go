@@ -12,32 +12,33 @@ import (
 	"crier/api"
 	"crier/audience"
 	"crier/audience/source"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *cli) packageCommand() *cobra.Command {
-	return c.group("package", "Recipient packages", c.packageBuild(), c.packageInfo(), c.packageDiff(), c.packageImport(), c.packageList())
+func (c *commands) packageCommand() *cobra.Command {
+	return c.Group("package", "Recipient packages", c.packageBuild(), c.packageInfo(), c.packageDiff(), c.packageImport(), c.packageList())
 }
 
-func (c *cli) packageBuild() *cobra.Command {
+func (c *commands) packageBuild() *cobra.Command {
 	var cfg source.Config
 	var from, dir string
-	cmd := c.command("build --from ids|csv|roaring|zip [--name N] [--column C] FILE... --out DIR",
+	cmd := c.Command("build --from ids|csv|roaring|zip [--name N] [--column C] FILE... --out DIR",
 		"Build a package of each file or zip member; needs no server; - is standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
-			cfg.From, cfg.Files, cfg.Stdin = source.Format(from), args, c.in
+			cfg.From, cfg.Files, cfg.Stdin = source.Format(from), args, c.In
 			if err := cfg.Validate(); err != nil {
 				return err
 			}
 			infos, err := source.Build(ctx, cfg, dir)
 			if job.CodeOf(err) == job.CodeInvalid || job.CodeOf(err) == job.CodeTooLarge {
-				err = exiting(exitError, err) // what is in a file is no matter of usage
+				err = cli.Exiting(cli.ExitError, err) // what is in a file is no matter of usage
 			}
 			if err != nil {
 				return err
 			}
-			return c.print(infos, func(*out.Printer) out.Grid { return packageGrid(infos) })
+			return c.Print(infos, func(*out.Printer) out.Grid { return packageGrid(infos) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "format of the files: ids, csv, roaring or zip")
@@ -60,11 +61,11 @@ func packageGrid(infos []audience.Info) out.Grid {
 	return g
 }
 
-func (c *cli) packageInfo() *cobra.Command {
-	return c.command("info FILE|ID", "Show a package: a file, checked whole, or one that was handed in", cobra.ExactArgs(1),
+func (c *commands) packageInfo() *cobra.Command {
+	return c.Command("info FILE|ID", "Show a package: a file, checked whole, or one that was handed in", cobra.ExactArgs(1),
 		func(ctx context.Context, args []string) error {
 			if id, err := job.ParseDigest(args[0]); err == nil {
-				svc, err := c.service()
+				svc, err := c.Service()
 				if err != nil {
 					return err
 				}
@@ -72,13 +73,13 @@ func (c *cli) packageInfo() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.print(p, packageFields(p))
+				return c.Print(p, packageFields(p))
 			}
 			info, err := audience.Inspect(ctx, args[0])
 			if err != nil {
 				return badPackage(args[0], err)
 			}
-			return c.print(info, func(*out.Printer) out.Grid { return infoFields(info) })
+			return c.Print(info, func(*out.Printer) out.Grid { return infoFields(info) })
 		})
 }
 
@@ -103,8 +104,8 @@ func packageFields(x api.Package) func(*out.Printer) out.Grid {
 	}
 }
 
-func (c *cli) packageDiff() *cobra.Command {
-	return c.command("diff FILE FILE", "Count the ids that two packages share and do not share", cobra.ExactArgs(2),
+func (c *commands) packageDiff() *cobra.Command {
+	return c.Command("diff FILE FILE", "Count the ids that two packages share and do not share", cobra.ExactArgs(2),
 		func(ctx context.Context, args []string) error {
 			for _, name := range args {
 				if _, err := os.Stat(name); err != nil {
@@ -113,22 +114,22 @@ func (c *cli) packageDiff() *cobra.Command {
 			}
 			d, err := audience.DiffFiles(ctx, args[0], args[1], nil)
 			if err != nil {
-				return exiting(exitError, err)
+				return cli.Exiting(cli.ExitError, err)
 			}
-			return c.print(d, func(*out.Printer) out.Grid {
+			return c.Print(d, func(*out.Printer) out.Grid {
 				return out.Grid{Rows: [][]string{{"only in " + args[0], out.Count(d.OnlyA)}, {"only in " + args[1], out.Count(d.OnlyB)}, {"in both", out.Count(d.Both)}}}
 			})
 		})
 }
 
-func (c *cli) packageImport() *cobra.Command {
+func (c *commands) packageImport() *cobra.Command {
 	var req api.ImportPackage
-	cmd := c.command("import FILE --account A [--name N]", "Hand a package in for an account", cobra.ExactArgs(1),
+	cmd := c.Command("import FILE --account A [--name N]", "Hand a package in for an account", cobra.ExactArgs(1),
 		func(ctx context.Context, args []string) error {
 			if err := req.Validate(); err != nil {
 				return err
 			}
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
@@ -136,16 +137,16 @@ func (c *cli) packageImport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(p, packageFields(p))
+			return c.Print(p, packageFields(p))
 		})
-	c.accountFlag(cmd, &req.Account, "name or id of the account that will send to it")
+	c.AccountFlag(cmd, &req.Account, "name or id of the account that will send to it")
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the package (default: the one in the file)")
 	_ = cmd.MarkFlagRequired("account") // the flag is there
 	return cmd
 }
 
 // upload hands in the package in a file.
-func (c *cli) upload(ctx context.Context, svc api.Service, req api.ImportPackage, name string) (api.Package, error) {
+func (c *commands) upload(ctx context.Context, svc api.Service, req api.ImportPackage, name string) (api.Package, error) {
 	in, err := c.open(name)
 	if err != nil {
 		return api.Package{}, err
@@ -158,12 +159,12 @@ func (c *cli) upload(ctx context.Context, svc api.Service, req api.ImportPackage
 	return p, nil
 }
 
-func (c *cli) packageList() *cobra.Command {
+func (c *commands) packageList() *cobra.Command {
 	var account string
 	var limit int
-	cmd := c.command("ls [--account A] [--limit N]", "List the packages that were handed in, the newest first", cobra.NoArgs,
+	cmd := c.Command("ls [--account A] [--limit N]", "List the packages that were handed in, the newest first", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
@@ -174,7 +175,7 @@ func (c *cli) packageList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(all, func(p *out.Printer) out.Grid {
+			return c.Print(all, func(p *out.Printer) out.Grid {
 				g := out.Grid{Columns: []out.Column{{Name: "id", Flex: 2}, {Name: "name", Flex: 1}, {Name: "account", Flex: 1},
 					{Name: "ids", Right: true}, {Name: "size", Right: true}, {Name: "created"}}}
 				for _, x := range all {
@@ -183,7 +184,7 @@ func (c *cli) packageList() *cobra.Command {
 				return g
 			})
 		})
-	c.accountFlag(cmd, &account, "name or id of the account; without it, all")
+	c.AccountFlag(cmd, &account, "name or id of the account; without it, all")
 	limitFlag(cmd, &limit)
 	return cmd
 }

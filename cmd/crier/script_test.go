@@ -51,7 +51,7 @@ func (s *steering) fail(string) error {
 //
 // Commands of the scripts besides those of testscript: "exits N crier ARG..." runs
 // a command that must end with the exit code N; "fake fail CODE", "fake works"
-// and "fake doubt JOB N" steer the service;
+// "fake doubt JOB N" and "fake see MEMBER STATE" steer the service;
 // "savejob NAME" puts the job id in the output of the last command into a variable.
 // DATA is the data directory with the server's key.
 func TestScripts(t *testing.T) {
@@ -129,6 +129,8 @@ func cmdFake(ts *testscript.TestScript, _ bool, args []string) {
 		n, err := strconv.ParseUint(args[2], 10, 64)
 		ts.Check(err)
 		fake.Doubt(id, n)
+	case "see":
+		fake.Steer(func(c *apitest.Cluster) { ts.Check(c.See(args[1], args[2], fake.Now())) })
 	default:
 		ts.Fatalf("fake cannot %s", args[0])
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"crier/cmd/crier/cli"
 	"crier/internal/config"
 	"crier/internal/launch"
 )
@@ -31,23 +32,23 @@ Without sql.dsn an SQLite file in the data directory is used.
 
 SIGTERM stops the server in order. Nothing is lost if it is killed instead.`
 
-func (c *cli) serveCommand() *cobra.Command {
-	cmd := c.command("serve [flags]", "Run the server: everything in one process, under one data directory", cobra.NoArgs, nil)
+func (c *commands) serveCommand() *cobra.Command {
+	cmd := c.Command("serve [flags]", "Run the server: everything in one process, under one data directory", cobra.NoArgs, nil)
 	cmd.Long = cmd.Short + serveAbout
 	config.Flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c.started = true
+		c.Started = true
 		unix.Umask(0o077) // what is under the data directory is nobody else's
 		cfg, err := config.Load(os.Environ(), cmd.Flags())
 		if err != nil {
 			return err
 		}
-		log, err := newLog(c.err, cfg.Log)
+		log, err := newLog(c.Err, cfg.Log)
 		if err != nil {
 			return err
 		}
 		return c.serve(cmd.Context(), cfg, launch.Process{Log: log, Version: version,
-			Ready: func(api, gateway string) { fmt.Fprint(c.out, welcome(cfg, api, gateway)) }})
+			Ready: func(api, gateway string) { fmt.Fprint(c.Out, welcome(cfg, api, gateway)) }})
 	}
 	return cmd
 }
@@ -56,7 +57,7 @@ func (c *cli) serveCommand() *cobra.Command {
 func newLog(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		return nil, usage("log.level: %w", err)
+		return nil, cli.Usage("log.level: %w", err)
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {

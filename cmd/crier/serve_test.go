@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"crier/cmd/crier/cli"
 	"crier/internal/config"
 	"crier/internal/launch"
 )
@@ -19,7 +20,7 @@ import (
 func serveWith(t *testing.T, run func(context.Context, config.Server, launch.Process) error, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	c := &cli{in: strings.NewReader(""), out: &out, err: &err, getenv: os.Getenv, now: time.Now, serve: run}
+	c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &out, Err: &err, Getenv: os.Getenv, Now: time.Now}, serve: run}
 	code = c.main(t.Context(), append([]string{"serve"}, args...))
 	return code, out.String(), err.String()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,9 +13,9 @@ import (
 	"crier/job"
 )
 
-func (c *cli) statusCommand() *cobra.Command {
-	return c.command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		svc, err := c.service()
+func (c *commands) statusCommand() *cobra.Command {
+	return c.Command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -22,7 +23,7 @@ func (c *cli) statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(s, func(p *out.Printer) out.Grid { return statusFields(p, s) })
+		return c.Print(s, func(p *out.Printer) out.Grid { return statusFields(p, s) })
 	})
 }
 
@@ -37,11 +38,17 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 	}
 	rows = append(rows, []string{"version", s.Version}, []string{"started", p.Ago(s.StartedAt)}, []string{"roles", strings.Join(s.Roles, ", ")},
 		[]string{"online", out.Many(s.Online, "recipient") + ", " + out.Many(s.Sockets, "socket")}, []string{"jobs", jobsByState(s.Jobs)})
+	for _, x := range s.Silent {
+		rows = append(rows, []string{"not counted", fmt.Sprintf("member %s: %s", x.Name, x.Why)})
+	}
 	if w := s.Oldest; w != nil {
 		rows = append(rows, []string{"oldest waiting", fmt.Sprintf("%s, %s for %s", w.Job, w.State, out.Span(p.Now.Sub(w.Since)))})
 		if w.WaitingOn != "" {
 			rows = append(rows, []string{"it waits on", w.WaitingOn})
 		}
+	}
+	if s.IndexLag != nil {
+		rows = append(rows, []string{"index behind", out.Span(time.Duration(*s.IndexLag) * time.Millisecond)})
 	}
 	for _, x := range s.Stores {
 		size := out.Bytes(x.Bytes)

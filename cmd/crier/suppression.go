@@ -11,19 +11,19 @@ import (
 	"crier/job"
 )
 
-func (c *cli) suppressionCommand() *cobra.Command {
-	return c.group("suppression", "Suppression lists: recipients who get nothing",
+func (c *commands) suppressionCommand() *cobra.Command {
+	return c.Group("suppression", "Suppression lists: recipients who get nothing",
 		c.suppressionChange("add", "Put recipients on a list", api.Service.AddSuppressed),
 		c.suppressionChange("rm", "Take recipients off a list", api.Service.RemoveSuppressed), c.suppressionInfo())
 }
 
 const suppressionAccount = "name or id of the account whose list it is; without it, the global list"
 
-func (c *cli) suppressionChange(verb, short string, do func(api.Service, context.Context, api.SuppressionChange) (api.SuppressionList, error)) *cobra.Command {
+func (c *commands) suppressionChange(verb, short string, do func(api.Service, context.Context, api.SuppressionChange) (api.SuppressionList, error)) *cobra.Command {
 	var account string
-	cmd := c.command(verb+" [--account A] ID...", short+"; - reads ids from standard input", cobra.MinimumNArgs(1),
+	cmd := c.Command(verb+" [--account A] ID...", short+"; - reads ids from standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
@@ -37,16 +37,16 @@ func (c *cli) suppressionChange(verb, short string, do func(api.Service, context
 			if err != nil {
 				return err
 			}
-			return c.print(total, suppressionFields(total, true))
+			return c.Print(total, suppressionFields(total, true))
 		})
-	c.accountFlag(cmd, &account, suppressionAccount)
+	c.AccountFlag(cmd, &account, suppressionAccount)
 	return cmd
 }
 
-func (c *cli) suppressionInfo() *cobra.Command {
+func (c *commands) suppressionInfo() *cobra.Command {
 	var account string
-	cmd := c.command("info [--account A]", "Show a list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		svc, err := c.service()
+	cmd := c.Command("info [--account A]", "Show a list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		svc, err := c.Service()
 		if err != nil {
 			return err
 		}
@@ -54,9 +54,9 @@ func (c *cli) suppressionInfo() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(list, suppressionFields(list, false))
+		return c.Print(list, suppressionFields(list, false))
 	})
-	c.accountFlag(cmd, &account, suppressionAccount)
+	c.AccountFlag(cmd, &account, suppressionAccount)
 	return cmd
 }
 

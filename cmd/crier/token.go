@@ -6,27 +6,28 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *cli) tokenCommand() *cobra.Command {
+func (c *commands) tokenCommand() *cobra.Command {
 	var recipient, ttl string
-	mint := c.command("mint --recipient N [--ttl D]", "Make a token with which a recipient connects to a gateway", cobra.NoArgs,
+	mint := c.Command("mint --recipient N [--ttl D]", "Make a token with which a recipient connects to a gateway", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			r, err := job.ParseRecipient(recipient)
 			if err != nil {
-				return usage("--recipient: %w", err)
+				return cli.Usage("--recipient: %w", err)
 			}
 			d, err := api.ParseDuration(ttl)
 			if err != nil || d <= 0 {
-				return usage("--ttl %q: want a length of time such as 12h or 30d", ttl)
+				return cli.Usage("--ttl %q: want a length of time such as 12h or 30d", ttl)
 			}
 			req := api.MintToken{Recipient: &r, TTL: d}
 			if err := req.Validate(); err != nil {
 				return err
 			}
-			svc, err := c.service()
+			svc, err := c.Service()
 			if err != nil {
 				return err
 			}
@@ -34,12 +35,12 @@ func (c *cli) tokenCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(t, func(p *out.Printer) out.Grid {
+			return c.Print(t, func(p *out.Printer) out.Grid {
 				return out.Grid{Rows: [][]string{{"token", t.Token}, {"recipient", t.Recipient.String()}, {"expires", p.Ago(t.Expires)}}}
 			})
 		})
 	mint.Flags().StringVar(&recipient, "recipient", "", "recipient id")
 	mint.Flags().StringVar(&ttl, "ttl", api.DefaultTokenTTL.String(), "how long it is good for, such as 12h or 30d")
 	_ = mint.MarkFlagRequired("recipient") // the flag is there
-	return c.group("token", "Recipients' tokens", mint)
+	return c.Group("token", "Recipients' tokens", mint)
 }

@@ -26,6 +26,7 @@ import (
 
 	"crier/api/server"
 	"crier/internal/app/leases"
+	"crier/internal/app/member"
 	"crier/internal/app/projection"
 	"crier/job"
 	"crier/state/parked"
@@ -171,7 +172,7 @@ func Run(ctx context.Context, cfg Config) error {
 // takenFrom reports whether parts ended because others took this process for dead: its
 // journal is sealed, its gateway is over, or, in a cluster, what its index lacks is purged.
 func (c *Config) takenFrom(err error) bool {
-	return errors.Is(err, worker.ErrStopped) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
+	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
 }
 
 // runWith runs the parts, again and again as long as only the disk, or others, end them.
@@ -211,10 +212,11 @@ func (a *app) live(ctx context.Context) (err error) {
 	return a.run(ctx)
 }
 
-// run starts the roles and waits.
-func (a *app) run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
+// run starts the roles and waits, until it is asked to stop or a part ends.
+func (a *app) run(asked context.Context) error {
+	ctx, stop := context.WithCancel(context.WithoutCancel(asked))
 	defer stop()
+	defer context.AfterFunc(asked, func() { a.leave(ctx); stop() })()
 	g, gctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
 		g.Go(func() error {
@@ -228,12 +230,17 @@ func (a *app) run(ctx context.Context) error {
 	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
+	if a.member != nil {
+		part("membership", a.member.Run)
+	}
 	if a.recorder != nil {
 		part("slices", a.slices.Run)
 		part("recorder", a.duty("recorder", a.recorder.Run))
 		part("mirror", a.duty("mirror", a.mirror.Run))
 	}
-	part("lease", (&projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}).Run)
+	if a.member == nil {
+		part("lease", (&projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}).Run)
+	}
 	switch {
 	case a.worker != nil:
 		part("worker", a.worker.Run)
@@ -245,6 +252,7 @@ func (a *app) run(ctx context.Context) error {
 		part("suppression", a.hearOfSuppression)
 	}
 	part("claims kept", a.pruneClaims)
+	part("operator", a.operator.Run)
 	if err := a.waitReady(gctx); err != nil {
 		stop()
 		if ended := g.Wait(); ended != nil {
@@ -282,7 +290,7 @@ func (a *app) waitReady(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return nil
+	return a.waitMember(ctx)
 }
 
 // serve listens and tells the world.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"crier/internal/app/member"
 	"crier/internal/bus"
 	"crier/internal/work"
 	"crier/job"
@@ -19,6 +20,7 @@ import (
 type Cluster struct {
 	ID        string   // all members have the same; default "crier"
 	Listen    string   // host:port at which other members reach this one; "" is alone
+	Advertise string   // host:port that other members are told; default Listen
 	Seeds     []string // host:port of some others
 	Fast      bool     // short timers: more traffic, and a take-over in half the time
 	ZooKeeper []string // host:port of the servers of the coordination store; none: NATS
@@ -56,7 +58,12 @@ func (alone) Lapsed(job.Journal) bool { return false }
 func (alone) Frozen() bool { return false }
 
 // ring gives what this process believes now.
-func (a *app) ring() ring { return alone{a.node.worker()} }
+func (a *app) ring() ring {
+	if a.member != nil {
+		return a.member.Now().Ring
+	}
+	return alone{a.node.worker()}
+}
 
 // suppressionTo is where processes tell each other that a suppression list changed; who
 // misses it looks again soon.
@@ -119,7 +126,7 @@ func (a *app) waitingOn(id job.ID) string {
 	defer cancel()
 	b, err := a.bus.Request(ctx, work.WaitingTo(holder.Worker), id[:])
 	if err != nil {
-		return fmt.Sprintf("scheduler %s, which does not answer", memberOf(holder.Worker))
+		return fmt.Sprintf("scheduler %s, which does not answer", member.Of(holder.Worker))
 	}
 	return string(b)
 }

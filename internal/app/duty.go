@@ -49,6 +49,9 @@ func (a *app) duty(name string, run func(context.Context) error) func(context.Co
 
 // takeDuty reports whether this process has the duty, claiming it if nobody has it.
 func (a *app) takeDuty(ctx context.Context, thing ledger.Thing) bool {
+	if a.silent() {
+		return false
+	}
 	last := a.claims.Of(thing)
 	if last.Journal == a.self() {
 		return true
@@ -78,16 +81,22 @@ func (a *app) onDuty(ctx context.Context, thing ledger.Thing, run func(context.C
 			return err
 		case <-time.After(dutyLook):
 		}
-		if c := a.claims.Of(thing); c.Journal != a.self() && a.claimedBy(c) {
+		c := a.claims.Of(thing)
+		switch {
+		case c.Journal != a.self() && !c.Journal.IsZero() && !a.dead(c.Journal):
+			// Another has it. The table may not have this process's own claim yet.
 			stop()
 			return <-ended
+		case c.Journal == a.self() && a.silent():
+			stop()
+			err := <-ended
+			if given := ledger.Give(ctx, a.streams.ledger, c, 0); given != nil && ctx.Err() == nil {
+				a.log.Warn("giving up a duty", "duty", thing.ID, "error", given)
+			}
+			return err
 		}
 	}
 }
-
-// claimedBy reports whether a claim is a later one than this process's: the table may
-// not have that one yet.
-func (a *app) claimedBy(c ledger.Claim) bool { return !c.Journal.IsZero() && !a.dead(c.Journal) }
 
 func pause(ctx context.Context, d time.Duration) bool {
 	select {

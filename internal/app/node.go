@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 type node struct {
 	Name   string `json:"name"`   // random, made once
 	Starts uint32 `json:"starts"` // how often the data directory was taken over
+	Home   uint64 `json:"home"`   // random, made once: whoever has the same holds the lock
 }
 
 // lockData locks a data directory, making it if need be. The lock is the kernel's:
@@ -68,6 +70,11 @@ func (n *node) count(path, name string) error {
 		return job.Invalid("name", fmt.Sprintf("name: the data directory belongs to %s, not to %s; give %s another data directory", n.Name, name, name), nil)
 	}
 	n.Starts++
+	for n.Home == 0 {
+		var r [8]byte
+		rand.Read(r[:]) // never fails
+		n.Home = binary.LittleEndian.Uint64(r[:])
+	}
 	b, err = json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("encoding the node's name: %w", err)
@@ -82,14 +89,6 @@ func (n *node) worker() string  { return "w-" + n.Name }
 func (n *node) gateway() string { return "g-" + n.Name }
 func (n *node) scheduler() job.Journal {
 	return job.Journal{Worker: "s-" + n.Name, Incarnation: n.Starts}
-}
-
-// memberOf is the member of which a worker, a gateway or a scheduler is a part.
-func memberOf(name string) string {
-	if len(name) > 2 && name[1] == '-' {
-		return name[2:]
-	}
-	return name
 }
 
 // writeWhole makes a file appear with all its bytes or not at all.

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 
 	"crier/audience/members"
+	"crier/internal/app/content"
+	"crier/internal/app/member"
+	"crier/internal/app/operator"
 	"crier/internal/app/projection"
 	"crier/internal/auth"
 	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
-	"crier/internal/idset"
 	"crier/internal/service"
 	"crier/job"
 	"crier/presence"
@@ -26,7 +28,6 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
-	"crier/state/natskv"
 	"crier/state/outbox"
 	"crier/state/parked"
 	"crier/state/parked/level"
@@ -54,10 +55,11 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
-	content   *content
+	content   *content.Content
 	index     *parked.Index
 	kv        parked.KV
 	planes    *presence.Planes
+	member    *member.Node
 	worker    *worker.Worker
 	folder    *fold.Folder
 	scheduler *scheduler.Scheduler
@@ -68,6 +70,7 @@ type parts struct {
 	gateway   *gatewayPart
 	events    *events.Stream
 	relay     *outbox.Relay
+	operator  *operator.Operator
 	service   *service.Service
 }
 
@@ -79,8 +82,8 @@ func (a *app) open(ctx context.Context) error {
 		what string
 		fn   func(context.Context) error
 	}{
-		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"stores", a.openStores},
-		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"service", a.openService},
+		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"coordination store", a.openCoordination}, {"stores", a.openStores},
+		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"membership", a.openMember}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"operator", a.openOperator}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -136,21 +139,8 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.content = newContent(a.blobs, a.members, a.jobs)
+	a.content = content.New(a.blobs, a.members, a.jobs)
 	return nil
-}
-
-// PackageRange implements parked.Packages.
-func (c *content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*idset.Set, error) {
-	spec, err := c.jobs.Spec(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	pkg, err := c.Package(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	return pkg.Range(r)
 }
 
 // openIndex opens the parked index. One that is damaged is moved aside, and one that
@@ -233,15 +223,10 @@ func (a *app) openPresence(context.Context) (err error) {
 }
 
 func (a *app) openRoles(ctx context.Context) (err error) {
-	store, err := natskv.Open(ctx, a.conn, natskv.Config{Bucket: "coordination", Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
-	if err != nil {
-		return fmt.Errorf("opening the coordination store: %w", err)
-	}
-	a.coord = store
-	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: store, Logger: a.log}
+	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
-		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
+		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
 			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
@@ -250,7 +235,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	}
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Claims: a.claims,
-			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Log: a.streams.ledger, Bus: a.bus,
+			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
 			Packages: a.content, Totals: a.index, Logger: a.log})
 	}
 	if !a.cfg.has("scheduler") {
@@ -270,8 +255,8 @@ func (a *app) openService(context.Context) error {
 		return nil
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.status,
-		Set:       a.content.set,
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
+		Set:       a.content.Set,
 		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {

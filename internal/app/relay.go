@@ -23,7 +23,7 @@ func (a *app) database() sql.Config {
 // relay. It goes by the node's name, so that a process that starts again goes on at
 // once with what the former one had taken.
 func (a *app) openRelay(ctx context.Context) (err error) {
-	a.events, err = events.Open(ctx, a.conn, events.Config{MaxBytes: eventsMax, Logger: a.log})
+	a.events, err = events.Open(ctx, a.conn, events.Config{MaxBytes: eventsMax, Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil || !a.cfg.has("relay") {
 		return err
 	}

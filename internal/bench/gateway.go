@@ -71,7 +71,14 @@ func (g *Gateway) Prepare(ctx context.Context) error {
 			return fmt.Errorf("subscribing: %w", err)
 		}
 	}
+	beaten := time.Now()
 	for _, r := range ranges {
+		if time.Since(beaten) >= repeatReports {
+			beaten = time.Now()
+			if err := g.beat(); err != nil {
+				return fmt.Errorf("beating: %w", err)
+			}
+		}
 		a := handoff.Announce{Inc: g.Inc, Round: 1, Seq: 1, Range: r, Join: g.At(r, g.Index)}
 		if err := g.announce(ctx, a); err != nil {
 			return fmt.Errorf("announcing range %s: %w", r, err)
@@ -187,7 +194,19 @@ func (g *Gateway) Run(ctx context.Context) {
 			g.report(p)
 		}
 		g.mu.Unlock()
+		if err := g.beat(); err != nil {
+			return // the server is gone, and the bench with it
+		}
 	}
+}
+
+// beat says that the gateway is there, and how far its announcements are.
+func (g *Gateway) beat() error {
+	b := handoff.Beat{Inc: g.Inc}
+	for r := range g.mu.seen {
+		b.Ranges = append(b.Ranges, handoff.Announced{Range: r, Round: 1, Seq: 1})
+	}
+	return g.Bus.Publish(handoff.BeatTo, b.Bytes())
 }
 
 // Result tells what the gateway has seen so far.

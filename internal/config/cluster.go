@@ -16,6 +16,9 @@ type Cluster struct {
 	// Listen is an address, host:port, at which other members reach this one; they are
 	// told it, so that it names this host. Default: none, and this process is alone.
 	Listen string `koanf:"listen"`
+	// Advertise is the address, host:port, at which other members reach this one, if it
+	// is not Listen: a forwarded port. Default: Listen.
+	Advertise string `koanf:"advertise"`
 	// Seeds are addresses of some members to begin with. Members that are registered in
 	// the coordination store are found without. Default: none.
 	Seeds []string `koanf:"seeds"`
@@ -40,6 +43,7 @@ var clusterSettings = []setting{
 	{"keys", "keys", "directory of keys, which all processes of a cluster share (default: --data)"},
 	{"cluster.id", "cluster-id", "name of the cluster"},
 	{"cluster.listen", "cluster-listen", "address at which other members reach this one (default: none; this process is alone)"},
+	{"cluster.advertise", "cluster-advertise", "address that other members are told (default: --cluster-listen)"},
 	{"cluster.seeds", "cluster-seeds", "addresses of some members to begin with, separated by commas"},
 	{"cluster.profile", "cluster-profile", "default, or fast: a member that is gone is noticed in half the time"},
 	{"coordination.zookeeper", "coordination-zookeeper", "addresses of ZooKeeper servers, separated by commas (default: NATS keeps leases and statuses)"},
@@ -73,10 +77,15 @@ func (s Server) validCluster() error {
 		}
 	}
 	if c.Listen == "" {
-		if len(c.Seeds) > 0 {
-			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with cluster.seeds", nil)
+		if len(c.Seeds) > 0 || c.Advertise != "" {
+			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with cluster.seeds and cluster.advertise", nil)
 		}
 		return nil
+	}
+	if c.Advertise != "" {
+		if err := validAddress("cluster.advertise", c.Advertise); err != nil {
+			return err
+		}
 	}
 	if err := validAddress("cluster.listen", c.Listen); err != nil {
 		return err

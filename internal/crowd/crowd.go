@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,8 +44,10 @@ type Member struct {
 // Request is what a crowd's process is told, a JSON line each; one field is set.
 type Request struct {
 	Gateway string   `json:"gateway,omitempty"` // where members connect; first of all
+	Others  []string `json:"others,omitempty"`  // with Gateway: further gateways, over which members spread and to which they go on loss
 	Connect []Member `json:"connect,omitempty"` // answered when all have connected
 	Report  *job.ID  `json:"report,omitempty"`  // answered with a Report
+	Since   *int     `json:"since,omitempty"`   // answered with the receipts behind so many
 }
 
 // Report is what the clients showed of a job: how many times each.
@@ -52,17 +55,29 @@ type Report struct {
 	Shown     map[job.Recipient]int `json:"shown"`
 	Times     []int64               `json:"times,omitempty"` // when the gateway sent each first one, by its clock, in Unix milliseconds
 	Connected int                   `json:"connected"`
-	Errors    []string              `json:"errors,omitempty"` // some of the last ones
+	Receipts  []Receipt             `json:"receipts,omitempty"` // of all jobs, in order
+	Away      []job.Recipient       `json:"away,omitempty"`     // who is told to connect and is not connected
+	Errors    []string              `json:"errors,omitempty"`   // some of the last ones
+}
+
+// Receipt is one message shown to one recipient, a repeat as well.
+type Receipt struct {
+	Job       job.ID        `json:"job"`
+	Recipient job.Recipient `json:"recipient"`
+	At        int64         `json:"at"` // by the crowd's clock, in Unix milliseconds
 }
 
 // Crowd is the clients of a process.
 type Crowd struct {
 	gateway string
+	others  []string
 	http    *http.Client
 	mu      struct {
 		sync.Mutex
 		shown     map[job.ID]map[job.Recipient]int
 		times     map[job.ID][]int64
+		receipts  []Receipt
+		members   []job.Recipient
 		connected map[job.Recipient]bool
 		errors    []string
 	}
@@ -90,10 +105,13 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		}
 		switch {
 		case r.Gateway != "":
-			c.gateway = r.Gateway
+			c.gateway, c.others = r.Gateway, r.Others
 		case r.Connect != nil:
-			for _, m := range r.Connect {
-				wg.Go(func() { c.run(ctx, m) })
+			for i, m := range r.Connect {
+				c.mu.Lock()
+				c.mu.members = append(c.mu.members, m.Recipient)
+				c.mu.Unlock()
+				wg.Go(func() { c.run(ctx, m, i) })
 			}
 			c.await(ctx, r.Connect)
 		}
@@ -101,7 +119,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		if r.Report != nil {
 			id = *r.Report
 		}
-		if err := enc.Encode(c.report(id)); err != nil {
+		rep := c.report(id)
+		if r.Since != nil {
+			rep.Receipts = c.receipts(*r.Since)
+		}
+		if err := enc.Encode(rep); err != nil {
 			return fmt.Errorf("answering: %w", err)
 		}
 	}
@@ -114,7 +136,19 @@ func (c *Crowd) report(id job.ID) Report {
 	for r, n := range c.mu.shown[id] {
 		shown[r] = n
 	}
-	return Report{Shown: shown, Times: c.mu.times[id], Connected: len(c.mu.connected), Errors: c.mu.errors}
+	var away []job.Recipient
+	for _, r := range c.mu.members {
+		if !c.mu.connected[r] {
+			away = append(away, r)
+		}
+	}
+	return Report{Shown: shown, Times: c.mu.times[id], Connected: len(c.mu.connected), Away: away, Errors: c.mu.errors}
+}
+
+func (c *Crowd) receipts(since int) []Receipt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.mu.receipts[min(max(since, 0), len(c.mu.receipts)):])
 }
 
 // await waits until all members have connected.
@@ -174,13 +208,21 @@ func (c *Crowd) show(r job.Recipient, id string, sent time.Time) {
 	if c.mu.shown[j] == nil {
 		c.mu.shown[j] = map[job.Recipient]int{}
 	}
+	c.mu.receipts = append(c.mu.receipts, Receipt{j, r, time.Now().UnixMilli()})
 	if c.mu.shown[j][r]++; c.mu.shown[j][r] == 1 {
 		c.mu.times[j] = append(c.mu.times[j], sent.UnixMilli())
 	}
 }
 
+// spread is the gateways in the order in which the member of a number tries them.
+func (c *Crowd) spread(number int) []string {
+	all := append([]string{c.gateway}, c.others...)
+	at := number % len(all)
+	return append(slices.Clone(all[at:]), all[:at]...)
+}
+
 // run keeps one client connected until ctx ends.
-func (c *Crowd) run(ctx context.Context, m Member) {
+func (c *Crowd) run(ctx context.Context, m Member, number int) {
 	if m.Kind == Mute || m.Kind == Deaf {
 		c.raw(ctx, m)
 		return
@@ -191,7 +233,7 @@ func (c *Crowd) run(ctx context.Context, m Member) {
 		if m.Kind == Restless {
 			life, cancel = context.WithTimeout(ctx, 700*time.Millisecond+time.Duration(m.Recipient%1000)*time.Millisecond)
 		}
-		err := c.speak(life, m, store)
+		err := c.speak(life, m, store, c.spread(number))
 		cancel()
 		if err != nil && life.Err() == nil {
 			c.failed(m.Recipient, err)
@@ -200,8 +242,8 @@ func (c *Crowd) run(ctx context.Context, m Member) {
 	}
 }
 
-func (c *Crowd) speak(ctx context.Context, m Member, store client.Store) error {
-	cl, err := client.New(client.Config{URL: c.gateway, Token: client.StaticToken(m.Token), Store: store, HTTPClient: c.http,
+func (c *Crowd) speak(ctx context.Context, m Member, store client.Store, gateways []string) error {
+	cl, err := client.New(client.Config{URL: gateways[0], Others: gateways[1:], Token: client.StaticToken(m.Token), Store: store, HTTPClient: c.http,
 		OnConnect: func() { c.note(m.Recipient, true) },
 		OnError:   func(err error) { c.note(m.Recipient, false); c.failed(m.Recipient, err) },
 		OnMessage: func(ctx context.Context, msg client.Message) error {

@@ -52,6 +52,15 @@ func binary(name, pkg string) (string, error) {
 
 // MariaDB starts a database server and waits until it answers.
 func MariaDB(ctx context.Context, cfg MariaDBConfig) (*Database, error) {
+	db, err := PrepareMariaDB(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return db, db.Start(ctx)
+}
+
+// PrepareMariaDB makes the server's tables and finds it a port, and does not start it.
+func PrepareMariaDB(ctx context.Context, cfg MariaDBConfig) (*Database, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "tmp"), 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of MariaDB: %w", err)
 	}
@@ -74,7 +83,7 @@ func MariaDB(ctx context.Context, cfg MariaDBConfig) (*Database, error) {
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "setup.sql"), []byte(setup), 0o600); err != nil {
 		return nil, fmt.Errorf("writing MariaDB's first statements: %w", err)
 	}
-	return db, db.Start(ctx)
+	return db, nil
 }
 
 // install makes the server's own tables, if they are not there.
@@ -105,21 +114,30 @@ func username() string {
 // Start starts the server again, on the data and the port it had, after it was
 // stopped or killed.
 func (db *Database) Start(ctx context.Context) error {
-	path, err := binary("mariadbd", "mariadb-server")
+	c, err := db.Command()
 	if err != nil {
 		return err
+	}
+	db.Process, err = Start(ctx, c, db.Ready)
+	return err
+}
+
+// Command is how the server is started.
+func (db *Database) Command() (Command, error) {
+	path, err := binary("mariadbd", "mariadb-server")
+	if err != nil {
+		return Command{}, err
 	}
 	in := func(name string) string { return filepath.Join(db.cfg.Dir, name) }
 	args := append([]string{"--no-defaults", "--user=" + username(), "--datadir=" + in("data"), "--socket=mysqld.sock",
 		"--pid-file=" + in("pid"), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(db.Port), "--innodb-flush-log-at-trx-commit=1",
 		"--innodb-buffer-pool-size=64M", "--log-bin=" + in("data/bin"), "--log-bin-trust-function-creators=1", "--skip-name-resolve",
 		"--performance-schema=0", "--tmpdir=" + in("tmp"), "--init-file=" + in("setup.sql")}, db.cfg.Args...)
-	db.Process, err = Start(ctx, Command{Name: "mariadb", Dir: db.cfg.Dir, Path: path, Args: args, Stay: db.cfg.Stay}, db.greets)
-	return err
+	return Command{Name: "mariadb", Dir: db.cfg.Dir, Path: path, Args: args, Stay: db.cfg.Stay}, nil
 }
 
-// greets tells whether the server greets who connects, which it does when it works.
-func (db *Database) greets(ctx context.Context) error {
+// Ready gives no error when the server greets who connects, which it does when it works.
+func (db *Database) Ready(ctx context.Context) error {
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(db.Port)))
 	if err != nil {

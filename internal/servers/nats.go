@@ -37,6 +37,7 @@ type NATSConfig struct {
 	Accounts int    // further accounts, each with an empty store; user t1 of the first, and so on
 	Unsynced []int  // these servers, from 1, do not sync always, which Crier must refuse
 	Stay     bool   // they outlive this process
+	Quiet    bool   // clients are not told of servers that they were not given
 }
 
 // NATS is one server or a cluster; each runs by itself and can be killed, paused,
@@ -58,7 +59,27 @@ type NATSNode struct {
 
 // StartNATS starts servers and waits until they are a cluster whose streams can be
 // used.
-func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
+func StartNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
+	c, err := PrepareNATS(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	var g errgroup.Group
+	for _, n := range c.Nodes {
+		g.Go(func() (err error) {
+			n.Process, err = Start(ctx, n.command, n.Ready)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		c.Kill()
+		return nil, fmt.Errorf("starting NATS: %w", err)
+	}
+	return c, nil
+}
+
+// PrepareNATS lays servers out on free ports and starts none.
+func PrepareNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 	if cfg.Servers != 1 && cfg.Servers != 3 {
 		return nil, fmt.Errorf("starting NATS: %d servers, want 1 or 3", cfg.Servers)
 	}
@@ -81,17 +102,6 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 		c.Nodes, urls = append(c.Nodes, n), append(urls, n.URL)
 	}
 	c.URL = strings.Join(urls, ",")
-	var g errgroup.Group
-	for _, n := range c.Nodes {
-		g.Go(func() (err error) {
-			n.Process, err = Start(ctx, n.command, func(ctx context.Context) error { return n.ready(ctx, cfg.Servers) })
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		c.Kill()
-		return nil, fmt.Errorf("starting NATS: %w", err)
-	}
 	return c, nil
 }
 
@@ -146,6 +156,7 @@ func (cfg NATSConfig) text(i int, name, dir string, ports []int) string {
 		p("  name: crier, listen: 127.0.0.1:%d", ports[3*i+2])
 		p("  authorization { user: route, password: %s }", NATSPassword)
 		p("  ping_interval: 2s, ping_max: 2")
+		p("  no_advertise: %v", cfg.Quiet)
 		p("  routes: [")
 		for j := range cfg.Servers {
 			if j != i {
@@ -157,6 +168,21 @@ func (cfg NATSConfig) text(i int, name, dir string, ports []int) string {
 	}
 	return b.String()
 }
+
+// Command is how the server is started.
+func (n *NATSNode) Command() Command { return n.command }
+
+// Ready gives no error when the server sees all of its cluster.
+func (n *NATSNode) Ready(ctx context.Context) error { return n.ready(ctx, n.size) }
+
+// NATSAt is a server that somebody else started, known by its Monitor, one of a cluster
+// of a size. It can be asked whether it is ready.
+func NATSAt(server, monitor string, size int) *NATSNode {
+	return &NATSNode{Server: server, monitor: monitor, size: size}
+}
+
+// Monitor is the URL of the server's own pages.
+func (n *NATSNode) Monitor() string { return n.monitor }
 
 // ready gives no error when the server is in a cluster of at least a number of
 // servers, has a leader for what is stored, and has recovered its streams.

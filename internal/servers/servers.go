@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -119,22 +120,33 @@ func (p *Process) Stop() {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Ports takes n free loopback ports. They are free when it returns, and it gives
-// none twice within a process's life unless the kernel has come round.
+// Ports below those that the kernel gives to outgoing connections, so that a server
+// that was stopped finds its own again.
+const (
+	firstPort = 10_000
+	pastPorts = 32_000
+	portTries = 2_000
+)
+
+// Ports takes n free loopback ports. They are free when it returns, and drawn from so
+// many that others hardly draw the same ones.
 func Ports(n int) ([]int, error) {
-	ports, held := make([]int, n), make([]net.Listener, 0, n)
+	ports, held := make([]int, 0, n), make([]net.Listener, 0, n)
 	defer func() {
 		for _, l := range held {
 			l.Close()
 		}
 	}()
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for try := 0; len(ports) < n; try++ {
+		port := firstPort + rand.IntN(pastPorts-firstPort)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
+			if try >= portTries {
+				return nil, fmt.Errorf("looking for a free port: %w", err)
+			}
+			continue
 		}
-		held = append(held, l)
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		held, ports = append(held, l), append(ports, port)
 	}
 	return ports, nil
 }

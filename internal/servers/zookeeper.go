@@ -52,11 +52,29 @@ type ZooKeeperNode struct {
 	// Process is the running one, or the last one that ran.
 	Process *Process
 	dir     string
+	cfg     ZooKeeperConfig
 }
 
 // ZooKeeper starts an ensemble and waits until each node serves, which takes a
 // quorum.
 func ZooKeeper(ctx context.Context, cfg ZooKeeperConfig) (*Ensemble, error) {
+	e, err := PrepareZooKeeper(cfg)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]int, len(e.Nodes))
+	for i := range all {
+		all[i] = i
+	}
+	if err := e.Start(ctx, all...); err != nil {
+		e.Stop()
+		return nil, err
+	}
+	return e, nil
+}
+
+// PrepareZooKeeper lays an ensemble out on free ports and starts nothing.
+func PrepareZooKeeper(cfg ZooKeeperConfig) (*Ensemble, error) {
 	if cfg.Nodes == 0 {
 		cfg.Nodes = 1
 	}
@@ -74,14 +92,6 @@ func ZooKeeper(ctx context.Context, cfg ZooKeeperConfig) (*Ensemble, error) {
 	e := &Ensemble{cfg: cfg}
 	if err := e.write(); err != nil {
 		return nil, fmt.Errorf("configuring ZooKeeper in %s: %w", cfg.Dir, err)
-	}
-	all := make([]int, cfg.Nodes)
-	for i := range all {
-		all[i] = i
-	}
-	if err := e.Start(ctx, all...); err != nil {
-		e.Stop()
-		return nil, err
 	}
 	return e, nil
 }
@@ -107,7 +117,7 @@ func (e *Ensemble) write() error {
 		fmt.Fprintf(&peers, "server.%d=127.0.0.1:%d:%d\n", i+1, ports[3*i], ports[3*i+1])
 	}
 	for i := range e.cfg.Nodes {
-		n := &ZooKeeperNode{dir: filepath.Join(e.cfg.Dir, fmt.Sprintf("zookeeper-%d", i+1))}
+		n := &ZooKeeperNode{cfg: e.cfg, dir: filepath.Join(e.cfg.Dir, fmt.Sprintf("zookeeper-%d", i+1))}
 		n.Addr = fmt.Sprintf("127.0.0.1:%d", ports[3*i+2])
 		data := filepath.Join(n.dir, "data")
 		if err := os.MkdirAll(data, 0o700); err != nil {
@@ -161,24 +171,32 @@ func (e *Ensemble) Start(ctx context.Context, nodes ...int) error {
 }
 
 func (e *Ensemble) start(ctx context.Context, n *ZooKeeperNode) error {
-	p, err := Start(ctx, Command{
-		Name: filepath.Base(n.dir),
-		Dir:  e.cfg.Dir,
-		Path: "java",
-		Args: []string{
-			"-Xms64m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.jmx.log4j.disable=true",
-			"-cp", n.dir + ":" + zooKeeperPath, zooKeeperMain, filepath.Join(n.dir, "zoo.cfg"),
-		},
-		Stay: e.cfg.Stay,
-	}, func(ctx context.Context) error {
-		_, err := n.Mode(ctx)
-		return err
-	})
+	p, err := Start(ctx, n.Command(), n.Ready)
 	if err != nil {
 		return err
 	}
 	n.Process = p
 	return nil
+}
+
+// Command is how the node is started.
+func (n *ZooKeeperNode) Command() Command {
+	return Command{
+		Name: filepath.Base(n.dir),
+		Dir:  n.cfg.Dir,
+		Path: "java",
+		Args: []string{
+			"-Xms64m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.jmx.log4j.disable=true",
+			"-cp", n.dir + ":" + zooKeeperPath, zooKeeperMain, filepath.Join(n.dir, "zoo.cfg"),
+		},
+		Stay: n.cfg.Stay,
+	}
+}
+
+// Ready gives no error when the node serves.
+func (n *ZooKeeperNode) Ready(ctx context.Context) error {
+	_, err := n.Mode(ctx)
+	return err
 }
 
 // Mode asks a node what it is: leader or follower; it has neither without a quorum.

@@ -6,6 +6,7 @@ import (
 
 	"crier/api"
 	"crier/job"
+	"crier/state/jobs"
 )
 
 // Status implements api.Operations.
@@ -17,11 +18,36 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		st.Problems = append(st.Problems, "the SQL store does not answer: "+err.Error())
 	}
 	st.Jobs = counts
-	if live := s.cfg.Jobs.Live(); len(live) > 0 {
-		j := live[0]
-		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.cfg.WaitingOn(j.Spec.ID)}
+	if j, ok := oldest(s.cfg.Jobs.Live()); ok {
+		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.cfg.WaitingOn(j.Spec.ID), Blocked: blocked(j)}
 	}
 	return st, nil
+}
+
+// oldest is the job that has been in its state for longest of those that are blocked; if
+// none is, the first of all.
+func oldest(live []jobs.Job) (found jobs.Job, ok bool) {
+	for _, j := range live {
+		if blocked(j) && (!ok || j.Since.Before(found.Since)) {
+			found, ok = j, true
+		}
+	}
+	if !ok && len(live) > 0 {
+		return live[0], true
+	}
+	return found, ok
+}
+
+// blocked reports whether a job is to go on without anybody outside: a recipient who logs
+// in, an operator, a time.
+func blocked(j jobs.Job) bool {
+	switch j.State {
+	case job.Submitted, job.Packing, job.Packed, job.Queued, job.Preparing, job.Prepared, job.Preempted:
+		return !j.Controls.Paused
+	case job.Cancelling, job.Recalling, job.FailedOver:
+		return true
+	}
+	return false
 }
 
 // MintToken implements api.Operations.

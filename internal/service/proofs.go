@@ -112,8 +112,11 @@ func describeRecord(st ledger.Stored) api.LedgerEntry {
 // describeOther names a record that is no journal's. The spec, which every
 // transition carries, is shown with the first only.
 func describeOther(st ledger.Stored) (kind string, detail json.RawMessage) {
-	if st.Subject == ledger.FoldSubject {
+	switch st.Subject {
+	case ledger.FoldSubject:
 		return "fold", st.Data
+	case ledger.ClusterSubject:
+		return "cluster", st.Data
 	}
 	if c, err := ledger.ParseClaim(st); err == nil && c.Kind != "" {
 		return "claim", st.Data

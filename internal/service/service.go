@@ -43,6 +43,8 @@ type Config struct {
 	WaitingOn func(job.ID) string
 	// Status fills in what only the process knows: roles, sockets, stores, problems.
 	Status func(ctx context.Context) api.Status
+	// Cluster is what this process knows of those it works with.
+	Cluster Cluster
 	// Scratch is a directory on the disk of the stores, for uploads under way.
 	Scratch string
 }

@@ -2,7 +2,11 @@
 // workers, who claim them by themselves. Neither imports the other.
 package work
 
-import "crier/job"
+import (
+	"time"
+
+	"crier/job"
+)
 
 // Offer is a scheduler's offer of a slice; the worker claims it by itself.
 type Offer struct {
@@ -19,6 +23,20 @@ type Reply struct {
 
 // OfferTo is where a worker takes offers; they are asked and answered.
 func OfferTo(worker string) string { return "crier.worker." + worker + ".offer" }
+
+// Lane is what one lane of a worker is at: the part of a worker's answer.
+type Lane struct {
+	Phase   string    `json:"phase"` // idle, preparing, reserving or handing
+	Job     job.ID    `json:"job,omitzero"`
+	Slice   uint32    `json:"slice,omitempty"`
+	Span    job.Span  `json:"span,omitzero"`
+	Targets int       `json:"targets,omitempty"`
+	Since   time.Time `json:"since,omitzero"` // in this phase
+}
+
+// LanesTo is where a worker is asked what its lanes are at; the answer is a list of
+// Lane in JSON.
+func LanesTo(worker string) string { return "crier.worker." + worker + ".lanes" }
 
 // WaitingTo is where a scheduler is asked, with a job's id, what that job waits on.
 func WaitingTo(scheduler string) string { return "crier.scheduler." + scheduler + ".waiting" }

@@ -53,11 +53,10 @@ type ending struct {
 type retry struct {
 	backoff Backoff
 	random  func() float64
-	homes   []*url.URL // the configured addresses, taken in turn
-	at      int        // of homes: the present one
+	home    *url.URL
+	others  []*url.URL // further homes, the next one first
 	tries   int        // waits since the last healthy connection
 	hops    int        // redirects in a row
-	away    bool       // the last address came by a redirect
 	fresh   bool       // the present token came by a renewal and has not worked yet
 }
 
@@ -70,34 +69,27 @@ func (r *retry) after(e ending) (next *url.URL, wait time.Duration, tooMany bool
 	switch {
 	case e.redirect != nil && r.hops < maxRedirects:
 		r.hops++
-		r.away = true
 		return e.redirect, 0, false
 	case e.denied && e.renewed && !r.fresh:
 		r.fresh = true
-		return r.home(), 0, false
+		return r.home, 0, false
 	case e.denied:
 		r.fresh = false
-		return r.home(), r.jitter(r.backoff.Denied), false
+		return r.home, r.jitter(r.backoff.Denied), false
 	case e.replaced:
-		return r.home(), r.jitter(r.backoff.Max), false
+		return r.home, r.jitter(r.backoff.Max), false
 	}
 	if e.redirect != nil {
 		r.hops, tooMany = 0, true
-	} else if !r.away && !e.healthy { // this one is not there: the next may be
-		r.at = (r.at + 1) % len(r.homes)
+	} else if len(r.others) > 0 {
+		r.home, r.others = r.others[0], append(r.others[1:], r.home)
 	}
 	wait = r.backoff.Max
 	if r.tries < 40 && r.backoff.Min<<r.tries>>r.tries == r.backoff.Min {
 		wait = min(wait, r.backoff.Min<<r.tries)
 	}
 	r.tries++
-	return r.home(), r.jitter(wait), tooMany
-}
-
-// home is the configured address whose turn it is.
-func (r *retry) home() *url.URL {
-	r.away = false
-	return r.homes[r.at]
+	return r.home, r.jitter(wait), tooMany
 }
 
 func (r *retry) jitter(d time.Duration) time.Duration {

@@ -61,11 +61,19 @@ func New(cfg Config) (*Client, error) {
 	hc := *cfg.HTTPClient
 	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	cfg.HTTPClient = &hc
-	homes, err := cfg.homes()
+	home, err := target(cfg.URL)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, retry: retry{backoff: cfg.Backoff, random: cfg.Random, homes: homes}}, nil
+	c := &Client{cfg: cfg, retry: retry{backoff: cfg.Backoff, random: cfg.Random, home: home}}
+	for _, other := range cfg.Others {
+		there, err := target(other)
+		if err != nil {
+			return nil, err
+		}
+		c.retry.others = append(c.retry.others, there)
+	}
+	return c, nil
 }
 
 // Run connects, and connects again, until the context ends; then it acknowledges
@@ -79,7 +87,7 @@ func (c *Client) Run(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return err
 	}
-	next := c.retry.home()
+	next := c.retry.home
 	for ctx.Err() == nil {
 		end := c.connect(ctx, next)
 		if err := c.sync(); err != nil {

@@ -32,10 +32,9 @@ type Config struct {
 	// URL is where to connect: http, https, ws or wss. Without a path it gets
 	// /v1/connect. It carries no token: errors and logs show it.
 	URL string
-	// URLs are more such addresses. The next one's turn comes when a connection did not
-	// come about or did not last; after the last one it is URL's again. Where a gateway
-	// redirects to is tried once and not kept. Default: none.
-	URLs []string
+	// Others are further gateways, as URL is one. When a connection ends, or does not
+	// come about, the next one is tried, in turn. Default: none.
+	Others []string
 	// Token gives the recipient's token. It is asked before the first connection and
 	// again each time the gateway has denied the token; a different answer is tried
 	// at once. For a token that never changes: StaticToken.
@@ -96,8 +95,13 @@ func (c *Config) Validate() error {
 	if c.OnMessage == nil {
 		return errors.New("client: Config.OnMessage is needed: it shows a message")
 	}
-	if _, err := c.homes(); err != nil {
-		return err
+	if _, err := target(c.URL); err != nil {
+		return fmt.Errorf("client: Config.URL: %w", err)
+	}
+	for _, other := range c.Others {
+		if _, err := target(other); err != nil {
+			return fmt.Errorf("client: Config.Others: %w", err)
+		}
 	}
 	if c.ClientID != "" && !validID(c.ClientID) {
 		return fmt.Errorf("client: Config.ClientID %q: want at most %d bytes without control characters", c.ClientID, maxID)
@@ -149,22 +153,6 @@ func (c *Config) fill() {
 	if c.OnError == nil {
 		c.OnError = func(error) {}
 	}
-}
-
-// homes reads the configured addresses.
-func (c *Config) homes() ([]*url.URL, error) {
-	u, err := target(c.URL)
-	if err != nil {
-		return nil, fmt.Errorf("client: Config.URL: %w", err)
-	}
-	all := []*url.URL{u}
-	for i, more := range c.URLs {
-		if u, err = target(more); err != nil {
-			return nil, fmt.Errorf("client: Config.URLs[%d]: %w", i, err)
-		}
-		all = append(all, u)
-	}
-	return all, nil
 }
 
 // target reads the address of a gateway.

@@ -323,9 +323,36 @@ func TestMovedByTheClosingCode(t *testing.T) {
 			return 503, nil, 0
 		}
 		cfg := s.config(net)
-		cfg.URLs = []string{"ws://gw3.test"}
+		cfg.Others = []string{"ws://gw3.test"}
 		s.during(cfg, time.Hour)
-		want := []string{"gateway.test/v1/connect one", "gw2.test/v1/connect one", "gateway.test/v1/connect one", "gw3.test/v1/connect one"}
+		want := []string{"gateway.test/v1/connect one", "gw2.test/v1/connect one", "gw3.test/v1/connect one"}
+		if !slices.Equal(s.asked, want) {
+			t.Errorf("asked %v, want %v", s.asked, want)
+		}
+	})
+}
+
+// Gateways are tried in turn after a loss or a refusal; a redirect is no loss.
+func TestOtherGatewaysAreTriedInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net)
+		s.answer = func(n int, _ *http.Request) (int, []string, websocket.StatusCode) {
+			switch n {
+			case 0:
+				return 101, []string{`{"type":"redirect","url":"ws://elsewhere.test/v1/connect"}`}, 0
+			case 2:
+				return 503, nil, 0
+			case 5:
+				return 101, nil, 0
+			}
+			return 101, nil, 1001
+		}
+		cfg := s.config(net)
+		cfg.Others = []string{"ws://b.test", "ws://c.test"}
+		s.during(cfg, time.Hour)
+		want := []string{"gateway.test/v1/connect one", "elsewhere.test/v1/connect one", "b.test/v1/connect one", "c.test/v1/connect one",
+			"gateway.test/v1/connect one", "b.test/v1/connect one"}
 		if !slices.Equal(s.asked, want) {
 			t.Errorf("asked %v, want %v", s.asked, want)
 		}
@@ -367,7 +394,7 @@ func TestTokenThatCannotBeHad(t *testing.T) {
 }
 
 func TestConfigNamesTheField(t *testing.T) {
-	good := client.Config{URL: "https://gateway.test", Token: client.StaticToken("t"), OnMessage: func(context.Context, client.Message) error { return nil }}
+	good := client.Config{URL: "https://gateway.test", Others: []string{"http://other.test/x"}, Token: client.StaticToken("t"), OnMessage: func(context.Context, client.Message) error { return nil }}
 	if _, err := client.New(good); err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +406,7 @@ func TestConfigNamesTheField(t *testing.T) {
 			c.URL = "wss://gateway.test/v1/connect?token=x"
 		},
 		"URL: there is no host": func(c *client.Config) { c.URL = "https:///v1/connect" },
-		"URLs[1]":               func(c *client.Config) { c.URLs = []string{"https://gw2.test", "gw3.test"} },
+		"Others":                func(c *client.Config) { c.Others = []string{"ftp://x"} },
 		"ClientID":              func(c *client.Config) { c.ClientID = strings.Repeat("x", 129) },
 		"Order":                 func(c *client.Config) { c.Order = 2 },
 		"PingTimeout":           func(c *client.Config) { c.PingTimeout = -1 },

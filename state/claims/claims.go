@@ -12,6 +12,8 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"crier/job"
 	"crier/state/ledger"
@@ -25,6 +27,7 @@ type Table struct {
 	// not block for long.
 	OnClaim func(ledger.Claim)
 	ready   chan struct{}
+	heard   atomic.Int64 // when all that stood in the ledger was seen last, in Unix nanoseconds
 	mu      struct {
 		sync.RWMutex
 		last map[ledger.Thing]ledger.Claim
@@ -41,10 +44,16 @@ func New(log ledger.Log) *Table {
 // Ready is closed when the table has all that stood in the ledger when Run began.
 func (t *Table) Ready() <-chan struct{} { return t.ready }
 
+// Heard is when the ledger answered last; every second or so while it does.
+func (t *Table) Heard() time.Time { return time.Unix(0, t.heard.Load()) }
+
 // Run follows the ledger until ctx ends.
 func (t *Table) Run(ctx context.Context) error {
 	var once sync.Once
-	err := t.log.Follow(ctx, 1, ledger.AllClaims, t.take, func() { once.Do(func() { close(t.ready) }) })
+	err := t.log.Follow(ctx, 1, ledger.AllClaims, t.take, func() {
+		t.heard.Store(time.Now().UnixNano())
+		once.Do(func() { close(t.ready) })
+	})
 	if ctx.Err() != nil {
 		return nil
 	}

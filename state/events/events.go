@@ -55,6 +55,8 @@ func beyond(cursor uint64) error {
 type Config struct {
 	// MaxBytes is what it may have; beyond it the oldest events are dropped. Required.
 	MaxBytes int64
+	// Replicas is how many servers keep it, 1 or 3. Default 1.
+	Replicas int
 	// Wait bounds the wait for each answer of the server. Default 5 s.
 	Wait time.Duration
 	// Logger takes warnings. Default slog.Default().
@@ -73,7 +75,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s, err := natsstream.Open(ctx, nc, natsstream.Config{Stream: Name, Subjects: []string{job.AllEvents}, MaxBytes: cfg.MaxBytes,
+	s, err := natsstream.Open(ctx, nc, natsstream.Config{Stream: Name, Subjects: []string{job.AllEvents}, MaxBytes: cfg.MaxBytes, Replicas: cfg.Replicas,
 		DiscardOld: true, Duplicates: Window, Wait: cfg.Wait, Logger: cfg.Logger})
 	if err != nil {
 		return nil, err

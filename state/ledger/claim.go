@@ -17,15 +17,16 @@ const (
 	Stream        = "LEDGER"
 	ControlStream = "CTL"
 
-	AllSubjects  = "led.>"
-	AllJournals  = "led.j.>"
-	AllJobs      = "led.job.*"
-	AllClaims    = "led.claim.>"
-	AllControls  = "ctl.*"
-	journalRoot  = "led.j."
-	jobRoot      = "led.job."
-	claimRoot    = "led.claim."
-	controlsRoot = "ctl."
+	AllSubjects    = "led.>"
+	ClusterSubject = "led.cluster" // whose ledger it is
+	AllJournals    = "led.j.>"
+	AllJobs        = "led.job.*"
+	AllClaims      = "led.claim.>"
+	AllControls    = "ctl.*"
+	journalRoot    = "led.j."
+	jobRoot        = "led.job."
+	claimRoot      = "led.claim."
+	controlsRoot   = "ctl."
 )
 
 // JournalSubject is where a journal's records go.
@@ -173,6 +174,30 @@ type Taker struct {
 	Read func() uint64
 }
 
+// Next decides, from the last claim on a thing, about taking it: it gives the claim to be
+// appended behind the last one; the last one itself if it is the taker's already; or
+// ErrHeld or ErrBehind.
+func (by Taker) Next(last Claim, at time.Time) (Claim, error) {
+	switch {
+	case last.Journal == by.Journal:
+		return last, nil
+	case !last.Journal.IsZero() && !by.Sealed(last.Journal):
+		return last, fmt.Errorf("%w: %s has the %s", ErrHeld, last.Journal, last.Thing())
+	case last.Journal.IsZero() && by.Read != nil && by.Read() <= last.After:
+		return last, fmt.Errorf("%w: the %s was released after record %d", ErrBehind, last.Thing(), last.After)
+	}
+	return Claim{Kind: last.Kind, ID: last.ID, Epoch: last.Epoch + 1, Journal: by.Journal, At: at.UTC()}, nil
+}
+
+// Release decides, from the last claim on its thing, about giving a claim up: ok is false
+// if it is not the last one any more, because it was given up already or taken.
+func (c Claim) Release(last Claim, after uint64, at time.Time) (free Claim, ok bool) {
+	if last.Journal != c.Journal || last.Epoch != c.Epoch {
+		return last, false
+	}
+	return Claim{Kind: c.Kind, ID: c.ID, Epoch: last.Epoch + 1, After: after, At: at.UTC()}, true
+}
+
 // Take makes a journal's owner the holder of a thing, if nobody holds it, or its
 // holder released it or is sealed, and the taker has read all that was appended
 // before. It is idempotent: who holds it already gets the claim as it stands. A living
@@ -184,15 +209,10 @@ func Take(ctx context.Context, l Log, thing Thing, by Taker) (Claim, error) {
 		if err != nil {
 			return last, err
 		}
-		switch {
-		case last.Journal == by.Journal:
-			return last, nil
-		case !last.Journal.IsZero() && !by.Sealed(last.Journal):
-			return last, fmt.Errorf("%w: %s has the %s", ErrHeld, last.Journal, thing)
-		case last.Journal.IsZero() && by.Read != nil && by.Read() <= last.After:
-			return last, fmt.Errorf("%w: the %s was released after record %d", ErrBehind, thing, last.After)
+		mine, err := by.Next(last, time.Now())
+		if err != nil || mine.Epoch == last.Epoch {
+			return last, err
 		}
-		mine := Claim{Kind: thing.Kind, ID: thing.ID, Epoch: last.Epoch + 1, Journal: by.Journal, At: time.Now().UTC()}
 		mine.Seq, err = l.Append(ctx, ClaimSubject(thing), last.Seq, mine.Bytes())
 		if err == nil {
 			return mine, nil
@@ -214,10 +234,10 @@ func Give(ctx context.Context, l Log, c Claim, after uint64) error {
 		if err != nil {
 			return err
 		}
-		if last.Journal != c.Journal || last.Epoch != c.Epoch {
-			return nil // given already, or taken from it
+		free, ok := c.Release(last, after, time.Now())
+		if !ok {
+			return nil
 		}
-		free := Claim{Kind: c.Kind, ID: c.ID, Epoch: last.Epoch + 1, After: after, At: time.Now().UTC()}
 		if _, err = l.Append(ctx, ClaimSubject(c.Thing()), last.Seq, free.Bytes()); err == nil {
 			return nil
 		}

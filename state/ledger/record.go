@@ -193,6 +193,21 @@ func (r Record) Sealed() bool {
 	return false
 }
 
+// SealAfter makes the record that ends a journal behind its last one, which is zero if it
+// has none; sealed says that there is nothing to do, because that one ended it.
+func SealAfter(j job.Journal, last Stored, by job.Journal, nonce [16]byte) (seal Record, sealed bool, err error) {
+	seal = Record{Journal: j, Nonce: nonce, Entries: []Entry{Seal{By: by}}}
+	if last.Seq == 0 {
+		return seal, false, nil
+	}
+	rec, err := ParseRecord(last.Data)
+	if err != nil {
+		return Record{}, false, err
+	}
+	seal.N, seal.Prev = rec.N+1, HashOf(last.Data)
+	return seal, rec.Sealed(), nil
+}
+
 // ParseRecord decodes a record. The sets it returns are its own.
 func ParseRecord(b []byte) (Record, error) {
 	rec, entries, err := SplitRecord(b)

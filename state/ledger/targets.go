@@ -168,3 +168,19 @@ func (t Targets) unpack(union *idset.Set, width int, packed []byte) error {
 	}
 	return nil
 }
+
+// Cut shortens a block until it has at most budget targets; 0 is no bound.
+func (e *Reserve) Cut(budget int) {
+	if budget == 0 || e.Targets.Card() <= budget {
+		return
+	}
+	union := e.Targets.Union(e.Range())
+	e.Span.Hi = union.Cut(e.Span.Lo, e.Span.Hi, budget)
+	union.Release()
+	for _, d := range e.Dropped {
+		d.Set.KeepSpan(e.Span)
+	}
+	for _, s := range e.Targets.Sets {
+		s.KeepSpan(e.Span)
+	}
+}

@@ -95,7 +95,7 @@ func (l *log) Publish(ctx context.Context, e job.Event) error {
 func TestOrderAndSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, l := rows.NewMemory(time.Now), events.NewMemory(time.Now)
-		want := fill(m, 2500)
+		want := fill(m, 1300)
 		stop := running(t.Context(), relay(t, outbox.Config{Rows: m, Publisher: l, Owner: "a", Keep: time.Hour}))
 		defer stop()
 		time.Sleep(59 * time.Minute)

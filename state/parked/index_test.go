@@ -253,9 +253,31 @@ func checkDoubts(t fataler, x *parked.Index, h *history, r job.Range) {
 	}
 }
 
+// checkJournals: each journal is told by name, with its records, and what is open of it.
+func checkJournals(t fataler, x *parked.Index, h *history, open map[job.Journal]int) {
+	var got, want []string
+	for _, j := range x.JournalInfos() {
+		got = append(got, fmt.Sprint(j.Journal, j.Sealed, j.Open))
+		if i := slices.IndexFunc(h.writers, func(w *writer) bool { return w.journal == j.Journal }); !j.Sealed && h.writers[i].next != j.Records {
+			t.Fatalf("%s has %d records, want %d", j.Journal, j.Records, h.writers[i].next)
+		}
+	}
+	for _, w := range h.writers {
+		if w.next > 0 {
+			want = append(want, fmt.Sprint(w.journal, w.sealed, open[w.journal]))
+		}
+	}
+	slices.Sort(want)
+	if !slices.IsSorted(got) {
+		t.Fatalf("journals out of order: %v", got)
+	}
+	equal(t, "journals", got, want)
+}
+
 // checkOpen: a successor gets all that an incarnation may still tell of.
 func checkOpen(t fataler, x *parked.Index, h *history) {
 	var got, want []string
+	open := map[job.Journal]int{}
 	last := job.Ref{}
 	for _, o := range x.OpenReserves(func(job.Journal) bool { return true }) {
 		got = append(got, fmt.Sprint(o.Ref, o.Inc, o.Job, o.Range, o.Doubted, ids(o.Set)))
@@ -274,7 +296,9 @@ func checkOpen(t fataler, x *parked.Index, h *history) {
 			doubted = doubted || s.lot != k || s.outcome != job.HandedOff
 		}
 		want = append(want, fmt.Sprint(k.ref, k.inc, l.job, l.rng, doubted, slices.Sorted(maps.Keys(l.names))))
+		open[k.ref.Journal]++
 	}
+	checkJournals(t, x, h, open)
 	slices.Sort(got)
 	slices.Sort(want)
 	equal(t, "open", got, want)

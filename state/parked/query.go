@@ -214,6 +214,37 @@ func (x *Index) OpenReserves(want func(job.Journal) bool) []*Open {
 	return out
 }
 
+// JournalInfo is what the index knows of a journal.
+type JournalInfo struct {
+	Journal job.Journal
+	Records uint64 // that it had, those behind a seal, which are void, perhaps among them
+	Sealed  bool
+	Open    int // reserves at one incarnation each, those in doubt that may still be answered among them
+}
+
+// JournalInfos lists the journals that have records, by name.
+func (x *Index) JournalInfos() []JournalInfo {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	open := map[job.Journal]int{}
+	for _, o := range x.mu.open {
+		open[o.Ref.Journal]++
+	}
+	for k, o := range x.mu.late {
+		if x.mu.open[k] == nil {
+			open[o.Ref.Journal]++
+		}
+	}
+	list := make([]JournalInfo, 0, len(x.mu.journals))
+	for j, s := range x.mu.journals {
+		list = append(list, JournalInfo{j, s.next, s.sealed, open[j]})
+	}
+	slices.SortFunc(list, func(a, b JournalInfo) int {
+		return cmp.Or(cmp.Compare(a.Journal.Worker, b.Journal.Worker), cmp.Compare(a.Journal.Incarnation, b.Journal.Incarnation))
+	})
+	return list
+}
+
 // Where tells where one recipient of a job stands, as far as the index knows: a
 // terminal outcome is told as Delivered, whichever it is, but as HandedOff while a
 // reserve that names the recipient is open: the incarnation may still write, and

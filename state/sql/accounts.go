@@ -81,7 +81,7 @@ func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Acc
 	}
 	at := s.c.now().UTC()
 	var made Account
-	err = s.c.TxReadBack(ctx, func(tx *dbsql.Tx, unknown bool) error {
+	err = s.c.TxReadBack(ctx, func(ctx context.Context, tx *dbsql.Tx, unknown bool) error {
 		old, err := accountBy(ctx, tx, `name = ?`, name)
 		switch {
 		case err == nil && unknown && nanos(old.CreatedAt) == nanos(at) && (number == nil || *number == old.Number):
@@ -155,7 +155,7 @@ func (c *conn) freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
 // CreateMissing makes an account, named by its number, for each number that has
 // none, and tells how many it made. It is idempotent.
 func (s *Accounts) CreateMissing(ctx context.Context, numbers []uint32) (created int, err error) {
-	err = s.c.tx(ctx, "creating accounts", func(tx *dbsql.Tx) error {
+	err = s.c.tx(ctx, "creating accounts", func(ctx context.Context, tx *dbsql.Tx) error {
 		created = 0
 		for chunk := range slices.Chunk(numbers, bulk) {
 			n, err := s.c.createMissing(ctx, tx, chunk)

@@ -102,7 +102,7 @@ func (c *conn) wrap(doing string, err error) error {
 }
 
 // tx runs fn, which must be idempotent, in one writing transaction.
-func (c *conn) tx(ctx context.Context, doing string, fn func(*dbsql.Tx) error) error {
+func (c *conn) tx(ctx context.Context, doing string, fn func(context.Context, *dbsql.Tx) error) error {
 	return c.wrap(doing, c.Tx(ctx, fn))
 }
 

@@ -63,7 +63,7 @@ const jobColumns = `version, state, reason, spec, state_at, counts, counts_as_of
 // any later one is a GapError. Counts are taken if they are newer than what is
 // there. The watermark never goes back. It is idempotent.
 func (s *Jobs) Project(ctx context.Context, p Projection) error {
-	return s.c.tx(ctx, "projecting jobs", func(tx *dbsql.Tx) error {
+	return s.c.tx(ctx, "projecting jobs", func(ctx context.Context, tx *dbsql.Tx) error {
 		for _, t := range p.Transitions {
 			if err := s.c.applyTransition(ctx, tx, t); err != nil {
 				return err

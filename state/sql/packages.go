@@ -35,7 +35,7 @@ const packageColumns = `account, name, set_digest, blob_digest, cardinality, min
 // job.CodeConflict if it is another.
 func (s *Packages) Put(ctx context.Context, p Package) (stored Package, err error) {
 	doing := fmt.Sprintf("recording package %q of account %d", p.Name, p.Account)
-	err = s.c.tx(ctx, doing, func(tx *dbsql.Tx) error {
+	err = s.c.tx(ctx, doing, func(ctx context.Context, tx *dbsql.Tx) error {
 		old, err := packageBy(ctx, tx, `account = ? AND name = ?`, p.Account, p.Name)
 		if err == nil {
 			stored = old

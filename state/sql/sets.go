@@ -111,7 +111,7 @@ func (s *Sets) Load(ctx context.Context, key members.Key) (members.Head, []membe
 // again; and after a lost answer the caller's own operation is repeated, which makes
 // its changes anew of what there is.
 func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, error]) (accounts int, err error) {
-	err = s.c.TxOnce(ctx, func(tx *dbsql.Tx) error {
+	err = s.c.TxOnce(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
 		a := appender{ctx: ctx, c: s.c, tx: tx}
 		for change, err := range changes {
 			if err != nil {
@@ -280,7 +280,7 @@ func nonNil(b []byte) []byte {
 
 // AddSnapshot implements members.Sets.
 func (s *Sets) AddSnapshot(ctx context.Context, key members.Key, snap members.Snapshot) error {
-	return s.c.tx(ctx, "recording a snapshot of the "+key.String(), func(tx *dbsql.Tx) error {
+	return s.c.tx(ctx, "recording a snapshot of the "+key.String(), func(ctx context.Context, tx *dbsql.Tx) error {
 		if err := s.c.lockHead(ctx, tx, key); err != nil {
 			return err
 		}

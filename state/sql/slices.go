@@ -37,7 +37,7 @@ func bySlice(a, b Slice) int {
 // highest version stays, and versions may be left out. It is idempotent.
 func (s *Jobs) ProjectSlices(ctx context.Context, statuses []Slice) error {
 	statuses = slices.SortedFunc(slices.Values(statuses), bySlice)
-	return s.c.tx(ctx, "projecting slices", func(tx *dbsql.Tx) error {
+	return s.c.tx(ctx, "projecting slices", func(ctx context.Context, tx *dbsql.Tx) error {
 		for _, x := range statuses {
 			id, state, since := x.Job.String(), x.State.String(), nanos(x.Since)
 			err := s.c.advance(func() (dbsql.Result, error) {

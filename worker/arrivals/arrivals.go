@@ -50,32 +50,41 @@ func NewLog() *Log {
 	return &Log{last: map[arrivalKey]progress{}, behind: map[arrivalKey]progress{}, heard: map[job.Incarnation]time.Time{}, urls: map[string]string{}}
 }
 
-// Take decides about an announcement. If it is the next one, it calls apply, with
-// everything set if whoever is not told is not there, and notes it unless that fails.
-// Announcements are taken one at a time.
-func (a *Log) Take(ann *handoff.Announce, apply func(everything bool) error) (handoff.Reception, error) {
+// Take decides about an announcement. If it is the next one to a range that is mine, it
+// calls apply, with everything set if whoever is not told is not there, and notes it
+// unless that fails. Announcements are taken one at a time. An incarnation that
+// announces is there, although no beat of it was heard yet.
+func (a *Log) Take(ann *handoff.Announce, now time.Time, mine func(job.Range) bool, apply func(everything bool) error) (handoff.Reception, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !mine(ann.Range) {
+		return handoff.NotHome, nil
+	}
 	key := arrivalKey{ann.Inc, ann.Range}
-	last, now := a.last[key], progress{ann.Round, ann.Seq}
+	last, next := a.last[key], progress{ann.Round, ann.Seq}
 	switch {
-	case !last.before(now):
+	case !last.before(next):
 		return handoff.TakenIn, nil // a copy
-	case !now.follows(last):
+	case !next.follows(last):
 		return handoff.WantsAnew, nil
 	}
 	if err := apply(ann.Seq == 1 && last != progress{}); err != nil {
 		return 0, err
 	}
-	a.last[key] = now
+	a.last[key] = next
+	if _, known := a.heard[ann.Inc]; !known {
+		a.heard[ann.Inc] = now
+	}
 	return handoff.TakenIn, nil
 }
 
-// Forget drops what is known of a range, whose home is another now.
-func (a *Log) Forget(r job.Range) {
+// Forget drops what is known of a range, whose home is another now, and calls also,
+// which drops the rest: no announcement is taken in between.
+func (a *Log) Forget(r job.Range, also func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dropIf(func(k arrivalKey) bool { return k.r == r })
+	also()
 }
 
 func (a *Log) dropIf(drop func(arrivalKey) bool) {

@@ -83,6 +83,15 @@ func (h *Hellos) Forget(r job.Range) {
 	delete(h.kept, r)
 }
 
+// Gone drops what came by an incarnation that is silent.
+func (h *Hellos) Gone(inc job.Incarnation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for r := range h.kept {
+		h.keepIf(r, func(l home.Login) bool { return l.Inc != inc })
+	}
+}
+
 func (h *Hellos) keepIf(r job.Range, keep func(home.Login) bool) {
 	for id := range h.kept[r] {
 		filter(h.kept[r], id, keep)

@@ -1,6 +1,8 @@
 package arrivals
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
@@ -18,8 +20,6 @@ type Planes interface {
 	// Over takes everybody at an incarnation, and at older ones of its gateway, away for
 	// good.
 	Over(inc job.Incarnation)
-	// Forget takes everybody of a range away.
-	Forget(r job.Range)
 	// Split deals keep, which it does not change, to incarnations. All sets are the
 	// caller's.
 	Split(keep *idset.Set) (targets []presence.Target, offline *idset.Set)
@@ -53,23 +53,28 @@ type Lost struct {
 	Who     *idset.Set
 }
 
-// Join makes an incarnation the place of these recipients. It gives those who were
-// elsewhere until now. An older incarnation of the gateway is over then.
-func (p *Places) Join(inc job.Incarnation, who *idset.Set) ([]Lost, error) {
+// Moved is who is somewhere else now than before.
+type Moved struct {
+	Lost []Lost       // have come elsewhere
+	Back []*idset.Set // are where they were before
+}
+
+// Join makes an incarnation the place of these recipients. An older incarnation of the
+// gateway is over then.
+func (p *Places) Join(inc job.Incarnation, who *idset.Set) (m Moved, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if uint64(inc.Start) < p.floor[inc.Gateway] {
-		return nil, nil
+		return m, nil
 	}
-	p.overLocked(inc.Gateway, uint64(inc.Start))
+	m.Back = p.overLocked(inc.Gateway, uint64(inc.Start))
 	targets, offline := p.planes.Split(who)
 	offline.Release()
 	if err := p.planes.Join(inc, who); err != nil {
-		return nil, err
+		return m, err
 	}
 	p.seen[inc] = true
 	p.dropLocked(inc, who)
-	var lost []Lost
 	for _, t := range targets {
 		if t.Inc == inc {
 			continue
@@ -77,40 +82,41 @@ func (p *Places) Join(inc job.Incarnation, who *idset.Set) ([]Lost, error) {
 		for id := range t.Set.All() {
 			p.addLocked(who.Range, id, t.Inc)
 		}
-		lost = append(lost, Lost{t.Inc, inc, t.Set})
+		m.Lost = append(m.Lost, Lost{t.Inc, inc, t.Set})
 	}
-	return lost, nil
+	return m, nil
 }
 
-// Leave takes recipients away from an incarnation.
-func (p *Places) Leave(inc job.Incarnation, who *idset.Set) {
+// Leave takes recipients away from an incarnation. Like the methods below it gives those
+// who are where they were before.
+func (p *Places) Leave(inc job.Incarnation, who *idset.Set) []*idset.Set {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaveLocked(inc, who)
+	return p.leaveLocked(inc, who)
 }
 
 // Keep takes all of a range away from an incarnation but these.
-func (p *Places) Keep(inc job.Incarnation, who *idset.Set) {
+func (p *Places) Keep(inc job.Incarnation, who *idset.Set) []*idset.Set {
 	all := idset.New(who.Range)
 	defer all.Release()
 	all.AddSpan(who.Range.Span())
 	all.AndNot(who)
-	p.Leave(inc, all)
+	return p.Leave(inc, all)
 }
 
 // Gone takes everybody away from an incarnation that is silent; it may come back.
-func (p *Places) Gone(inc job.Incarnation) {
+func (p *Places) Gone(inc job.Incarnation) []*idset.Set {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.goneLocked(inc)
+	return p.goneLocked(inc)
 }
 
 // Over takes everybody away from an incarnation and the older ones of its gateway, for
 // good.
-func (p *Places) Over(inc job.Incarnation) {
+func (p *Places) Over(inc job.Incarnation) []*idset.Set {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.overLocked(inc.Gateway, uint64(inc.Start)+1)
+	return p.overLocked(inc.Gateway, uint64(inc.Start)+1)
 }
 
 // IsOver reports whether an incarnation is over.
@@ -120,41 +126,46 @@ func (p *Places) IsOver(inc job.Incarnation) bool {
 	return uint64(inc.Start) < p.floor[inc.Gateway]
 }
 
-// Forget takes everybody of a range away, whose home is another now.
+// Forget drops what is known of a range, whose home is another now.
 func (p *Places) Forget(r job.Range) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.people, r)
-	p.planes.Forget(r)
 }
 
 // Lost lists who has sockets besides where they are.
 func (p *Places) Lost() (all []Lost) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for r, people := range p.people {
+	for _, r := range slices.Sorted(maps.Keys(p.people)) {
+		people := p.people[r]
 		targets, offline := p.planes.Split(among(r, people, nil))
 		offline.Release()
 		for _, t := range targets {
-			at := map[job.Incarnation]*idset.Set{}
+			at := parts{}
 			for id := range t.Set.All() {
 				for _, inc := range people[id] {
-					addTo(at, inc, r, id)
+					at.add(inc, r, id)
 				}
 			}
-			for inc, who := range at {
-				all = append(all, Lost{inc, t.Inc, who})
+			for _, x := range at {
+				all = append(all, Lost{x.Inc, t.Inc, x.Set})
 			}
 		}
 	}
 	return all
 }
 
-func addTo(sets map[job.Incarnation]*idset.Set, inc job.Incarnation, r job.Range, id uint32) {
-	if sets[inc] == nil {
-		sets[inc] = idset.New(r)
+// parts deals recipients to incarnations, in the order in which these come.
+type parts []presence.Target
+
+func (p *parts) add(inc job.Incarnation, r job.Range, id uint32) {
+	i := slices.IndexFunc(*p, func(t presence.Target) bool { return t.Inc == inc })
+	if i < 0 {
+		i = len(*p)
+		*p = append(*p, presence.Target{Inc: inc, Set: idset.New(r)})
 	}
-	sets[inc].Add(id)
+	(*p)[i].Set.Add(id)
 }
 
 // among is who of a set, or all if it is nil, is at more than one incarnation.
@@ -220,66 +231,71 @@ func (p *Places) trimLocked(r job.Range) {
 
 // leaveLocked takes recipients away from an incarnation: those whose place it is are at
 // the newest of the others from now on.
-func (p *Places) leaveLocked(inc job.Incarnation, who *idset.Set) {
+func (p *Places) leaveLocked(inc job.Incarnation, who *idset.Set) []*idset.Set {
 	p.dropLocked(inc, who)
-	p.fallLocked(inc, who.Range, who)
+	back := p.fallLocked(inc, who.Range, who)
 	p.planes.Leave(inc, who)
+	return back
 }
 
 // fallLocked moves those of a range whose place is an incarnation to the newest of
 // their others. No incarnation among these is over, so that no join fails.
-func (p *Places) fallLocked(inc job.Incarnation, r job.Range, who *idset.Set) {
+func (p *Places) fallLocked(inc job.Incarnation, r job.Range, who *idset.Set) (back []*idset.Set) {
 	people := p.people[r]
 	if len(people) == 0 {
-		return
+		return nil
 	}
 	in := among(r, people, who)
 	defer in.Release()
 	targets, offline := p.planes.Split(in)
 	offline.Release()
-	to := map[job.Incarnation]*idset.Set{}
+	to := parts{}
 	for _, t := range targets {
 		if t.Inc == inc {
 			for id := range t.Set.All() {
 				others := people[id]
 				last := len(others) - 1
-				addTo(to, others[last], r, id)
+				to.add(others[last], r, id)
 				set(people, id, others[:last])
 			}
 		}
 		t.Set.Release()
 	}
-	for other, set := range to {
-		_ = p.planes.Join(other, set) // it has an ordinal already
-		set.Release()
+	for _, x := range to {
+		_ = p.planes.Join(x.Inc, x.Set) // it has an ordinal already
+		back = append(back, x.Set)
 	}
 	p.trimLocked(r)
+	return back
 }
 
-func (p *Places) goneLocked(inc job.Incarnation) {
-	for r, people := range p.people {
+func (p *Places) goneLocked(inc job.Incarnation) (back []*idset.Set) {
+	for _, r := range slices.Sorted(maps.Keys(p.people)) {
+		people := p.people[r]
 		for id := range people {
 			drop(people, id, inc)
 		}
-		p.fallLocked(inc, r, nil)
+		back = append(back, p.fallLocked(inc, r, nil)...)
 		p.trimLocked(r)
 	}
 	p.planes.Leave(inc, nil)
+	return back
 }
 
 // overLocked ends all incarnations of a gateway below a start.
-func (p *Places) overLocked(gateway string, start uint64) {
+func (p *Places) overLocked(gateway string, start uint64) (back []*idset.Set) {
 	if start <= p.floor[gateway] {
-		return
+		return nil
 	}
 	p.floor[gateway] = start
-	for inc := range p.seen {
+	for _, inc := range slices.SortedFunc(maps.Keys(p.seen), func(a, b job.Incarnation) int { return cmp.Compare(a.Start, b.Start) }) {
 		if inc.Gateway == gateway && uint64(inc.Start) < start {
-			p.goneLocked(inc)
+			back = append(back, p.goneLocked(inc)...)
 			delete(p.seen, inc)
 		}
 	}
 	if start > 0 {
 		p.planes.Over(job.Incarnation{Gateway: gateway, Start: uint32(start - 1)})
 	}
+	return back
 }

@@ -150,10 +150,11 @@ func TestTheNewestOtherPlaceIsTakenFirst(t *testing.T) {
 	defer planes.Close()
 	g := func(n int) job.Incarnation { return job.Incarnation{Gateway: fmt.Sprint("g", n), Start: 1} }
 	for n := range 12 {
-		lost, err := p.Join(g(n), idset.Of(7))
+		m, err := p.Join(g(n), idset.Of(7))
 		if err != nil {
 			t.Fatal(err)
 		}
+		lost := m.Lost
 		if n > 0 && (len(lost) != 1 || lost[0].At != g(n-1) || lost[0].Now != g(n) || !lost[0].Who.Has(7)) {
 			t.Fatalf("the join at %d displaces %v", n, lost)
 		}
@@ -162,7 +163,10 @@ func TestTheNewestOtherPlaceIsTakenFirst(t *testing.T) {
 		if at, _ := planes.Lookup(7); at != g(n) {
 			t.Fatalf("shown at %s, want %s", at, g(n))
 		}
-		p.Leave(g(n), idset.Of(7))
+		back := p.Leave(g(n), idset.Of(7))
+		if last := n == 12-1-maxElsewhere; last != (len(back) == 0) || !last && !back[0].Equal(idset.Of(7)) {
+			t.Fatalf("leaving %s gives %v", g(n), back)
+		}
 	}
 	if at, online := planes.Lookup(7); online {
 		t.Fatalf("shown at %s, beyond what is remembered", at)

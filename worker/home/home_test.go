@@ -61,6 +61,9 @@ type world struct {
 	hellos  map[uint32]int         // logins that no look was about
 	ending  map[job.Range][]job.ID // the same of jobs
 	settled map[string]bool        // what clients were told to forget
+	away    map[job.Range]bool     // ranges that were ended: nothing about them begins
+	quiet   map[job.Range]bool     // the same, once nothing is under way
+	last    map[job.Range]uint64   // sequence of the last entry since a range was begun
 	stored  []entry                // not applied yet
 	told    uint64                 // the last sequence that State was told is applied
 	seq     uint64
@@ -77,7 +80,7 @@ func begun() *State {
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, s: begun(), jobs: map[job.ID]JobInfo{}, online: map[uint32]bool{}, parked: map[place]uint64{}, doubt: map[place]bool{},
 		open: map[place]bool{}, over: map[place]string{}, passes: map[job.Range]*pass{}, wanted: map[uint32]bool{}, hellos: map[uint32]int{},
-		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}}
+		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{}}
 	for i := range rapid.SampledFrom([]int{2, 5, PassLimit + 8}).Draw(t, "jobs") {
 		w.ids = append(w.ids, job.ID{byte(i + 1)})
 		w.jobs[w.ids[i]] = JobInfo{Known: true, Over: job.Parked, Urgent: uint8(i % 3), Resend: i%2 == 0}
@@ -99,8 +102,13 @@ func (w *world) take(effects []Effect) {
 		switch e := e.(type) {
 		case Look:
 			w.look(e.Pass)
+		case Quiet:
+			w.isQuiet(e)
 		case Append:
 			p := w.passes[e.Range]
+			if w.away[e.Range] {
+				w.t.Fatalf("entries for range %s, which was ended", e.Range)
+			}
 			if p == nil || !p.found || p.entries != nil || len(e.Entries) == 0 || len(e.Urgent) != len(e.Entries) {
 				w.t.Fatalf("entries for range %s without a pass", e.Range)
 			}
@@ -114,8 +122,59 @@ func (w *world) take(effects []Effect) {
 	}
 }
 
+// isQuiet: what was under way is applied, and the last of it is known.
+func (w *world) isQuiet(e Quiet) {
+	p := w.passes[e.Range]
+	switch {
+	case !w.away[e.Range] || w.quiet[e.Range]:
+		w.t.Fatalf("range %s is let go, nobody asked", e.Range)
+	case p != nil && (!p.found || p.entries != nil && p.seq == 0 || p.seq > w.told):
+		w.t.Fatalf("range %s is let go while a pass is under way: %+v", e.Range, p)
+	case e.After != w.last[e.Range]:
+		w.t.Fatalf("range %s is let go after record %d, its last is %d", e.Range, e.After, w.last[e.Range])
+	}
+	w.quiet[e.Range] = true
+	delete(w.passes, e.Range)
+}
+
+// end gives a range up: nothing is owed about it.
+func (w *world) end(r job.Range) {
+	w.away[r] = true
+	for _, who := range w.people {
+		if rangeOf(who) == r {
+			delete(w.wanted, who)
+			delete(w.hellos, who)
+		}
+	}
+	delete(w.ending, r)
+	w.step(End{r})
+}
+
+// begin takes a range that was let go: who is online is wanted, as they are announced.
+func (w *world) begin(r job.Range) {
+	delete(w.away, r)
+	delete(w.quiet, r)
+	delete(w.last, r)
+	w.step(Begin{r})
+	for _, who := range w.people {
+		if rangeOf(who) == r && w.online[who] {
+			w.want(who)
+		}
+	}
+}
+
+// owe notes that a look has to be about a recipient, while its range is here.
+func (w *world) owe(who uint32) {
+	if !w.away[rangeOf(who)] {
+		w.wanted[who] = true
+	}
+}
+
 // look holds a new pass against the one before it.
 func (w *world) look(p Pass) {
+	if w.away[p.Range] {
+		w.t.Fatalf("a look at range %s, which was ended", p.Range)
+	}
 	if x := w.passes[p.Range]; x != nil {
 		switch {
 		case !x.found || x.entries != nil && x.seq == 0:
@@ -138,6 +197,9 @@ func (w *world) look(p Pass) {
 
 // back is what a pass that came to nothing still owes.
 func (w *world) back(p Pass) {
+	if w.away[p.Range] {
+		return
+	}
 	for who := range p.Who.All() {
 		w.wanted[who] = true
 	}
@@ -252,7 +314,7 @@ func (w *world) store(r job.Range, refuse, partly bool) {
 		}
 		w.stored = append(w.stored, entry{r, e, w.seq})
 	}
-	p.seq = w.seq
+	p.seq, w.last[r] = w.seq, w.seq
 	late := rapid.Bool().Draw(w.t, "applied before it is told durable")
 	if late {
 		w.applyAll()
@@ -326,14 +388,14 @@ func (w *world) wantParked(r job.Range, seq uint64) {
 	for p, n := range w.parked {
 		if n == seq && rangeOf(p.who) == r && w.online[p.who] {
 			set.Add(p.who)
-			w.wanted[p.who] = true
+			w.owe(p.who)
 		}
 	}
 	w.step(Wanted{Who: set})
 }
 
 func (w *world) want(who uint32) {
-	w.wanted[who] = true
+	w.owe(who)
 	w.step(Wanted{Who: idset.Of(who)})
 }
 
@@ -368,8 +430,10 @@ func (w *world) done(p place, how string) {
 
 func (w *world) login(who uint32, have []job.ID) {
 	w.online[who] = true
-	w.wanted[who] = true
-	w.hellos[who]++
+	w.owe(who)
+	if !w.away[rangeOf(who)] {
+		w.hellos[who]++
+	}
 	w.step(Wanted{Who: idset.Of(who), Logins: []Login{{handoff.Hello{Recipient: job.Recipient(who), Speaks: true, Have: have}, g2}}})
 }
 
@@ -418,6 +482,7 @@ func (w *world) sortedOpen() []place {
 }
 
 func TestPassesFollowEachOther(t *testing.T) {
+	var ended [2]int // ranges that came back, and those of them about which something was durable
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		who := func(t *rapid.T) uint32 { return rapid.SampledFrom(w.people).Draw(t, "recipient") }
@@ -481,11 +546,28 @@ func TestPassesFollowEachOther(t *testing.T) {
 			},
 			"ending": func(t *rapid.T) {
 				id, r := rapid.SampledFrom(w.ids).Draw(t, "job"), job.Range(rapid.IntRange(0, 1).Draw(t, "range"))
-				w.ending[r] = append(w.ending[r], id)
+				if !w.away[r] {
+					w.ending[r] = append(w.ending[r], id)
+				}
 				w.step(Ending{r, id})
+			},
+			"end": func(t *rapid.T) {
+				if r := job.Range(rapid.IntRange(0, 1).Draw(t, "range")); !w.away[r] {
+					w.end(r)
+				}
+			},
+			"begin": func(t *rapid.T) {
+				if r := job.Range(rapid.IntRange(0, 1).Draw(t, "range")); w.quiet[r] {
+					ended[0]++
+					if w.last[r] > 0 {
+						ended[1]++
+					}
+					w.begin(r)
+				}
 			},
 			"tick": func(t *rapid.T) { w.step(Tick{}) },
 		})
+		w.comeBack()
 		for _, id := range w.ids {
 			info := w.jobs[id]
 			info.Paused = false
@@ -503,6 +585,24 @@ func TestPassesFollowEachOther(t *testing.T) {
 		w.rest()
 		w.atRest()
 	})
+	if ended[1] == 0 || ended[0] == ended[1] {
+		t.Errorf("%d ranges came back, %d of them with something appended: too few to mean anything", ended[0], ended[1])
+	}
+}
+
+// comeBack begins what is away, when it is quiet.
+func (w *world) comeBack() {
+	if len(w.away) > 0 {
+		w.rest()
+	}
+	for r := range job.Range(2) {
+		if w.away[r] && !w.quiet[r] {
+			w.t.Fatalf("range %s is never let go", r)
+		}
+		if w.away[r] {
+			w.begin(r)
+		}
+	}
 }
 
 // atRest: nobody wanted is forgotten, and nobody is parked and online.

@@ -66,6 +66,7 @@ const (
 
 type laneState struct {
 	phase   phase
+	since   time.Time // in this phase
 	slice   *slice
 	span    job.Span
 	sends   bool // its block may have targets
@@ -79,6 +80,7 @@ type slice struct {
 	active   int // lanes at work for it
 	job      *sending
 	failed   bool
+	dropped  bool // it is given up: no block of it is begun or reserved
 }
 
 // sending is what all slices of a job share: its rate.
@@ -95,7 +97,7 @@ func New(lanes int) *State {
 }
 
 // Event is one of Assign, Prepared, Failed, Reserved, Refused, Handled, Control,
-// CaughtUp, Tick.
+// CaughtUp, Drop, Due, Tick.
 type Event interface{ event() }
 
 // Assign gives the lanes a slice.
@@ -136,6 +138,9 @@ type Control struct {
 // CaughtUp says that all controls stored so far have been passed on.
 type CaughtUp struct{}
 
+// Drop gives up all slices: each is Dropped when its blocks under way are through.
+type Drop struct{}
+
 // Due lets the lanes take what a rate allows by now; NextDue says when.
 type Due struct{}
 
@@ -150,10 +155,11 @@ func (Refused) event()  {}
 func (Handled) event()  {}
 func (Control) event()  {}
 func (CaughtUp) event() {}
+func (Drop) event()     {}
 func (Due) event()      {}
 func (Tick) event()     {}
 
-// Effect is one of Prepare, Append, SliceSent.
+// Effect is one of Prepare, Append, SliceSent, Dropped.
 type Effect interface{ effect() }
 
 // Prepare asks for a block to be worked out; Prepared or Failed comes back.
@@ -172,6 +178,14 @@ type SliceSent struct {
 	Number uint32
 }
 
+// Dropped says that nothing of a slice that was given up is under way any more, and that
+// the last second of its job's rate is over: another may go on with it.
+type Dropped struct {
+	Job    job.ID
+	Number uint32
+}
+
+func (Dropped) effect()   {}
 func (Prepare) effect()   {}
 func (Append) effect()    {}
 func (SliceSent) effect() {}
@@ -190,12 +204,16 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 		}
 	case CaughtUp:
 		s.caughtUp = now
+	case Drop:
+		for _, x := range s.slices {
+			x.dropped = true
+		}
 	case Prepared:
 		out = s.prepared(now, ev)
 	case Failed:
 		s.failed(ev.Lane, preparing)
 	case Reserved:
-		s.reserved(ev)
+		s.reserved(now, ev)
 	case Refused:
 		s.failed(ev.Lane, reserving)
 	case Handled:
@@ -286,7 +304,7 @@ func (x *slice) void(now time.Time) job.Outcome {
 
 // mayStart reports whether a block of the slice may be begun and sent, the rate apart.
 func (x *slice) mayStart(now, caughtUp time.Time) bool {
-	return len(x.Todo) > 0 && !x.failed && !x.stopped(now, caughtUp)
+	return len(x.Todo) > 0 && !x.failed && !x.dropped && !x.stopped(now, caughtUp)
 }
 
 // stopped reports whether nothing of the slice may be sent now.
@@ -297,7 +315,7 @@ func (x *slice) stopped(now, caughtUp time.Time) bool {
 // ready reports whether a lane may take a block of the slice now, and how many
 // targets it may have (0: any number).
 func (x *slice) ready(now, caughtUp time.Time) (budget int, ok bool) {
-	if len(x.Todo) > 0 && !x.failed && x.void(now) != job.Parked {
+	if len(x.Todo) > 0 && !x.failed && !x.dropped && x.void(now) != job.Parked {
 		return 0, true
 	}
 	if !x.mayStart(now, caughtUp) {
@@ -326,7 +344,7 @@ func (s *State) fill(now time.Time, out []Effect) []Effect {
 			break
 		}
 		void := x.void(now)
-		*l = laneState{phase: preparing, slice: x, span: x.Todo[0], sends: void == job.Parked}
+		*l = laneState{phase: preparing, since: now, slice: x, span: x.Todo[0], sends: void == job.Parked}
 		x.Todo = x.Todo[1:]
 		x.active++
 		if l.sends {
@@ -335,11 +353,17 @@ func (s *State) fill(now time.Time, out []Effect) []Effect {
 		out = append(out, Prepare{Task{Lane: i, Job: x.Job, Slice: x.Number, Span: l.span, Budget: budget, Void: void}})
 	}
 	s.slices = slices.DeleteFunc(s.slices, func(x *slice) bool {
-		if len(x.Todo) > 0 || x.active > 0 {
+		switch {
+		case x.active > 0:
+			return false
+		case len(x.Todo) == 0:
+			out = append(out, SliceSent{x.Job, x.Number})
+		case x.dropped && x.job.pace.idle():
+			out = append(out, Dropped{x.Job, x.Number})
+		default:
 			return false
 		}
 		x.job.slices--
-		out = append(out, SliceSent{x.Job, x.Number})
 		return true
 	})
 	return out
@@ -397,7 +421,7 @@ func (s *State) prepared(now time.Time, ev Prepared) []Effect {
 	if ev.Reserve != nil {
 		targets = ev.Reserve.Targets.Card()
 	}
-	if ev.Reserve != nil && l.sends && (x.stopped(now, s.caughtUp) || !x.fits(now, targets)) {
+	if ev.Reserve != nil && x.dropped || ev.Reserve != nil && l.sends && (x.stopped(now, s.caughtUp) || !x.fits(now, targets)) {
 		x.giveBack(l.span)
 		s.free(l)
 		return nil
@@ -408,7 +432,7 @@ func (s *State) prepared(now time.Time, ev Prepared) []Effect {
 		s.free(l)
 		return nil
 	}
-	l.phase, l.targets = reserving, targets
+	l.phase, l.since, l.targets = reserving, now, targets
 	x.job.pending += targets
 	return []Effect{Append{Lane: ev.Lane, Urgent: x.urgency(), Reserve: ev.Reserve}}
 }
@@ -420,7 +444,7 @@ func (x *slice) fits(now time.Time, targets int) bool {
 	return rate == 0 || targets == 0 || targets+x.job.pending <= x.job.pace.room(now, rate)
 }
 
-func (s *State) reserved(ev Reserved) {
+func (s *State) reserved(now time.Time, ev Reserved) {
 	l := &s.lanes[ev.Lane]
 	if l.phase != reserving {
 		return
@@ -433,7 +457,7 @@ func (s *State) reserved(ev Reserved) {
 	if l.sends {
 		j.blocks--
 	}
-	l.phase, l.ref = handing, ev.Ref
+	l.phase, l.since, l.ref = handing, now, ev.Ref
 }
 
 // NextDue is when a rate allows the next block although nothing else happens; zero

@@ -327,3 +327,40 @@ func TestTheNextSliceOfAJobGoesOnAtItsRate(t *testing.T) {
 		t.Fatalf("%d blocks in 4 s", len(m.takes[job.ID{1}]))
 	}
 }
+
+// A slice that is given up is dropped when nothing of it is under way: what was not
+// appended is not appended any more, and who goes on with it does not bring the job over
+// its rate.
+func TestADroppedSliceIsLetGo(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := New(2)
+	dropped := func(effects []Effect) int {
+		n := 0
+		for _, e := range effects {
+			if _, ok := e.(Dropped); ok {
+				n++
+			}
+		}
+		return n
+	}
+	s.Step(now, CaughtUp{})
+	span := job.Span{Lo: 0, Hi: 1 << 20}
+	prepare := s.Step(now, Assign{Slice: Slice{Job: job.ID{1}, Rate: 100, Expires: now.Add(time.Hour), Todo: []job.Span{span}}})
+	task := prepare[0].(Prepare).Task
+	res := &ledger.Reserve{Job: job.ID{1}, Span: job.Span{Lo: 0, Hi: 64}, Targets: ledger.Targets{Incs: []job.Incarnation{{Gateway: "g", Start: 1}}, Sets: []*idset.Set{idset.Of(1, 2, 3)}}}
+	if got := s.Step(now, Prepared{Lane: task.Lane, Took: res.Span, Reserve: res}); len(got) == 0 {
+		t.Fatal("the block is not reserved")
+	}
+	ref := job.Ref{Journal: job.Journal{Worker: "w", Incarnation: 1}, N: 1}
+	s.Step(now, Reserved{Lane: task.Lane, Ref: ref})
+	if got := s.Step(now, Drop{}); dropped(got) != 0 {
+		t.Fatal("dropped while a block is under way")
+	}
+	if got := s.Step(now, Handled{Ref: ref}); len(got) != 0 || !s.Holds(job.ID{1}, 0) {
+		t.Fatalf("%v within the second in which recipients were handed over", got)
+	}
+	got := s.Step(now.Add(2*time.Second), Tick{})
+	if dropped(got) != 1 || len(got) != 1 || s.Holds(job.ID{1}, 0) {
+		t.Fatalf("%v, want the slice dropped", got)
+	}
+}

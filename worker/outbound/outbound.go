@@ -99,8 +99,8 @@ type State struct {
 	over     map[string]over // by gateway
 }
 
-// New makes the core for the owner of a journal. All that is open of its former
-// journals, which are sealed, is handed over by Inherited before any other event.
+// New makes the core for the owner of a journal. Of former journals, which are sealed,
+// nothing is open but what is handed over by Inherited before any other event.
 func New(mine job.Journal, former ...job.Journal) *State {
 	s := &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}, over: map[string]over{}}
 	for _, j := range former {
@@ -109,8 +109,8 @@ func New(mine job.Journal, former ...job.Journal) *State {
 	return s
 }
 
-// Event is one of Reserved, Inherited, Answered, Fenced, Lost, Reported, Recorded, Over,
-// Tick.
+// Event is one of Reserved, Inherited, Closed, Answered, Fenced, Lost, Reported, Recorded,
+// Over, Tick.
 type Event interface{ event() }
 
 // Reserved says that a reserve or drain of this journal is durable.
@@ -132,6 +132,9 @@ type Inherited struct {
 	Open    *idset.Set
 	Doubted bool // the ledger has a doubt about it that is not final
 }
+
+// Closed says that a sealed journal has nothing open: reports about it are answered.
+type Closed struct{ Journal job.Journal }
 
 // Answered is a gateway's reply to a hand-off.
 type Answered struct {
@@ -167,6 +170,7 @@ type Tick struct{}
 
 func (Reserved) event()  {}
 func (Inherited) event() {}
+func (Closed) event()    {}
 func (Answered) event()  {}
 func (Fenced) event()    {}
 func (Lost) event()      {}
@@ -213,6 +217,8 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 		return s.reserved(now, ev)
 	case Inherited:
 		return s.inherited(now, ev)
+	case Closed:
+		s.owned[ev.Journal] = true
 	case Answered:
 		if c, f := s.find(ev.Key); f != nil {
 			return s.answered(now, c, f, ev.Answer)
@@ -245,6 +251,9 @@ func (s *State) Incarnations() []job.Incarnation {
 	}
 	return out
 }
+
+// Owns reports whether reports about a journal are this core's to answer.
+func (s *State) Owns(j job.Journal) bool { return s.owned[j] }
 
 // SilentAt counts the reserves for which an incarnation has not answered within
 // LaneWait, or no longer answers. Those that are merely on their way do not count:

@@ -3,8 +3,9 @@
 //
 // It guarantees that nothing is taken from an owner whose journal is open (rule 4);
 // that a journal is sealed only when the ring calls its owner lapsed (rule 5); that a
-// worker which is frozen takes nothing new (rule 24); and that a range is given up only
-// after everything that this worker appends about it is durable.
+// worker which is frozen takes nothing new (rule 24); that a range is given up only
+// after everything that this worker appends about it is durable; and that no claim but
+// its own is ever given up.
 //
 // A wrong ring costs a try that fails, never more: claims decide.
 package tenure
@@ -82,6 +83,7 @@ const (
 type tenancy struct {
 	phase  phase
 	claim  ledger.Claim // the last one known
+	own    ledger.Claim // by which this worker has it, or had it last
 	wanted bool         // somebody asked for it
 	free   time.Time    // since when it may be taken; zero if it may not
 	retry  time.Time    // not before
@@ -91,6 +93,7 @@ type tenancy struct {
 // journal is another worker's journal.
 type journal struct {
 	tenancy           // of closing what it left open
+	sealing bool      // a Seal is not answered yet
 	sealed  bool      // and everything up to the seal is read
 	open    bool      // it left something open
 	lapsed  time.Time // since when its owner has lapsed; zero if it has not
@@ -101,9 +104,12 @@ func New(mine job.Journal, ring Ring) *State {
 	return &State{mine: mine, ring: ring, journals: map[job.Journal]*journal{}}
 }
 
-// Event is one of Seen, Sealed, Claimed, Wanted, RingIs, Silence, Taken, NotTaken,
+// Event is one of Has, Seen, Sealed, Claimed, Wanted, RingIs, Silence, Taken, NotTaken,
 // NotSealed, Quiet, Given, NotGiven, Tick.
 type Event interface{ event() }
+
+// Has says that this worker took a journal over before the core began.
+type Has struct{ Claim ledger.Claim }
 
 // Seen says that a journal exists.
 type Seen struct{ Journal job.Journal }
@@ -132,7 +138,7 @@ type Taken struct{ Claim ledger.Claim }
 // NotTaken answers one that did not.
 type NotTaken struct{ Thing ledger.Thing }
 
-// NotSealed answers a Seal that did not work; one that did shows as Sealed.
+// NotSealed answers each Seal; one that worked shows as Sealed, too.
 type NotSealed struct{ Journal job.Journal }
 
 // Quiet answers an End: all that this worker appends about the range is durable, the
@@ -142,7 +148,7 @@ type Quiet struct {
 	After uint64
 }
 
-// Given answers a Give that worked.
+// Given answers a Give that worked, or that came after the claim was no more.
 type Given struct{ Range job.Range }
 
 // NotGiven answers one that did not; it is tried again.
@@ -151,6 +157,7 @@ type NotGiven struct{ Range job.Range }
 // Tick lets time pass.
 type Tick struct{}
 
+func (Has) event()       {}
 func (Seen) event()      {}
 func (Sealed) event()    {}
 func (Claimed) event()   {}
@@ -171,7 +178,7 @@ type Effect interface{ effect() }
 // Take asks for a claim on a thing; Taken or NotTaken comes back.
 type Take struct{ Thing ledger.Thing }
 
-// Seal asks to end another worker's journal; NotSealed comes back, or in time Sealed.
+// Seal asks to end another worker's journal; NotSealed comes back.
 type Seal struct{ Journal job.Journal }
 
 // Begin makes this worker the home of a range.
@@ -186,7 +193,8 @@ type Inherit struct{ Journal job.Journal }
 // End asks the home of a range to begin nothing new; Quiet comes back.
 type End struct{ Range job.Range }
 
-// Give asks for a range's claim to be released; Given or NotGiven comes back.
+// Give asks for this worker's claim on a range to be released; Given or NotGiven comes
+// back.
 type Give struct {
 	Range job.Range
 	Claim ledger.Claim
@@ -203,11 +211,15 @@ func (Give) effect()    {}
 // Step takes one event in and says what to do.
 func (s *State) Step(now time.Time, ev Event) []Effect {
 	switch ev := ev.(type) {
+	case Has:
+		if x := s.at(ev.Claim.Thing()); x != nil {
+			x.phase, x.claim, x.own = holding, ev.Claim, ev.Claim
+		}
 	case Seen:
 		s.journal(ev.Journal)
 	case Sealed:
 		x := s.journal(ev.Journal)
-		x.sealed, x.open = true, ev.Open
+		x.sealed, x.open, x.retry = true, ev.Open, time.Time{}
 		return s.look(now)
 	case Claimed:
 		return s.claimed(now, ev.Claim)
@@ -221,21 +233,22 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 		s.silent = ev.On
 		return s.look(now)
 	case Taken:
-		return s.taken(ev.Claim)
+		return s.taken(now, ev.Claim)
 	case NotTaken:
 		if x := s.at(ev.Thing); x != nil && x.phase == taking {
 			x.phase, x.retry = elsewhere, now.Add(retryAfter)
 		}
 	case NotSealed:
-		s.journal(ev.Journal).retry = now.Add(retryAfter)
+		x := s.journal(ev.Journal)
+		x.sealing, x.retry = false, now.Add(retryAfter)
 	case Quiet:
 		if x := &s.ranges[ev.Range]; x.phase == ending {
 			x.phase, x.after = giving, ev.After
-			return []Effect{Give{ev.Range, x.claim, x.after}}
+			return []Effect{Give{ev.Range, x.own, x.after}}
 		}
 	case Given:
 		if x := &s.ranges[ev.Range]; x.phase == giving {
-			*x = tenancy{claim: x.claim, retry: now.Add(retryAfter)}
+			*x = tenancy{claim: x.claim, own: x.own, retry: now.Add(retryAfter)}
 			s.held--
 		}
 	case NotGiven:
@@ -287,15 +300,25 @@ func (s *State) claimed(now time.Time, c ledger.Claim) []Effect {
 	if !c.Journal.IsZero() && c.Journal != s.mine {
 		s.journal(c.Journal) // it may have to be sealed
 	}
+	if j, err := job.ParseJournal(c.ID); c.Kind == ledger.ClaimJournal && err == nil && !s.journals[j].isLeft() && !s.isForgotten(x) {
+		return nil
+	}
 	return s.consider(now, c.Thing(), x, nil)
 }
 
-func (s *State) taken(c ledger.Claim) []Effect {
+// isLeft reports whether the journal's owner is gone and left something to close.
+func (x *journal) isLeft() bool { return x.sealed && x.open }
+
+func (s *State) taken(now time.Time, c ledger.Claim) []Effect {
 	x := s.at(c.Thing())
 	if x == nil || x.phase != taking {
 		return nil
 	}
-	x.phase, x.claim, x.wanted, x.free = holding, c, false, time.Time{}
+	if c.Epoch < x.claim.Epoch { // another has sealed this worker since, and taken it
+		x.phase, x.retry = elsewhere, now.Add(retryAfter)
+		return nil
+	}
+	*x = tenancy{phase: holding, claim: c, own: c}
 	if c.Kind == ledger.ClaimJournal {
 		j, _ := job.ParseJournal(c.ID) // at has parsed it
 		return []Effect{Inherit{j}}
@@ -308,11 +331,10 @@ func (s *State) taken(c ledger.Claim) []Effect {
 // look goes over everything once: what may be taken, sealed, or given up.
 func (s *State) look(now time.Time) []Effect {
 	var out []Effect
-	for _, j := range s.sortedJournals() {
+	for _, j := range s.liveJournals() {
 		x := s.journals[j]
 		out = s.considerSeal(now, j, x, out)
-		if x.sealed && x.open {
-			x.wanted = true
+		if x.sealed {
 			out = s.consider(now, ledger.JournalThing(j), &x.tenancy, out)
 		}
 	}
@@ -326,7 +348,7 @@ func (s *State) look(now time.Time) []Effect {
 			out = s.considerEnd(now, r, x, out)
 		case x.phase == giving && !x.retry.IsZero() && !now.Before(x.retry):
 			x.retry = time.Time{}
-			out = append(out, Give{r, x.claim, x.after})
+			out = append(out, Give{r, x.own, x.after})
 		case x.wanted || x.claim.Epoch > 0:
 			out = s.consider(now, ledger.RangeThing(r), x, out)
 		}
@@ -334,10 +356,13 @@ func (s *State) look(now time.Time) []Effect {
 	return out
 }
 
-func (s *State) sortedJournals() []job.Journal {
-	js := make([]job.Journal, 0, len(s.journals))
-	for j := range s.journals {
-		js = append(js, j)
+// liveJournals are those about which something may be left to do, in a fixed order.
+func (s *State) liveJournals() []job.Journal {
+	var js []job.Journal
+	for j, x := range s.journals {
+		if !x.sealed || x.phase == elsewhere && (x.isLeft() || s.isForgotten(&x.tenancy)) {
+			js = append(js, j)
+		}
 	}
 	slices.SortFunc(js, func(a, b job.Journal) int {
 		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Incarnation, b.Incarnation))
@@ -350,6 +375,13 @@ func (s *State) sortedJournals() []job.Journal {
 func (s *State) consider(now time.Time, t ledger.Thing, x *tenancy, out []Effect) []Effect {
 	if x.phase != elsewhere {
 		return out
+	}
+	if s.isForgotten(x) {
+		if now.Before(x.retry) {
+			return out
+		}
+		x.phase = taking
+		return append(out, Take{t})
 	}
 	if !s.isFree(x.claim) {
 		x.free, x.wanted = time.Time{}, false // whoever wants it finds its owner
@@ -366,6 +398,13 @@ func (s *State) consider(now time.Time, t ledger.Thing, x *tenancy, out []Effect
 	return append(out, Take{t})
 }
 
+// isForgotten reports whether the ledger calls this worker the holder of something that
+// it does not know to have: a try that got no answer was stored after all. Nobody else
+// can take that, and so this worker does, whatever the ring says.
+func (s *State) isForgotten(x *tenancy) bool {
+	return x.claim.Journal == s.mine && x.claim.Epoch > x.own.Epoch
+}
+
 func (s *State) isFree(c ledger.Claim) bool {
 	if c.Journal.IsZero() {
 		return true
@@ -376,7 +415,10 @@ func (s *State) isFree(c ledger.Claim) bool {
 
 // considerSeal seals the journal of a worker that has lapsed. A wrong seal is safe.
 func (s *State) considerSeal(now time.Time, j job.Journal, x *journal, out []Effect) []Effect {
-	if x.sealed || j == s.mine || !s.ring.Lapsed(j) {
+	if x.sealed || x.sealing || j == s.mine {
+		return out
+	}
+	if !s.ring.Lapsed(j) {
 		x.lapsed = time.Time{}
 		return out
 	}
@@ -387,7 +429,7 @@ func (s *State) considerSeal(now time.Time, j job.Journal, x *journal, out []Eff
 	if s.silent || s.ring.Frozen() || choice < 0 || now.Before(x.retry) || now.Sub(x.lapsed) < time.Duration(choice)*yieldTo {
 		return out
 	}
-	x.retry = now.Add(retryAfter)
+	x.sealing = true
 	return append(out, Seal{j})
 }
 

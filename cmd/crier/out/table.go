@@ -147,6 +147,7 @@ const (
 
 var stateColors = map[string]string{
 	"sent": green, "completed": green, "healthy": green, "yes": green, "delivered": green,
+	"WORKING": green, "JOINING": cyan, "ONLINE": cyan, "SILENCE": yellow, "OFFLINE": red, "unreachable": red, "lapsed": red, "no answer": red,
 	"sending": cyan, "paused": yellow, "held": yellow, "parked": yellow,
 	"failed": red, "cancelled": red, "quarantined": red, "no": red, "not healthy": red, "in_doubt": red,
 }

@@ -24,7 +24,7 @@ export interface Store {
 
 /** Options: url, token and onMessage are required. Times are in ms. */
 export interface Options {
-  /** several take turns when connections do not come about */
+  /** several take turns when connections end or do not come about */
   url: string | string[];
   /** A function is asked before each connection. */
   token: string | (() => string | Promise<string>);

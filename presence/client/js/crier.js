@@ -150,9 +150,9 @@ export class Client {
     }
   }
 
-  async #connect(to, away = false) {
+  async #connect(to) {
     this.#retry = null;
-    const link = { url: to, away, socket: null, token: '', opened: null, progress: false, over: false, denied: false, redirect: null, error: null, acks: [], due: null, timers: [] };
+    const link = { url: to, socket: null, token: '', opened: null, progress: false, over: false, denied: false, redirect: null, error: null, acks: [], due: null, timers: [] };
     this.#link = link;
     try {
       link.token = await this.#token();
@@ -358,14 +358,13 @@ export class Client {
     this.#link = null;
     if (this.#state !== 'running') return this.#stopped();
     const { min, max, denied, healthy } = this.#backoff;
-    const lasted = link.progress || (link.opened !== null && this.#o.timers.now() - link.opened >= healthy);
-    if (lasted) {
+    if (link.progress || (link.opened !== null && this.#o.timers.now() - link.opened >= healthy)) {
       this.#tries = this.#hops = 0;
       this.#renewed = false;
     }
     if (link.redirect && this.#hops < maxRedirects) {
       this.#hops++;
-      return void this.#connect(link.redirect, true);
+      return void this.#connect(link.redirect);
     }
     let wait;
     if (link.redirect) {
@@ -381,7 +380,7 @@ export class Client {
       wait = max;
     } else {
       wait = Math.min(max, min * 2 ** this.#tries++);
-      if (!link.redirect && !link.away && !lasted) this.#turn = (this.#turn + 1) % this.#homes.length; // this one is not there: the next may be
+      if (!link.redirect) this.#turn = (this.#turn + 1) % this.#homes.length;
     }
     this.#report(error);
     if (this.#state !== 'running') return this.#stopped();

@@ -103,7 +103,7 @@ func parseDSN(dsn string, wait time.Duration) (*mysql.Config, error) {
 	cfg.ClientFoundRows = true // a guarded update tells whether its row was there
 	cfg.ParseTime = true       // for goose's table; ours keep numbers
 	cfg.MultiStatements = false
-	cfg.InterpolateParams = true // one round trip instead of two; see BenchmarkGuardedUpdate
+	cfg.InterpolateParams = true // one round trip instead of two
 	cfg.CheckConnLiveness = true
 	cfg.RejectReadOnly = true // a primary that became a replica is left
 	cfg.AllowAllFiles = false

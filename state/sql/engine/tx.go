@@ -24,21 +24,24 @@ const (
 
 // Tx runs fn in one writing transaction: all of it is durable, or none of it is. fn
 // may be run several times, also after a commit whose answer was lost: it must be
-// idempotent.
-func (e *Engine) Tx(ctx context.Context, fn func(*dbsql.Tx) error) error {
-	return e.TxReadBack(ctx, func(tx *dbsql.Tx, _ bool) error { return fn(tx) })
+// idempotent. The context that it gets ends when the time for all of it is over.
+func (e *Engine) Tx(ctx context.Context, fn func(context.Context, *dbsql.Tx) error) error {
+	return e.TxReadBack(ctx, func(ctx context.Context, tx *dbsql.Tx, _ bool) error { return fn(ctx, tx) })
 }
 
 // TxReadBack is Tx for what is not idempotent: fn is told whether it is unknown if a
 // former run was committed, and looks.
-func (e *Engine) TxReadBack(ctx context.Context, fn func(tx *dbsql.Tx, unknown bool) error) error {
+func (e *Engine) TxReadBack(ctx context.Context, fn func(ctx context.Context, tx *dbsql.Tx, unknown bool) error) error {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
 	unknown := false
 	for try := 1; ; try++ {
-		committing, err := e.run(ctx, func(tx *dbsql.Tx) error { return fn(tx, unknown) })
+		committing, err := e.run(ctx, func(ctx context.Context, tx *dbsql.Tx) error { return fn(ctx, tx, unknown) })
 		if err == nil {
 			return nil
+		}
+		if late := ctx.Err(); late != nil && !errors.Is(err, late) {
+			err = errors.Join(err, late) // the driver's words for it are many
 		}
 		cut := e.cut(err)
 		unknown = unknown || committing && cut
@@ -54,7 +57,7 @@ func (e *Engine) TxReadBack(ctx context.Context, fn func(tx *dbsql.Tx, unknown b
 // TxOnce runs fn in one writing transaction and never again, for a function that
 // cannot be repeated. It has as long as ctx has. An error that is not one of fn's
 // may leave it unknown whether it was committed.
-func (e *Engine) TxOnce(ctx context.Context, fn func(*dbsql.Tx) error) error {
+func (e *Engine) TxOnce(ctx context.Context, fn func(context.Context, *dbsql.Tx) error) error {
 	_, err := e.run(ctx, fn)
 	return err
 }
@@ -64,12 +67,12 @@ func (e *Engine) TxOnce(ctx context.Context, fn func(*dbsql.Tx) error) error {
 func (e *Engine) Conflicting(err error) bool { return e.again(err) || errors.Is(err, ErrRaced) }
 
 // run runs fn once. committing tells that the error is that of the commit.
-func (e *Engine) run(ctx context.Context, fn func(*dbsql.Tx) error) (committing bool, err error) {
+func (e *Engine) run(ctx context.Context, fn func(context.Context, *dbsql.Tx) error) (committing bool, err error) {
 	tx, err := e.write.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	if err := fn(tx); err != nil {
+	if err := fn(ctx, tx); err != nil {
 		if e := tx.Rollback(); e != nil && !errors.Is(e, dbsql.ErrTxDone) {
 			err = errors.Join(err, fmt.Errorf("rolling back: %w", e))
 		}

@@ -50,7 +50,7 @@ func (o *Outbox) Take(ctx context.Context, l outbox.Lease) ([]outbox.Row, error)
 		return nil, o.e.Wrap(doing, err)
 	}
 	var taken []outbox.Row
-	err = o.e.Tx(ctx, func(tx *dbsql.Tx) error {
+	err = o.e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
 		taken, err = engine.Collect(ctx, tx, scan, `SELECT id, job, slice, version, state, reason, at`+free+o.e.SkipLocked(),
 			engine.Nanos(at), l.Owner, limit)
 		if err != nil || len(taken) == 0 {
@@ -94,7 +94,7 @@ func (o *Outbox) Mark(ctx context.Context, ids []uint64) error {
 	for _, id := range ids {
 		args = append(args, id)
 	}
-	return o.e.Wrap("marking rows of the outbox", o.e.Tx(ctx, func(tx *dbsql.Tx) error {
+	return o.e.Wrap("marking rows of the outbox", o.e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE outbox SET published_at = ? WHERE published_at = 0 AND id IN `+engine.Tuples(1, len(ids)), args...)
 		return err
 	}))
@@ -113,7 +113,7 @@ func (o *Outbox) Sweep(ctx context.Context, age time.Duration, limit int) (int, 
 	for i, id := range old {
 		args[i] = id
 	}
-	err = o.e.Tx(ctx, func(tx *dbsql.Tx) error {
+	err = o.e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id IN `+engine.Tuples(1, len(old)), args...)
 		return err
 	})

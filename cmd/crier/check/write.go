@@ -1,0 +1,110 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"crier/cmd/crier/out"
+)
+
+var formatNames = []string{"nagios", "json", "prometheus"}
+
+var formats = map[string]func(io.Writer, []Result) error{"nagios": writeNagios, "json": writeJSON, "prometheus": writePrometheus}
+
+// writeNagios writes one line: the verdict, what is not well, and performance data.
+func writeNagios(w io.Writer, all []Result) error {
+	var bad, data, why []string
+	names := map[string][]string{} // of what is not known, by its reason
+	for _, r := range all {
+		switch {
+		case r.State == Unknown:
+			if names[r.Text] == nil {
+				why = append(why, r.Text)
+			}
+			names[r.Text] = append(names[r.Text], r.Name)
+		case r.State != OK:
+			bad = append(bad, fmt.Sprintf("%s %s: %s", r.Name, r.State, r.Text))
+		}
+		if r.Value != nil {
+			data = append(data, fmt.Sprintf("%s=%s%s;%s;%s", r.Name, decimal(*r.Value), r.Unit, bound(r, r.Warn), bound(r, r.Crit)))
+		}
+	}
+	for _, reason := range why {
+		bad = append(bad, fmt.Sprintf("%s UNKNOWN: %s", strings.Join(names[reason], ", "), reason))
+	}
+	text := fmt.Sprintf("%d checks", len(all))
+	if len(bad) > 0 {
+		text = strings.Join(bad, "; ")
+	}
+	// A bar ends the text, and a line break the line.
+	text = strings.ReplaceAll(out.Clean(text), "|", "/")
+	line := fmt.Sprintf("CRIER %s - %s", Worst(all), text)
+	if len(data) > 0 {
+		line += " | " + strings.Join(data, " ")
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}
+
+// bound writes a threshold as Nagios does: 1: is at least 1, 10 is at most 10.
+func bound(r Result, limit *float64) string {
+	switch {
+	case limit == nil:
+		return ""
+	case r.Name == "members_working":
+		return decimal(*limit) + ":"
+	}
+	return decimal(*limit)
+}
+
+func decimal(x float64) string { return strconv.FormatFloat(roundTo(x), 'f', -1, 64) }
+
+// roundTo keeps three digits behind the point.
+func roundTo(x float64) float64 {
+	y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'f', 3, 64), 64)
+	if err != nil {
+		return x
+	}
+	return y
+}
+
+func writeJSON(w io.Writer, all []Result) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(struct {
+		State  State    `json:"state"`
+		Checks []Result `json:"checks"`
+	}{Worst(all), all})
+}
+
+// writePrometheus writes the text format that Prometheus reads.
+func writePrometheus(w io.Writer, all []Result) error {
+	var b strings.Builder
+	b.WriteString("# HELP crier_check_state Verdict of a check: 0 OK, 1 warning, 2 critical, 3 unknown.\n# TYPE crier_check_state gauge\n")
+	for _, r := range all {
+		fmt.Fprintf(&b, "crier_check_state{check=%q} %d\n", r.Name, r.State)
+	}
+	b.WriteString("# HELP crier_check_value What was judged, in seconds, percent or a number; absent if it is not known.\n# TYPE crier_check_value gauge\n")
+	for _, r := range all {
+		if r.Value != nil {
+			fmt.Fprintf(&b, "crier_check_value{check=%q} %s\n", r.Name, decimal(*r.Value))
+		}
+	}
+	b.WriteString("# HELP crier_check_threshold From when on it is bad.\n# TYPE crier_check_threshold gauge\n")
+	for _, r := range all {
+		for _, l := range []struct {
+			level string
+			limit *float64
+		}{{"warning", r.Warn}, {"critical", r.Crit}} {
+			if l.limit != nil {
+				fmt.Fprintf(&b, "crier_check_threshold{check=%q,level=%q} %s\n", r.Name, l.level, decimal(*l.limit))
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

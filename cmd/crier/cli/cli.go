@@ -1,0 +1,206 @@
+// Package cli is what the commands of the command line share: where they read and
+// write, how they reach the server, how they show data, and what their exit codes are.
+//
+// It guarantees that data goes to standard output and everything else to standard
+// error.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"crier/api"
+	"crier/api/client"
+	"crier/cmd/crier/out"
+	"crier/internal/auth"
+	"crier/internal/config"
+	"crier/job"
+)
+
+// CLI is what the commands share. Effects on the outside are its fields.
+type CLI struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+	Now      func() time.Time
+	// Dial connects to a server.
+	Dial func(server, key string) (api.Service, error)
+
+	// Flags that all commands have.
+	Server, DataDir, Output string
+	// Started: a command began; errors before that are about usage.
+	Started bool
+}
+
+// Main runs a command line and gives the exit code.
+func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	root.SetIn(c.In)
+	root.SetOut(c.Out)
+	root.SetErr(c.Err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !c.Started && !hasCode(err) {
+		err = Exiting(ExitUsage, err)
+	}
+	code := exitCode(ctx, err)
+	if err != nil && code != ExitInterrupt && err.Error() != "" {
+		c.Say("crier: %s", message(err))
+	}
+	if err != nil && !c.Started {
+		c.Say("Try \"%s --help\".", cmd.CommandPath())
+	}
+	return code
+}
+
+// message words an error for a terminal; a field at fault is named.
+func message(err error) string {
+	var je *job.Error
+	if errors.As(err, &je) && je.Field != "" && !strings.Contains(strings.ToLower(err.Error()), je.Field) {
+		return fmt.Sprintf("%s (%s)", err, je.Field)
+	}
+	return err.Error()
+}
+
+// Say writes a line to standard error. If that cannot be written to, there is
+// nobody to tell.
+func (c *CLI) Say(format string, args ...any) {
+	fmt.Fprintln(c.Err, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
+}
+
+// Group makes a command that only has others; a word that is none of them is an
+// error.
+func (c *CLI) Group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggest(cmd, args[0]))
+		}
+		return cmd.Help()
+	}
+	cmd.AddCommand(subs...)
+	return cmd
+}
+
+func suggest(cmd *cobra.Command, word string) string {
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		return "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return ""
+}
+
+// Command makes a command that does something.
+func (c *CLI) Command(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: fitting(args), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := out.ParseFormat(c.Output); err != nil {
+				return err
+			}
+			c.Started = true
+			return do(cmd.Context(), args)
+		}}
+}
+
+// fitting words what a command wants when its arguments do not fit.
+func fitting(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if args(cmd, given) == nil {
+			return nil
+		}
+		return fmt.Errorf("%s; usage: %s", out.Many(uint64(len(given)), "argument"), cmd.UseLine())
+	}
+}
+
+// Service connects to the server.
+func (c *CLI) Service() (api.Service, error) {
+	server := c.Server
+	if server == "" {
+		server = c.Getenv("CRIER_SERVER")
+	}
+	if server == "" {
+		server = "http://" + config.DefaultListen
+	}
+	key, err := c.key(server)
+	if err != nil {
+		return nil, err
+	}
+	return c.Dial(server, key)
+}
+
+// key is the admin key: CRIER_TOKEN, else the one in the data directory, which
+// is shown to servers on this machine only.
+func (c *CLI) key(server string) (string, error) {
+	if key := c.Getenv("CRIER_TOKEN"); key != "" {
+		return key, nil
+	}
+	if !loopback(server) {
+		return "", nil
+	}
+	data := c.DataDir
+	if data == "" {
+		data = config.ClientData()
+	}
+	key, err := auth.ReadAdminKey(data)
+	if errors.Is(err, os.ErrPermission) || job.CodeOf(err) == job.CodeNotFound {
+		return "", nil
+	}
+	return key, err
+}
+
+func loopback(server string) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Dial makes a client of the server at a URL.
+func Dial(server, key string) (api.Service, error) {
+	return client.New(client.Config{Server: server, Key: key})
+}
+
+// Line writes a line of a stream to standard output.
+func (c *CLI) Line(text string) error {
+	_, err := fmt.Fprintln(c.Out, text)
+	return err
+}
+
+// Print shows data on standard output.
+func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
+	format, err := out.ParseFormat(c.Output)
+	if err != nil {
+		return err
+	}
+	width, terminal := TerminalWidth(c.Out)
+	if n, err := strconv.Atoi(c.Getenv("COLUMNS")); err == nil && n > 0 {
+		width = n
+	}
+	p := &out.Printer{W: c.Out, Format: format, Width: width, Now: c.Now(), Color: terminal && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"}
+	return p.Print(v, grid)
+}
+
+// TerminalWidth gives the width of a terminal; anything else has none.
+func TerminalWidth(w any) (int, bool) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	return int(size.Col), true
+}

@@ -1,0 +1,151 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+	"crier/internal/cluster"
+)
+
+// clusterDir is where a cluster is if nobody says otherwise.
+const clusterDir = ".cluster"
+
+// Cluster is the group of commands about a cluster on this machine.
+func Cluster(c *cli.CLI) *cobra.Command {
+	proxyDir := clusterDir
+	proxy := c.Command("proxy", "The proxy between the processes of a cluster; started by it", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		return cluster.ServeProxy(ctx, proxyDir)
+	})
+	proxy.Hidden = true
+	dirFlag(proxy, &proxyDir)
+	return c.Group("cluster", "A whole cluster on this machine, for development and drills", clusterUp(c), clusterDown(c), clusterList(c), proxy)
+}
+
+func dirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", clusterDir, "directory of the cluster")
+}
+
+func clusterUp(c *cli.CLI) *cobra.Command {
+	cfg := cluster.Config{}
+	cmd := c.Command("up [--dir DIR]", "Start what is not there of a cluster: servers, and Crier processes of one role each", cobra.NoArgs,
+		func(ctx context.Context, _ []string) (err error) {
+			if cfg.Binary, err = os.Executable(); err != nil {
+				return fmt.Errorf("finding this program: %w", err)
+			}
+			began := time.Now()
+			k, started, err := cluster.Up(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			if len(started) == 0 {
+				c.Say("the cluster in %s is up", k.Dir())
+				return nil
+			}
+			c.Say("started %s in %.1f s: %s", processes(len(started)), time.Since(began).Seconds(), strings.Join(started, " "))
+			c.Say("to use it: . %s/env", k.Dir())
+			return nil
+		})
+	dirFlag(cmd, &cfg.Dir)
+	cmd.Flags().StringVar(&cfg.Deploy, "deploy", "deploy/cluster", "directory with its configuration and topology.yaml")
+	return cmd
+}
+
+func clusterDown(c *cli.CLI) *cobra.Command {
+	var dir string
+	var remove bool
+	cmd := c.Command("down [--dir DIR] [--remove]", "End the processes of a cluster", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		k, err := cluster.Load(dir)
+		if errors.Is(err, cluster.ErrNone) {
+			return cli.Exiting(cli.ExitNothing, err)
+		}
+		if err != nil {
+			return err
+		}
+		stopped, err := k.Down(ctx)
+		if err != nil {
+			return err
+		}
+		c.Say("ended %s", processes(len(stopped)))
+		if remove {
+			return k.Remove()
+		}
+		return nil
+	})
+	dirFlag(cmd, &dir)
+	cmd.Flags().BoolVar(&remove, "remove", false, "remove the directory, too")
+	return cmd
+}
+
+// clusterRow is a process as ls shows it.
+type clusterRow struct {
+	Name      string            `json:"name"`
+	Kind      cluster.Kind      `json:"kind"`
+	Role      string            `json:"role,omitempty"`
+	PID       int               `json:"pid"`
+	State     cluster.Life      `json:"state"`
+	StartedAt time.Time         `json:"started_at,omitzero"`
+	Addresses map[string]string `json:"addresses"`
+	Log       string            `json:"log"`
+}
+
+func clusterList(c *cli.CLI) *cobra.Command {
+	var dir string
+	cmd := c.Command("ls [--dir DIR]", "List the processes of a cluster", cobra.NoArgs, func(context.Context, []string) error {
+		k, err := cluster.Load(dir)
+		if errors.Is(err, cluster.ErrNone) {
+			return cli.Exiting(cli.ExitNotFound, err)
+		}
+		if err != nil {
+			return err
+		}
+		all, err := k.Processes()
+		if err != nil {
+			return err
+		}
+		rows := make([]clusterRow, len(all))
+		for i, p := range all {
+			rows[i] = clusterRow{p.Name, p.Kind, p.Role, p.PID, p.Life(), p.StartedAt, p.Addresses, p.Log}
+		}
+		return c.Print(rows, func(p *out.Printer) out.Grid { return clusterGrid(p, rows) })
+	})
+	dirFlag(cmd, &dir)
+	return cmd
+}
+
+func clusterGrid(p *out.Printer, rows []clusterRow) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "role"}, {Name: "pid", Right: true}, {Name: "state"}, {Name: "age", Right: true}, {Name: "addresses", Flex: 1}}}
+	for _, r := range rows {
+		role, pid, age := r.Role, "", ""
+		if role == "" {
+			role = "-"
+		}
+		if r.State != cluster.Gone {
+			pid, age = strconv.Itoa(r.PID), out.Span(p.Now.Sub(r.StartedAt))
+		}
+		var where []string
+		for _, what := range []string{cluster.AddrAPI, cluster.AddrMember, cluster.AddrClient, cluster.AddrProxy} {
+			if a := strings.TrimPrefix(r.Addresses[what], "http://127.0.0.1"); a != "" {
+				where = append(where, what+" "+strings.TrimPrefix(a, "127.0.0.1"))
+			}
+		}
+		g.Rows = append(g.Rows, []string{r.Name, role, pid, string(r.State), age, strings.Join(where, ", ")})
+	}
+	return g
+}
+
+// processes words a count.
+func processes(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
+}

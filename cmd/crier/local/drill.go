@@ -1,0 +1,125 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+	"crier/internal/drill"
+)
+
+// Drill is the group of commands that break a cluster on purpose.
+func Drill(c *cli.CLI) *cobra.Command {
+	return c.Group("drill", "Break the cluster on this machine on purpose, and judge what that did", drillList(c), drillRun(c))
+}
+
+func drillList(c *cli.CLI) *cobra.Command {
+	return c.Command("ls", "List the drills", cobra.NoArgs, func(context.Context, []string) error {
+		type row struct {
+			Name       string `json:"name"`
+			Hypothesis string `json:"hypothesis"`
+		}
+		var rows []row
+		for _, d := range drill.All() {
+			rows = append(rows, row{d.Name, d.Hypothesis})
+		}
+		return c.Print(rows, func(*out.Printer) out.Grid {
+			g := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "hypothesis", Flex: 1}}}
+			for _, r := range rows {
+				g.Rows = append(g.Rows, []string{r.Name, r.Hypothesis})
+			}
+			return g
+		})
+	})
+}
+
+func drillRun(c *cli.CLI) *cobra.Command {
+	cfg := drill.Config{Say: c.Say}
+	var pair string
+	var rate uint32
+	cmd := c.Command("run NAME [--dir DIR]", "Run a drill on a cluster that is up", cobra.ExactArgs(1), func(ctx context.Context, args []string) (err error) {
+		if cfg.Binary, err = os.Executable(); err != nil {
+			return fmt.Errorf("finding this program: %w", err)
+		}
+		if pair != "" {
+			var ok bool
+			if cfg.CutFrom, cfg.CutTo, ok = strings.Cut(pair, ","); !ok {
+				return cli.Usage("--cut %q: want two processes, such as worker-1,nats-2", pair)
+			}
+		}
+		if cfg.Rate = rate; cfg.Seed == 0 {
+			cfg.Seed = uint64(time.Now().Unix())
+		}
+		rep, err := drill.Run(ctx, args[0], cfg)
+		if err != nil {
+			return err
+		}
+		if err := c.Print(rep, func(*out.Printer) out.Grid { return drillGrid(rep) }); err != nil {
+			return err
+		}
+		switch rep.Verdict {
+		case drill.Fail:
+			return cli.Exiting(cli.ExitThreshold, errors.New("the drill is not passed: "+first(rep.Reasons)))
+		case drill.Void:
+			return errors.New("the drill shows nothing: " + first(rep.Reasons))
+		}
+		return nil
+	})
+	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
+		for _, d := range drill.All() {
+			names = append(names, d.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	dirFlag(cmd, &cfg.Dir)
+	f := cmd.Flags()
+	f.IntVar(&cfg.Online, "online", 600, "recipients connected from the start")
+	f.IntVar(&cfg.Late, "late", 100, "recipients who log in after the fault")
+	f.IntVar(&cfg.Parked, "parked", 20_000, "recipients who never log in")
+	f.IntVar(&cfg.Jobs, "jobs", 6, "jobs under way at the same time")
+	f.Uint32Var(&rate, "rate", 60, "recipients a second, of all jobs")
+	f.Uint64Var(&cfg.Seed, "seed", 0, "of the recipients' ids (default: by the clock)")
+	f.StringVar(&pair, "cut", "", "for cut-pair: what the first process sends the second is held (default: the busiest worker and its NATS server)")
+	f.BoolVar(&cfg.Both, "both", false, "for cut-pair: both ways")
+	return cmd
+}
+
+// first is the first of some reasons, and that there are more.
+func first(reasons []string) string {
+	if len(reasons) > 1 {
+		return fmt.Sprintf("%s; and %d more", reasons[0], len(reasons)-1)
+	}
+	return strings.Join(reasons, "")
+}
+
+func drillGrid(r drill.Report) out.Grid {
+	rows := [][]string{{"drill", r.Drill}, {"hypothesis", r.Hypothesis}, {"verdict", string(r.Verdict)}}
+	for _, x := range r.Reasons {
+		rows = append(rows, []string{"reason", x})
+	}
+	l, f, o := r.Load, r.Fault, r.Oracle
+	rows = append(rows,
+		[]string{"load", fmt.Sprintf("%d jobs, %d online, %d late, %d parked; %.1f of %.1f recipients a second", l.Jobs, l.Online, l.Late, l.Parked, l.Before, l.Rate)},
+		[]string{"fault", fmt.Sprintf("%s: %s, %.1f s", strings.Join(f.Victims, ", "), f.What, f.Seconds)}, []string{"proof", f.Proof})
+	for _, x := range []struct {
+		name string
+		took *drill.Seconds
+	}{{"detected", r.Times.Detected}, {"resumed", r.Times.Resumed}, {"caught up", r.Times.CaughtUp}, {"worst stall", r.Times.Stall}} {
+		if x.took != nil {
+			rows = append(rows, []string{x.name, x.took.String()})
+		}
+	}
+	rows = append(rows, []string{"messages", fmt.Sprintf("%d due, %d shown, lost %d, twice %d, strange %d", o.Due, o.Shown, o.Lost, o.Twice, o.Strange)},
+		[]string{"reconciled", out.YesNo(len(r.Unproved) == 0)})
+	for _, n := range r.Notes {
+		rows = append(rows, []string{"note", n})
+	}
+	return out.Grid{Rows: rows}
+}

@@ -1,0 +1,192 @@
+// Package content opens what jobs send and to whom: packages, followers, suppression
+// lists, bodies. It guarantees that a set which somebody reads stays open.
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"crier/audience"
+	"crier/audience/members"
+	"crier/filters"
+	"crier/internal/idset"
+	"crier/job"
+	"crier/presence/handoff"
+	"crier/state/blob"
+	"crier/state/jobs"
+	"crier/worker"
+)
+
+// openSets is how many packages and follower sets stay open, besides those in use;
+// each takes at most 0.75 MiB and its mapped pages.
+const openSets = 128
+
+// openBodies is how many message bodies stay in memory, of at most 256 KiB each.
+const openBodies = 64
+
+// Content serves worker, scheduler and the parked index.
+type Content struct {
+	blobs       *blob.Dir
+	suppression *members.SuppressionLists
+	jobs        *jobs.Table
+
+	sets   cache[job.Digest, *audience.Set]
+	bodies cache[job.ID, *handoff.Message]
+}
+
+// New makes one for a process; without members it has no lists, which only a
+// worker needs.
+func New(blobs *blob.Dir, m *members.Store, table *jobs.Table) *Content {
+	return &Content{blobs: blobs, suppression: members.NewSuppressionLists(m), jobs: table,
+		// A set that leaves may be in use; closed, it would fail whoever reads it.
+		sets:   cache[job.Digest, *audience.Set]{limit: openSets, drop: (*audience.Set).CloseWhenUnused},
+		bodies: cache[job.ID, *handoff.Message]{limit: openBodies}}
+}
+
+// Set opens a blob that holds a set; it stays open here.
+func (c *Content) Set(ctx context.Context, digest job.Digest) (*audience.Set, error) {
+	return c.sets.get(digest, func() (*audience.Set, error) {
+		h, err := c.blobs.Open(ctx, digest)
+		if err != nil {
+			return nil, err
+		}
+		defer h.Close()
+		return audience.Open(h.Path())
+	})
+}
+
+// Package implements worker.Content.
+func (c *Content) Package(ctx context.Context, spec job.Spec) (worker.Package, error) {
+	return c.Set(ctx, spec.Package)
+}
+
+// Lists implements worker.Content.
+func (c *Content) Lists(ctx context.Context, spec job.Spec) (filters.Lists, error) {
+	followers, err := c.Set(ctx, spec.Followers)
+	if err != nil {
+		return filters.Lists{}, fmt.Errorf("opening the followers of account %d at revision %d: %w", spec.Account, spec.FollowersRev, err)
+	}
+	return filters.Lists{Followers: followers, Suppressed: suppressedBy{ctx, c.suppression, spec.Account}}, nil
+}
+
+// suppressedBy is who must get nothing from an account, as it is when it is asked.
+type suppressedBy struct {
+	ctx     context.Context
+	lists   *members.SuppressionLists
+	account uint32
+}
+
+// Range implements filters.Set.
+func (s suppressedBy) Range(r job.Range) (*idset.Set, error) {
+	set, err := s.lists.Range(s.ctx, s.account, r)
+	if err != nil {
+		return nil, fmt.Errorf("reading the suppression lists of account %d: %w", s.account, err)
+	}
+	return set, nil
+}
+
+// Message implements worker.Content.
+func (c *Content) Message(ctx context.Context, spec job.Spec) (*handoff.Message, error) {
+	return c.bodies.get(spec.ID, func() (*handoff.Message, error) {
+		h, err := c.blobs.Open(ctx, spec.Body)
+		if err != nil {
+			return nil, fmt.Errorf("opening the body of job %s: %w", spec.ID, err)
+		}
+		defer h.Close()
+		body := make([]byte, h.Size())
+		if _, err := h.ReadAt(body, 0); err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("reading the body of job %s: %w", spec.ID, err)
+		}
+		m := &handoff.Message{Account: spec.Account, AccountName: spec.AccountName, Body: body, SentAt: spec.SubmittedAt.UnixMilli(),
+			ExpiresAt: spec.ExpiresAt.UnixMilli(), CollapseKey: spec.CollapseKey}
+		if !spec.DisplayAt.IsZero() {
+			m.DisplayAt = spec.DisplayAt.UnixMilli()
+		}
+		return m, nil
+	})
+}
+
+// Check implements scheduler.Packages: the whole package is read and compared
+// with its digest before anything of it is sent.
+func (c *Content) Check(ctx context.Context, spec job.Spec) (ranges []job.Range, sizes []int, err error) {
+	s, err := c.Set(ctx, spec.Package)
+	if err == nil {
+		err = s.Verify(ctx)
+	}
+	switch {
+	case audience.IsFormat(err):
+		return nil, nil, job.Invalid("package", "the stored package is damaged", err)
+	case err != nil:
+		return nil, nil, err
+	case s.Info().SHA256 != spec.Set || s.Cardinality() != spec.Recipients:
+		return nil, nil, job.Invalid("package", "the stored package is another set than the job names", nil)
+	}
+	for r, n := range s.Ranges() {
+		ranges, sizes = append(ranges, r), append(sizes, n)
+	}
+	return ranges, sizes, nil
+}
+
+// cache keeps the values used last. Its zero value needs a limit.
+type cache[K comparable, V any] struct {
+	limit int
+	drop  func(V) // of a value that leaves; may be nil
+	mu    struct {
+		sync.Mutex
+		values map[K]V
+		order  []K // least recently used first
+	}
+}
+
+// get gives the value of a key, making it if it is absent.
+func (c *cache[K, V]) get(k K, make func() (V, error)) (V, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.mu.values[k]; ok {
+		c.touch(k)
+		return v, nil
+	}
+	v, err := make()
+	if err != nil {
+		return v, err
+	}
+	if c.mu.values == nil {
+		c.mu.values = map[K]V{}
+	}
+	if len(c.mu.order) >= c.limit {
+		old := c.mu.order[0]
+		c.mu.order = c.mu.order[1:]
+		if c.drop != nil {
+			c.drop(c.mu.values[old])
+		}
+		delete(c.mu.values, old)
+	}
+	c.mu.values[k] = v
+	c.mu.order = append(c.mu.order, k)
+	return v, nil
+}
+
+func (c *cache[K, V]) touch(k K) {
+	for i, x := range c.mu.order {
+		if x == k {
+			c.mu.order = append(append(c.mu.order[:i:i], c.mu.order[i+1:]...), k)
+			return
+		}
+	}
+}
+
+// PackageRange implements parked.Packages.
+func (c *Content) PackageRange(ctx context.Context, id job.ID, r job.Range) (*idset.Set, error) {
+	spec, err := c.jobs.Spec(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	pkg, err := c.Package(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return pkg.Range(r)
+}

@@ -1,0 +1,59 @@
+package app
+
+import (
+	"context"
+
+	"crier/api"
+	"crier/internal/app/member"
+	"crier/internal/app/operator"
+	"crier/scheduler/apta"
+)
+
+// openOperator makes the part that tells of the cluster, in every process: each is asked
+// about itself by the others.
+func (a *app) openOperator(context.Context) error {
+	a.operator = operator.New(operator.Config{Membership: a.membership(), Claims: a.claims, Jobs: a.jobs, Index: a.index, Log: a.streams.ledger, Bus: a.bus,
+		Counts: a.counts, Logger: a.log})
+	return nil
+}
+
+// membership is this process's part in the cluster.
+func (a *app) membership() operator.Membership {
+	if a.member != nil {
+		return oneOfMany{a.member}
+	}
+	return operator.Alone{ID: a.node.Name, Incarnation: a.node.Starts, Roles: a.cfg.Roles, Since: a.started, Leased: func(ctx context.Context) bool {
+		_, err := a.coord.Get(ctx, "members/"+a.node.Name)
+		return err == nil
+	}}
+}
+
+// oneOfMany is the membership of a process that has others.
+type oneOfMany struct{ n *member.Node }
+
+// Snapshot implements operator.Membership.
+func (m oneOfMany) Snapshot(context.Context) operator.Snapshot {
+	now := m.n.Now()
+	return operator.Snapshot{Self: now.Status, Since: m.n.Time(now.Status.Since), Address: m.n.Address(), Leased: m.n.Leased(), View: now.View,
+		Leases: m.n.Leases(), Lapsed: m.n.Lapsed}
+}
+
+// Operate implements operator.Membership.
+func (m oneOfMany) Operate(_ context.Context, id string, action apta.Action, _ string) error {
+	m.n.Operate(id, action)
+	return nil
+}
+
+// counts is what only this process knows.
+func (a *app) counts() operator.Counts {
+	c := operator.Counts{Online: a.online()}
+	if a.gateway != nil {
+		c.Sockets = uint64(a.gateway.connections())
+	}
+	return c
+}
+
+// clusterStatus is what all members know; status is what this one knows.
+func (a *app) clusterStatus(ctx context.Context) api.Status {
+	return a.operator.Sum(ctx, a.status(ctx))
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Mode is how a cut behaves.
+type Mode string
+
+// The modes of a cut.
+const (
+	// Hold keeps connections open and lets nothing through, in one direction, as a
+	// network that loses packets does: what was written arrives when it heals, and
+	// connections are not made meanwhile, for that takes both directions.
+	Hold Mode = "hold"
+	// Refuse ends the connections between two and refuses new ones, both ways.
+	Refuse Mode = "refuse"
+)
+
+// Cut is what the proxy does to what goes from one process to another.
+type Cut struct {
+	From string `json:"from"` // the name of a process
+	To   string `json:"to"`
+	Mode Mode   `json:"mode"`
+	// What it did so far; the proxy fills it in.
+	Held    uint64 `json:"held"`    // bytes that wait or waited
+	Dials   uint64 `json:"dials"`   // connections that could not be made
+	Refused uint64 `json:"refused"` // connections that were ended or refused
+}
+
+// Bit reports whether the cut had an effect.
+func (c Cut) Bit() bool { return c.Held+c.Dials+c.Refused > 0 }
+
+// BothWays is a cut between two processes in both directions.
+func BothWays(a, b string, mode Mode) []Cut {
+	return []Cut{{From: a, To: b, Mode: mode}, {From: b, To: a, Mode: mode}}
+}
+
+// order is what the proxy is told: the cuts that there are to be, or nothing, to be
+// asked only.
+type order struct {
+	Set  bool  `json:"set"`
+	Cuts []Cut `json:"cuts"`
+}
+
+// controlWithin bounds a question to the proxy.
+const controlWithin = 2 * time.Second
+
+func (c *Cluster) control() string { return c.path("proxy.sock") }
+
+func (c *Cluster) tellProxy(ctx context.Context, o order) ([]Cut, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlWithin)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.control())
+	if err != nil {
+		return nil, fmt.Errorf("asking the proxy: %w", err)
+	}
+	defer conn.Close()
+	end, _ := ctx.Deadline()
+	if err := conn.SetDeadline(end); err != nil {
+		return nil, fmt.Errorf("asking the proxy: %w", err)
+	}
+	if err := json.NewEncoder(conn).Encode(o); err != nil {
+		return nil, fmt.Errorf("telling the proxy: %w", err)
+	}
+	var cuts []Cut
+	if err := json.NewDecoder(conn).Decode(&cuts); err != nil {
+		return nil, fmt.Errorf("hearing the proxy: %w", err)
+	}
+	return cuts, nil
+}
+
+// Cut makes these cuts, and no others, of what goes between processes by the proxy.
+func (c *Cluster) Cut(ctx context.Context, cuts ...Cut) error {
+	s, err := c.State()
+	if err != nil {
+		return err
+	}
+	for _, x := range cuts {
+		if s.find(x.From) == nil || s.find(x.To) == nil {
+			return fmt.Errorf("cutting %s from %s: one of them is no process of the cluster", x.From, x.To)
+		}
+		if x.Mode != Hold && x.Mode != Refuse {
+			return fmt.Errorf("cutting %s from %s: mode %q, want hold or refuse", x.From, x.To, x.Mode)
+		}
+	}
+	_, err = c.tellProxy(ctx, order{Set: true, Cuts: cuts})
+	return err
+}
+
+// Heal ends all cuts.
+func (c *Cluster) Heal(ctx context.Context) error { return c.Cut(ctx) }
+
+// Cuts tells what is cut and what that did.
+func (c *Cluster) Cuts(ctx context.Context) ([]Cut, error) { return c.tellProxy(ctx, order{}) }

@@ -1,0 +1,302 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// proxy stands between the Crier processes and what they connect to.
+type proxy struct {
+	dialer func(conn net.Conn) string // the name of the process at the other end
+	mu     struct {
+		sync.Mutex
+		cuts    map[pair]*Cut
+		links   map[*link]bool
+		changed chan struct{} // closed when the cuts are others
+	}
+}
+
+type pair struct{ from, to string }
+
+// ServeProxy runs the proxy of the cluster in a directory until ctx ends.
+func ServeProxy(ctx context.Context, dir string) error {
+	c, err := Load(dir)
+	if err != nil {
+		return err
+	}
+	s, err := c.State()
+	if err != nil {
+		return err
+	}
+	p := newProxy((&finder{cluster: c}).name)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range s.Processes {
+		front := r.Addresses[AddrProxy]
+		if front == "" {
+			continue
+		}
+		back := r.Addresses[AddrClient]
+		if r.Kind == Crier {
+			back = r.Addresses[AddrMember]
+		}
+		l, err := net.Listen("tcp", front)
+		if err != nil {
+			return fmt.Errorf("listening in front of %s: %w", r.Name, err)
+		}
+		g.Go(func() error { return p.serve(ctx, l, r.Name, back) })
+	}
+	if err := os.Remove(c.control()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the socket of a former proxy: %w", err)
+	}
+	l, err := net.Listen("unix", c.control())
+	if err != nil {
+		return fmt.Errorf("listening for what to cut (a shorter --dir may help): %w", err)
+	}
+	g.Go(func() error { return p.serveControl(ctx, l) })
+	err = g.Wait()
+	p.closeAll()
+	return err
+}
+
+func newProxy(dialer func(net.Conn) string) *proxy {
+	p := &proxy{dialer: dialer}
+	p.mu.cuts, p.mu.links, p.mu.changed = map[pair]*Cut{}, map[*link]bool{}, make(chan struct{})
+	return p
+}
+
+func accept(ctx context.Context, l net.Listener, take func(net.Conn)) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("taking connections: %w", err)
+		}
+		go take(conn)
+	}
+}
+
+func (p *proxy) serve(ctx context.Context, l net.Listener, name, back string) error {
+	return accept(ctx, l, func(conn net.Conn) {
+		k := &link{proxy: p, from: p.dialer(conn), to: name, front: conn, over: make(chan struct{})}
+		if p.add(k) {
+			k.run(ctx, back)
+		}
+	})
+}
+
+func (p *proxy) serveControl(ctx context.Context, l net.Listener) error {
+	return accept(ctx, l, func(conn net.Conn) {
+		defer conn.Close()
+		var o order
+		if err := json.NewDecoder(conn).Decode(&o); err != nil {
+			return // who asked is gone
+		}
+		if o.Set {
+			p.set(o.Cuts)
+		}
+		_ = json.NewEncoder(conn).Encode(p.list()) // as before
+	})
+}
+
+// set replaces the cuts.
+func (p *proxy) set(cuts []Cut) {
+	p.mu.Lock()
+	p.mu.cuts = map[pair]*Cut{}
+	for _, c := range cuts {
+		p.mu.cuts[pair{c.From, c.To}] = &Cut{From: c.From, To: c.To, Mode: c.Mode}
+	}
+	close(p.mu.changed)
+	p.mu.changed = make(chan struct{})
+	var refused []*link
+	for k := range p.mu.links {
+		if c := p.refusedLocked(k); c != nil {
+			c.Refused++
+			refused = append(refused, k)
+		}
+	}
+	p.mu.Unlock()
+	for _, k := range refused {
+		k.reset()
+	}
+}
+
+func (p *proxy) list() []Cut {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := []Cut{}
+	for _, c := range p.mu.cuts {
+		list = append(list, *c)
+	}
+	return list
+}
+
+// refusedLocked is the cut that refuses a link.
+func (p *proxy) refusedLocked(k *link) *Cut {
+	for _, way := range []pair{{k.from, k.to}, {k.to, k.from}} {
+		if c := p.mu.cuts[way]; c != nil && c.Mode == Refuse {
+			return c
+		}
+	}
+	return nil
+}
+
+// add takes a connection in, unless it is refused.
+func (p *proxy) add(k *link) bool {
+	p.mu.Lock()
+	c := p.refusedLocked(k)
+	if c != nil {
+		c.Refused++
+	} else {
+		p.mu.links[k] = true
+	}
+	p.mu.Unlock()
+	if c != nil {
+		k.reset()
+	}
+	return c == nil
+}
+
+func (p *proxy) remove(k *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.mu.links, k)
+}
+
+func (p *proxy) closeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range p.mu.links {
+		k.front.Close()
+	}
+}
+
+// pass waits while one of the ways is held, and reports whether the link is still
+// wanted. note counts what waits, once.
+func (p *proxy) pass(k *link, note func(*Cut), ways ...pair) bool {
+	noted := false
+	for {
+		p.mu.Lock()
+		var held *Cut
+		for _, way := range ways {
+			if c := p.mu.cuts[way]; c != nil && c.Mode == Hold {
+				held = c
+			}
+		}
+		if held != nil && !noted {
+			noted = true
+			note(held)
+		}
+		changed := p.mu.changed
+		p.mu.Unlock()
+		if held == nil {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-k.over:
+			return false
+		}
+	}
+}
+
+// link is a connection through the proxy.
+type link struct {
+	proxy    *proxy
+	from, to string
+	front    net.Conn // from who dialled
+	back     net.Conn
+	once     sync.Once
+	over     chan struct{} // closed when neither end is wanted
+}
+
+func (k *link) run(ctx context.Context, back string) {
+	defer k.proxy.remove(k)
+	defer k.end()
+	there, here := pair{k.from, k.to}, pair{k.to, k.from}
+	stop := context.AfterFunc(ctx, k.end)
+	defer stop()
+	if !k.proxy.pass(k, func(c *Cut) { c.Dials++ }, there, here) {
+		return
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", back)
+	if err != nil {
+		k.reset()
+		return
+	}
+	k.proxy.mu.Lock()
+	k.back = conn
+	k.proxy.mu.Unlock()
+	defer conn.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() { k.pump(conn, k.front, there) })
+	wg.Go(func() { k.pump(k.front, conn, here) })
+	wg.Wait()
+}
+
+// pumpSize is how much goes through at a time.
+const pumpSize = 64 << 10
+
+// pump carries bytes, and the end, one way.
+func (k *link) pump(dst, src net.Conn, way pair) {
+	buf := make([]byte, pumpSize)
+	for {
+		n, err := src.Read(buf)
+		if !k.proxy.pass(k, func(c *Cut) { c.Held += uint64(max(n, 1)) }, way) {
+			return
+		}
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				k.end()
+				return
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			if half, ok := dst.(*net.TCPConn); !ok || half.CloseWrite() != nil {
+				k.end()
+			}
+			return
+		}
+		if err != nil {
+			k.reset()
+			return
+		}
+	}
+}
+
+// end closes both sides.
+func (k *link) end() {
+	k.once.Do(func() { close(k.over) })
+	k.front.Close()
+	k.proxy.mu.Lock()
+	back := k.back
+	k.proxy.mu.Unlock()
+	if back != nil {
+		back.Close()
+	}
+}
+
+// reset ends both sides in a way that they take for refused or broken.
+func (k *link) reset() {
+	k.proxy.mu.Lock()
+	back := k.back
+	k.proxy.mu.Unlock()
+	for _, c := range []net.Conn{k.front, back} {
+		if t, ok := c.(*net.TCPConn); ok && t != nil {
+			_ = t.SetLinger(0) // it is closed next
+		}
+	}
+	k.end()
+}

@@ -1,0 +1,196 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// stage is the proxy between "a", who dials, and "b", who echoes lines.
+type stage struct {
+	t     *testing.T
+	proxy *proxy
+	addr  string
+}
+
+func newStage(t *testing.T) *stage {
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	front, back := listen(), listen()
+	go func() {
+		for {
+			conn, err := back.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn) // it ends with the connection
+			}()
+		}
+	}()
+	s := &stage{t: t, proxy: newProxy(func(net.Conn) string { return "a" }), addr: front.Addr().String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.proxy.serve(ctx, front, "b", back.Addr().String()) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *stage) dial() *bufio.ReadWriter {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		s.t.Fatal(err)
+	}
+	return bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn))
+}
+
+func (s *stage) send(c *bufio.ReadWriter, text string) {
+	s.t.Helper()
+	if _, err := c.WriteString(text + "\n"); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := c.Flush(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) want(c *bufio.ReadWriter, text string) {
+	s.t.Helper()
+	if line, err := c.ReadString('\n'); err != nil || line != text+"\n" {
+		s.t.Fatalf("it read %q, %v, want %q", line, err, text)
+	}
+}
+
+// bite waits until a cut had an effect.
+func (s *stage) bite() Cut {
+	s.t.Helper()
+	var bit Cut
+	err := poll(s.t.Context(), 10*time.Second, func() error {
+		for _, c := range s.proxy.list() {
+			if c.Bit() {
+				bit = c
+				return nil
+			}
+		}
+		return fmt.Errorf("no cut of %v has an effect", s.proxy.list())
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return bit
+}
+
+// Held bytes are not there, in one direction, and arrive after the cut, in order.
+func TestHoldIsOneWayAndLosesNothing(t *testing.T) {
+	for _, way := range []Cut{{From: "a", To: "b", Mode: Hold}, {From: "b", To: "a", Mode: Hold}} {
+		s := newStage(t)
+		c := s.dial()
+		s.send(c, "before")
+		s.want(c, "before")
+		s.proxy.set([]Cut{way})
+		s.send(c, "during")
+		if bit := s.bite(); bit.From != way.From || bit.Held != uint64(len("during\n")) {
+			t.Errorf("the cut %+v did %+v", way, bit)
+		}
+		arrived := make(chan string, 1)
+		go func() {
+			line, _ := c.ReadString('\n') // the test compares
+			arrived <- line
+		}()
+		select {
+		case line := <-arrived:
+			t.Fatalf("%q came through the cut", line)
+		case <-time.After(50 * time.Millisecond):
+		}
+		s.proxy.set(nil)
+		if line := <-arrived; line != "during\n" {
+			t.Fatalf("after healing it read %q", line)
+		}
+		s.send(c, "after")
+		s.want(c, "after")
+	}
+}
+
+// A connection is not made while one direction is cut, and is when it heals.
+func TestHoldKeepsConnectionsFromBeingMade(t *testing.T) {
+	s := newStage(t)
+	s.proxy.set([]Cut{{From: "b", To: "a", Mode: Hold}})
+	c := s.dial()
+	s.send(c, "hello")
+	if bit := s.bite(); bit.Dials != 1 || bit.Held != 0 {
+		t.Errorf("the cut did %+v", bit)
+	}
+	s.proxy.set(nil)
+	s.want(c, "hello")
+}
+
+func TestRefuse(t *testing.T) {
+	s := newStage(t)
+	c := s.dial()
+	s.send(c, "before")
+	s.want(c, "before")
+	s.proxy.set([]Cut{{From: "b", To: "a", Mode: Refuse}})
+	if _, err := c.ReadString('\n'); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a refused connection: %v", err)
+	}
+	if _, err := s.dial().ReadString('\n'); err == nil {
+		t.Error("a new connection is not refused")
+	}
+	if bit := s.bite(); bit.Refused != 2 {
+		t.Errorf("the cut did %+v", bit)
+	}
+	s.proxy.set([]Cut{{From: "a", To: "c", Mode: Refuse}})
+	again := s.dial()
+	s.send(again, "others")
+	s.want(again, "others")
+}
+
+func TestWhoDials(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ours, err := socketOf(conn.LocalAddr(), conn.RemoteAddr())
+	if err != nil || ours == "0" {
+		t.Fatalf("our socket is %q, %v", ours, err)
+	}
+	taken, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if theirs, err := socketOf(taken.RemoteAddr(), taken.LocalAddr()); err != nil || theirs != ours {
+		t.Errorf("the taken end says %q, %v, want %q", theirs, err, ours)
+	}
+	if who := (&finder{cluster: &Cluster{dir: t.TempDir()}}).name(taken); who != "" {
+		t.Errorf("this process is %q of a cluster", who)
+	}
+}

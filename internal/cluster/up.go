@@ -1,0 +1,220 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says which cluster to start.
+type Config struct {
+	Dir    string // of the cluster; made if need be
+	Deploy string // directory of the configuration files and of topology.yaml
+	Binary string // crier
+	// Topology stands for topology.yaml, unless it is zero.
+	Topology Topology
+}
+
+// Up starts what is not there of the cluster in a directory, and waits until it can be
+// used. A new cluster is made from the configuration files; one that was made keeps its
+// processes and ports. It gives the names of what it started: none if all was there.
+func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
+	c, err := at(cfg.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(c.path(lockDir), 0o700); err != nil {
+		return nil, nil, fmt.Errorf("making the cluster's directory: %w", err)
+	}
+	unlock, err := c.lock(lockWhole)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	if err := c.prepare(ctx, cfg); err != nil {
+		return nil, nil, err
+	}
+	started, err := c.start(ctx)
+	return c, started, err
+}
+
+// prepare makes the cluster, or takes up the one that was made.
+func (c *Cluster) prepare(ctx context.Context, cfg Config) error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if cfg.Deploy, err = filepath.Abs(cfg.Deploy); err != nil {
+		return fmt.Errorf("finding the configuration: %w", err)
+	}
+	if cfg.Binary, err = filepath.Abs(cfg.Binary); err != nil {
+		return fmt.Errorf("finding crier: %w", err)
+	}
+	t := cfg.Topology
+	if t == (Topology{}) {
+		if t, err = ReadTopology(cfg.Deploy); err != nil {
+			return err
+		}
+	}
+	if err := t.Validate(); err != nil {
+		return fmt.Errorf("the cluster to be started: %w", err)
+	}
+	s, err := c.State()
+	switch {
+	case errors.Is(err, ErrNone):
+		if s, err = c.plan(ctx, cfg, t); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case s.Topology != t:
+		return fmt.Errorf("the cluster in %s was made with other counts of processes, %+v; remove it first (crier cluster down --remove)", c.dir, s.Topology)
+	}
+	if s.Boot != boot {
+		for i := range s.Processes { // they ended with the machine
+			s.Processes[i].PID = 0
+		}
+	}
+	s.Boot, s.Deploy, s.Binary = boot, cfg.Deploy, cfg.Binary
+	for i := range s.Processes {
+		if k := s.Processes[i].Kind; k == Crier || k == Proxy {
+			s.Processes[i].Path = cfg.Binary
+		}
+	}
+	if err := c.render(s); err != nil {
+		return err
+	}
+	return c.save(s)
+}
+
+// start starts what is not there: what Crier stands on, then one process that makes
+// what all share, then the others.
+func (c *Cluster) start(ctx context.Context) ([]string, error) {
+	all, err := c.Processes()
+	if err != nil {
+		return nil, err
+	}
+	var ground, first, rest []*Process
+	for _, p := range all {
+		switch {
+		case p.Kind != Crier:
+			ground = append(ground, p)
+		case first == nil:
+			first = append(first, p)
+		default:
+			rest = append(rest, p)
+		}
+	}
+	var started []string
+	for _, wave := range [][]*Process{ground, first, rest} {
+		names, err := c.startWave(ctx, wave)
+		started = append(started, names...)
+		if err != nil {
+			return started, err
+		}
+	}
+	return started, nil
+}
+
+// startWave starts processes together and waits until all are ready.
+func (c *Cluster) startWave(ctx context.Context, wave []*Process) (started []string, err error) {
+	var g errgroup.Group
+	for _, p := range wave {
+		ended, err := p.spawn()
+		if err != nil {
+			return started, errors.Join(err, g.Wait())
+		}
+		if ended != nil {
+			started = append(started, p.Name)
+		} else if p.Life() == Paused {
+			if err := p.Continue(); err != nil {
+				return started, errors.Join(err, g.Wait())
+			}
+		}
+		g.Go(func() error { return p.await(ctx, ended, true) })
+	}
+	return started, g.Wait()
+}
+
+const (
+	crierStops  = 12 * time.Second
+	serverStops = 8 * time.Second
+)
+
+// Down ends what was started, in the reverse order, within 30 s, and gives the names of
+// what it ended. Its data stays.
+func (c *Cluster) Down(context.Context) (stopped []string, err error) {
+	unlock, err := c.lock(lockWhole)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s, err := c.State()
+	if err != nil {
+		return nil, err
+	}
+	if boot, err := bootID(); err != nil || boot != s.Boot {
+		return nil, err // nothing outlives the machine's start
+	}
+	all, err := c.Processes()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, wave := range []struct {
+		kinds  []Kind
+		within time.Duration
+	}{{[]Kind{Crier}, crierStops}, {[]Kind{Proxy}, time.Second}, {[]Kind{NATS, MariaDB, ZooKeeper}, serverStops}} {
+		names, err := stopWave(all, wave.kinds, wave.within)
+		stopped, errs = append(stopped, names...), append(errs, err)
+	}
+	return stopped, errors.Join(append(errs, c.update(func(s *State) {
+		for i := range s.Processes {
+			s.Processes[i].PID = 0
+		}
+	}))...)
+}
+
+func stopWave(all []*Process, kinds []Kind, within time.Duration) (stopped []string, err error) {
+	var mu sync.Mutex
+	var g errgroup.Group
+	for _, p := range all {
+		for _, k := range kinds {
+			if p.Kind != k || p.Life() == Gone {
+				continue
+			}
+			g.Go(func() error {
+				err := p.Stop(within)
+				mu.Lock()
+				defer mu.Unlock()
+				stopped = append(stopped, p.Name)
+				return err
+			})
+		}
+	}
+	err = g.Wait()
+	return stopped, err
+}
+
+// Remove takes the directory of a cluster away, of which nothing runs.
+func (c *Cluster) Remove() error {
+	all, err := c.Processes()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.Life() != Gone {
+			return fmt.Errorf("%s is %s: the cluster in %s is not removed", p.Name, p.Life(), c.dir)
+		}
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		return fmt.Errorf("removing the cluster's directory: %w", err)
+	}
+	return nil
+}

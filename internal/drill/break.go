@@ -1,0 +1,306 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"crier/api"
+	"crier/internal/crowd"
+	"crier/job"
+)
+
+const (
+	loginAfter   = 2 * time.Second  // the late ones log in while things are broken
+	bitesWithin  = 10 * time.Second // for the fault to show
+	resumesAtEnd = 25 * time.Second // how long it is waited for work to resume
+	undoWithin   = 90 * time.Second
+	probeWithin  = 60 * time.Second
+)
+
+// loadJobs are the jobs under way when the fault comes: not the first message.
+func (r *run) loadJobs() map[string]bool {
+	set := map[string]bool{}
+	for _, id := range r.jobs[1:] {
+		if id != r.probe {
+			set[id.String()] = true
+		}
+	}
+	return set
+}
+
+// breakIt does the fault, watches what comes of it, and ends it.
+func (r *run) breakIt(ctx context.Context) (err error) {
+	if r.claims.kind != "" {
+		if err := r.api.do(ctx, r.claims.read); err != nil {
+			return fmt.Errorf("reading who holds what: %w", err)
+		}
+	}
+	if r.report.Fault.Victims, err = r.drill.pick(ctx, r); err != nil {
+		return fmt.Errorf("looking for the victim: %w", err)
+	}
+	if r.ofVictim, err = r.clientsOf(r.report.Fault.Victims[0]); err != nil {
+		return err
+	}
+	r.was = held(r.claims.all, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
+	r.onEnd(func() error { // whatever happens
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+		defer cancel()
+		return r.drill.undo(ctx, r)
+	})
+	f := &r.report.Fault
+	f.At = time.Now()
+	if f.What, err = r.drill.do(ctx, r); err != nil {
+		return fmt.Errorf("breaking %s: %w", strings.Join(f.Victims, ", "), err)
+	}
+	r.note("the machine's load was %s, of %d processors", machineLoad(), runtime.NumCPU())
+	r.cfg.Say("%s: %s", strings.Join(f.Victims, ", "), f.What)
+	r.logIn(ctx)
+	if r.drill.probe {
+		r.submitProbe(ctx)
+	}
+	if _, err := r.until(ctx, bitesWithin, func() bool { f.Bit, f.Proof = r.drill.bit(ctx, r); return f.Bit }); err != nil {
+		return err
+	}
+	if err := r.watch(ctx); err != nil {
+		return err
+	}
+	if f.Bit && r.drill.lasts > 0 { // a cut counts until its end
+		f.Bit, f.Proof = r.drill.bit(ctx, r)
+	}
+	return r.restore(ctx)
+}
+
+// machineLoad is how many threads wanted to run in the last minute: with many more than
+// there are processors, times say little about Crier.
+func machineLoad() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	load, _, _ := strings.Cut(string(b), " ")
+	return load
+}
+
+// watch looks until the fault is to end.
+func (r *run) watch(ctx context.Context) error {
+	at := r.report.Fault.At
+	within, done := resumesAtEnd, func() bool { return r.resumed() != nil }
+	if r.drill.lasts > 0 {
+		within, done = time.Until(at.Add(r.drill.lasts)), func() bool { return false }
+	}
+	_, err := r.until(ctx, within, func() bool {
+		r.readClaims(ctx)
+		r.notice(ctx)
+		return done()
+	})
+	return err
+}
+
+// notice looks whether somebody acts on what the victim held.
+func (r *run) notice(ctx context.Context) {
+	if !r.detected.IsZero() {
+		return
+	}
+	for _, at := range taken(r.claims.all, r.was) {
+		if at.After(r.report.Fault.At) && (r.detected.IsZero() || at.Before(r.detected)) {
+			r.detected = at
+		}
+	}
+	if r.drill.noticed != nil && r.drill.noticed(r, ctx) {
+		r.detected = time.Now()
+	}
+}
+
+// restore ends the fault.
+func (r *run) restore(ctx context.Context) error {
+	if r.report.Fault.Bit && r.drill.taken && r.detected.IsZero() {
+		r.report.Fault.Bit, r.report.Fault.Proof = false, "nobody took anything over before it ended"
+	}
+	undo, cancel := context.WithTimeout(ctx, undoWithin)
+	defer cancel()
+	if err := r.drill.undo(undo, r); err != nil {
+		return fmt.Errorf("making the cluster whole again: %w", err)
+	}
+	r.restored = time.Now()
+	r.report.Fault.Seconds = r.restored.Sub(r.report.Fault.At).Round(time.Millisecond).Seconds()
+	r.cfg.Say("whole again after %.1f s", r.report.Fault.Seconds)
+	if !r.drill.probe {
+		r.submitProbe(ctx)
+	}
+	return nil
+}
+
+// submitProbe submits one more job, as fast as it goes, and notes when it was taken in.
+func (r *run) submitProbe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	if err := r.submit(ctx, "probe", 0, job.Realtime); err != nil {
+		r.note("one more job was not taken in: %v", err)
+		return
+	}
+	r.probe, r.probed = r.jobs[len(r.jobs)-1], time.Now()
+}
+
+// logIn connects the late ones in a while.
+func (r *run) logIn(ctx context.Context) {
+	members := r.lateTokens
+	var err error
+	go func() {
+		if err == nil {
+			select {
+			case <-time.After(loginAfter):
+			case <-ctx.Done():
+			}
+			var rep crowd.Report
+			err = r.late.child.Ask(crowd.Request{Connect: members}, &rep)
+		}
+		r.lateIn.Store(err == nil)
+		r.lateErr <- err
+	}()
+}
+
+// resumed is how long it took until what the victim did was done again; nil: not yet.
+func (r *run) resumed() *Seconds {
+	if r.drill.resumed == nil {
+		return nil
+	}
+	return r.drill.resumed(r)
+}
+
+// probeTaken: one more job was taken in.
+func (r *run) probeTaken() *Seconds {
+	if r.probed.IsZero() {
+		return nil
+	}
+	return seconds(r.probed.Sub(r.report.Fault.At))
+}
+
+func (r *run) clientsAway(context.Context) bool { return len(r.away) > 0 }
+
+// resumedClients: the first receipt of a client that had lost its connection.
+func (r *run) resumedClients() *Seconds {
+	if r.detected.IsZero() {
+		return nil
+	}
+	first, ok := firstOf(r.receipts, r.detected, func(x crowd.Receipt) bool { return r.ofVictim[x.Recipient] })
+	if !ok {
+		return nil
+	}
+	return seconds(first.Sub(r.report.Fault.At))
+}
+
+// resumedSlices: the first receipt of a job whose slice another has.
+func (r *run) resumedSlices() *Seconds {
+	since := map[string]time.Time{}
+	for id, at := range taken(r.claims.all, r.was) {
+		if j := r.was[id].job(); at.After(r.report.Fault.At) && (since[j].IsZero() || at.Before(since[j])) {
+			since[j] = at
+		}
+	}
+	first, ok := firstOf(r.receipts, r.report.Fault.At, func(x crowd.Receipt) bool {
+		at, ok := since[x.Job.String()]
+		return ok && x.At >= at.UnixMilli()
+	})
+	if !ok {
+		return nil
+	}
+	return seconds(first.Sub(r.report.Fault.At))
+}
+
+// resumedJobs: all jobs have another who moves them on.
+func (r *run) resumedJobs() *Seconds {
+	at := taken(r.claims.all, r.was)
+	last := r.report.Fault.At
+	for id := range r.was {
+		when, ok := at[id]
+		if !ok {
+			return nil
+		}
+		if when.After(last) {
+			last = when
+		}
+	}
+	return seconds(last.Sub(r.report.Fault.At))
+}
+
+// event: the relay that is left published that the probe is being sent.
+func (r *run) event() *Seconds {
+	if r.probed.IsZero() || r.published != nil {
+		return r.published
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := r.api.list[r.api.at].TailEvents(ctx, api.TailEvents{Job: r.probe}, func(api.Event) error {
+		r.published = seconds(time.Since(r.report.Fault.At))
+		return nil
+	})
+	if err != nil {
+		r.api.at = (r.api.at + 1) % len(r.api.list)
+	}
+	return r.published
+}
+
+// measure makes times of what was seen.
+func (r *run) measure() {
+	f, t := r.report.Fault, &r.report.Times
+	if f.At.IsZero() || len(r.receipts) == 0 {
+		return
+	}
+	end := time.UnixMilli(r.receipts[len(r.receipts)-1].At)
+	if !r.detected.IsZero() {
+		t.Detected = seconds(r.detected.Sub(f.At))
+	}
+	t.Resumed = r.resumed()
+	usual := min(r.report.Load.Rate, r.report.Load.Before)
+	load := r.ofLoad()
+	if len(load) > 0 {
+		end = time.UnixMilli(load[len(load)-1].At)
+	}
+	t.Stall = seconds(stall(load, f.At, end))
+	switch {
+	case !r.drill.probe: // one more job, submitted when all was whole again
+		if first, ok := firstOf(r.receipts, r.restored, func(x crowd.Receipt) bool { return x.Job == r.probe }); ok {
+			t.CaughtUp = seconds(first.Sub(r.restored))
+		}
+	case r.drill.lasts > 0:
+		t.CaughtUp = flowsFrom(load, r.restored, end, usual)
+		if t.CaughtUp == nil && end.Sub(r.restored) < window { // all was sent before
+			t.CaughtUp = seconds(0)
+		}
+	default:
+		t.CaughtUp = flowsFrom(load, f.At, end, usual)
+	}
+}
+
+// ofLoad is the receipts of the load by those who were connected from the start.
+func (r *run) ofLoad() (list []crowd.Receipt) {
+	jobs, late := r.loadJobs(), map[job.Recipient]bool{}
+	for _, id := range r.late.members {
+		late[id] = true
+	}
+	for _, x := range r.receipts {
+		if jobs[x.Job.String()] && !late[x.Recipient] {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// clientsOf is the clients that began at a gateway.
+func (r *run) clientsOf(gateway string) (map[job.Recipient]bool, error) {
+	all, err := r.cluster.Role("gateway")
+	if err != nil {
+		return nil, err
+	}
+	set := map[job.Recipient]bool{}
+	for i, id := range r.online.members {
+		if all[i%len(all)].Name == gateway {
+			set[id] = true
+		}
+	}
+	return set, nil
+}

@@ -1,0 +1,256 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"crier/internal/cluster"
+	"crier/job"
+)
+
+// Drill is a fault and what should come of it.
+type Drill struct {
+	Name       string
+	Hypothesis string
+	Limits     Limits
+	// lasts is how long the fault is left; 0: until work resumed, and then what was
+	// killed is started again.
+	lasts time.Duration
+	// holds is what of the victim others should claim: slice, job, or nothing.
+	holds string
+	// noticed looks for another sign than a claim that the fault is detected, and resumed
+	// gives how long it took until what the victim did was done again; either may be nil.
+	noticed func(*run, context.Context) bool
+	resumed func(*run) *Seconds
+	// taken: it is void if nobody took anything over before the fault ended.
+	taken bool
+	// probe is whether a job is submitted right after the fault, or else after its end.
+	probe bool
+	// pick names the victims.
+	pick func(context.Context, *run) ([]string, error)
+	// do does it, and says what it did.
+	do func(context.Context, *run) (string, error)
+	// undo makes all as before. It is called more than once.
+	undo func(context.Context, *run) error
+	// bit looks whether it has an effect, and says what shows that.
+	bit func(context.Context, *run) (bool, string)
+}
+
+// What design and measurements ask for.
+const (
+	deadWithin    = 6 * time.Second // for a member that is gone to be noticed
+	resumeWithin  = 6500 * time.Millisecond
+	apiWithin     = 2 * time.Second
+	healWithin    = 10 * time.Second
+	recoverWithin = time.Minute      // after a server was down
+	stallWithin   = 15 * time.Second // for a cut, and for a server of several
+	neverStops    = 5 * time.Second  // sending goes on through it: the longest pause between receipts
+)
+
+// All lists the drills.
+func All() []Drill {
+	return []Drill{
+		killed(Drill{Name: "kill-worker", holds: "slice", resumed: (*run).resumedSlices, Limits: Limits{Detected: deadWithin, Resumed: resumeWithin},
+			Hypothesis: "Another worker seals the dead one's journal, fences its gateways and sends on: nobody misses a message or sees one twice."}),
+		killed(Drill{Name: "kill-scheduler", holds: "job", resumed: (*run).resumedJobs, Limits: Limits{Resumed: resumeWithin, Stall: neverStops},
+			Hypothesis: "Other schedulers claim the dead one's jobs; what is being sent does not pause."}),
+		killed(Drill{Name: "kill-gateway", noticed: (*run).clientsAway, resumed: (*run).resumedClients, Limits: Limits{Resumed: healWithin},
+			Hypothesis: "Its clients connect to the other gateway, name what they have, and get what they have not."}),
+		killed(Drill{Name: "kill-api", resumed: (*run).probeTaken, Limits: Limits{Resumed: apiWithin, Stall: neverStops},
+			Hypothesis: "A caller with the same idempotency key is answered by another API process; what is being sent does not pause."}),
+		killed(Drill{Name: "kill-relay", resumed: (*run).event, Limits: Limits{Resumed: healWithin, Stall: neverStops},
+			Hypothesis: "Another relay publishes what the dead one did not."}),
+		{Name: "pause-worker", Hypothesis: "Others take over from a worker that does not move; when it goes on, nothing of what it still believes has an effect.",
+			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, probe: true,
+			pick: pickBusiest("worker", "slice"), do: pause, undo: goOn, bit: isPaused},
+		{Name: "cut-pair", Hypothesis: "One way between two processes lets nothing through: they find other ways, or others take over.",
+			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", noticed: (*run).movedAway, probe: true,
+			pick: pickPair, do: cut, undo: func(ctx context.Context, r *run) error { return r.cluster.Heal(ctx) }, bit: cutBites},
+		{Name: "stop-zookeeper", Hypothesis: "Without the coordination store sending goes on; what lacks it catches up when it is back.",
+			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
+			pick: pickKind(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
+		{Name: "stop-mysql", Hypothesis: "Without the database sending goes on; what lacks it catches up when it is back.",
+			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
+			pick: pickKind(cluster.MariaDB), do: kill, undo: start, bit: areGone},
+		{Name: "stop-nats-node", Hypothesis: "The NATS server that leads the ledger dies: nothing is sent until another leads, and nothing is lost.",
+			Limits: Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
+			pick: pickLeader, do: kill, undo: start, bit: areGone},
+	}
+}
+
+// killed completes a drill that kills a process of the role in its name: the one that
+// holds most of the load, or the first.
+func killed(d Drill) Drill {
+	role := strings.TrimPrefix(d.Name, "kill-")
+	d.pick = func(context.Context, *run) ([]string, error) { return []string{role + "-1"}, nil }
+	if d.holds != "" {
+		d.pick = pickBusiest(role, d.holds)
+	}
+	d.probe, d.do, d.undo, d.bit = true, kill, start, areGone
+	return d
+}
+
+// Find finds a drill by its name.
+func Find(name string) (Drill, error) {
+	var names []string
+	for _, d := range All() {
+		if d.Name == name {
+			return d, nil
+		}
+		names = append(names, d.Name)
+	}
+	return Drill{}, job.NotFound(fmt.Sprintf("there is no drill %q; there are %s", name, strings.Join(names, ", ")))
+}
+
+// pickBusiest picks the process of a role that holds most of the load.
+func pickBusiest(role, kind string) func(context.Context, *run) ([]string, error) {
+	return func(_ context.Context, r *run) ([]string, error) {
+		processes, err := r.cluster.Role(role)
+		if err != nil {
+			return nil, err
+		}
+		names := make([]string, len(processes))
+		for i, p := range processes {
+			names[i] = p.Name
+		}
+		victim := busiest(r.claims.all, names, kind, time.Now(), r.loadJobs())
+		if victim == "" {
+			return nil, fmt.Errorf("no %s holds a %s of the load", role, kind)
+		}
+		return []string{victim}, nil
+	}
+}
+
+func pickKind(kind cluster.Kind) func(context.Context, *run) ([]string, error) {
+	return func(_ context.Context, r *run) (names []string, err error) {
+		all, err := r.cluster.Processes()
+		for _, p := range all {
+			if p.Kind == kind {
+				names = append(names, p.Name)
+			}
+		}
+		return names, err
+	}
+}
+
+func pickLeader(ctx context.Context, r *run) ([]string, error) {
+	name, err := r.ledgerLeader(ctx)
+	return []string{name}, err
+}
+
+// pickPair picks who is cut: as told, or the busiest worker from its NATS server.
+func pickPair(ctx context.Context, r *run) ([]string, error) {
+	if r.cfg.CutFrom != "" {
+		return []string{r.cfg.CutFrom, r.cfg.CutTo}, nil
+	}
+	who, err := pickBusiest("worker", "slice")(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	server, err := r.natsOf(ctx, who[0])
+	return append(who, server), err
+}
+
+// victims are the processes that are hurt.
+func (r *run) victims() ([]*cluster.Process, error) {
+	var list []*cluster.Process
+	for _, name := range r.report.Fault.Victims {
+		p, err := r.cluster.Process(name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// each does something to all victims at once.
+func (r *run) each(do func(*cluster.Process) error) error {
+	list, err := r.victims()
+	if err != nil {
+		return err
+	}
+	errs := make(chan error, len(list))
+	for _, p := range list {
+		go func() { errs <- do(p) }()
+	}
+	for range list {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+func kill(_ context.Context, r *run) (string, error) {
+	return "kill -9", r.each((*cluster.Process).Kill)
+}
+
+func pause(_ context.Context, r *run) (string, error) {
+	return "SIGSTOP", r.each((*cluster.Process).Pause)
+}
+
+func goOn(_ context.Context, r *run) error { return r.each((*cluster.Process).Continue) }
+
+func start(ctx context.Context, r *run) error {
+	list, err := r.victims()
+	if err != nil {
+		return err
+	}
+	return startAll(ctx, list)
+}
+
+func cut(ctx context.Context, r *run) (string, error) {
+	from, to := r.report.Fault.Victims[0], r.report.Fault.Victims[1]
+	cuts, how := []cluster.Cut{{From: from, To: to, Mode: cluster.Hold}}, "nothing goes from the first to the second"
+	if r.cfg.Both {
+		cuts, how = cluster.BothWays(from, to, cluster.Hold), "nothing goes between them"
+	}
+	return how, r.cluster.Cut(ctx, cuts...)
+}
+
+// areGone: the processes are not there, and nobody answers where they did.
+func areGone(_ context.Context, r *run) (bool, string) {
+	list, err := r.victims()
+	if err != nil {
+		return false, err.Error()
+	}
+	for _, p := range list {
+		if l := p.Life(); l != cluster.Gone {
+			return false, fmt.Sprintf("%s is %s", p.Name, l)
+		}
+		if address, ok := answers(p); ok {
+			return false, fmt.Sprintf("something answers at %s, where %s did", address, p.Name)
+		}
+	}
+	return true, "gone, and connections to it are refused"
+}
+
+func isPaused(_ context.Context, r *run) (bool, string) {
+	list, err := r.victims()
+	if err != nil {
+		return false, err.Error()
+	}
+	for _, p := range list {
+		if l := p.Life(); l != cluster.Paused {
+			return false, fmt.Sprintf("%s is %s", p.Name, l)
+		}
+	}
+	return true, "it is stopped"
+}
+
+func cutBites(ctx context.Context, r *run) (bool, string) {
+	cuts, err := r.cluster.Cuts(ctx)
+	if err != nil {
+		return false, err.Error()
+	}
+	bit := slices.ContainsFunc(cuts, cluster.Cut.Bit)
+	var what []string
+	for _, c := range cuts {
+		what = append(what, fmt.Sprintf("from %s to %s %d bytes and %d connections were held", c.From, c.To, c.Held, c.Dials))
+	}
+	slices.Sort(what)
+	return bit, strings.Join(what, "; ")
+}

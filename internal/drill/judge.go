@@ -1,0 +1,159 @@
+package drill
+
+import (
+	"fmt"
+	"time"
+)
+
+// Verdict is what a drill came to.
+type Verdict string
+
+// The verdicts. A drill without load, or whose fault had no effect, shows nothing: it is
+// void.
+const (
+	Pass Verdict = "pass"
+	Fail Verdict = "fail"
+	Void Verdict = "void"
+)
+
+// enough is the part of the rate that must flow before the fault.
+const enough = 0.8
+
+// Limits are what the times may be at most; 0 is not asked. All but Stall are counted
+// from the fault, or for faults that end by themselves CaughtUp from their end.
+type Limits struct {
+	Detected time.Duration `json:"-"`
+	Resumed  time.Duration `json:"-"`
+	CaughtUp time.Duration `json:"-"`
+	Stall    time.Duration `json:"-"`
+}
+
+// Load is what was being sent.
+type Load struct {
+	Jobs   int     `json:"jobs"`
+	Online int     `json:"online"` // recipients connected before the fault
+	Late   int     `json:"late"`   // who log in after it
+	Parked int     `json:"parked"` // who never do
+	Rate   float64 `json:"rate"`   // of all jobs, recipients a second, as asked for
+	Before float64 `json:"before"` // as it was before the fault, by the clients' receipts
+}
+
+// Fault is what was done.
+type Fault struct {
+	Victims []string  `json:"victims"`
+	What    string    `json:"what"`
+	At      time.Time `json:"at"`
+	Seconds float64   `json:"seconds,omitzero"` // how long it lasted, if it was ended
+	Bit     bool      `json:"bit"`              // it had an effect
+	Proof   string    `json:"proof"`            // what shows that, or that it had none
+}
+
+// Times are how long things took; nil is not seen.
+type Times struct {
+	Detected *Seconds `json:"detected,omitempty"` // until another acted on what the victim held
+	Resumed  *Seconds `json:"resumed,omitempty"`  // until that was worked on
+	CaughtUp *Seconds `json:"caught_up,omitempty"`
+	Stall    *Seconds `json:"stall,omitempty"` // the longest time without a receipt
+}
+
+// Seconds is a length of time as JSON shows it.
+type Seconds float64
+
+func seconds(d time.Duration) *Seconds {
+	s := Seconds(d.Round(time.Millisecond).Seconds())
+	return &s
+}
+
+// Oracle is what the clients saw, against what they should have seen. It knows nothing
+// of the server.
+type Oracle struct {
+	Due     int `json:"due"`     // pairs of a job and a recipient who is connected at the end
+	Shown   int `json:"shown"`   // of these
+	Lost    int `json:"lost"`    // due and not shown
+	Twice   int `json:"twice"`   // shown more than once
+	Strange int `json:"strange"` // shown and not due
+	Away    int `json:"away"`    // clients that are not connected at the end
+}
+
+// Report is a drill that was run.
+type Report struct {
+	Drill      string   `json:"drill"`
+	Hypothesis string   `json:"hypothesis"`
+	Verdict    Verdict  `json:"verdict"`
+	Reasons    []string `json:"reasons,omitempty"`
+	Load       Load     `json:"load"`
+	Fault      Fault    `json:"fault"`
+	Times      Times    `json:"times"`
+	Oracle     Oracle   `json:"oracle"`
+	// Unproved is what the ledger's proof and the clients do not agree on.
+	Unproved []string `json:"unproved,omitempty"`
+	// Broken is what did not come back after the drill.
+	Broken []string `json:"broken,omitempty"`
+	Notes  []string `json:"notes,omitempty"`
+}
+
+// judge gives the verdict and why it is not pass. A loss or a repeat is one whatever
+// the load was.
+func judge(r Report, limits Limits) (Verdict, []string) {
+	if bad := wrong(r); len(bad) > 0 {
+		return Fail, bad
+	}
+	if r.Load.Before < enough*r.Load.Rate {
+		return Void, []string{fmt.Sprintf("before the fault %.1f recipients a second were handed their messages, of %.1f: too few to show anything", r.Load.Before, r.Load.Rate)}
+	}
+	if !r.Fault.Bit {
+		return Void, []string{"the fault had no effect: " + r.Fault.Proof}
+	}
+	var late []string
+	for _, x := range []struct {
+		what  string
+		took  *Seconds
+		limit time.Duration
+	}{{"it was detected", r.Times.Detected, limits.Detected}, {"work resumed", r.Times.Resumed, limits.Resumed},
+		{"it caught up", r.Times.CaughtUp, limits.CaughtUp}} {
+		switch {
+		case x.limit == 0:
+		case x.took == nil:
+			late = append(late, fmt.Sprintf("%s never, want within %s", x.what, x.limit))
+		case float64(*x.took) > x.limit.Seconds():
+			late = append(late, fmt.Sprintf("%s after %.2f s, want within %s", x.what, *x.took, x.limit))
+		}
+	}
+	if s := r.Times.Stall; limits.Stall > 0 && (s == nil || float64(*s) > limits.Stall.Seconds()) {
+		late = append(late, fmt.Sprintf("nothing arrived for %s, want at most %s", s, limits.Stall))
+	}
+	if len(late) > 0 {
+		return Fail, late
+	}
+	return Pass, nil
+}
+
+// String is the time with its unit.
+func (s *Seconds) String() string {
+	if s == nil {
+		return "an unknown time"
+	}
+	return fmt.Sprintf("%.2f s", float64(*s))
+}
+
+// wrong lists what must never be.
+func wrong(r Report) (bad []string) {
+	o := r.Oracle
+	for _, x := range []struct {
+		n    int
+		what string
+	}{{o.Lost, "messages were lost"}, {o.Twice, "messages were shown twice"}, {o.Strange, "messages were shown to somebody else"},
+		{o.Away, "clients are not connected at the end"}} {
+		if x.n > 0 {
+			bad = append(bad, fmt.Sprintf("%d %s", x.n, x.what))
+		}
+	}
+	if o.Due == 0 && r.Fault.Bit {
+		bad = append(bad, "no message was due")
+	}
+	bad = append(bad, r.Unproved...)
+	for _, b := range r.Broken {
+		bad = append(bad, "not whole again: "+b)
+	}
+	return bad
+}

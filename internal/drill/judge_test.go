@@ -1,0 +1,77 @@
+package drill
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// good is a drill that is passed.
+func good() Report {
+	return Report{Load: Load{Rate: 60, Before: 55}, Fault: Fault{Bit: true, Proof: "gone"},
+		Times:  Times{Detected: seconds(4 * time.Second), Resumed: seconds(6 * time.Second), CaughtUp: seconds(8 * time.Second), Stall: seconds(2 * time.Second)},
+		Oracle: Oracle{Due: 100, Shown: 100}}
+}
+
+func TestJudge(t *testing.T) {
+	limits := Limits{Detected: deadWithin, Resumed: resumeWithin, CaughtUp: healWithin, Stall: neverStops}
+	for _, c := range []struct {
+		name   string
+		change func(*Report)
+		want   Verdict
+		reason string
+	}{
+		{"all is well", func(*Report) {}, Pass, ""},
+		{"just at the limit", func(r *Report) { r.Times.Resumed = seconds(resumeWithin) }, Pass, ""},
+		{"just enough load", func(r *Report) { r.Load.Before = 48 }, Pass, ""},
+		{"too little load", func(r *Report) { r.Load.Before = 47.9 }, Void, "too few"},
+		{"no load", func(r *Report) { r.Load.Before = 0 }, Void, "too few"},
+		{"no effect", func(r *Report) { r.Fault.Bit, r.Fault.Proof = false, "it is running" }, Void, "it is running"},
+		{"no load and too late", func(r *Report) { r.Load.Before, r.Times.Resumed = 0, nil }, Void, "too few"},
+		{"no effect and nothing due", func(r *Report) { r.Fault.Bit, r.Oracle = false, Oracle{} }, Void, "no effect"},
+		{"nothing due", func(r *Report) { r.Oracle = Oracle{} }, Fail, "no message was due"},
+		{"detected late", func(r *Report) { r.Times.Detected = seconds(6100 * time.Millisecond) }, Fail, "detected after 6.10 s"},
+		{"never detected", func(r *Report) { r.Times.Detected = nil }, Fail, "detected never"},
+		{"resumed late", func(r *Report) { r.Times.Resumed = seconds(6501 * time.Millisecond) }, Fail, "resumed after 6.50 s"},
+		{"never resumed", func(r *Report) { r.Times.Resumed = nil }, Fail, "resumed never"},
+		{"never caught up", func(r *Report) { r.Times.CaughtUp = nil }, Fail, "caught up never"},
+		{"stalled", func(r *Report) { r.Times.Stall = seconds(6 * time.Second) }, Fail, "nothing arrived for 6.00 s"},
+		{"stall unknown", func(r *Report) { r.Times.Stall = nil }, Fail, "nothing arrived for an unknown time"},
+		{"lost", func(r *Report) { r.Oracle.Lost = 1 }, Fail, "1 messages were lost"},
+		{"twice", func(r *Report) { r.Oracle.Twice = 2 }, Fail, "2 messages were shown twice"},
+		{"strange", func(r *Report) { r.Oracle.Strange = 1 }, Fail, "somebody else"},
+		{"a client is away", func(r *Report) { r.Oracle.Away = 1 }, Fail, "not connected"},
+		{"lost without load", func(r *Report) { r.Load.Before, r.Oracle.Lost = 0, 1 }, Fail, "lost"},
+		{"twice without effect", func(r *Report) { r.Fault.Bit, r.Oracle.Twice = false, 1 }, Fail, "twice"},
+		{"not proved", func(r *Report) { r.Unproved = []string{"3 are pending"} }, Fail, "3 are pending"},
+		{"not whole", func(r *Report) { r.Broken = []string{"worker-1 is gone"} }, Fail, "not whole again: worker-1"},
+	} {
+		r := good()
+		c.change(&r)
+		verdict, reasons := judge(r, limits)
+		if verdict != c.want || !strings.Contains(strings.Join(reasons, "\n"), c.reason) || (verdict == Pass) != (len(reasons) == 0) {
+			t.Errorf("%s: %s %q, want %s with %q", c.name, verdict, reasons, c.want, c.reason)
+		}
+	}
+	r := good()
+	r.Times = Times{}
+	if verdict, reasons := judge(r, Limits{}); verdict != Pass {
+		t.Errorf("without limits: %s %q", verdict, reasons)
+	}
+}
+
+func TestDrillsAreWhole(t *testing.T) {
+	seen := map[string]bool{}
+	for _, d := range All() {
+		if seen[d.Name] || d.Hypothesis == "" || d.Limits == (Limits{}) || d.pick == nil || d.do == nil || d.undo == nil || d.bit == nil {
+			t.Errorf("the drill %q is given twice or lacks something", d.Name)
+		}
+		seen[d.Name] = true
+		if found, err := Find(d.Name); err != nil || found.Name != d.Name {
+			t.Errorf("finding %s gives %q, %v", d.Name, found.Name, err)
+		}
+	}
+	if _, err := Find("kill-everybody"); err == nil || !strings.Contains(err.Error(), "kill-worker") {
+		t.Errorf("a drill that is not there: %v", err)
+	}
+}

@@ -1,0 +1,196 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crier/api"
+	"crier/api/client"
+	"crier/internal/auth"
+	"crier/internal/cluster"
+	"crier/internal/crowd"
+	"crier/internal/proc"
+	"crier/job"
+)
+
+// crowdOf is clients in a process of their own.
+type crowdOf struct {
+	child   *proc.Child
+	members []job.Recipient
+	seen    int // receipts taken over
+}
+
+func (r *run) connectAPI() error {
+	key, err := auth.ReadAdminKey(r.cluster.Keys())
+	if err != nil {
+		return err
+	}
+	processes, err := r.cluster.Role("api")
+	if err != nil {
+		return err
+	}
+	for _, p := range processes {
+		svc, err := client.New(client.Config{Server: p.Addresses[cluster.AddrAPI], Key: key, Timeout: 10 * time.Second})
+		if err != nil {
+			return err
+		}
+		r.onEnd(func() error { svc.Close(); return nil })
+		r.api.list = append(r.api.list, svc)
+	}
+	return nil
+}
+
+// populations is how many ranges of ids the followers are in, as those who were given
+// ids in the order of registration are; each is at home with some worker.
+const populations = 32
+
+// populate makes an account with followers: who is connected, who comes later, who never
+// does.
+func (r *run) populate(ctx context.Context) error {
+	rng := rand.New(rand.NewPCG(r.cfg.Seed, 7))
+	set := map[job.Recipient]bool{}
+	var ranges [populations]uint32
+	for i := range ranges {
+		ranges[i] = rng.Uint32() >> job.RangeBits << job.RangeBits
+	}
+	for len(set) < r.cfg.Online+r.cfg.Late+r.cfg.Parked {
+		set[job.Recipient(ranges[rng.IntN(populations)]+rng.Uint32N(1<<job.RangeBits))] = true
+	}
+	people := slices.Sorted(maps.Keys(set))
+	rng.Shuffle(len(people), func(i, j int) { people[i], people[j] = people[j], people[i] })
+	r.online.members, r.late.members = people[:r.cfg.Online], people[r.cfg.Online:r.cfg.Online+r.cfg.Late]
+	r.account = fmt.Sprintf("drill-%s-%d", r.drill.Name, r.cfg.Seed)
+	var ids strings.Builder
+	for _, id := range people {
+		ids.WriteString(strconv.FormatUint(uint64(id), 10) + "\n")
+	}
+	return r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
+		if _, err := svc.CreateAccount(ctx, api.CreateAccount{Name: r.account}); err != nil && job.CodeOf(err) != job.CodeConflict {
+			return err
+		}
+		_, err := svc.ImportFollowers(ctx, api.ImportFollowers{Format: api.FormatIDs, Account: r.account}, strings.NewReader(ids.String()))
+		return err
+	})
+}
+
+// gather starts the process of a crowd, and tells it where the gateways are.
+func (r *run) gather(c *crowdOf) (err error) {
+	if c.child, err = proc.StartChild(r.cfg.Binary, "demo", "crowd"); err != nil {
+		return err
+	}
+	r.onEnd(c.child.Stop)
+	gateways, err := r.cluster.Role("gateway")
+	if err != nil {
+		return err
+	}
+	var urls []string
+	for _, p := range gateways {
+		urls = append(urls, p.Addresses[cluster.AddrGateway])
+	}
+	var hello crowd.Report
+	return c.child.Ask(crowd.Request{Gateway: urls[0], Others: urls[1:]}, &hello)
+}
+
+// tokens gives a crowd's members tokens.
+func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
+	members := make([]crowd.Member, len(c.members))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, id := range c.members {
+		g.Go(func() error {
+			t, err := r.api.list[i%len(r.api.list)].MintToken(gctx, api.MintToken{Recipient: &id})
+			members[i] = crowd.Member{Recipient: id, Token: t.Token, Kind: crowd.Speaks}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("minting tokens: %w", err)
+	}
+	return members, nil
+}
+
+// submit submits a job to all followers; a rate of 0 is unlimited.
+func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Class) error {
+	var j api.Job
+	err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
+		j, err = svc.SubmitJob(ctx, api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class,
+			IdempotencyKey: r.account + "-" + name})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("submitting job %s: %w", name, err)
+	}
+	r.jobs = append(r.jobs, j.Job)
+	r.jobSet[j.Job.String()] = true
+	return nil
+}
+
+// look takes over what the clients have seen since.
+func (r *run) look() error {
+	for _, c := range []*crowdOf{&r.online, &r.late} {
+		if c == &r.late && !r.lateIn.Load() {
+			continue
+		}
+		var rep crowd.Report
+		if err := c.child.Ask(crowd.Request{Since: &c.seen}, &rep); err != nil {
+			return err
+		}
+		c.seen += len(rep.Receipts)
+		r.receipts = append(r.receipts, rep.Receipts...)
+		if c == &r.online {
+			r.away = rep.Away
+		}
+	}
+	slices.SortStableFunc(r.receipts, func(a, b crowd.Receipt) int { return int(a.At - b.At) })
+	return nil
+}
+
+// lookEvery is between looks at the clients.
+const lookEvery = 200 * time.Millisecond
+
+// until looks at the clients until something is so, and reports whether it was in time.
+func (r *run) until(ctx context.Context, within time.Duration, so func() bool) (bool, error) {
+	limit := time.NewTimer(within)
+	defer limit.Stop()
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	for {
+		if err := r.look(); err != nil {
+			return false, err
+		}
+		if so() {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-limit.C:
+			return false, nil
+		case <-t.C:
+		}
+	}
+}
+
+// claimsWithin bounds one look at the claims; the machine may be busy.
+const claimsWithin = 8 * time.Second
+
+// readClaims reads on in the ledger's claims, as far as somebody answers now.
+func (r *run) readClaims(ctx context.Context) {
+	if r.claims.kind == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimsWithin)
+	defer cancel()
+	svc := r.api.list[r.api.at]
+	if err := r.claims.read(ctx, svc); err != nil {
+		r.api.at = (r.api.at + 1) % len(r.api.list) // the next look asks another one
+	}
+}

@@ -1,0 +1,325 @@
+// Package drill breaks a running cluster on purpose and judges what that did: real
+// clients keep what they were shown, times are measured from the fault, the ledger
+// proves what became of everybody, and the two must agree.
+//
+// It guarantees that a drill that shows nothing says so: without load before the fault,
+// or without an effect of it, the verdict is void. Afterwards the cluster is whole
+// again, or the verdict says what is not.
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crier/api"
+	"crier/internal/cluster"
+	"crier/internal/crowd"
+	"crier/job"
+)
+
+// Config is how a drill is run.
+type Config struct {
+	Dir    string // of the cluster, which is up
+	Binary string // crier
+	Jobs   int    // under way at the same time, to the same recipients; default 6
+	Online int    // recipients connected from the start; default 600
+	Late   int    // who log in after the fault; default 100
+	Parked int    // who never do; default 20,000
+	Rate   uint32 // of all jobs, recipients a second; default 60
+	Seed   uint64 // of ids; a cluster sees each seed of a drill once
+	// Cut is the two processes that cut-pair cuts, and both ways or only what the first
+	// sends the second. Default: the busiest worker, and the NATS server that it uses.
+	CutFrom, CutTo string
+	Both           bool
+	// Say is told what happens.
+	Say func(format string, args ...any)
+}
+
+func (c *Config) fill() {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&c.Jobs, 6}, {&c.Online, 600}, {&c.Late, 100}, {&c.Parked, 20_000}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Rate == 0 {
+		c.Rate = 60
+	}
+	if c.Say == nil {
+		c.Say = func(string, ...any) {}
+	}
+}
+
+// run is a drill at work. One goroutine owns it.
+type run struct {
+	cfg          Config
+	drill        Drill
+	cluster      *cluster.Cluster
+	api          apis
+	account      string
+	online, late crowdOf
+	lateIn       atomic.Bool // the late ones are connected
+	lateErr      chan error
+	jobs         []job.ID
+	jobSet       map[string]bool
+	receipts     []crowd.Receipt // of all, by time
+	away         []job.Recipient
+	claims       claims
+	was          map[string]claim // what the victim held
+	detected     time.Time
+	probed       time.Time // when the probe was submitted
+	probe        job.ID
+	restored     time.Time
+	published    *Seconds               // the event about the probe
+	ofVictim     map[job.Recipient]bool // the clients of a gateway that is killed
+	lateTokens   []crowd.Member
+	report       Report
+	ends         []func() error
+}
+
+func (r *run) onEnd(fn func() error) { r.ends = append(r.ends, fn) }
+
+func (r *run) end() (err error) {
+	for _, fn := range slices.Backward(r.ends) {
+		err = errors.Join(err, fn())
+	}
+	return err
+}
+
+// Run runs a drill. An error is something that kept it from being run.
+func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
+	cfg.fill()
+	d, err := Find(name)
+	if err != nil {
+		return Report{}, err
+	}
+	c, err := cluster.Load(cfg.Dir)
+	if err != nil {
+		return Report{}, err
+	}
+	r := &run{cfg: cfg, drill: d, cluster: c, jobSet: map[string]bool{}, lateErr: make(chan error, 1), report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
+	defer func() { err = errors.Join(err, r.end()) }()
+	if broken := r.broken(); len(broken) > 0 {
+		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing", broken[0])
+	}
+	if err := r.begin(ctx); err != nil {
+		return r.report, err
+	}
+	steady, err := r.steady(ctx)
+	if err != nil {
+		return r.report, err
+	}
+	if steady {
+		if err := r.breakIt(ctx); err != nil {
+			return r.report, err
+		}
+	} else {
+		r.logIn(ctx)
+	}
+	if err := r.finish(ctx); err != nil {
+		return r.report, err
+	}
+	r.report.Verdict, r.report.Reasons = judge(r.report, d.Limits)
+	return r.report, nil
+}
+
+// broken lists the processes that do not run.
+func (r *run) broken() (list []string) {
+	all, err := r.cluster.Processes()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, p := range all {
+		if l := p.Life(); l != cluster.Running {
+			list = append(list, fmt.Sprintf("%s is %s", p.Name, l))
+		}
+	}
+	return list
+}
+
+// begin makes the load.
+func (r *run) begin(ctx context.Context) error {
+	if err := r.connectAPI(); err != nil {
+		return err
+	}
+	if err := r.populate(ctx); err != nil {
+		return fmt.Errorf("making the recipients: %w", err)
+	}
+	for _, c := range []*crowdOf{&r.online, &r.late} {
+		if err := r.gather(c); err != nil {
+			return fmt.Errorf("starting the clients: %w", err)
+		}
+	}
+	members, err := r.tokens(ctx, &r.online)
+	if err != nil {
+		return err
+	}
+	var rep crowd.Report
+	if err := r.online.child.Ask(crowd.Request{Connect: members}, &rep); err != nil {
+		return fmt.Errorf("connecting the clients: %w", err)
+	}
+	r.cfg.Say("%d clients are connected", len(members))
+	if r.lateTokens, err = r.tokens(ctx, &r.late); err != nil {
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if r.claims.kind = r.drill.holds; r.claims.kind != "" { // there may be many
+		if err := r.api.do(ctx, r.claims.read); err != nil {
+			return fmt.Errorf("reading who holds what: %w", err)
+		}
+	}
+	for i := range r.cfg.Jobs {
+		if err := r.submit(ctx, fmt.Sprint(i), r.cfg.Rate/uint32(r.cfg.Jobs), job.Normal); err != nil {
+			return err
+		}
+	}
+	r.report.Load = Load{Jobs: r.cfg.Jobs, Online: r.cfg.Online, Late: r.cfg.Late, Parked: r.cfg.Parked, Rate: float64(r.cfg.Rate/uint32(r.cfg.Jobs)) * float64(r.cfg.Jobs)}
+	return nil
+}
+
+// settleWithin is for the workers to learn who is connected.
+const settleWithin = 15 * time.Second
+
+// settle sends everybody one message as fast as it goes, so that the load begins with
+// workers who know who is there.
+func (r *run) settle(ctx context.Context) error {
+	if err := r.submit(ctx, "first", 0, job.Realtime); err != nil {
+		return err
+	}
+	ok, err := r.until(ctx, settleWithin, func() bool { return len(r.receipts) >= r.cfg.Online })
+	if err == nil && !ok {
+		r.note("a first message, as fast as it goes, reached %d of %d clients within %s", len(r.receipts), r.cfg.Online, settleWithin)
+	}
+	return err
+}
+
+func (r *run) note(format string, args ...any) {
+	r.report.Notes = append(r.report.Notes, fmt.Sprintf(format, args...))
+	r.cfg.Say(format, args...)
+}
+
+// steadyWithin is how long the load may take to flow.
+const steadyWithin = 25 * time.Second
+
+// steady waits until the load flows.
+func (r *run) steady(ctx context.Context) (bool, error) {
+	from := time.Now()
+	ok, err := r.until(ctx, steadyWithin, func() bool {
+		r.report.Load.Before = flow(r.receipts, time.Now())
+		return r.report.Load.Before >= enough*r.report.Load.Rate && time.Since(from) > window+time.Second
+	})
+	r.cfg.Say("%.1f recipients a second flow, of %.1f", r.report.Load.Before, r.report.Load.Rate)
+	return ok, err
+}
+
+// finish lets the load come to its end and judges what everybody saw.
+func (r *run) finish(ctx context.Context) error {
+	select {
+	case err := <-r.lateErr:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(endWithin):
+		return errors.New("the clients that log in late could not connect")
+	}
+	total := len(r.jobs) * (r.cfg.Online + r.cfg.Late)
+	if _, err := r.until(ctx, endWithin, func() bool { return len(r.receipts) >= total }); err != nil {
+		return err
+	}
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	if err := r.look(); err != nil {
+		return err
+	}
+	r.measure()
+	return r.compare(ctx)
+}
+
+const (
+	endWithin   = 150 * time.Second
+	quietWithin = 45 * time.Second
+)
+
+// quiet waits until nobody is handed off or pending, and a moment more for what should
+// not come.
+func (r *run) quiet(ctx context.Context) error {
+	_, err := r.until(ctx, quietWithin, func() bool {
+		for _, id := range r.jobs {
+			var j api.Job
+			ask, cancel := context.WithTimeout(ctx, 3*time.Second)
+			err := r.api.do(ask, func(ctx context.Context, svc api.Service) (err error) {
+				j, err = svc.GetJob(ctx, id)
+				return err
+			})
+			cancel()
+			if err != nil || !j.State.Reached(job.Sent) || j.Counts.HandedOff+j.Counts.Pending > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	_, err = r.until(ctx, 2*time.Second, func() bool { return false })
+	return err
+}
+
+// compare holds what clients saw against what they should have, and the ledger's proof
+// against both.
+func (r *run) compare(ctx context.Context) error {
+	shown := map[job.ID]map[job.Recipient]int{}
+	var away []job.Recipient
+	for _, id := range r.jobs {
+		shown[id] = map[job.Recipient]int{}
+		for _, c := range []*crowdOf{&r.online, &r.late} {
+			var rep crowd.Report
+			if err := c.child.Ask(crowd.Request{Report: &id}, &rep); err != nil {
+				return err
+			}
+			for who, n := range rep.Shown {
+				shown[id][who] += n
+			}
+			if id == r.jobs[0] {
+				away = append(away, rep.Away...)
+			}
+		}
+	}
+	members := append(slices.Clone(r.online.members), r.late.members...)
+	r.report.Oracle = see(shown, members, away)
+	for _, id := range r.jobs {
+		var rec api.Reconciliation
+		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
+			rec, err = svc.ReconcileJob(ctx, id)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("asking for the proof of %s: %w", id, err)
+		}
+		r.report.Unproved = append(r.report.Unproved, proved(rec, len(members)+r.cfg.Parked, len(shown[id]), r.cfg.Parked)...)
+	}
+	r.report.Broken = r.broken()
+	return nil
+}
+
+// startAll starts processes again, together, for some need others of their kind.
+func startAll(ctx context.Context, processes []*cluster.Process) error {
+	var g errgroup.Group
+	for _, p := range processes {
+		g.Go(func() error { return p.Start(ctx) })
+	}
+	return g.Wait()
+}
