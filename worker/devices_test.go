@@ -19,6 +19,7 @@ type device struct {
 	have   map[job.ID]bool // what a speaking device keeps until it is settled
 	shown  map[job.ID]int
 	pipe   *pipe
+	next   string // URL to which it was redirected
 }
 
 // pipe is a connection, and what was written to it and not read. Its gateway's mutex
@@ -29,6 +30,7 @@ type pipe struct {
 	frames []frame
 	left   bool // the device has gone
 	over   bool // the gateway knows that it has ended, or is dead
+	moved  string
 }
 
 // frame is a message or, if settled, the word that it may be forgotten.
@@ -43,6 +45,8 @@ type place struct {
 	c       *chance
 	pipes   map[gateway.Conn]*pipe
 	history gateway.History
+	first   uint32 // start of its file
+	licence func() // ends the asking for it
 	down    atomic.Bool
 }
 
@@ -63,6 +67,7 @@ func (g *place) take(e gateway.Effect) bool {
 		}
 	case gateway.Close:
 		if p := g.pipes[e.Conn]; p != nil {
+			p.moved = e.To
 			p.endWithin(2 * time.Second)
 		}
 	case gateway.Mark:
@@ -143,6 +148,7 @@ func (d *device) read(most int) {
 	p.at.with(func() {
 		n := min(most, len(p.frames))
 		read, p.frames, over = p.frames[:n:n], p.frames[n:], p.over
+		d.next = p.moved
 	})
 	var acks []job.ID
 	for _, f := range read {
@@ -174,11 +180,13 @@ func (p *pipe) ack(ids []job.ID) {
 }
 
 // kill ends the gateway as a crash would, or a power cut, after which what it has
-// noted counts for nothing; it comes back later.
-func (g *place) kill() {
+// noted counts for nothing; it comes back later. Or its machine is lost, and there is
+// another one of its name much later, which knows nothing.
+func (g *place) kill(lost bool) {
 	if g.down.Swap(true) {
 		return
 	}
+	g.licence()
 	e := g.end()
 	g.with(func() {
 		for _, p := range g.pipes {
@@ -186,20 +194,24 @@ func (g *place) kill() {
 		}
 		clear(g.pipes)
 	})
-	if g.c.of(0.4) {
+	g.cut.Store(false)
+	if lost {
+		g.history, g.first = gateway.History{}, e.Start+1
+	} else if g.c.of(0.4) {
 		e.Unreadable, e.Records = true, nil
 	}
-	if len(e.Records) > 0 || e.Unreadable {
+	if !lost && (len(e.Records) > 0 || e.Unreadable) {
 		g.history.Ended = append(g.history.Ended, e)
 	}
 	down := g.c.upTo(3 * time.Second)
-	if g.c.of(0.2) {
+	if lost || g.c.of(0.2) {
 		down = g.c.upTo(45 * time.Second)
 	}
 	time.AfterFunc(down, func() { g.begin(e.Start + 1) })
 }
 
 func (g *place) begin(start uint32) {
-	g.start(start, gateway.History{First: 1, Ended: slices.Clone(g.history.Ended)})
+	g.start(start, gateway.History{First: max(1, g.first), Ended: slices.Clone(g.history.Ended)})
+	g.licence = g.licensed(g.w.log, func() { time.AfterFunc(time.Millisecond, func() { g.kill(false) }) })
 	g.down.Store(false)
 }

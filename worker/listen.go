@@ -99,14 +99,15 @@ func (w *Worker) announced(ctx context.Context, m bus.Msg) {
 		w.log.Error("an announcement that cannot be read", "error", err)
 		return
 	}
-	got, back, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.Has)
+	got, moved, err := w.arrivals.TakeIn(ann, time.Now(), w.holds.Has)
 	if err != nil {
 		w.log.Error("an announcement that presence refused", "gateway", ann.Inc.String(), "error", err)
 		return
 	}
 	if got == handoff.TakenIn {
 		w.wake(ctx, ann)
-		w.wakeBack(ctx, back)
+		w.wakeBack(ctx, moved.Back)
+		w.redirect(moved.Lost)
 	}
 	if err := m.Respond(got.Bytes()); err != nil {
 		w.log.Debug("answering an announcement", "error", err)

@@ -89,7 +89,9 @@ func (l *loop) run(inherited []outbound.Inherited) error {
 	for _, in := range inherited {
 		l.doOutbound(l.outbound.Step(time.Now(), in))
 	}
+	l.tellEnded()
 	close(l.w.ready)
+	l.tellEnded() // what came in between was told to nobody
 	for _, ev := range l.w.known() {
 		l.doTenure(l.tenure.Step(time.Now(), ev))
 	}
@@ -102,6 +104,12 @@ func (l *loop) run(inherited []outbound.Inherited) error {
 		}
 	}
 	return l.err
+}
+
+func (l *loop) tellEnded() {
+	for _, inc := range l.w.ended() {
+		l.doOutbound(l.outbound.Step(time.Now(), outbound.Over{Inc: inc}))
+	}
 }
 
 func (l *loop) step(ev any) {
@@ -371,8 +379,9 @@ func (l *loop) appendPass(e home.Append) {
 
 // markFull tells those who work out blocks which incarnations have no room.
 func (l *loop) markFull(now time.Time) {
-	full := map[job.Incarnation]bool{}
-	for _, inc := range l.outbound.Incarnations() {
+	full, open := map[job.Incarnation]bool{}, l.outbound.Incarnations()
+	l.w.open.Store(&open)
+	for _, inc := range open {
 		if l.outbound.SilentAt(now, inc) >= outbound.MaxSilent {
 			full[inc] = true
 		}

@@ -7,22 +7,16 @@ import (
 	"crier/filters"
 	"crier/internal/idset"
 	"crier/job"
-	"crier/presence"
 	"crier/presence/handoff"
+	"crier/worker/arrivals"
 )
 
-// Presence is who is connected where. Its writers are serialised by the caller;
-// it is safe for readers meanwhile.
+// Presence is who is connected where. Nobody else writes it; it is safe for readers
+// meanwhile.
 type Presence interface {
-	// Join makes an incarnation the place of these recipients; a later join wins.
-	Join(inc job.Incarnation, who *idset.Set) error
-	// Leave takes away those who are still at that incarnation; nil: everybody there.
-	Leave(inc job.Incarnation, who *idset.Set)
+	arrivals.Planes
 	// Forget takes everybody of a range away.
 	Forget(r job.Range)
-	// Split deals keep, which it does not change, to incarnations, disjoint; the
-	// rest is offline. All sets are the caller's.
-	Split(keep *idset.Set) (targets []presence.Target, offline *idset.Set)
 	// Online is who of the set is connected anywhere, as the caller's set.
 	Online(who *idset.Set) *idset.Set
 }

@@ -31,6 +31,9 @@ type storm struct {
 	jobs    []*stormJob
 	folder  func() // ends the folding under way
 	folded  int
+	silent  map[job.Incarnation]time.Time // since when
+	ended   int                           // gateways called over
+	moved   int                           // devices redirected
 }
 
 // stormJob is a job, and what may become of it.
@@ -54,8 +57,12 @@ func TestStorm(t *testing.T) {
 	if err != nil {
 		t.Fatalf("CRIER_STORMS: %v", err)
 	}
-	var folded, storms atomic.Int64
+	var folded, ended, moved, storms atomic.Int64
 	t.Cleanup(func() {
+		if n := storms.Load(); n >= 4 && (ended.Load() < n || moved.Load() < n) {
+			t.Errorf("%d gateways called over and %d devices redirected in %d storms: too few to mean anything", ended.Load(), moved.Load(), n)
+		}
+		t.Logf("%d storms: %d foldings, %d gateways called over, %d devices redirected", storms.Load(), folded.Load(), ended.Load(), moved.Load())
 		if folded.Load() < storms.Load() {
 			t.Errorf("%d foldings in %d storms: too few to mean anything", folded.Load(), storms.Load())
 		}
@@ -70,6 +77,8 @@ func TestStorm(t *testing.T) {
 				s.calm()
 				s.judge()
 				folded.Add(int64(s.folded))
+				ended.Add(int64(s.ended))
+				moved.Add(int64(s.moved))
 				storms.Add(1)
 			})
 		})
@@ -80,7 +89,7 @@ func TestStorm(t *testing.T) {
 func newStorm(t *testing.T, seed uint64, fleet int) *storm {
 	w := newWorld(t, seed)
 	c := &chance{rng: rand.New(rand.NewPCG(seed, 1))}
-	s := &storm{world: w, c: c, folder: func() {}}
+	s := &storm{world: w, c: c, folder: func() {}, silent: map[job.Incarnation]time.Time{}}
 	w.bus = &lossy{bus.NewMemory(), c}
 	w.ledger = &faraway{w.log, c}
 	window := []int{0, 0, 1, 3}[c.n(4)]
@@ -126,6 +135,7 @@ func (s *storm) end() {
 		for g.down.Load() {
 			time.Sleep(time.Second)
 		}
+		g.licence()
 		g.end()
 	}
 	s.bus.Close()
@@ -149,6 +159,7 @@ func (s *storm) rage() {
 		}
 		s.strike()
 		s.control()
+		s.findSilent()
 		if s.fleet != nil && step%25 == 0 {
 			s.oneHome()
 		}
@@ -188,6 +199,8 @@ func (s *storm) offerAll() {
 // live lets a device come and go, and read or not.
 func (s *storm) live(d *device) {
 	switch {
+	case d.pipe == nil && d.next != "":
+		s.comeAgain(d)
 	case d.pipe == nil && s.c.of(0.01):
 		d.connect(s.gws[s.c.n(len(s.gws))])
 	case d.pipe == nil:
@@ -209,13 +222,15 @@ func (s *storm) strike() {
 	case s.fleet == nil && (s.lost() || s.c.of(0.002)):
 		s.killWorker()
 	case s.c.of(0.002):
-		g.kill()
+		g.kill(s.c.of(0.3))
+	case s.c.of(0.001):
+		s.cutOff(g)
 	case s.c.of(0.002):
 		g.lets(s.c.of(0.3), false)
 		time.AfterFunc(s.c.upTo(45*time.Second), func() { g.lets(true, true) })
 	case s.fleet == nil && s.c.of(0.0005):
 		s.killWorker()
-		g.kill()
+		g.kill(s.c.of(0.3))
 	case s.fleet == nil && s.c.of(0.002):
 		s.fold()
 	}
@@ -244,11 +259,12 @@ func (s *storm) order(j *stormJob, c job.Control) {
 }
 
 // calm lets everything come to its end: what was cut off is reached again, devices
-// stay, and until gateways redirect, all of a recipient's are at one.
+// stay, those of one recipient at several gateways until they are redirected.
 func (s *storm) calm() {
 	s.c.end()
 	for _, g := range s.gws {
 		g.lets(true, true)
+		g.cut.Store(false)
 		s.until("the gateway is there", func() bool { return !g.down.Load() })
 	}
 	if s.fleet != nil {
@@ -284,11 +300,14 @@ func (s *storm) visit(d time.Duration) {
 		if step%100 == 50 {
 			s.offerAll()
 		}
+		s.findSilent()
 		for _, d := range s.devices {
 			if d.pipe != nil {
 				d.read(100)
+			} else if d.next != "" {
+				s.comeAgain(d)
 			} else if step%100 == 50 {
-				d.connect(s.gws[int(d.who)%len(s.gws)])
+				d.connect(s.gws[int(d.n)%len(s.gws)])
 			}
 		}
 	}

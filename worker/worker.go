@@ -72,6 +72,7 @@ type Worker struct {
 	prepare   chan struct{} // one slot per block being worked out
 	drains    *rate.Limiter
 	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
+	open      atomic.Pointer[[]job.Incarnation]        // those with open reserves
 	inherited []ledger.Claim                           // by which it closes what its former journals left open
 	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
@@ -121,11 +122,12 @@ func New(cfg Config) (*Worker, error) {
 		w.drains = rate.NewLimiter(rate.Limit(cfg.DrainRate), cfg.DrainRate)
 	}
 	w.full.Store(&map[job.Incarnation]bool{})
+	w.open.Store(&[]job.Incarnation{})
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
 	w.holds = holds.New()
 	w.arrivals = arrivals.NewIntake(cfg.Presence)
-	cfg.Claims.OnClaim = func(c ledger.Claim) { w.postSoon(tenure.Claimed{Claim: c}) }
+	cfg.Claims.OnClaim = w.claimed
 	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {

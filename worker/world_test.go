@@ -367,12 +367,14 @@ type host struct {
 	deaf    bool                      // no request reaches it
 	dumb    bool                      // of what it says only that it needs a body arrives
 	untold  atomic.Bool               // it does not hear what was recorded
+	cut     atomic.Bool               // it neither hears nor says anything but to devices
+	may     func() bool               // take hand-offs; nil is always
 	sink    func(gateway.Effect) bool // carries out some effects in another way; may be nil
 }
 
 func (h *host) start(start uint32, history gateway.History) {
 	inc := job.Incarnation{Gateway: h.name, Start: start}
-	state, err := gateway.New(gateway.Config{Incarnation: inc, History: history, Window: h.window})
+	state, err := gateway.New(gateway.Config{Incarnation: inc, History: history, Window: h.window, URL: "ws://" + h.name})
 	if err != nil {
 		h.w.t.Fatal(err)
 	}
@@ -382,7 +384,7 @@ func (h *host) start(start uint32, history gateway.History) {
 	h.mu.Unlock()
 	for subject, fn := range map[string]func(bus.Msg){
 		handoff.HandoffTo(h.name): func(m bus.Msg) {
-			if r, err := handoff.ParseHandoff(m.Data); err == nil {
+			if r, err := handoff.ParseHandoff(m.Data); err == nil && (h.may == nil || h.may()) {
 				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.HandedOff{Request: r, Token: t} })
 			}
 		},
@@ -401,13 +403,18 @@ func (h *host) start(start uint32, history gateway.History) {
 				h.post(gateway.Anew{Ranges: r.Ranges})
 			}
 		},
+		handoff.RedirectTo(h.name): func(m bus.Msg) {
+			if r, err := handoff.ParseRedirect(m.Data); err == nil && r.Inc == inc {
+				h.redirect(r)
+			}
+		},
 		handoff.SettleTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseSettle(m.Data); err == nil {
 				h.post(gateway.Settled{Settle: *r})
 			}
 		},
 	} {
-		sub, err := h.w.bus.Subscribe(subject, fn)
+		sub, err := h.w.bus.Subscribe(subject, h.unlessCut(fn))
 		if err != nil {
 			h.w.t.Fatal(err)
 		}
@@ -495,6 +502,9 @@ func (h *host) post(ev gateway.Event) {
 }
 
 func (h *host) do(e gateway.Effect) {
+	if h.swallows(e) {
+		return
+	}
 	if h.sink != nil && h.sink(e) {
 		return
 	}

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/internal/app/leases"
 	"crier/internal/app/member"
 	"crier/internal/app/projection"
 	"crier/job"
@@ -43,6 +44,7 @@ type Config struct {
 	Keys      string       // directory of keys, likewise; default: Data
 	Cluster   Cluster      // the other processes; its zero value: there are none
 	Listen    string       // host:port of API and gateway; port 0 takes a free one
+	Gateway   string       // URL at which clients reach the gateway; default by Listen, if that names a host and a port
 	Roles     []string     // of Roles; all by default
 	ReadyFile string       // if set, written when ready
 	NATS      string       // host:port on which the embedded NATS server also listens; default none
@@ -168,9 +170,9 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // takenFrom reports whether parts ended because others took this process for dead: its
-// journal is sealed, or, in a cluster, what its index lacks is purged.
+// journal is sealed, its gateway is over, or, in a cluster, what its index lacks is purged.
 func (c *Config) takenFrom(err error) bool {
-	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
+	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
 }
 
 // runWith runs the parts, again and again as long as only the disk, or others, end them.
@@ -264,6 +266,7 @@ func (a *app) run(asked context.Context) error {
 	if a.gateway != nil {
 		part("gateway", a.gateway.Run)
 	}
+	a.leases(part)
 	if a.relay != nil {
 		part("relay", a.relay.Run)
 	}

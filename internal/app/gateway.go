@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"time"
 
+	"crier/internal/app/leases"
 	"crier/internal/bus/natsbus"
 	"crier/job"
 	"crier/presence/gateway"
@@ -19,6 +21,7 @@ const maxConnections = 16_000
 type gatewayPart struct {
 	gw    *ws.Gateway
 	files *accepted.Files
+	lease *leases.Gateway // nil if this process is alone
 }
 
 func (a *app) openGateway(context.Context) error {
@@ -31,17 +34,51 @@ func (a *app) openGateway(context.Context) error {
 		return err
 	}
 	a.onClose("accepted-file", files.Close)
-	gw, err := ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history}, Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys,
+	part := &gatewayPart{files: files}
+	var may func() bool
+	if a.cfg.Cluster.isOn() {
+		part.lease = &leases.Gateway{Incarnation: inc, URL: a.cfg.gatewayURL(), Member: a.node.Name, Store: a.coord,
+			Log: a.streams.ledger, Logger: a.log, Began: time.Now()}
+		may = part.lease.May
+	}
+	part.gw, err = ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history, URL: a.cfg.gatewayURL()}, Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys, May: may,
 		Accepted: files, Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
 	if err != nil {
 		return err
 	}
-	a.gateway = &gatewayPart{gw, files}
+	a.gateway = part
 	return nil
+}
+
+// gatewayURL is where other gateways send clients to this one; "" if that is not known
+// before a port is taken.
+func (c *Config) gatewayURL() string {
+	if c.Gateway != "" {
+		return c.Gateway
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil || port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
+		return ""
+	}
+	return "ws://" + c.Listen + "/v1/connect"
 }
 
 // Run serves connections until ctx ends.
 func (g *gatewayPart) Run(ctx context.Context) error { return g.gw.Run(ctx) }
+
+// leases starts what keeps this process's gateway apart from those that are over, in a
+// cluster.
+func (a *app) leases(part func(string, func(context.Context) error)) {
+	if !a.cfg.Cluster.isOn() {
+		return
+	}
+	if a.gateway != nil {
+		part("gateway's lease", a.gateway.lease.Run)
+	}
+	if a.worker != nil {
+		part("gateways' leases", (&leases.Watch{Store: a.coord, Silent: a.worker.Silent, End: a.worker.EndGateway, Logger: a.log}).Run)
+	}
+}
 
 // ServeHTTP takes a recipient's connection.
 func (g *gatewayPart) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.gw.ServeHTTP(w, r) }

@@ -29,6 +29,7 @@ var arrowTable = []Arrow{
 	{"filters", with(), "a filter is a decision about a batch; what it reads is passed in"},
 	{"presence", with(), "planes know gateways' ordinals and ids"},
 	{"presence/handoff", with(), "messages decide nothing"},
+	{"presence/lease", []string{"job"}, "when a gateway is over is a matter of clocks and leases, not of what it has"},
 	{"presence/gateway/...", with("presence/handoff", "internal/bus/..."), "a gateway meets workers in presence/handoff and on the bus, never in their code"},
 	{"presence/client/...", []string{"job"}, "a client library is for programs that have nothing else of ours"},
 
@@ -53,7 +54,7 @@ var arrowTable = []Arrow{
 
 	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
 	{"scheduler/...", with("internal/bus", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/server", []string{"job", "api"}, "the server knows the interface, not what is behind it"},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 
 	"crier/job"
@@ -49,11 +50,20 @@ var clusterSettings = []setting{
 	{"coordination.root", "coordination-root", "node of ZooKeeper under which everything is"},
 }
 
+// clientURL reports whether clients can be sent to a URL; one of more than 123 bytes does
+// not fit a closing frame, and is told in a frame only.
+func clientURL(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "" && u.User == nil && !u.Query().Has("token")
+}
+
 func (s Server) validCluster() error {
 	c := s.Cluster
 	switch {
 	case s.Name != "" && !job.ValidName(s.Name):
 		return job.Invalid("name", fmt.Sprintf("name: %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", s.Name), nil)
+	case s.GatewayURL != "" && !clientURL(s.GatewayURL):
+		return job.Invalid("gateway_url", fmt.Sprintf("gateway_url: %q is no ws or wss URL with a host and no token", s.GatewayURL), nil)
 	case !job.ValidName(c.ID):
 		return job.Invalid("cluster.id", fmt.Sprintf("cluster.id: %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", c.ID), nil)
 	case c.Profile != "default" && c.Profile != "fast":

@@ -178,6 +178,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"cluster without SQL", "", nil, []string{"--cluster-listen", ":7", "--name", "n", "--blobs", "b", "--keys", "k"}, []string{"sql.dsn:"}},
 		{"cluster without NATS", "", nil, []string{"--cluster-listen", ":7", "--name", "n", "--blobs", "b", "--keys", "k", "--sql-dsn", "d"}, []string{"nats.servers:"}},
 		{"zookeeper", "", nil, []string{"--coordination-zookeeper", "z"}, []string{"coordination.zookeeper:"}},
+		{"gateway url", "", nil, []string{"--gateway-url", "http://g/v1/connect"}, []string{"gateway_url:"}},
 		{"zookeeper root", "", nil, []string{"--coordination-root", "crier"}, []string{"coordination.root:"}},
 		{"drain", "", nil, []string{"--limit-drain", "-1"}, []string{"limits.drain:"}},
 	} {

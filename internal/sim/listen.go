@@ -63,14 +63,14 @@ func (x *worker) onAnnounce(b []byte, answer func([]byte)) {
 		return
 	}
 	ann := parsed(handoff.ParseAnnounce(b))
-	got, back, err := s.arrivals.TakeIn(ann, s.now(), s.has)
+	got, moved, err := s.arrivals.TakeIn(ann, s.now(), s.has)
 	if err != nil {
 		panic(err)
 	}
 	s.w.trace("%s hears %s: round %d, %d, range %s, +%v -%v: %d", s.mine, ann.Inc, ann.Round, ann.Seq, ann.Range, slices.Collect(ann.Join.All()), slices.Collect(ann.Leave.All()), got)
 	if got == handoff.TakenIn {
 		s.wake(ann)
-		s.wakeBack(back)
+		s.wakeBack(moved.Back)
 	}
 	answer(got.Bytes())
 }
@@ -107,8 +107,8 @@ func (x *worker) onBeat(b []byte) {
 	beat := parsed(handoff.ParseBeat(b))
 	anew, first := s.arrivals.Compare(beat, s.now(), s.has)
 	if first { // older incarnations of the gateway are over
-		back, _ := s.arrivals.Places.Begin(beat.Inc)
-		s.wakeBack(back)
+		moved, _ := s.arrivals.Places.Join(beat.Inc, idset.New(0))
+		s.wakeBack(moved.Back)
 	}
 	if g := s.w.gateway(beat.Inc.Gateway); len(anew) > 0 {
 		s.w.send(s.p, g.p, toAnew, func() { g.onAnew(beat.Inc, anew) })

@@ -18,7 +18,7 @@ func newWhereabouts(loose bool) *whereabouts {
 	return &whereabouts{at: map[uint32]job.Incarnation{}, newest: map[string]uint32{}, loose: loose}
 }
 
-// Join implements arrivals.Presence.
+// Join implements arrivals.Planes.
 func (x *whereabouts) Join(inc job.Incarnation, who *idset.Set) error {
 	was := x.newest[inc.Gateway]
 	if inc.Start < was {
@@ -37,7 +37,7 @@ func (x *whereabouts) Join(inc job.Incarnation, who *idset.Set) error {
 	return nil
 }
 
-// Leave implements arrivals.Presence.
+// Leave implements arrivals.Planes.
 func (x *whereabouts) Leave(inc job.Incarnation, who *idset.Set) {
 	if who == nil {
 		for id, at := range x.at {
@@ -62,7 +62,17 @@ func (x *whereabouts) forget(r job.Range) {
 	}
 }
 
-// Split implements arrivals.Presence.
+// Over implements arrivals.Planes.
+func (x *whereabouts) Over(inc job.Incarnation) {
+	for id, at := range x.at {
+		if at.Gateway == inc.Gateway && at.Start <= inc.Start {
+			delete(x.at, id)
+		}
+	}
+	x.newest[inc.Gateway] = max(x.newest[inc.Gateway], inc.Start+1)
+}
+
+// Split implements arrivals.Planes.
 func (x *whereabouts) Split(keep *idset.Set) (targets []presence.Target, offline *idset.Set) {
 	offline = keep.Clone()
 	for id := range keep.All() {

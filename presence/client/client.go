@@ -26,13 +26,14 @@ var (
 	// ErrSilent: a ping had no answer.
 	ErrSilent = errors.New("the connection is dead: a ping had no answer")
 	// ErrRedirects: gateways redirect in circles.
-	ErrRedirects = fmt.Errorf("more than %d redirects in a row; starting again from Config.URL", maxRedirects)
+	ErrRedirects = fmt.Errorf("more than %d redirects in a row; starting again from the configured addresses", maxRedirects)
 )
 
 // The closing codes that ask for something else than to come again later.
 const (
 	closeReplaced websocket.StatusCode = 4002
 	closeDenied   websocket.StatusCode = 4003
+	closeMoved    websocket.StatusCode = 4004
 )
 
 // Client keeps one recipient connected. Make it with New.

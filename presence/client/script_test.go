@@ -20,6 +20,7 @@ import (
 // script is a server that does on each connection what a test says, and notes when
 // requests came and for what.
 type script struct {
+	reason string // with the closing code
 	t      *testing.T
 	answer func(n int, r *http.Request) (status int, frames []string, code websocket.StatusCode)
 	start  time.Time
@@ -71,7 +72,7 @@ func (s *script) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			}
 		}
 		if code != 0 {
-			conn.Close(code, "so says the script")
+			conn.Close(code, s.reason)
 		}
 	})
 	for {
@@ -305,6 +306,32 @@ func TestRedirectIsFollowedOnce(t *testing.T) {
 	})
 }
 
+// A gateway that closes with 4004 names another one, which is tried once; then the
+// configured addresses take turns.
+func TestMovedByTheClosingCode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net)
+		s.reason = "ws://gw2.test/v1/connect"
+		s.answer = func(n int, r *http.Request) (int, []string, websocket.StatusCode) {
+			switch {
+			case n == 0:
+				return 101, nil, 4004
+			case r.Host == "gw3.test":
+				return 101, []string{`{"type":"message","id":"a"}`}, 0
+			}
+			return 503, nil, 0
+		}
+		cfg := s.config(net)
+		cfg.Others = []string{"ws://gw3.test"}
+		s.during(cfg, time.Hour)
+		want := []string{"gateway.test/v1/connect one", "gw2.test/v1/connect one", "gw3.test/v1/connect one"}
+		if !slices.Equal(s.asked, want) {
+			t.Errorf("asked %v, want %v", s.asked, want)
+		}
+	})
+}
+
 // Gateways are tried in turn after a loss or a refusal; a redirect is no loss.
 func TestOtherGatewaysAreTriedInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -330,6 +357,21 @@ func TestOtherGatewaysAreTriedInTurn(t *testing.T) {
 			t.Errorf("asked %v, want %v", s.asked, want)
 		}
 	})
+}
+
+func TestMovedToWhatCannotBeUsed(t *testing.T) {
+	for _, reason := range []string{"", "ftp://gw2.test", "::"} {
+		synctest.Test(t, func(t *testing.T) {
+			net := newNetwork()
+			s := newScript(t, net)
+			s.reason = reason
+			s.answer = func(int, *http.Request) (int, []string, websocket.StatusCode) { return 101, nil, 4004 }
+			s.during(s.config(net), time.Minute)
+			if got, want := s.waits(), ms(200, 400, 800); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+				t.Errorf("%q: waits %v, want %v", reason, got, want)
+			}
+		})
+	}
 }
 
 func TestTokenThatCannotBeHad(t *testing.T) {

@@ -121,12 +121,28 @@ func (s *session) ended() ending {
 		err = fmt.Errorf("%w (the gateway said: %s)", err, s.said)
 	}
 	switch websocket.CloseStatus(s.broken) {
+	case closeMoved:
+		return s.moved(err)
 	case closeReplaced:
 		return ending{replaced: true, err: fmt.Errorf("%w: %w", ErrReplaced, err)}
 	case closeDenied:
 		return ending{denied: true, err: fmt.Errorf("%w: %w", ErrDenied, err)}
 	}
 	return ending{err: err}
+}
+
+// moved ends a connection whose gateway said in closing it where to go. One that did
+// not say it is as good as one that stops.
+func (s *session) moved(err error) ending {
+	var closed websocket.CloseError
+	if !errors.As(s.broken, &closed) || closed.Reason == "" {
+		return ending{err: err}
+	}
+	to, bad := redirected(s.from, closed.Reason)
+	if bad != nil {
+		return ending{err: bad}
+	}
+	return ending{redirect: to}
 }
 
 // read puts frames into the queue until the connection ends. A frame that cannot be

@@ -179,7 +179,7 @@ func (s *State) anew(r job.Range) {
 
 // beat tells all homes that this incarnation is there and how far its announcements are.
 func (s *State) beat() {
-	m := handoff.Beat{Inc: s.inc}
+	m := handoff.Beat{Inc: s.inc, URL: s.cfg.URL}
 	for _, a := range s.announcing {
 		if a.seq == 0 {
 			continue // everything is about to be told

@@ -11,6 +11,7 @@ import (
 type conn struct {
 	id       Conn
 	born     uint64
+	since    time.Duration
 	person   *person
 	client   uint64
 	speaks   bool
@@ -102,7 +103,7 @@ func (s *State) connect(ev Connected) *conn {
 		s.people[ev.Recipient] = p
 	}
 	s.born++
-	c := &conn{id: ev.Conn, born: s.born, person: p, index: len(s.order)}
+	c := &conn{id: ev.Conn, born: s.born, since: s.now, person: p, index: len(s.order)}
 	p.conns = append(p.conns, c)
 	s.conns[c.id] = c
 	s.order = append(s.order, c)
@@ -166,7 +167,26 @@ func (s *State) close(c *conn, why CloseReason) {
 	} else {
 		s.stats.ClosedUnacknowledged++
 	}
-	s.emit(Close{c.id, why})
+	s.emit(Close{Conn: c.id, Why: why})
+}
+
+// redirected closes the connections of who belongs elsewhere, but for those of clients
+// that do not speak the protocol: they would come back at once. What such a connection
+// leaves unacknowledged ends as with any other.
+func (s *State) redirected(ev Redirected) {
+	for _, id := range ev.Who {
+		p := s.people[id]
+		if p == nil {
+			continue
+		}
+		for _, c := range p.conns {
+			if c.speaks && !c.closing && s.now-c.since >= redirectAge {
+				c.closing = true
+				s.stats.ClosedMoved++
+				s.emit(Close{Conn: c.id, Why: Moved, To: ev.To})
+			}
+		}
+	}
 }
 
 // disconnected works out who was written to and can no longer acknowledge. The

@@ -66,6 +66,13 @@ type Announced struct {
 // Anew says that the homes of some ranges ask for everything, from 1 on.
 type Anew struct{ Ranges []job.Range }
 
+// Redirected asks to send the clients of recipients to another gateway, where their
+// home has them now (rule 23). It comes again as long as it is so.
+type Redirected struct {
+	To  string // URL
+	Who []job.Recipient
+}
+
 // Written answers an Append. Not OK: the file is full or broken and holds nothing
 // of the record.
 type Written struct {
@@ -89,6 +96,7 @@ func (Recorded) event()     {}
 func (Settled) event()      {}
 func (Announced) event()    {}
 func (Anew) event()         {}
+func (Redirected) event()   {}
 func (Written) event()      {}
 func (Pump) event()         {}
 func (Tick) event()         {}
@@ -141,6 +149,7 @@ type SendSettled struct {
 type Close struct {
 	Conn Conn
 	Why  CloseReason
+	To   string // if it is Moved: where the client is to connect
 }
 
 // CloseReason says why the gateway ends a connection.
@@ -150,12 +159,16 @@ type CloseReason uint8
 const (
 	Unacknowledged CloseReason = iota + 1 // a message was not acknowledged in time (rule 15)
 	Replaced                              // the same client has a newer connection
+	Moved                                 // the recipient is at another gateway
 )
 
 // String is the reason in words, as the client sees it.
 func (r CloseReason) String() string {
-	if r == Replaced {
+	switch r {
+	case Replaced:
 		return "replaced by a newer connection of this client"
+	case Moved:
+		return "the recipient's other clients are at another gateway"
 	}
 	return "a message was not acknowledged in time"
 }

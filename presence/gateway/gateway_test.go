@@ -366,7 +366,7 @@ func TestHaveAndAcknowledgementsCountEverywhere(t *testing.T) {
 	g.do(HandedOff{request(1, jobID(1), 5, 6), 1})
 	// 5 comes back with a new connection and has it; the old one is replaced.
 	g.connect(3, 5, 1, jobID(1))
-	if c := all[Close](g.effects); len(c) != 1 || c[0] != (Close{1, Replaced}) {
+	if c := all[Close](g.effects); len(c) != 1 || c[0] != (Close{1, Replaced, ""}) {
 		t.Fatalf("the former connection: %s", describe(g.effects))
 	}
 	if m := all[Mark](g.effects); len(m) != 1 || m[0] != (Mark{ref(1), 0}) {
@@ -496,7 +496,7 @@ func TestUnacknowledgedCloses(t *testing.T) {
 	if g.tick(29 * time.Second); len(all[Close](g.effects)) != 0 {
 		t.Fatal("closed too early")
 	}
-	if c := all[Close](g.tick(time.Second)); len(c) != 1 || c[0] != (Close{1, Unacknowledged}) {
+	if c := all[Close](g.tick(time.Second)); len(c) != 1 || c[0] != (Close{1, Unacknowledged, ""}) {
 		t.Fatalf("after 30 s: %s", describe(g.effects))
 	}
 	if c := all[Close](g.tick(10 * time.Second)); len(c) != 0 {

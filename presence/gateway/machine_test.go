@@ -67,12 +67,19 @@ func (w *world) act() {
 	}{
 		{80, w.connectIdle}, {15, w.connect}, {120, w.handOff}, {40, w.copy}, {100, w.finishAppend}, {80, w.pump},
 		{130, w.write}, {120, w.read}, {90, w.ack}, {40, w.cut}, {60, w.notice}, {60, w.tell}, {30, w.tick}, {10, w.settleAtHome},
-		{10, w.flow}, {8, w.takeOver}, {4, w.kill}, {3, w.longTick},
+		{10, w.flow}, {3, w.redirect}, {8, w.takeOver}, {4, w.kill}, {3, w.longTick},
 	} {
 		if n -= a.weight; n < 0 {
 			a.do()
 			return
 		}
+	}
+}
+
+// redirect sends somebody's clients elsewhere.
+func (w *world) redirect() {
+	if d, ok := pick(w, w.devices); ok {
+		w.step(Redirected{To: "wss://elsewhere", Who: []job.Recipient{d.who}})
 	}
 }
 

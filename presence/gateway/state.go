@@ -18,8 +18,9 @@ const (
 	scanEvery    = 100 * time.Millisecond // reports, settled frames
 	watchEvery   = time.Second            // unacknowledged messages
 	beatEvery    = time.Second
-	repeatEvery  = time.Second // reports and announcements without an answer
-	settledBatch = 16          // settled ids that are not kept waiting
+	repeatEvery  = time.Second      // reports and announcements without an answer
+	settledBatch = 16               // settled ids that are not kept waiting
+	redirectAge  = 10 * time.Second // a younger connection is not redirected, so that nobody goes in circles
 	maxJournals  = 1 << 16
 	levels       = 100 // of urgency
 )
@@ -32,6 +33,7 @@ type Config struct {
 	AckWithin    time.Duration // until an unacknowledged message closes its connection; default 30 s
 	ReserveBytes int           // memory of open reserves; default 64 MiB; beyond it hand-offs are "in progress"
 	Reserves     int           // reserves remembered, open or above the watermark; default 65,536; beyond it likewise
+	URL          string        // where clients connect; "" if it is not known, and nobody is sent here
 	BodyBytes    int           // memory of message bodies; default 64 MiB; the least recently used go first
 }
 
@@ -105,6 +107,7 @@ type Stats struct {
 	Acknowledged, Unacknowledged, Muted  uint64
 	Delivered, Settled, Reports, Busy    uint64 // messages to sockets; ids; reports published; hand-offs put off
 	ClosedUnacknowledged, ClosedReplaced uint64
+	ClosedMoved                          uint64
 }
 
 // New makes the state of an incarnation that starts.
@@ -150,6 +153,8 @@ func (s *State) Step(now time.Duration, ev Event) []Effect {
 		for _, r := range ev.Ranges {
 			s.anew(r)
 		}
+	case Redirected:
+		s.redirected(ev)
 	case Written:
 		s.written(ev)
 	case Pump:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"crier/internal/bin"
+	"crier/internal/idset"
 	"crier/job"
 )
 
@@ -32,6 +33,7 @@ func ParseReception(b []byte) (Reception, error) {
 // its announcements to each range are. A home that is not as far has missed something.
 type Beat struct {
 	Inc    job.Incarnation
+	URL    string // where clients connect to it; "" if it does not know
 	Ranges []Announced
 }
 
@@ -45,6 +47,7 @@ type Announced struct {
 func (m *Beat) Bytes() []byte {
 	var w bin.Writer
 	w.Incarnation(m.Inc)
+	w.String(m.URL)
 	w.Uint(uint64(len(m.Ranges)))
 	for _, a := range m.Ranges {
 		w.Uint(uint64(a.Range))
@@ -57,7 +60,7 @@ func (m *Beat) Bytes() []byte {
 // ParseBeat decodes what Bytes wrote.
 func ParseBeat(b []byte) (*Beat, error) {
 	r := bin.NewReader(b)
-	m := &Beat{Inc: r.Incarnation()}
+	m := &Beat{Inc: r.Incarnation(), URL: r.String()}
 	for range r.Max(job.Ranges) {
 		m.Ranges = append(m.Ranges, Announced{job.Range(r.Max(job.Ranges - 1)), r.Uint(), r.Uint()})
 	}
@@ -84,6 +87,31 @@ func ParseAnew(b []byte) (*Anew, error) {
 	r := bin.NewReader(b)
 	m := &Anew{Inc: r.Incarnation(), Ranges: readRanges(r)}
 	return m, wrap("request to announce anew", r.Err(true))
+}
+
+// Redirect asks an incarnation to send the clients of recipients whom their home now
+// finds elsewhere to the gateway where they are (rule 23). It is repeated as long as
+// they have sockets at both.
+type Redirect struct {
+	Inc job.Incarnation
+	To  string // the other gateway's URL
+	Who *idset.Set
+}
+
+// Bytes encodes the message.
+func (m *Redirect) Bytes() []byte {
+	var w bin.Writer
+	w.Incarnation(m.Inc)
+	w.String(m.To)
+	w.Set(m.Who)
+	return w.B
+}
+
+// ParseRedirect decodes what Bytes wrote.
+func ParseRedirect(b []byte) (*Redirect, error) {
+	r := bin.NewReader(b)
+	m := &Redirect{Inc: r.Incarnation(), To: r.String(), Who: r.Set()}
+	return m, wrap("redirect", r.Err(true))
 }
 
 // Want names ranges whose home somebody needs.

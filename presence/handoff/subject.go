@@ -31,6 +31,9 @@ func AnnounceTo(worker string) string { return subjectRoot + "home." + worker + 
 // AnewTo is where a gateway learns what it has to announce anew.
 func AnewTo(gateway string) string { return subjectRoot + "gw." + gateway + ".anew" }
 
+// RedirectTo is where a gateway learns whose clients belong elsewhere.
+func RedirectTo(gateway string) string { return subjectRoot + "gw." + gateway + ".redirect" }
+
 // BeatTo is where every home hears the beats of all gateways.
 const BeatTo = subjectRoot + "beat"
 

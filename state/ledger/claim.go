@@ -64,6 +64,7 @@ const (
 	ClaimRange   ClaimKind = "range"
 	ClaimJournal ClaimKind = "journal" // a sealed one, to close its open reserves (rule 12)
 	ClaimRole    ClaimKind = "role"    // what one process at a time does for all: recorder, folder
+	ClaimGateway ClaimKind = "gateway" // an incarnation of a gateway, to say for good that it is over (rule 24)
 )
 
 // Claim is the exclusive right to act on something; its epoch only grows (rule 4).
@@ -120,6 +121,15 @@ func SliceOf(t Thing) (id job.ID, number uint32, ok bool) {
 
 // JournalThing is the claim on closing what a sealed journal left open.
 func JournalThing(j job.Journal) Thing { return Thing{ClaimJournal, j.String()} }
+
+// GatewayThing is the claim by which an incarnation of a gateway is over.
+func GatewayThing(inc job.Incarnation) Thing { return Thing{ClaimGateway, inc.String()} }
+
+// GatewayOf reads what GatewayThing made.
+func GatewayOf(t Thing) (job.Incarnation, bool) {
+	inc, err := job.ParseIncarnation(t.ID)
+	return inc, t.Kind == ClaimGateway && err == nil
+}
 
 // String is the kind and the name.
 func (t Thing) String() string { return string(t.Kind) + " " + t.ID }

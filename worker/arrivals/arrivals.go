@@ -25,6 +25,7 @@ type Log struct {
 	last   map[arrivalKey]progress
 	behind map[arrivalKey]progress       // last, at a beat that was ahead of it
 	heard  map[job.Incarnation]time.Time // the last beat
+	urls   map[string]string             // of each gateway, as its last beat said
 }
 
 type arrivalKey struct {
@@ -46,7 +47,7 @@ func (p progress) follows(o progress) bool {
 
 // NewLog makes an empty one.
 func NewLog() *Log {
-	return &Log{last: map[arrivalKey]progress{}, behind: map[arrivalKey]progress{}, heard: map[job.Incarnation]time.Time{}}
+	return &Log{last: map[arrivalKey]progress{}, behind: map[arrivalKey]progress{}, heard: map[job.Incarnation]time.Time{}, urls: map[string]string{}}
 }
 
 // Take decides about an announcement. If it is the next one to a range that is mine, it
@@ -107,6 +108,7 @@ func (a *Log) Compare(b *handoff.Beat, now time.Time, mine func(job.Range) bool)
 	defer a.mu.Unlock()
 	_, known := a.heard[b.Inc]
 	a.heard[b.Inc] = now
+	a.urls[b.Inc.Gateway] = b.URL
 	for _, ann := range b.Ranges {
 		if !mine(ann.Range) {
 			continue
@@ -125,6 +127,24 @@ func (a *Log) Compare(b *handoff.Beat, now time.Time, mine func(job.Range) bool)
 		}
 	}
 	return anew, !known
+}
+
+// URL is where clients connect to a gateway that was heard; "" if it did not say.
+func (a *Log) URL(inc job.Incarnation) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.heard[inc]; !ok {
+		return ""
+	}
+	return a.urls[inc.Gateway]
+}
+
+// Heard reports whether an incarnation beats.
+func (a *Log) Heard(inc job.Incarnation) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.heard[inc]
+	return ok
 }
 
 // Silent forgets the incarnations that were not heard for too long, and gives them;

@@ -28,7 +28,8 @@ func NewHellos() *Hellos {
 	return &Hellos{kept: map[job.Range]map[job.Recipient][]home.Login{}, newest: map[string]uint32{}}
 }
 
-// Take takes in an announcement. What came to another place is there no more.
+// Take takes in an announcement. A client that came to another place is where it was no
+// more; the recipient's other clients still are (rule 23).
 func (h *Hellos) Take(ann *handoff.Announce) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -52,9 +53,6 @@ func (h *Hellos) Take(ann *handoff.Announce) {
 	for id := range ann.Leave.All() {
 		filter(people, job.Recipient(id), func(l home.Login) bool { return l.Inc != ann.Inc })
 	}
-	for id := range ann.Join.All() {
-		filter(people, job.Recipient(id), func(l home.Login) bool { return l.Inc == ann.Inc })
-	}
 	for _, hello := range ann.Hellos {
 		filter(people, hello.Recipient, func(l home.Login) bool { return hello.Client == 0 || l.Client != hello.Client })
 		if !hello.Speaks {
@@ -65,6 +63,16 @@ func (h *Hellos) Take(ann *handoff.Announce) {
 	}
 	if len(people) == 0 {
 		delete(h.kept, ann.Range)
+	}
+}
+
+// Over drops what incarnations said that have ended.
+func (h *Hellos) Over(inc job.Incarnation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.newest[inc.Gateway] = max(h.newest[inc.Gateway], inc.Start+1)
+	for r := range h.kept {
+		h.keepIf(r, func(l home.Login) bool { return l.Inc.Gateway != inc.Gateway || l.Inc.Start > inc.Start })
 	}
 }
 

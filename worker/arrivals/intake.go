@@ -17,26 +17,33 @@ type Intake struct {
 }
 
 // NewIntake makes one that knows nobody.
-func NewIntake(p Presence) *Intake { return &Intake{NewLog(), NewHellos(), NewPlaces(p)} }
+func NewIntake(p Planes) *Intake { return &Intake{NewLog(), NewHellos(), NewPlaces(p)} }
 
 // TakeIn makes an announcement known, unless the ones before are lacking, or the range is
-// not mine. It gives those whom presence shows at another gateway now.
-func (x *Intake) TakeIn(ann *handoff.Announce, now time.Time, mine func(job.Range) bool) (got handoff.Reception, back []*idset.Set, err error) {
-	got, err = x.Take(ann, now, mine, func(everything bool) error {
-		if everything {
-			all := idset.New(ann.Range)
-			all.AddSpan(ann.Range.Span())
-			back = x.Places.Leave(ann.Inc, all)
-			all.Release()
-		}
-		if err := x.Places.Join(ann.Inc, ann.Join); err != nil {
+// not mine, or the incarnation is over. It gives those who are somewhere else now.
+func (x *Intake) TakeIn(ann *handoff.Announce, now time.Time, mine func(job.Range) bool) (got handoff.Reception, m Moved, err error) {
+	if x.Places.IsOver(ann.Inc) {
+		return handoff.NotHome, m, nil
+	}
+	got, err = x.Take(ann, now, mine, func(everything bool) (err error) {
+		if m, err = x.Places.Join(ann.Inc, ann.Join); err != nil {
 			return err
 		}
-		back = append(back, x.Places.Leave(ann.Inc, ann.Leave)...)
+		if everything {
+			m.Back = append(m.Back, x.Places.Keep(ann.Inc, ann.Join)...)
+		}
+		m.Back = append(m.Back, x.Places.Leave(ann.Inc, ann.Leave)...)
 		x.Hellos.Take(ann)
 		return nil
 	})
-	return got, back, err
+	return got, m, err
+}
+
+// Over takes those offline for good who are at an incarnation that is over, and gives
+// those who are shown at another gateway now.
+func (x *Intake) Over(inc job.Incarnation) (back []*idset.Set) {
+	x.Hellos.Over(inc)
+	return x.Places.Over(inc)
 }
 
 // Leave drops what is known of a range, whose home is another now, and calls also, which
@@ -53,5 +60,5 @@ func (x *Intake) Leave(r job.Range, also func()) {
 // shown at another gateway now.
 func (x *Intake) Gone(inc job.Incarnation) (back []*idset.Set) {
 	x.Hellos.Gone(inc)
-	return x.Places.Leave(inc, nil)
+	return x.Places.Gone(inc)
 }

@@ -96,12 +96,13 @@ type State struct {
 	owned    map[job.Journal]bool // mine, former ones, and those whose open reserves were inherited
 	channels []*channel
 	waits    map[job.Ref]int // reserves whose lane waits, and for how many answers
+	over     map[string]over // by gateway
 }
 
 // New makes the core for the owner of a journal. Of former journals, which are sealed,
 // nothing is open but what is handed over by Inherited before any other event.
 func New(mine job.Journal, former ...job.Journal) *State {
-	s := &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}}
+	s := &State{mine: mine, owned: map[job.Journal]bool{mine: true}, waits: map[job.Ref]int{}, over: map[string]over{}}
 	for _, j := range former {
 		s.owned[j] = true
 	}
@@ -109,7 +110,7 @@ func New(mine job.Journal, former ...job.Journal) *State {
 }
 
 // Event is one of Reserved, Inherited, Closed, Answered, Fenced, Lost, Reported, Recorded,
-// Tick.
+// Over, Tick.
 type Event interface{ event() }
 
 // Reserved says that a reserve or drain of this journal is durable.
@@ -160,6 +161,10 @@ type Reported struct{ Report *handoff.Report }
 // Recorded says that the entry of an Append stands in the ledger.
 type Recorded struct{ Key }
 
+// Over says that an incarnation is over, as the ledger has it (rule 24). It is told again
+// after a restart, before any report comes.
+type Over struct{ Inc job.Incarnation }
+
 // Tick lets time pass.
 type Tick struct{}
 
@@ -171,6 +176,7 @@ func (Fenced) event()    {}
 func (Lost) event()      {}
 func (Reported) event()  {}
 func (Recorded) event()  {}
+func (Over) event()      {}
 func (Tick) event()      {}
 
 // Effect is one of Send, SendFence, Append, Tell, Handled.
@@ -227,6 +233,8 @@ func (s *State) Step(now time.Time, ev Event) []Effect {
 		if c, f := s.find(ev.Key); f != nil {
 			return s.recorded(now, c, f)
 		}
+	case Over:
+		s.endOf(now, ev.Inc)
 	case Tick:
 		return s.tick(now)
 	}
@@ -332,6 +340,10 @@ func (s *State) reserved(now time.Time, ev Reserved) []Effect {
 		}
 		f := &flight{Key: Key{ev.Ref, inc}, job: ev.Job, rng: ev.Range, urgent: ev.Urgent, open: ev.Targets.Sets[i], heard: now}
 		if c := s.add(f); c != nil {
+			if s.isOver(inc) {
+				out = append(out, s.neverAsked(f)...)
+				continue
+			}
 			s.waits[ev.Ref]++
 			out = append(out, s.ask(c, f))
 		}

@@ -18,6 +18,8 @@ func (s *State) report(now time.Time, p *handoff.Report) []Effect {
 	c, f := s.find(Key{p.Ref, p.Inc})
 	switch {
 	case f != nil:
+	case s.isOver(p.Inc):
+		return nil // it may be closed by a doubt that is final, and the client must remember
 	case s.owned[p.Ref.Journal]:
 		return []Effect{tell(c, p.Ref, p.Inc, p.Version)}
 	default:
@@ -153,7 +155,12 @@ func (s *State) close(c *channel, f *flight) {
 func (s *State) tick(now time.Time) []Effect {
 	var out []Effect
 	for _, c := range s.channels {
+		ended := s.ended(now, c.inc)
 		for _, f := range c.flights {
+			if ended {
+				out = append(out, s.finalDoubt(f)...)
+				continue
+			}
 			if now.Sub(f.heard) >= LaneWait {
 				out = append(out, s.release(f)...)
 			}

@@ -24,7 +24,8 @@ export interface Store {
 
 /** Options: url, token and onMessage are required. Times are in ms. */
 export interface Options {
-  url: string;
+  /** several take turns when connections end or do not come about */
+  url: string | string[];
   /** A function is asked before each connection. */
   token: string | (() => string | Promise<string>);
   /** A message for which it throws is not acknowledged and comes again. */

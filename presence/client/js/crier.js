@@ -29,6 +29,7 @@ const maxID = 128; // bytes
 const maxBody = 256 * 1024; // bytes
 const closeReplaced = 4002;
 const closeDenied = 4003;
+const closeMoved = 4004;
 
 const defaults = {
   order: 'show-first',
@@ -52,7 +53,8 @@ const defaults = {
 /** Client keeps one recipient connected. */
 export class Client {
   #o;
-  #home;
+  #homes; // the configured addresses, taken in turn
+  #turn = 0;
   #backoff;
   #state = 'stopped'; // | 'running' | 'stopping'
   #id = '';
@@ -74,7 +76,8 @@ export class Client {
     if (!['show-first', 'store-first'].includes(o.order)) throw new TypeError(`order ${o.order}: want show-first or store-first`);
     this.#o = o;
     this.#o.store ??= new MemoryStore();
-    this.#home = target(o.url);
+    this.#homes = [o.url].flat().map(target);
+    if (this.#homes.length === 0) throw new TypeError('url is needed: where to connect');
     this.#backoff = { min: 200, max: 30_000, denied: 300_000, healthy: 10_000, ...o.backoff };
   }
 
@@ -117,6 +120,10 @@ export class Client {
     }
     await this.#work;
     this.#state = 'stopped';
+  }
+
+  get #home() {
+    return this.#homes[this.#turn];
   }
 
   #online = () => {
@@ -165,7 +172,19 @@ export class Client {
       link.timers.push(this.#o.timers.setTimeout(() => this.#end(link, { error: link.error }), 1000)); // not every class says that it closed
       link.denied ||= /\b40[13]\b/.test(message); // npm ws says it; browsers do not
     };
-    socket.onclose = ({ code, reason }) => this.#end(link, { code, error: link.error ?? new Error(`closed with ${code}${reason ? `: ${reason}` : ''}`) });
+    socket.onclose = ({ code, reason }) => {
+      if (code === closeMoved && reason) this.#moved(link, reason);
+      this.#end(link, { code, error: link.error ?? new Error(`closed with ${code}${reason ? `: ${reason}` : ''}`) });
+    };
+  }
+
+  // #moved notes where a gateway that closed the connection sends the client.
+  #moved(link, url) {
+    try {
+      link.redirect ??= redirected(link.url, url);
+    } catch (error) {
+      link.error = error;
+    }
   }
 
   async #token() {
@@ -361,6 +380,7 @@ export class Client {
       wait = max;
     } else {
       wait = Math.min(max, min * 2 ** this.#tries++);
+      if (!link.redirect) this.#turn = (this.#turn + 1) % this.#homes.length;
     }
     this.#report(error);
     if (this.#state !== 'running') return this.#stopped();

@@ -67,10 +67,10 @@ function world(t, gateway, options = {}) {
     message(frame) {
       if (this.readyState === 1) this.onmessage({ data: typeof frame === 'string' || frame instanceof ArrayBuffer ? frame : JSON.stringify(frame) });
     }
-    closed(code) {
+    closed(code, reason = '') {
       if (this.readyState === 3) return;
       this.readyState = 3;
-      queueMicrotask(() => this.onclose({ code, reason: '' }));
+      queueMicrotask(() => this.onclose({ code, reason }));
     }
     send(data) {
       assert.equal(this.readyState, 1);
@@ -359,6 +359,29 @@ test('waits between connections', async (t) => {
       assert.deepEqual(w.waits().slice(0, want.length), want);
       assert.ok(w.errors.length > 0);
     });
+  }
+});
+
+test('a gateway that closes with 4004 is followed once, then the addresses take turns', async (t) => {
+  const gateway = (s, n) => {
+    if (n === 0) return s.open(), s.closed(4004, 'wss://gw2.test/v1/connect?token=stolen');
+    if (n === 2) return open(message('a'))(s);
+    s.closed(1006);
+  };
+  const w = world(t, gateway, { url: ['https://gateway.test', 'https://gw3.test'] });
+  await w.client.start();
+  await w.clock.pass(60_000);
+  assert.deepEqual(w.urls.map((u) => new URL(u).host), ['gateway.test', 'gw2.test', 'gw3.test']);
+  assert.ok(w.urls.every((u) => new URL(u).searchParams.get('token') === 'secret'));
+  assert.deepEqual(w.shown, ['a']);
+});
+
+test('4004 without an address, or with one that cannot be used, is a close like others', async (t) => {
+  for (const reason of ['', 'http://', 'ftp://x', 'ws://open.test']) {
+    const w = world(t, (s) => (s.open(), s.closed(4004, reason)), { url: 'https://gateway.test' });
+    await w.client.start();
+    await w.clock.pass(500);
+    assert.deepEqual(w.waits(), [200]);
   }
 });
 

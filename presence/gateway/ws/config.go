@@ -11,17 +11,22 @@ import (
 
 // Config is what a Gateway needs. Zero fields that name a default take it.
 type Config struct {
-	Core     gateway.Config // incarnation, history, window and memory bounds
+	Core     gateway.Config // incarnation, history, URL, window and memory bounds
 	Bus      Bus
 	Homes    Homes
 	Verifier Verifier
 	Accepted Accepted
 	Log      *slog.Logger // default: nothing is logged
 
+	// May reports whether hand-offs may be taken now. It is asked before each, and one
+	// that may not be taken gets no answer. Default: always.
+	May func() bool
+
 	MaxConnections int           // default 100,000; beyond it 503
 	HelloWait      time.Duration // a client that says nothing for so long is taken as one that does not say what it has; default 2 s
 	PingEvery      time.Duration // a silent connection is pinged so often; default 20 s
 	PingWait       time.Duration // one that does not answer a ping for so long is dead; default 10 s
+	LeaveWait      time.Duration // a client that is redirected may take so long to leave by itself; default 1 s
 	StopWait       time.Duration // at most so long for closing connections when the gateway stops; default 4 s
 }
 
@@ -29,13 +34,17 @@ func (c *Config) fill() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.May == nil {
+		c.May = func() bool { return true }
+	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 100_000
 	}
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&c.HelloWait, 2 * time.Second}, {&c.PingEvery, 20 * time.Second}, {&c.PingWait, 10 * time.Second}, {&c.StopWait, 4 * time.Second}} {
+	}{{&c.HelloWait, 2 * time.Second}, {&c.PingEvery, 20 * time.Second}, {&c.PingWait, 10 * time.Second},
+		{&c.LeaveWait, time.Second}, {&c.StopWait, 4 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -56,7 +65,7 @@ func (c *Config) Validate() error {
 		return job.Invalid("accepted", "a gateway needs an accepted-file", nil)
 	case c.MaxConnections < 0:
 		return job.Invalid("max_connections", fmt.Sprintf("%d connections at most: want a positive number", c.MaxConnections), nil)
-	case c.HelloWait < 0 || c.PingEvery < 0 || c.PingWait < 0 || c.StopWait < 0:
+	case c.HelloWait < 0 || c.PingEvery < 0 || c.PingWait < 0 || c.LeaveWait < 0 || c.StopWait < 0:
 		return job.Invalid("wait", "a gateway's times must not be negative", nil)
 	}
 	return nil

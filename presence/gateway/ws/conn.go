@@ -27,6 +27,7 @@ const (
 	codeTooSlow        = websocket.StatusPolicyViolation
 	codeUnacknowledged = websocket.StatusCode(4001)
 	codeReplaced       = websocket.StatusCode(4002)
+	codeMoved          = websocket.StatusCode(4004)
 )
 
 // conn is one WebSocket.
@@ -236,6 +237,21 @@ func (c *conn) close(code websocket.StatusCode, reason string) {
 	if err := c.ws.Close(code, reason); err != nil {
 		c.cut()
 	}
+}
+
+// maxReason is what a closing frame can say.
+const maxReason = 123
+
+// redirect says where the client is to go. One that knows what the frame means
+// acknowledges what it has shown and leaves; else the closing code says it again.
+func (c *conn) redirect(to string) {
+	c.say(redirectFrame{typeRedirect, to})
+	time.AfterFunc(c.g.cfg.LeaveWait, func() {
+		if len(to) > maxReason {
+			to = ""
+		}
+		c.close(codeMoved, to)
+	})
 }
 
 // cut ends the connection at once, also while close waits for the other side, which

@@ -44,11 +44,7 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 		}
 	case gateway.Close:
 		if c := g.conns[e.Conn]; c != nil {
-			code := codeUnacknowledged
-			if e.Why == gateway.Replaced {
-				code = codeReplaced
-			}
-			go c.close(code, e.Why.String())
+			c.closeFor(e)
 		}
 	case gateway.Announce:
 		g.announce(e)
@@ -56,6 +52,17 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 		if err := g.cfg.Bus.Publish(handoff.BeatTo, e.Message.Bytes()); err != nil { // the next one comes
 			g.cfg.Log.Debug("publishing a beat", "err", err)
 		}
+	}
+}
+
+func (c *conn) closeFor(e gateway.Close) {
+	switch e.Why {
+	case gateway.Moved:
+		c.redirect(e.To)
+	case gateway.Replaced:
+		go c.close(codeReplaced, e.Why.String())
+	default:
+		go c.close(codeUnacknowledged, e.Why.String())
 	}
 }
 

@@ -13,11 +13,12 @@ import (
 
 // The types of frames; PROTOCOL.md describes them.
 const (
-	typeHello   = "hello"
-	typeMessage = "message"
-	typeAck     = "ack"
-	typeSettled = "settled"
-	typeError   = "error"
+	typeHello    = "hello"
+	typeMessage  = "message"
+	typeAck      = "ack"
+	typeSettled  = "settled"
+	typeRedirect = "redirect"
+	typeError    = "error"
 )
 
 // Limits of what a client sends.
@@ -83,6 +84,11 @@ type messageFrame struct {
 type settledFrame struct {
 	Type string   `json:"type"`
 	IDs  []job.ID `json:"ids"`
+}
+
+type redirectFrame struct {
+	Type string `json:"type"`
+	URL  string `json:"url"`
 }
 
 type errorFrame struct {

@@ -238,6 +238,7 @@ func (g *Gateway) subscribe() ([]bus.Subscription, error) {
 		{handoff.RecordedTo(name), g.onRecorded},
 		{handoff.SettleTo(name), g.onSettle},
 		{handoff.AnewTo(name), g.onAnew},
+		{handoff.RedirectTo(name), g.onRedirect},
 	} {
 		s, err := g.cfg.Bus.Subscribe(x.subject, x.fn)
 		if err != nil {
@@ -268,7 +269,7 @@ func (g *Gateway) onHandoff(m bus.Msg) {
 		h.Message.Body = bytes.Clone(h.Message.Body) // it is kept, the rest of the data is not
 	}
 	g.post(func() {
-		if g.stopped() {
+		if g.stopped() || !g.cfg.May() {
 			return // no answer: it is asked again, and answered by the next incarnation
 		}
 		g.step(gateway.HandedOff{Request: h, Token: g.ask(m)})
@@ -312,6 +313,22 @@ func (g *Gateway) onAnew(m bus.Msg) {
 	if a.Inc == g.cfg.Core.Incarnation {
 		g.post(func() { g.step(gateway.Anew{Ranges: a.Ranges}) })
 	}
+}
+
+func (g *Gateway) onRedirect(m bus.Msg) {
+	r, err := handoff.ParseRedirect(m.Data)
+	if err != nil {
+		g.malformed(m, err)
+		return
+	}
+	if r.Inc != g.cfg.Core.Incarnation {
+		return
+	}
+	ev := gateway.Redirected{To: r.To}
+	for id := range r.Who.All() {
+		ev.Who = append(ev.Who, job.Recipient(id))
+	}
+	g.post(func() { g.step(ev) })
 }
 
 // malformed drops a message that no version of ours has sent.
