@@ -25,7 +25,7 @@ func TestSeeds(t *testing.T) {
 // What is called a simulation of faults has some.
 func TestTheWeatherIsBad(t *testing.T) {
 	t.Parallel()
-	c := Many(1000, 40, Options{Storm: 15 * time.Second}, func(Result) bool { return true })
+	c := Many(1000, 40, Options{}, func(Result) bool { return true })
 	for name, n := range map[string]uint64{"messages lost": c.Lost, "copies": c.Copies, "kills": c.Kills, "pauses": c.Pauses, "cuts": c.Cuts,
 		"seals": c.Seals, "take-overs": c.TakeOvers, "incarnations that cannot be read": c.Unreadable, "doubts": c.Doubts, "drains": c.Drains,
 		"ranges released": c.Moves, "purges": c.Purges, "restores": c.Restores, "messages shown": c.Shown} {
