@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -107,7 +108,13 @@ func TestFlippedBits(t *testing.T) {
 	files := made(t)
 	names := []string{}
 	for name := range files {
-		if len(files[name]) > 0 && !strings.HasPrefix(name, "LOG") {
+		if len(files[name]) == 0 || strings.HasPrefix(name, "LOG") {
+			continue
+		}
+		rest := maps.Clone(files)
+		delete(rest, name)
+		// A table that a compaction left behind, for want of time to remove it, does not matter.
+		if n, err := opened(t, rest); err != nil || n != scriptTotal {
 			names = append(names, name)
 		}
 	}
