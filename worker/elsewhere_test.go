@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -258,11 +259,21 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 		g2 := w.second("g2")
 		defer g2.end()
 		defer g2.licensed(w.log, func() {})()
-		w.until("it may take hand-offs", g2.may)
+		w.until("it may take hand-offs", g2.mayTake)
 		g2.connect(true, 7, 8)
 		w.until("they are online", func() bool { return w.planes.Count() == 2 })
-		var copies []bus.Msg
-		sub, err := w.bus.Subscribe(handoff.HandoffTo("g2"), func(m bus.Msg) { copies = append(copies, m) })
+		var mu sync.Mutex
+		var heard []bus.Msg
+		copied := func() []bus.Msg {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(heard)
+		}
+		sub, err := w.bus.Subscribe(handoff.HandoffTo("g2"), func(m bus.Msg) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, m)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +287,7 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 		g2.post(gateway.Acked{Conn: stays.conn, IDs: []job.ID{early}}) // no report of it arrives
 		late := w.submit(people{7: true}, nil)
 		w.send(late)
-		w.until("it is asked", func() bool { return len(copies) > 1 })
+		w.until("it is asked", func() bool { return len(copied()) > 1 })
 		w.until("it is silent", func() bool { return len(w.worker.Silent()) == 1 })
 		w.endGateway(g2.inc)
 		goes := g2.clients[7]
@@ -290,7 +301,7 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 		g2.clients[7] = goes
 		g2.connect(true, 7)
 		g2.cut.Store(false)
-		for _, m := range copies {
+		for _, m := range copied() {
 			h, err := handoff.ParseHandoff(m.Data)
 			if err != nil {
 				t.Fatal(err)
@@ -325,13 +336,12 @@ func (h *host) licensed(log ledger.Log, over func()) (stop func()) {
 	done := make(chan struct{})
 	var l lease.Licence
 	began, inc := time.Now(), h.inc
-	h.with(func() {
-		h.may = func() bool {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			return l.May(time.Since(began))
-		}
-	})
+	may := func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return l.May(time.Since(began))
+	}
+	h.may.Store(&may)
 	go func() {
 		defer close(done)
 		for ok := true; ok; ok = wait(ctx, lease.Ask) {

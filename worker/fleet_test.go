@@ -188,6 +188,7 @@ func newFleet(w *world, names ...string) *fleet {
 	f := &fleet{world: w, lapsed: map[job.Journal]bool{}, out: map[string]bool{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.table, w.claims = jobs.New(w.log, w.ctl), claims.New(w.log)
+	w.homes.Store(w.claims)
 	var err error
 	if w.index, err = parked.New(ctx, parked.NewMemory(), w.content, w.log); err != nil {
 		w.t.Fatal(err)

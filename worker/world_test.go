@@ -137,6 +137,7 @@ type world struct {
 	gw      *host
 	table   *jobs.Table
 	claims  *claims.Table
+	homes   atomic.Pointer[claims.Table] // the same, for gateways
 	index   *parked.Index
 	worker  *Worker
 	stop    func() error
@@ -190,6 +191,7 @@ func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.table = jobs.New(w.log, w.ctl)
 	w.claims = claims.New(w.log)
+	w.homes.Store(w.claims)
 	index, err := parked.New(ctx, w.kv, w.content, w.log)
 	if err != nil {
 		w.t.Fatal(err)
@@ -364,12 +366,12 @@ type host struct {
 	subs    []bus.Subscription
 	events  []gateway.Event
 	busy    bool
-	deaf    bool                      // no request reaches it
-	dumb    bool                      // of what it says only that it needs a body arrives
-	untold  atomic.Bool               // it does not hear what was recorded
-	cut     atomic.Bool               // it neither hears nor says anything but to devices
-	may     func() bool               // take hand-offs; nil is always
-	sink    func(gateway.Effect) bool // carries out some effects in another way; may be nil
+	deaf    bool                        // no request reaches it
+	dumb    bool                        // of what it says only that it needs a body arrives
+	untold  atomic.Bool                 // it does not hear what was recorded
+	cut     atomic.Bool                 // it neither hears nor says anything but to devices
+	may     atomic.Pointer[func() bool] // take hand-offs; nil is always
+	sink    func(gateway.Effect) bool   // carries out some effects in another way; may be nil
 }
 
 func (h *host) start(start uint32, history gateway.History) {
@@ -384,7 +386,7 @@ func (h *host) start(start uint32, history gateway.History) {
 	h.mu.Unlock()
 	for subject, fn := range map[string]func(bus.Msg){
 		handoff.HandoffTo(h.name): func(m bus.Msg) {
-			if r, err := handoff.ParseHandoff(m.Data); err == nil && (h.may == nil || h.may()) {
+			if r, err := handoff.ParseHandoff(m.Data); err == nil && h.mayTake() {
 				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.HandedOff{Request: r, Token: t} })
 			}
 		},
@@ -434,6 +436,12 @@ func (h *host) start(start uint32, history gateway.History) {
 			}
 		}
 	}()
+}
+
+// mayTake reports whether the gateway may take hand-offs now.
+func (h *host) mayTake() bool {
+	may := h.may.Load()
+	return may == nil || (*may)()
 }
 
 // with runs what looks at clients, or changes them, while nothing happens to them.
@@ -548,11 +556,11 @@ func (h *host) do(e gateway.Effect) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
 			r := e.Message.Range
-			for h.w.claims.Home(r) == "" && ctx.Err() == nil {
+			for h.w.homes.Load().Home(r) == "" && ctx.Err() == nil {
 				h.w.bus.Publish(handoff.WantTo, (&handoff.Want{Ranges: []job.Range{r}}).Bytes())
 				time.Sleep(time.Millisecond)
 			}
-			answer, err := h.w.bus.Request(ctx, handoff.AnnounceTo(h.w.claims.Home(r)), b)
+			answer, err := h.w.bus.Request(ctx, handoff.AnnounceTo(h.w.homes.Load().Home(r)), b)
 			if got, bad := handoff.ParseReception(answer); err == nil && bad == nil && got != handoff.NotHome {
 				h.post(gateway.Announced{Range: r, Flight: e.Flight, Again: got == handoff.WantsAnew})
 			}
