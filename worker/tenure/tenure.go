@@ -48,6 +48,9 @@ const (
 	yieldTo = 200 * time.Millisecond
 	// retryAfter is how long a thing whose taking or sealing did not work is left alone.
 	retryAfter = 500 * time.Millisecond
+	// newborn is how long after it was first seen a journal is left alone: its owner's lease
+	// may be seen later than its first record.
+	newborn = 3 * time.Second
 	// steady is how long the ring has to be the same before ranges move.
 	steady = 3 * time.Second
 	// One in budgetPart of the ranges held, one at least, moves in each budgetEvery.
@@ -59,6 +62,7 @@ const (
 type State struct {
 	mine     job.Journal
 	ring     Ring
+	now      time.Time // of the Step
 	since    time.Time // when the ring became what it is
 	ranges   [job.Ranges]tenancy
 	journals map[job.Journal]*journal
@@ -96,6 +100,7 @@ type journal struct {
 	sealing bool      // a Seal is not answered yet
 	sealed  bool      // and everything up to the seal is read
 	open    bool      // it left something open
+	first   time.Time // when it was first heard of
 	lapsed  time.Time // since when its owner has lapsed; zero if it has not
 }
 
@@ -210,6 +215,7 @@ func (Give) effect()    {}
 
 // Step takes one event in and says what to do.
 func (s *State) Step(now time.Time, ev Event) []Effect {
+	s.now = now
 	switch ev := ev.(type) {
 	case Has:
 		if x := s.at(ev.Claim.Thing()); x != nil {
@@ -270,7 +276,7 @@ func (s *State) Held() int { return s.held }
 func (s *State) journal(j job.Journal) *journal {
 	x := s.journals[j]
 	if x == nil {
-		x = &journal{}
+		x = &journal{first: s.now}
 		s.journals[j] = x
 	}
 	return x
@@ -418,7 +424,7 @@ func (s *State) considerSeal(now time.Time, j job.Journal, x *journal, out []Eff
 	if x.sealed || x.sealing || j == s.mine {
 		return out
 	}
-	if !s.ring.Lapsed(j) {
+	if now.Sub(x.first) < newborn || !s.ring.Lapsed(j) {
 		x.lapsed = time.Time{}
 		return out
 	}
