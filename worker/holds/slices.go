@@ -33,7 +33,7 @@ type Slices struct {
 
 type claimed struct {
 	sync.Mutex
-	done   bool
+	done   atomic.Bool // it is claimed
 	giving atomic.Bool // nothing more is reserved of it here
 	claim  ledger.Claim
 }
@@ -62,7 +62,7 @@ func (s *Slices) of(thing ledger.Thing, add bool) *claimed {
 // Has reports whether a slice is claimed and not being given up.
 func (s *Slices) Has(thing ledger.Thing) bool {
 	c := s.of(thing, false)
-	return c != nil && !c.giving.Load()
+	return c != nil && c.done.Load() && !c.giving.Load()
 }
 
 // Claim makes the journal the sender of a slice (rule 4). It is idempotent.
@@ -75,14 +75,14 @@ func (s *Slices) Claim(ctx context.Context, thing ledger.Thing) error {
 	switch {
 	case c.giving.Load():
 		return errors.New("this worker is giving it up")
-	case c.done:
+	case c.done.Load():
 		return nil
 	}
 	err := s.cfg.MayTake()
 	if err == nil {
 		c.claim, err = ledger.Take(ctx, s.cfg.Log, thing, s.cfg.Taker())
 	}
-	c.done = err == nil
+	c.done.Store(err == nil)
 	return err
 }
 

@@ -1,0 +1,53 @@
+package holds
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"crier/job"
+	"crier/state/ledger"
+)
+
+// A slice that is given up is not had and not taken again before its release is in the
+// ledger, whatever becomes of the answer; then anybody may take it.
+func TestASliceIsGivenUpForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := ledger.NewMemory(ledger.MemoryConfig{})
+		var refuse error
+		of := func(worker string) *Slices {
+			by := ledger.Taker{Journal: job.Journal{Worker: worker, Incarnation: 1}, Sealed: func(job.Journal) bool { return false }}
+			return NewSlices(Config{Log: log, Taker: func() ledger.Taker { return by }, MayTake: func() error { return refuse }, Logger: slog.New(slog.DiscardHandler)})
+		}
+		a, b, thing := of("a"), of("b"), ledger.SliceThing(job.ID{1}, 3)
+		refuse = errors.New("silent")
+		if err := a.Claim(t.Context(), thing); !errors.Is(err, refuse) || a.Has(thing) {
+			t.Fatalf("claimed by who may take nothing: %v", err)
+		}
+		refuse = nil
+		for range 2 {
+			if err := a.Claim(t.Context(), thing); err != nil || !a.Has(thing) {
+				t.Fatalf("claimed: %v, %v", err, a.Has(thing))
+			}
+		}
+		if err := b.Claim(t.Context(), thing); !errors.Is(err, ledger.ErrHeld) {
+			t.Fatalf("claimed by a second: %v", err)
+		}
+		release := log.Hold(ledger.AllClaims)
+		a.Give(t.Context(), thing, 0)
+		a.Give(t.Context(), thing, 0)
+		synctest.Wait()
+		if err := a.Claim(t.Context(), thing); err == nil || a.Has(thing) {
+			t.Fatalf("taken again while it is given up: %v, %v", err, a.Has(thing))
+		}
+		release()
+		synctest.Wait()
+		if err := b.Claim(t.Context(), thing); err != nil {
+			t.Fatalf("claimed after its release: %v", err)
+		}
+		if n, err := log.Subjects(t.Context(), ledger.AllClaims); err != nil || n[ledger.ClaimSubject(thing)] != 3 {
+			t.Fatalf("%v records of claims, %v; want a claim, a release, a claim", n, err)
+		}
+	})
+}
