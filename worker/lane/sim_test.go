@@ -44,7 +44,13 @@ func (p *plan) left() int { return p.size() - len(p.out) - len(p.taken) }
 type taken struct {
 	at    time.Time
 	n     int
-	limit uint32 // the higher of the rates when its append was asked for and answered; 0 is none
+	limit uint32 // the highest of the rates since its append was asked for; 0 is none
+}
+
+// rated is a rate from a time on; 0 is none.
+type rated struct {
+	at   time.Time
+	rate uint32
 }
 
 // sim is the shell and the world around the lanes: blocks take their time, fail,
@@ -61,6 +67,7 @@ type sim struct {
 	controls map[job.ID]job.Controls
 	caughtUp time.Time
 	takes    map[job.ID][]taken
+	rates    map[job.ID][]rated
 	refs     uint64
 	faults   bool
 	cost     func() time.Duration
@@ -71,7 +78,7 @@ var start = time.Unix(1_700_000_000, 0)
 
 func newSim(t fataler, seed uint64, lanes int) *sim {
 	m := &sim{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: start, s: New(lanes), lanes: make([]bool, lanes),
-		controls: map[job.ID]job.Controls{}, takes: map[job.ID][]taken{}, share: 1}
+		controls: map[job.ID]job.Controls{}, takes: map[job.ID][]taken{}, rates: map[job.ID][]rated{}, share: 1}
 	m.cost = func() time.Duration { return time.Duration(m.rng.IntN(5)) * time.Millisecond }
 	return m
 }
@@ -148,6 +155,23 @@ func (m *sim) rate(p *plan) uint32 {
 		return *r
 	}
 	return p.Rate
+}
+
+// highest is the highest rate that was in force at some time since then: what was begun
+// under it may have gone before what was begun later.
+func (m *sim) highest(p *plan, since time.Time) uint32 {
+	highest := m.rate(p)
+	until := m.now
+	for _, r := range slices.Backward(m.rates[p.Job]) {
+		if until.Before(since) {
+			break
+		}
+		if highest > 0 && (r.rate == 0 || r.rate > highest) {
+			highest = r.rate
+		}
+		until = r.at
+	}
+	return highest
 }
 
 func (m *sim) void(p *plan) job.Outcome {
@@ -290,11 +314,11 @@ func (m *sim) append(e Append) {
 	for id := e.Reserve.Span.Lo; id < e.Reserve.Span.Hi; id++ {
 		p.out[id] = true
 	}
-	limit := m.rate(p)
-	m.later(m.cost(), func() { m.stored(e, p, limit) })
+	asked := m.now
+	m.later(m.cost(), func() { m.stored(e, p, asked) })
 }
 
-func (m *sim) stored(e Append, p *plan, limit uint32) {
+func (m *sim) stored(e Append, p *plan, asked time.Time) {
 	span := e.Reserve.Span
 	if m.faults && m.rng.IntN(10) == 0 {
 		m.release(e.Lane, p, span.Lo, span.Hi)
@@ -306,9 +330,6 @@ func (m *sim) stored(e Append, p *plan, limit uint32) {
 		delete(p.out, id)
 		p.taken[id] = true
 	}
-	if r := m.rate(p); r == 0 || limit > 0 && r > limit {
-		limit = r // it was raised meanwhile: what was begun later may have gone before
-	}
 	m.refs++
 	ref := job.Ref{Journal: job.Journal{Worker: "w", Incarnation: 1}, N: m.refs}
 	m.step(Reserved{e.Lane, ref})
@@ -318,10 +339,7 @@ func (m *sim) stored(e Append, p *plan, limit uint32) {
 	}
 	if n := e.Reserve.Targets.Card(); n > 0 { // it arrives at any time before the answer
 		m.later(time.Duration(m.rng.Int64N(int64(way)+1)), func() {
-			if r := m.rate(p); r == 0 || limit > 0 && r > limit {
-				limit = r
-			}
-			m.takes[p.Job] = append(m.takes[p.Job], taken{m.now, n, limit})
+			m.takes[p.Job] = append(m.takes[p.Job], taken{m.now, n, m.highest(p, asked)})
 			m.window(p.Job)
 		})
 	}
@@ -362,10 +380,16 @@ func (m *sim) catchUp() {
 
 func (m *sim) control(id job.ID, c job.Controls) {
 	m.controls[id] = c
+	if c.Rate != nil {
+		m.rates[id] = append(m.rates[id], rated{m.now, *c.Rate})
+	}
 	m.step(Control{id, c})
 }
 
 func (m *sim) assign(s Slice) {
+	if m.rates[s.Job] == nil {
+		m.rates[s.Job] = []rated{{m.now, s.Rate}}
+	}
 	m.plans = append(m.plans, &plan{Slice: s, out: map[uint64]bool{}, taken: map[uint64]bool{}})
 	m.step(Assign{s, m.controls[s.Job]})
 }
