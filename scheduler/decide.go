@@ -209,19 +209,20 @@ type Slice struct {
 
 const (
 	maxSlices   = 64
-	sliceTarget = 4 << 20 // recipients
+	sliceTarget = 4 << 20  // recipients, and what its ranges weigh
+	rangeWeight = 64 << 10 // a block costs about as much as so many recipients of one
 )
 
 // cut divides a package into at most 64 slices of whole ranges, each of about the
-// same number of recipients. It depends on the package only, so that every
-// scheduler cuts a job in the same way.
+// same work. It depends on the package only, so that every scheduler cuts a job in
+// the same way.
 func cut(ranges []job.Range, sizes []int) []Slice {
 	var total int
 	for _, n := range sizes {
-		total += n
+		total += n + rangeWeight
 	}
 	n := min(maxSlices, total/sliceTarget+1)
-	want := (total + n - 1) / n // n slices of so many are all of it
+	want := (total + n - 1) / n // n slices of so much are all of it
 	var out []Slice
 	have, full := 0, true
 	for i, r := range ranges {
@@ -230,7 +231,7 @@ func cut(ranges []job.Range, sizes []int) []Slice {
 			have = 0
 		}
 		out[len(out)-1].Span.Hi = uint64(r.Lo()) + 1<<job.RangeBits
-		have += sizes[i]
+		have += sizes[i] + rangeWeight
 		full = have >= want
 	}
 	return out

@@ -250,8 +250,9 @@ func TestCut(t *testing.T) {
 }
 
 func checkSlices(t *rapid.T, out []Slice, ranges []job.Range, size []int, total, largest int) {
-	const most, about = 64, 4 << 20 // DESIGN.md
-	if len(out) > most || (len(out) == 0) != (total == 0) {
+	const most, about, block = 64, 4 << 20, 64 << 10 // DESIGN.md
+	total, largest = total+len(size)*block, largest+block
+	if len(out) > most || (len(out) == 0) != (len(size) == 0) {
 		t.Fatalf("%d slices for %d recipients", len(out), total)
 	}
 	share := max(total/max(1, min(most, total/about+1)), 1)
@@ -268,10 +269,10 @@ func checkSlices(t *rapid.T, out []Slice, ranges []job.Range, size []int, total,
 			if !s.Span.Has(job.Recipient(ranges[at].Lo())) {
 				t.Fatalf("slice %d, %s, passes over range %s", i, s.Span, ranges[at])
 			}
-			has += size[at]
+			has += size[at] + block
 		}
 		if has == 0 || has > share+largest+1 || i < len(out)-1 && has < share {
-			t.Fatalf("slice %d of %d has %d recipients; a share is %d", i, len(out), has, share)
+			t.Fatalf("slice %d of %d weighs %d; a share is %d", i, len(out), has, share)
 		}
 		end = s.Span.Hi
 	}

@@ -12,6 +12,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/ledger"
 	"crier/worker/journal"
+	"crier/worker/lane"
 	"crier/worker/outbound"
 )
 
@@ -48,6 +49,22 @@ func wait(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// makeBlock works out a block and tells the lanes.
+func (w *Worker) makeBlock(ctx context.Context, t lane.Task) {
+	res, took, err := w.blocks.Make(ctx, t)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		w.log.Error("working out a block; it is tried again", "job", t.Job.String(), "span", t.Span.String(), "error", err)
+		w.post(ctx, lane.Failed{Lane: t.Lane})
+	default:
+		w.post(ctx, lane.Prepared{Lane: t.Lane, Took: took, Reserve: res})
+	}
+}
+
+// hasNoRoom reports whether an incarnation has no room for another reserve of this worker.
+func (w *Worker) hasNoRoom(inc job.Incarnation) bool { return (*w.full.Load())[inc] }
 
 // sendHandOffs sends what is in the outbox until ctx ends. It waits for no answer.
 func (w *Worker) sendHandOffs(ctx context.Context) error {

@@ -18,9 +18,9 @@ func (l *loop) doTenure(effects []tenure.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case tenure.Take:
-			go l.w.take(l.ctx, e.Thing)
+			l.w.beside.Go(func() { l.w.take(l.ctx, e.Thing) })
 		case tenure.Seal:
-			go l.w.sealFor(l.ctx, e.Journal)
+			l.w.beside.Go(func() { l.w.sealFor(l.ctx, e.Journal) })
 		case tenure.Begin:
 			l.begin(e)
 		case tenure.Inherit:
@@ -36,7 +36,7 @@ func (l *loop) doTenure(effects []tenure.Effect) {
 				stop() // what it finds would not be decided on
 			}
 		case tenure.Give:
-			go l.w.give(l.ctx, e)
+			l.w.beside.Go(func() { l.w.give(l.ctx, e) })
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
+	"crier/worker/block"
 	"crier/worker/home"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
@@ -35,12 +36,12 @@ func (w *Worker) listen(ctx context.Context) error {
 		handoff.AnnounceTo(w.cfg.Name): func(m bus.Msg) { w.announced(ctx, m) },
 		handoff.BeatTo:                 func(m bus.Msg) { w.beat(ctx, m) },
 		handoff.WantTo:                 func(m bus.Msg) { w.wanted(ctx, m) },
-		blockTo(w.cfg.Name):            func(m bus.Msg) { go w.asked(ctx, m) },
-		work.OfferTo(w.cfg.Name):       func(m bus.Msg) { go w.offered(ctx, m) },
+		block.To(w.cfg.Name):           func(m bus.Msg) { w.beside.Go(func() { w.blocks.Answer(ctx, m) }) },
+		work.OfferTo(w.cfg.Name):       func(m bus.Msg) { w.beside.Go(func() { w.offered(ctx, m) }) },
 		work.LanesTo(w.cfg.Name):       func(m bus.Msg) { w.post(ctx, lanesAsked(m)) },
 	}
 	for subject, fn := range subs {
-		sub, err := w.cfg.Bus.Subscribe(subject, fn)
+		sub, err := w.cfg.Bus.Subscribe(subject, func(m bus.Msg) { w.beside.Do(func() { fn(m) }) })
 		if err != nil {
 			return fmt.Errorf("subscribing to %s: %w", subject, err)
 		}

@@ -269,9 +269,9 @@ func (l *loop) doJournal(effects []journal.Effect) {
 		case journal.Append:
 			l.w.stats.Records.Add(1)
 			l.w.stats.Bytes.Add(uint64(len(e.Data)))
-			go l.append(e)
+			l.w.beside.Go(func() { l.append(e) })
 		case journal.ReadLast:
-			go l.readLast()
+			l.w.beside.Go(func() { l.readLast() })
 		case journal.Durable:
 			l.last = max(l.last, e.Seq)
 			l.settleTicket(e.Ticket, e, true)
@@ -288,7 +288,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case lane.Prepare:
-			go l.w.prepareBlock(l.ctx, e.Task)
+			l.w.beside.Go(func() { l.w.makeBlock(l.ctx, e.Task) })
 		case lane.Append:
 			l.w.stats.Reserves.Add(1)
 			l.submit(e.Reserve, func(d journal.Durable, ok bool) {
@@ -306,7 +306,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
-			go l.w.tellSent(e.Job, e.Number)
+			l.w.beside.Go(func() { l.w.tellSent(e.Job, e.Number) })
 		}
 	}
 }
@@ -317,7 +317,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 		case outbound.Send:
 			l.w.outbox.Put(e)
 		case outbound.SendFence:
-			go l.w.fence(l.ctx, e)
+			l.w.beside.Go(func() { l.w.fence(l.ctx, e) })
 		case outbound.Append:
 			l.w.stats.Dones.Add(1)
 			l.submit(e.Entry, func(_ journal.Durable, ok bool) {
@@ -339,7 +339,7 @@ func (l *loop) doHome(effects []home.Effect) {
 		case home.Look:
 			try, cancel := context.WithCancel(l.ctx)
 			l.looks[e.Pass.Range] = cancel
-			go l.w.look(l.ctx, try, e.Pass)
+			l.w.beside.Go(func() { l.w.look(l.ctx, try, e.Pass) })
 		case home.Quiet:
 			l.quiet(e)
 		case home.Settle:

@@ -128,7 +128,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if len(todo) == 0 {
 		return work.Reply{State: job.SliceSent}, nil
 	}
-	w.wantHomes(todo)
+	w.blocks.WantHomes(todo)
 	w.post(ctx, assign{o, j, todo})
 	return work.Reply{State: job.SliceSending}, nil
 }

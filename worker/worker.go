@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -26,12 +25,14 @@ import (
 
 	"crier/filters"
 	"crier/internal/bus"
+	"crier/internal/crew"
 	"crier/job"
 	"crier/state/claims"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/arrivals"
+	"crier/worker/block"
 	"crier/worker/holds"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
@@ -69,7 +70,8 @@ type Worker struct {
 	events    chan any
 	ready     chan struct{}
 	stopped   chan struct{} // closed when Run returns
-	prepare   chan struct{} // one slot per block being worked out
+	beside    crew.Crew     // what the loop and the bus start; over when Run returns
+	blocks    *block.Maker
 	drains    *rate.Limiter
 	full      atomic.Pointer[map[job.Incarnation]bool] // incarnations with no room for a reserve
 	open      atomic.Pointer[[]job.Incarnation]        // those with open reserves
@@ -116,8 +118,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	w := &Worker{cfg: cfg, log: cfg.Logger.With("worker", cfg.Name), events: make(chan any, 1024), ready: make(chan struct{}), stopped: make(chan struct{}),
-		prepare: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	w := &Worker{cfg: cfg, log: cfg.Logger.With("worker", cfg.Name), events: make(chan any, 1024), ready: make(chan struct{}), stopped: make(chan struct{})}
 	if cfg.DrainRate > 0 {
 		w.drains = rate.NewLimiter(rate.Limit(cfg.DrainRate), cfg.DrainRate)
 	}
@@ -126,6 +127,8 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
 	w.holds = holds.New()
+	w.blocks = block.New(block.Config{Name: cfg.Name, Jobs: cfg.Jobs, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,
+		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Bus: cfg.Bus, Logger: w.log})
 	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = w.claimed
 	w.outbox = outbound.NewOutbox()
@@ -160,7 +163,8 @@ func (w *Worker) Stats() *Stats { return &w.stats }
 func (w *Worker) Journal() job.Journal { return w.journal }
 
 // Run takes over, works until ctx ends, and returns nil then; any other end is an
-// error. What was durable stays; what was not is as if it had never been begun.
+// error. What was durable stays; what was not is as if it had never been begun. Nothing of
+// the worker runs any more when it returns.
 func (w *Worker) Run(ctx context.Context) error {
 	defer close(w.stopped)
 	g, ctx := errgroup.WithContext(ctx)
@@ -177,6 +181,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return fmt.Errorf("taking over: %w", err)
 	}
 	l := newLoop(w, ctx)
+	defer w.beside.Close()
 	g.Go(func() error { return l.run(inherited) })
 	g.Go(func() error { return w.sendHandOffs(ctx) })
 	g.Go(func() error { return w.feed(ctx) })

@@ -436,3 +436,32 @@ func TestADamagedJobHoldsUpNoOther(t *testing.T) {
 		w.checkShown(damaged, pkg)
 	})
 }
+
+// What a worker reads is closed when Run has returned: presence is memory that is not
+// there any more.
+func TestNothingRunsBehindRun(t *testing.T) {
+	inWorld(t, 21, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		w.home(0)
+		w.content.held = make(chan struct{})
+		id := w.submit(pkg, nil)
+		if got := w.offer(id); got != job.SliceSending {
+			t.Fatalf("the slice is %s", got)
+		}
+		w.until("its block waits for the lists", w.content.waiting.Load)
+		over := make(chan struct{})
+		go func() {
+			w.stop()
+			close(over)
+		}()
+		synctest.Wait()
+		select {
+		case <-over:
+			t.Error("Run returned while a block was being worked out")
+		default:
+		}
+		close(w.content.held)
+		<-over
+	})
+}

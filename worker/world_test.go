@@ -32,6 +32,7 @@ import (
 	"crier/state/parked"
 	"crier/state/proof"
 	"crier/state/report"
+	"crier/worker/block"
 )
 
 // people is a set of recipients made of a map: packages, lists, and the oracle.
@@ -67,9 +68,11 @@ func (p people) Cardinality() uint64 { return uint64(len(p)) }
 type content struct {
 	packages   map[job.ID]people
 	followers  people
-	suppressed people     // replaced, never changed, once a worker runs
-	damaged    job.ID     // whose lists cannot be read
-	mu         sync.Mutex // for all but followers
+	suppressed people        // replaced, never changed, once a worker runs
+	damaged    job.ID        // whose lists cannot be read
+	held       chan struct{} // if there is one, reading lists waits until it is closed
+	waiting    atomic.Bool   // for held
+	mu         sync.Mutex    // for all but followers
 }
 
 func (c *content) add(id job.ID, pkg people) {
@@ -94,7 +97,7 @@ func (c *content) suppress(ids ...uint32) {
 	}
 }
 
-func (c *content) Package(_ context.Context, spec job.Spec) (Package, error) {
+func (c *content) Package(_ context.Context, spec job.Spec) (block.Package, error) {
 	return c.pkg(spec.ID), nil
 }
 
@@ -103,6 +106,10 @@ func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idse
 }
 
 func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error) {
+	if c.held != nil {
+		c.waiting.Store(true)
+		<-c.held
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if spec.ID == c.damaged {

@@ -16,6 +16,7 @@ func with(more ...string) []string { return append(append([]string{}, base...), 
 // arrowTable is the directions between the packages: all of them lead to job.
 var arrowTable = []Arrow{
 	{"job", nil, "the vocabulary imports the standard library only, so that everything may import it"},
+	{"internal/crew", nil, "it runs what it is given"},
 	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
 	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
 	{"internal/testdata", nil, "it finds files"},
@@ -54,7 +55,7 @@ var arrowTable = []Arrow{
 
 	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
 	{"scheduler/...", with("internal/bus", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/server", []string{"job", "api"}, "the server knows the interface, not what is behind it"},
@@ -62,7 +63,7 @@ var arrowTable = []Arrow{
 	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
 
 	{"internal/service", with("api", "audience/...", "internal/auth", "state/..."), "the service joins stores; sending is none of its business"},
-	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/bus/...", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
+	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/bus/...", "internal/crew", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
 	{"internal/launch", []string{"internal/app", "internal/config", "internal/bus/natsbus"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},

@@ -17,7 +17,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/blob"
 	"crier/state/jobs"
-	"crier/worker"
+	"crier/worker/block"
 )
 
 // openSets is how many packages and follower sets stay open, besides those in use;
@@ -58,12 +58,12 @@ func (c *Content) Set(ctx context.Context, digest job.Digest) (*audience.Set, er
 	})
 }
 
-// Package implements worker.Content.
-func (c *Content) Package(ctx context.Context, spec job.Spec) (worker.Package, error) {
+// Package implements block.Content.
+func (c *Content) Package(ctx context.Context, spec job.Spec) (block.Package, error) {
 	return c.Set(ctx, spec.Package)
 }
 
-// Lists implements worker.Content.
+// Lists implements block.Content.
 func (c *Content) Lists(ctx context.Context, spec job.Spec) (filters.Lists, error) {
 	followers, err := c.Set(ctx, spec.Followers)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/crew"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/wire"
@@ -98,17 +99,23 @@ func aboutTo(id string) string { return "crier.member." + id + ".about" }
 // watchEvery is how often it is looked how long something has been so.
 const watchEvery = time.Second
 
+func (o *Operator) answer(ctx context.Context, m bus.Msg) {
+	b, err := json.Marshal(o.report(o.cfg.Membership.Snapshot(ctx)))
+	if err == nil {
+		err = m.Respond(b)
+	}
+	if err != nil {
+		o.cfg.Logger.Debug("answering about this member", "error", err)
+	}
+}
+
 // Run answers others, and notes since when things are as they are, until ctx ends.
 func (o *Operator) Run(ctx context.Context) error {
 	id := o.cfg.Membership.Snapshot(ctx).Self.ID
+	var answers crew.Crew // what they read is closed behind this
+	defer answers.Close()
 	sub, err := o.cfg.Bus.Subscribe(aboutTo(id), func(m bus.Msg) {
-		b, err := json.Marshal(o.report(o.cfg.Membership.Snapshot(ctx)))
-		if err == nil {
-			err = m.Respond(b)
-		}
-		if err != nil {
-			o.cfg.Logger.Debug("answering about this member", "error", err)
-		}
+		answers.Do(func() { o.answer(ctx, m) })
 	})
 	if err != nil {
 		return fmt.Errorf("subscribing to questions about member %s: %w", id, err)

@@ -1,4 +1,4 @@
-package worker
+package block
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 // A sender asks the home of a block's range what becomes of its recipients: who is
 // dropped and who is where. Only the home knows what belongs to a recipient.
 
-// blockAsk is what a sender asks another worker.
-type blockAsk struct {
+// question is what a sender asks another worker.
+type question struct {
 	Job  job.ID   `json:"job"`
 	Span job.Span `json:"span"`
 }
 
-// The first byte of the answer to a blockAsk; after answered comes the entry of a
+// The first byte of the answer to a question; after answered comes the entry of a
 // reserve, after excused why not.
 const (
 	answered = iota + 1
@@ -30,8 +30,8 @@ const (
 )
 
 const (
-	blockWait = 3 * time.Second // for the home's answer, or for somebody to be home
-	homePoll  = 200 * time.Millisecond
+	homeWait = 3 * time.Second // for the home's answer, or for somebody to be home
+	homePoll = 200 * time.Millisecond
 	// learnFor is how long a new home listens before it says who is online: each gateway
 	// tells it within a second.
 	learnFor = 1500 * time.Millisecond
@@ -39,27 +39,27 @@ const (
 
 var errNotHome = errors.New("the worker asked is not the home of the range any more")
 
-// blockTo is where a worker is asked for blocks of the ranges it is home to.
-func blockTo(worker string) string { return "crier.home." + worker + ".block" }
+// To is where a worker is asked for blocks of the ranges it is home to.
+func To(worker string) string { return "crier.home." + worker + ".block" }
 
 // verdict fills in who of a block is dropped and who is a target, as the home of its
 // range says; that may be this worker.
-func (w *Worker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve) error {
-	ctx, cancel := context.WithTimeout(ctx, blockWait)
+func (m *Maker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve) error {
+	ctx, cancel := context.WithTimeout(ctx, homeWait)
 	defer cancel()
 	r := res.Range()
 	for {
-		changed := w.holds.Changed()
+		changed := m.cfg.Holds.Changed()
 		err := errNotHome
-		if home := w.cfg.Claims.Home(r); w.holds.Has(r) {
-			err = w.decide(ctx, spec, res)
-		} else if home != "" && home != w.cfg.Name {
-			err = w.askHome(ctx, home, res)
+		if home := m.cfg.Home(r); m.cfg.Holds.Has(r) {
+			err = m.decide(ctx, spec, res)
+		} else if home != "" && home != m.cfg.Name {
+			err = m.askHome(ctx, home, res)
 		}
 		if !errors.Is(err, errNotHome) && !errors.Is(err, bus.ErrNoResponders) {
 			return err
 		}
-		w.wantHome(r)
+		m.cfg.Want(r)
 		select {
 		case <-changed:
 		case <-time.After(homePoll):
@@ -70,12 +70,12 @@ func (w *Worker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve
 }
 
 // askHome asks another worker.
-func (w *Worker) askHome(ctx context.Context, home string, res *ledger.Reserve) error {
-	b, err := json.Marshal(blockAsk{res.Job, res.Span})
+func (m *Maker) askHome(ctx context.Context, home string, res *ledger.Reserve) error {
+	b, err := json.Marshal(question{res.Job, res.Span})
 	if err != nil {
 		return fmt.Errorf("asking for a block: %w", err)
 	}
-	answer, err := w.cfg.Bus.Request(ctx, blockTo(home), b)
+	answer, err := m.cfg.Bus.Request(ctx, To(home), b)
 	if err != nil {
 		return fmt.Errorf("asking the home %s of range %s: %w", home, res.Range(), err)
 	}
@@ -97,24 +97,24 @@ func (w *Worker) askHome(ctx context.Context, home string, res *ledger.Reserve) 
 	return fmt.Errorf("the home %s of range %s: %s", home, res.Range(), answer[1:])
 }
 
-// asked answers another worker about a block of a range that this one is home to.
-func (w *Worker) asked(ctx context.Context, m bus.Msg) {
-	var ask blockAsk
+// Answer answers another worker about a block of a range that this one is home to.
+func (m *Maker) Answer(ctx context.Context, msg bus.Msg) {
+	var ask question
 	answer, err := func() ([]byte, error) {
-		if err := json.Unmarshal(m.Data, &ask); err != nil {
+		if err := json.Unmarshal(msg.Data, &ask); err != nil {
 			return nil, fmt.Errorf("reading a question for a block: %w", err)
 		}
 		res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
-		if !w.holds.Has(res.Range()) {
+		if !m.cfg.Holds.Has(res.Range()) {
 			return []byte{notHome}, nil
 		}
-		j, err := w.cfg.Jobs.Get(ctx, ask.Job)
+		j, err := m.cfg.Jobs.Get(ctx, ask.Job)
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, blockWait)
+		ctx, cancel := context.WithTimeout(ctx, homeWait)
 		defer cancel()
-		if err := w.decide(ctx, j.Spec, res); errors.Is(err, errNotHome) {
+		if err := m.decide(ctx, j.Spec, res); errors.Is(err, errNotHome) {
 			return []byte{notHome}, nil
 		} else if err != nil {
 			return nil, err
@@ -122,37 +122,39 @@ func (w *Worker) asked(ctx context.Context, m bus.Msg) {
 		return append([]byte{answered}, ledger.EncodeEntry(res)...), nil
 	}()
 	if err != nil {
-		w.log.Warn("a block that another worker sends", "job", ask.Job.String(), "span", ask.Span.String(), "error", err)
+		m.cfg.Logger.Warn("a block that another worker sends", "job", ask.Job.String(), "span", ask.Span.String(), "error", err)
 		answer = append([]byte{excused}, err.Error()...)
 	}
-	if err := m.Respond(answer); err != nil {
-		w.log.Debug("answering for a block", "error", err)
+	if err := msg.Respond(answer); err != nil {
+		m.cfg.Logger.Debug("answering for a block", "error", err)
 	}
 }
 
-// wantHomes wakes the homes of the ranges of what is to be sent, so that no block has
+// WantHomes wakes the homes of the ranges of what is to be sent, so that no block has
 // to wait for one.
-func (w *Worker) wantHomes(todo []job.Span) {
+func (m *Maker) WantHomes(todo []job.Span) {
 	var ranges []job.Range
 	for _, s := range todo {
 		r := job.Range(s.Lo >> job.RangeBits)
-		if n := len(ranges); w.cfg.Claims.Home(r) == "" && (n == 0 || ranges[n-1] != r) {
+		if n := len(ranges); m.cfg.Home(r) == "" && (n == 0 || ranges[n-1] != r) {
 			ranges = append(ranges, r)
 		}
 	}
 	if len(ranges) > 0 {
-		w.wantHome(ranges...)
+		m.cfg.Want(ranges...)
 	}
 }
 
 // learn waits until a new home knows who is online.
-func (w *Worker) learn(ctx context.Context, r job.Range) error {
-	age, first, ok := w.holds.Age(r)
+func (m *Maker) learn(ctx context.Context, r job.Range) error {
+	age, first, ok := m.cfg.Holds.Age(r)
 	if left := learnFor - age; ok && left > 0 && !first {
-		if !wait(ctx, left) {
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
 			return fmt.Errorf("learning who is online in range %s: %w", r, ctx.Err())
 		}
-		ok = w.holds.Has(r)
+		ok = m.cfg.Holds.Has(r)
 	}
 	if !ok {
 		return errNotHome
