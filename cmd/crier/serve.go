@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crier/cmd/crier/cli"
+	"crier/internal/app"
 	"crier/internal/config"
 	"crier/internal/launch"
 )
@@ -48,7 +49,7 @@ func (c *commands) serveCommand() *cobra.Command {
 			return err
 		}
 		return c.serve(cmd.Context(), cfg, launch.Process{Log: log, Version: version,
-			Ready: func(api, gateway string) { fmt.Fprint(c.Out, welcome(cfg, api, gateway)) }})
+			Ready: func(r app.Ready) { fmt.Fprint(c.Out, welcome(cfg, r)) }})
 	}
 	return cmd
 }
@@ -67,15 +68,28 @@ func newLog(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 }
 
 // welcome says where the server is, and a command to paste that asks it.
-func welcome(cfg config.Server, api, gateway string) string {
+func welcome(cfg config.Server, r app.Ready) string {
+	var b strings.Builder
+	if r.API == "" {
+		fmt.Fprintf(&b, "health   %s/readyz\n", r.Listen)
+	} else {
+		fmt.Fprintf(&b, "api      %s\ndocs     %s/docs\n", r.API, r.API)
+	}
+	if r.Gateway != "" {
+		fmt.Fprintf(&b, "gateway  %s\n", r.Gateway)
+	}
+	if r.API == "" {
+		return b.String()
+	}
 	try := "crier status"
-	if api != "http://"+config.DefaultListen {
-		try += " --server " + shellQuote(api)
+	if r.API != "http://"+config.DefaultListen {
+		try += " --server " + shellQuote(r.API)
 	}
 	if data, err := filepath.Abs(cfg.Data); err == nil && data != config.ClientData() {
 		try += " --data " + shellQuote(data)
 	}
-	return fmt.Sprintf("api      %s\ndocs     %s/docs\ngateway  %s\ntry      %s\n", api, api, gateway, try)
+	fmt.Fprintf(&b, "try      %s\n", try)
+	return b.String()
 }
 
 // shellQuote quotes what a shell would not take as one plain word.

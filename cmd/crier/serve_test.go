@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crier/cmd/crier/cli"
+	"crier/internal/app"
 	"crier/internal/config"
 	"crier/internal/launch"
 )
@@ -33,7 +34,7 @@ func TestServe(t *testing.T) {
 		}
 		s.Log.Info("left out")
 		s.Log.Warn("shown", "k", 1)
-		s.Ready("http://127.0.0.1:4711", "ws://127.0.0.1:4711/v1/connect")
+		s.Ready(app.Ready{Listen: "http://127.0.0.1:4711", API: "http://127.0.0.1:4711", Gateway: "ws://127.0.0.1:4711/v1/connect"})
 		return nil
 	}, "--data", data, "--listen", "127.0.0.1:0", "--log-level", "warn", "--log-format", "json")
 	if code != 0 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, `"msg":"shown"`) {
@@ -57,7 +58,17 @@ func TestServe(t *testing.T) {
 
 func TestWelcomeOfTheDefault(t *testing.T) {
 	cfg := config.Default()
-	if got := welcome(cfg, "http://"+config.DefaultListen, "ws://x"); !strings.HasSuffix(got, "try      crier status\n") {
+	if got := welcome(cfg, app.Ready{API: "http://" + config.DefaultListen, Gateway: "ws://x"}); !strings.HasSuffix(got, "try      crier status\n") {
 		t.Errorf("the default needs no flags:\n%s", got)
+	}
+}
+
+func TestWelcomeOfAProcessWithoutAPI(t *testing.T) {
+	if got, want := welcome(config.Default(), app.Ready{Listen: "http://127.0.0.1:1"}), "health   http://127.0.0.1:1/readyz\n"; got != want {
+		t.Errorf("a worker says %q, want %q", got, want)
+	}
+	if got, want := welcome(config.Default(), app.Ready{Listen: "http://127.0.0.1:1", Gateway: "ws://127.0.0.1:1/v1/connect"}),
+		"health   http://127.0.0.1:1/readyz\ngateway  ws://127.0.0.1:1/v1/connect\n"; got != want {
+		t.Errorf("a gateway says %q, want %q", got, want)
 	}
 }

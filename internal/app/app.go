@@ -62,9 +62,10 @@ type Config struct {
 
 // Ready is what a process tells when it is ready; it is the content of ReadyFile.
 type Ready struct {
-	API     string `json:"api"`     // URL
-	Gateway string `json:"gateway"` // URL to which clients connect
-	Token   string `json:"token"`   // admin key
+	Listen  string `json:"listen"`            // URL of what every process answers: health, metrics
+	API     string `json:"api,omitempty"`     // URL, if it serves the API
+	Gateway string `json:"gateway,omitempty"` // URL to which clients connect, if it is a gateway
+	Token   string `json:"token"`             // admin key
 	PID     int    `json:"pid"`
 	Worker  string `json:"worker,omitempty"` // its name on the bus
 	NATS    string `json:"nats,omitempty"`
@@ -370,7 +371,13 @@ func (a *app) announce(addr string) error {
 	if err != nil {
 		return err
 	}
-	r := Ready{API: "http://" + addr, Gateway: "ws://" + addr + "/v1/connect", Token: token, PID: os.Getpid()}
+	r := Ready{Listen: "http://" + addr, Token: token, PID: os.Getpid()}
+	if a.service != nil {
+		r.API = r.Listen
+	}
+	if a.gateway != nil {
+		r.Gateway = "ws://" + addr + "/v1/connect"
+	}
 	r.NATS, r.NATSKey = a.natsReady()
 	if a.worker != nil {
 		r.Worker = a.node.worker()

@@ -16,7 +16,7 @@ type Process struct {
 	Log     *slog.Logger
 	Version string
 	// Ready is told, once, where the server is.
-	Ready func(api, gateway string)
+	Ready func(app.Ready)
 }
 
 // Run runs the server until ctx ends; see app.Run.
@@ -25,7 +25,7 @@ func Run(ctx context.Context, cfg config.Server, p Process) error {
 		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Gateway: cfg.GatewayURL, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
 		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
 		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain,
-		Version: p.Version, Logger: p.Log, Announce: func(r app.Ready) { p.Ready(r.API, r.Gateway) }})
+		Version: p.Version, Logger: p.Log, Announce: p.Ready})
 }
 
 func cluster(cfg config.Server) app.Cluster {
