@@ -127,7 +127,7 @@ func New(cfg Config) (*Worker, error) {
 	w.taking = make(chan struct{}, maxTaking)
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
 	w.holds = holds.New()
-	w.blocks = block.New(block.Config{Name: cfg.Name, Jobs: cfg.Jobs, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,
+	w.blocks = block.New(block.Config{Name: cfg.Name, Job: cfg.Jobs.Get, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,
 		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Bus: cfg.Bus, Logger: w.log})
 	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = w.claimed

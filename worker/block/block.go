@@ -43,7 +43,7 @@ type Content interface {
 // Config is what a maker is made of.
 type Config struct {
 	Name    string // of this worker
-	Jobs    *jobs.Table
+	Job     func(context.Context, job.ID) (jobs.Job, error)
 	Content Content
 	Filters func(filters.Lists) filters.Chain
 	Split   func(keep *idset.Set) (targets []presence.Target, offline *idset.Set) // by who is online where
@@ -80,7 +80,7 @@ func (m *Maker) turn(ctx context.Context) (done func(), err error) {
 // Make takes the ids of the package in the task's span through the filters,
 // splits them by gateway, and cuts the span where the budget ends.
 func (m *Maker) Make(ctx context.Context, t lane.Task) (*ledger.Reserve, job.Span, error) {
-	j, err := m.cfg.Jobs.Get(ctx, t.Job)
+	j, err := m.cfg.Job(ctx, t.Job)
 	if err != nil {
 		return nil, t.Span, err
 	}

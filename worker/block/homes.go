@@ -108,7 +108,7 @@ func (m *Maker) Answer(ctx context.Context, msg bus.Msg) {
 		if !m.cfg.Holds.Has(res.Range()) {
 			return []byte{notHome}, nil
 		}
-		j, err := m.cfg.Jobs.Get(ctx, ask.Job)
+		j, err := m.cfg.Job(ctx, ask.Job)
 		if err != nil {
 			return nil, err
 		}
