@@ -40,6 +40,13 @@ func BothWays(a, b string, mode Mode) []Cut {
 	return []Cut{{From: a, To: b, Mode: mode}, {From: b, To: a, Mode: mode}}
 }
 
+// Flow is what went from one process to another through the proxy since it began.
+type Flow struct {
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Bytes uint64 `json:"bytes"`
+}
+
 // order is what the proxy is told: the cuts that there are to be, or nothing, to be
 // asked only.
 type order struct {
@@ -47,31 +54,36 @@ type order struct {
 	Cuts []Cut `json:"cuts"`
 }
 
+// answer is what the proxy says to that.
+type answer struct {
+	Cuts  []Cut  `json:"cuts"`
+	Flows []Flow `json:"flows"`
+}
+
 // controlWithin bounds a question to the proxy.
 const controlWithin = 2 * time.Second
 
 func (c *Cluster) control() string { return c.path("proxy.sock") }
 
-func (c *Cluster) tellProxy(ctx context.Context, o order) ([]Cut, error) {
+func (c *Cluster) tellProxy(ctx context.Context, o order) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, controlWithin)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.control())
 	if err != nil {
-		return nil, fmt.Errorf("asking the proxy: %w", err)
+		return a, fmt.Errorf("asking the proxy: %w", err)
 	}
 	defer conn.Close()
 	end, _ := ctx.Deadline()
 	if err := conn.SetDeadline(end); err != nil {
-		return nil, fmt.Errorf("asking the proxy: %w", err)
+		return a, fmt.Errorf("asking the proxy: %w", err)
 	}
 	if err := json.NewEncoder(conn).Encode(o); err != nil {
-		return nil, fmt.Errorf("telling the proxy: %w", err)
+		return a, fmt.Errorf("telling the proxy: %w", err)
 	}
-	var cuts []Cut
-	if err := json.NewDecoder(conn).Decode(&cuts); err != nil {
-		return nil, fmt.Errorf("hearing the proxy: %w", err)
+	if err := json.NewDecoder(conn).Decode(&a); err != nil {
+		return a, fmt.Errorf("hearing the proxy: %w", err)
 	}
-	return cuts, nil
+	return a, nil
 }
 
 // Cut makes these cuts, and no others, of what goes between processes by the proxy.
@@ -96,4 +108,13 @@ func (c *Cluster) Cut(ctx context.Context, cuts ...Cut) error {
 func (c *Cluster) Heal(ctx context.Context) error { return c.Cut(ctx) }
 
 // Cuts tells what is cut and what that did.
-func (c *Cluster) Cuts(ctx context.Context) ([]Cut, error) { return c.tellProxy(ctx, order{}) }
+func (c *Cluster) Cuts(ctx context.Context) ([]Cut, error) {
+	a, err := c.tellProxy(ctx, order{})
+	return a.Cuts, err
+}
+
+// Flows tells who talks to whom, by name.
+func (c *Cluster) Flows(ctx context.Context) ([]Flow, error) {
+	a, err := c.tellProxy(ctx, order{})
+	return a.Flows, err
+}

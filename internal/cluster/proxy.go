@@ -20,6 +20,7 @@ type proxy struct {
 	mu     struct {
 		sync.Mutex
 		cuts    map[pair]*Cut
+		flows   map[pair]uint64 // bytes
 		links   map[*link]bool
 		changed chan struct{} // closed when the cuts are others
 	}
@@ -69,7 +70,7 @@ func ServeProxy(ctx context.Context, dir string) error {
 
 func newProxy(dialer func(net.Conn) string) *proxy {
 	p := &proxy{dialer: dialer}
-	p.mu.cuts, p.mu.links, p.mu.changed = map[pair]*Cut{}, map[*link]bool{}, make(chan struct{})
+	p.mu.cuts, p.mu.flows, p.mu.links, p.mu.changed = map[pair]*Cut{}, map[pair]uint64{}, map[*link]bool{}, make(chan struct{})
 	return p
 }
 
@@ -133,14 +134,27 @@ func (p *proxy) set(cuts []Cut) {
 	}
 }
 
-func (p *proxy) list() []Cut {
+// list tells what is cut, and who talks to whom; of whom no name is known is left out.
+func (p *proxy) list() answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := []Cut{}
+	a := answer{Cuts: []Cut{}, Flows: []Flow{}}
 	for _, c := range p.mu.cuts {
-		list = append(list, *c)
+		a.Cuts = append(a.Cuts, *c)
 	}
-	return list
+	for way, n := range p.mu.flows {
+		if way.from != "" && way.to != "" {
+			a.Flows = append(a.Flows, Flow{way.from, way.to, n})
+		}
+	}
+	return a
+}
+
+// passed counts what went one way.
+func (p *proxy) passed(way pair, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.flows[way] += uint64(n)
 }
 
 // refusedLocked is the cut that refuses a link.
@@ -262,6 +276,7 @@ func (k *link) pump(dst, src net.Conn, way pair) {
 				k.end()
 				return
 			}
+			k.proxy.passed(way, n)
 		}
 		if errors.Is(err, io.EOF) {
 			if half, ok := dst.(*net.TCPConn); !ok || half.CloseWrite() != nil {

@@ -89,13 +89,13 @@ func (s *stage) bite() Cut {
 	s.t.Helper()
 	var bit Cut
 	err := poll(s.t.Context(), 10*time.Second, func() error {
-		for _, c := range s.proxy.list() {
+		for _, c := range s.proxy.list().Cuts {
 			if c.Bit() {
 				bit = c
 				return nil
 			}
 		}
-		return fmt.Errorf("no cut of %v has an effect", s.proxy.list())
+		return fmt.Errorf("no cut of %v has an effect", s.proxy.list().Cuts)
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -199,5 +199,28 @@ func TestWhoDials(t *testing.T) {
 	}
 	if who := (&finder{cluster: &Cluster{dir: t.TempDir()}}).name(taken); who != "" {
 		t.Errorf("this process is %q of a cluster", who)
+	}
+}
+
+// What goes through is counted by who sent it to whom.
+func TestFlowsAreByDirection(t *testing.T) {
+	s := newStage(t)
+	c := s.dial()
+	for range 3 {
+		s.send(c, "four")
+		s.want(c, "four")
+	}
+	err := poll(t.Context(), 10*time.Second, func() error { // the last bytes are counted behind their writing
+		got := map[pair]uint64{}
+		for _, f := range s.proxy.list().Flows {
+			got[pair{f.From, f.To}] = f.Bytes
+		}
+		if len(got) != 2 || got[pair{"a", "b"}] != 15 || got[pair{"b", "a"}] != 15 {
+			return fmt.Errorf("the flows are %v", got)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

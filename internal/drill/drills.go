@@ -51,6 +51,9 @@ const (
 	neverStops    = 5 * time.Second  // sending goes on through it: the longest pause between receipts
 )
 
+// CutPair is the drill that cuts what one process sends another.
+const CutPair = "cut-pair"
+
 // All lists the drills.
 func All() []Drill {
 	return []Drill{
@@ -67,18 +70,30 @@ func All() []Drill {
 		{Name: "pause-worker", Hypothesis: "Others take over from a worker that does not move; when it goes on, nothing of what it still believes has an effect.",
 			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, probe: true,
 			pick: pickBusiest("worker", "slice"), do: pause, undo: goOn, bit: isPaused},
-		{Name: "cut-pair", Hypothesis: "One way between two processes lets nothing through: they find other ways, or others take over.",
+		{Name: "pause-scheduler", Hypothesis: "Other schedulers move on the jobs of one that does not move; when it goes on, it moves nothing that is another's.",
+			Limits: Limits{Resumed: resumeWithin, Stall: neverStops}, lasts: 20 * time.Second, holds: "job", resumed: (*run).resumedJobs, taken: true, probe: true,
+			pick: pickBusiest("scheduler", "job"), do: pause, undo: goOn, bit: isPaused},
+		{Name: "pause-gateway", Hypothesis: "What a gateway that does not move has accepted waits or is in doubt; its clients get each message once, here or elsewhere.",
+			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, probe: true,
+			pick: pickFirst("gateway"), do: pause, undo: goOn, bit: isPaused},
+		{Name: CutPair, Hypothesis: "One way between two processes lets nothing through: they find other ways, or others take over.",
 			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", noticed: (*run).movedAway, probe: true,
 			pick: pickPair, do: cut, undo: func(ctx context.Context, r *run) error { return r.cluster.Heal(ctx) }, bit: cutBites},
 		{Name: "stop-zookeeper", Hypothesis: "Without the coordination store sending goes on; what lacks it catches up when it is back.",
 			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
 			pick: pickKind(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
+		{Name: "stop-zookeeper-node", Hypothesis: "One server of the coordination store dies: the others answer, and nobody takes anybody for dead.",
+			Limits: Limits{CaughtUp: healWithin, Stall: neverStops}, lasts: 20 * time.Second,
+			pick: pickNode(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
 		{Name: "stop-mysql", Hypothesis: "Without the database sending goes on; what lacks it catches up when it is back.",
 			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
 			pick: pickKind(cluster.MariaDB), do: kill, undo: start, bit: areGone},
 		{Name: "stop-nats-node", Hypothesis: "The NATS server that leads the ledger dies: nothing is sent until another leads, and nothing is lost.",
 			Limits: Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
 			pick: pickLeader, do: kill, undo: start, bit: areGone},
+		{Name: "stop-nats-follower", Hypothesis: "A NATS server that does not lead the ledger dies: who used it uses another, and what is being sent hardly pauses.",
+			Limits: Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
+			pick: pickFollower, do: kill, undo: start, bit: areGone},
 	}
 }
 
@@ -86,11 +101,23 @@ func All() []Drill {
 // holds most of the load, or the first.
 func killed(d Drill) Drill {
 	role := strings.TrimPrefix(d.Name, "kill-")
-	d.pick = func(context.Context, *run) ([]string, error) { return []string{role + "-1"}, nil }
+	d.pick = pickFirst(role)
 	if d.holds != "" {
 		d.pick = pickBusiest(role, d.holds)
 	}
 	d.probe, d.do, d.undo, d.bit = true, kill, start, areGone
+	return d
+}
+
+// lasting gives the drill with a fault of another length; 0 is its own. One that is over
+// before anybody is taken for dead is asked for no take-over.
+func (d Drill) lasting(t time.Duration) Drill {
+	if t == 0 {
+		return d
+	}
+	if d.lasts = t; t < deadWithin {
+		d.taken, d.Limits = false, Limits{CaughtUp: healWithin, Stall: stallWithin}
+	}
 	return d
 }
 
@@ -104,6 +131,10 @@ func Find(name string) (Drill, error) {
 		names = append(names, d.Name)
 	}
 	return Drill{}, job.NotFound(fmt.Sprintf("there is no drill %q; there are %s", name, strings.Join(names, ", ")))
+}
+
+func pickFirst(role string) func(context.Context, *run) ([]string, error) {
+	return func(context.Context, *run) ([]string, error) { return []string{role + "-1"}, nil }
 }
 
 // pickBusiest picks the process of a role that holds most of the load.
@@ -137,6 +168,37 @@ func pickKind(kind cluster.Kind) func(context.Context, *run) ([]string, error) {
 	}
 }
 
+// pickNode picks one server of several; one that is alone is another drill.
+func pickNode(kind cluster.Kind) func(context.Context, *run) ([]string, error) {
+	return func(ctx context.Context, r *run) ([]string, error) {
+		names, err := pickKind(kind)(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if len(names) < 2 {
+			return nil, fmt.Errorf("the cluster has no second %s", kind)
+		}
+		return names[:1], nil
+	}
+}
+
+// pickFollower picks a NATS server that does not lead the ledger.
+func pickFollower(ctx context.Context, r *run) ([]string, error) {
+	leader, err := r.ledgerLeader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := pickKind(cluster.NATS)(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return n == leader })
+	if len(names) == 0 {
+		return nil, errors.New("the cluster has no second NATS server")
+	}
+	return names[:1], nil
+}
+
 func pickLeader(ctx context.Context, r *run) ([]string, error) {
 	name, err := r.ledgerLeader(ctx)
 	return []string{name}, err
@@ -145,7 +207,15 @@ func pickLeader(ctx context.Context, r *run) ([]string, error) {
 // pickPair picks who is cut: as told, or the busiest worker from its NATS server.
 func pickPair(ctx context.Context, r *run) ([]string, error) {
 	if r.cfg.CutFrom != "" {
-		return []string{r.cfg.CutFrom, r.cfg.CutTo}, nil
+		state, err := r.cluster.State()
+		if err != nil {
+			return nil, err
+		}
+		flows, err := r.cluster.Flows(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return talking(state.Processes, flows, r.cfg.CutFrom, r.cfg.CutTo)
 	}
 	who, err := pickBusiest("worker", "slice")(ctx, r)
 	if err != nil {
@@ -153,6 +223,37 @@ func pickPair(ctx context.Context, r *run) ([]string, error) {
 	}
 	server, err := r.natsOf(ctx, who[0])
 	return append(who, server), err
+}
+
+// talking finds the two processes that are called so, by their name, role or kind, of
+// which the first sends the second most.
+func talking(processes []cluster.Record, flows []cluster.Flow, from, to string) ([]string, error) {
+	called := func(process, so string) bool {
+		return process == so || slices.ContainsFunc(processes, func(p cluster.Record) bool { return p.Name == process && Class(p) == so })
+	}
+	for _, so := range []string{from, to} {
+		if !slices.ContainsFunc(processes, func(p cluster.Record) bool { return called(p.Name, so) }) {
+			return nil, fmt.Errorf("the cluster has no process, role or kind %q", so)
+		}
+	}
+	var most cluster.Flow
+	for _, f := range flows {
+		if f.Bytes > most.Bytes && called(f.From, from) && called(f.To, to) {
+			most = f
+		}
+	}
+	if most.Bytes == 0 {
+		return nil, fmt.Errorf("no %s sends any %s anything", from, to)
+	}
+	return []string{most.From, most.To}, nil
+}
+
+// Class is what stands for a process in a pair: its role, or its kind if it is a server.
+func Class(p cluster.Record) string {
+	if p.Role != "" {
+		return p.Role
+	}
+	return string(p.Kind)
 }
 
 // victims are the processes that are hurt.
@@ -199,7 +300,7 @@ func start(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	return startAll(ctx, list)
+	return r.startAll(ctx, list)
 }
 
 func cut(ctx context.Context, r *run) (string, error) {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"crier/internal/cluster"
 )
 
 // good is a drill that is passed.
@@ -73,5 +75,55 @@ func TestDrillsAreWhole(t *testing.T) {
 	}
 	if _, err := Find("kill-everybody"); err == nil || !strings.Contains(err.Error(), "kill-worker") {
 		t.Errorf("a drill that is not there: %v", err)
+	}
+}
+
+// A fault that is over before anybody is missed is asked for no take-over; a longer one
+// for the same as ever.
+func TestLasting(t *testing.T) {
+	d, err := Find("pause-worker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.lasting(0); got.lasts != d.lasts || got.Limits != d.Limits || !got.taken {
+		t.Errorf("as it is: %+v", got)
+	}
+	if got := d.lasting(time.Minute); got.lasts != time.Minute || got.Limits != d.Limits || !got.taken {
+		t.Errorf("a minute: %+v", got)
+	}
+	if got := d.lasting(time.Second); got.taken || got.Limits.Resumed != 0 || got.Limits.Detected != 0 || got.Limits.Stall == 0 {
+		t.Errorf("a second: %+v", got)
+	}
+}
+
+// The load outlasts the fault.
+func TestLoadOutlasts(t *testing.T) {
+	for _, c := range []struct {
+		lasts time.Duration
+		cfg   Config
+		rate  uint32
+	}{
+		{0, Config{}, 60}, {20 * time.Second, Config{}, 60}, {time.Minute, Config{}, 36}, {2 * time.Minute, Config{}, 18},
+		{2 * time.Minute, Config{Rate: 50}, 50}, {10 * time.Minute, Config{Online: 100}, 6},
+	} {
+		c.cfg.fill(c.lasts)
+		if c.cfg.Rate != c.rate {
+			t.Errorf("a fault of %s: a rate of %d, want %d", c.lasts, c.cfg.Rate, c.rate)
+		}
+	}
+}
+
+func TestTalking(t *testing.T) {
+	processes := []cluster.Record{{Name: "worker-1", Kind: cluster.Crier, Role: "worker"}, {Name: "worker-2", Kind: cluster.Crier, Role: "worker"},
+		{Name: "api-1", Kind: cluster.Crier, Role: "api"}, {Name: "nats-1", Kind: cluster.NATS}, {Name: "nats-2", Kind: cluster.NATS}}
+	flows := []cluster.Flow{{From: "worker-1", To: "nats-1", Bytes: 5}, {From: "worker-2", To: "nats-2", Bytes: 9}, {From: "nats-1", To: "worker-1", Bytes: 99}}
+	for _, c := range []struct{ from, to, want string }{
+		{"worker", "nats", "worker-2 nats-2"}, {"worker-1", "nats", "worker-1 nats-1"}, {"worker", "nats-1", "worker-1 nats-1"}, {"nats", "worker", "nats-1 worker-1"},
+		{"worker-1", "nats-2", "no worker-1 sends"}, {"api", "nats", "no api sends"}, {"worker", "relay", `kind "relay"`},
+	} {
+		got, err := talking(processes, flows, c.from, c.to)
+		if said := strings.Join(got, " "); err == nil && said != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s to %s: %q, %v, want %q", c.from, c.to, said, err, c.want)
+		}
 	}
 }

@@ -31,17 +31,24 @@ type Config struct {
 	Online int    // recipients connected from the start; default 600
 	Late   int    // who log in after the fault; default 100
 	Parked int    // who never do; default 20,000
-	Rate   uint32 // of all jobs, recipients a second; default 60
+	Rate   uint32 // of all jobs, recipients a second; default 60, or less, so that the load outlasts the fault
 	Seed   uint64 // of ids; a cluster sees each seed of a drill once
 	// Cut is the two processes that cut-pair cuts, and both ways or only what the first
-	// sends the second. Default: the busiest worker, and the NATS server that it uses.
+	// sends the second; of a role or a kind, that which sends the other most. Default: the
+	// busiest worker, and the NATS server that it uses.
 	CutFrom, CutTo string
 	Both           bool
+	// For is how long the fault lasts; 0 is as long as the drill says.
+	For time.Duration
 	// Say is told what happens.
 	Say func(format string, args ...any)
 }
 
-func (c *Config) fill() {
+// settling is how long the load must flow besides the fault: until it is steady, and
+// until all is seen to be well.
+const settling = 40 * time.Second
+
+func (c *Config) fill(lasts time.Duration) {
 	for _, d := range []struct {
 		field *int
 		value int
@@ -51,7 +58,8 @@ func (c *Config) fill() {
 		}
 	}
 	if c.Rate == 0 {
-		c.Rate = 60
+		each := max(1, c.Online/int((lasts+settling).Seconds())) // a job's
+		c.Rate = uint32(min(60, c.Jobs*each))
 	}
 	if c.Say == nil {
 		c.Say = func(string, ...any) {}
@@ -95,11 +103,12 @@ func (r *run) end() (err error) {
 
 // Run runs a drill. An error is something that kept it from being run.
 func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
-	cfg.fill()
 	d, err := Find(name)
 	if err != nil {
 		return Report{}, err
 	}
+	d = d.lasting(cfg.For)
+	cfg.fill(d.lasts)
 	c, err := cluster.Load(cfg.Dir)
 	if err != nil {
 		return Report{}, err
@@ -314,11 +323,27 @@ func (r *run) compare(ctx context.Context) error {
 	return nil
 }
 
-// startAll starts processes again, together, for some need others of their kind.
-func startAll(ctx context.Context, processes []*cluster.Process) error {
-	var g errgroup.Group
-	for _, p := range processes {
-		g.Go(func() error { return p.Start(ctx) })
+// startAll starts processes again, together, for some need others of their kind. What
+// ends before it is ready, because what it needs does not answer yet, is started anew, as
+// whoever supervises it would.
+func (r *run) startAll(ctx context.Context, processes []*cluster.Process) error {
+	for {
+		var g errgroup.Group
+		for _, p := range processes {
+			g.Go(func() error { return p.Start(ctx) })
+		}
+		err := g.Wait()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		r.note("starting anew: %v", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(restartAfter):
+		}
 	}
-	return g.Wait()
 }
+
+// restartAfter is between attempts to start what ended at once.
+const restartAfter = time.Second

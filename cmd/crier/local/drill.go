@@ -40,55 +40,74 @@ func drillList(c *cli.CLI) *cobra.Command {
 	})
 }
 
+// everyDrill stands for all drills in their usual forms.
+const everyDrill = "all"
+
+// drillFlags are those of drill run.
+type drillFlags struct {
+	cfg    drill.Config
+	cut    string
+	rounds int // 0 is as often as is usual
+}
+
 func drillRun(c *cli.CLI) *cobra.Command {
-	cfg := drill.Config{Say: c.Say}
-	var pair string
-	var rate uint32
-	cmd := c.Command("run NAME [--dir DIR]", "Run a drill on a cluster that is up", cobra.ExactArgs(1), func(ctx context.Context, args []string) (err error) {
-		if cfg.Binary, err = os.Executable(); err != nil {
-			return fmt.Errorf("finding this program: %w", err)
-		}
-		if pair != "" {
-			var ok bool
-			if cfg.CutFrom, cfg.CutTo, ok = strings.Cut(pair, ","); !ok {
-				return cli.Usage("--cut %q: want two processes, such as worker-1,nats-2", pair)
+	d := drillFlags{cfg: drill.Config{Say: c.Say}}
+	cmd := c.Command("run NAME... [--dir DIR] [--rounds N]", "Run drills on a cluster that is up: one, or many with the distribution of their times; all is every drill",
+		cobra.MinimumNArgs(1), func(ctx context.Context, args []string) (err error) {
+			if d.cfg.Binary, err = os.Executable(); err != nil {
+				return fmt.Errorf("finding this program: %w", err)
 			}
-		}
-		if cfg.Rate = rate; cfg.Seed == 0 {
-			cfg.Seed = uint64(time.Now().Unix())
-		}
-		rep, err := drill.Run(ctx, args[0], cfg)
-		if err != nil {
-			return err
-		}
-		if err := c.Print(rep, func(*out.Printer) out.Grid { return drillGrid(rep) }); err != nil {
-			return err
-		}
-		switch rep.Verdict {
-		case drill.Fail:
-			return cli.Exiting(cli.ExitThreshold, errors.New("the drill is not passed: "+first(rep.Reasons)))
-		case drill.Void:
-			return errors.New("the drill shows nothing: " + first(rep.Reasons))
-		}
-		return nil
-	})
+			if d.cut != "" {
+				var ok bool
+				if d.cfg.CutFrom, d.cfg.CutTo, ok = strings.Cut(d.cut, ","); !ok {
+					return cli.Usage("--cut %q: want two processes, roles or kinds, such as worker-1,nats-2 or scheduler,worker", d.cut)
+				}
+			}
+			if d.cfg.Seed == 0 {
+				d.cfg.Seed = uint64(time.Now().Unix())
+			}
+			if len(args) == 1 && args[0] != everyDrill && d.rounds <= 1 {
+				return drillOne(ctx, c, args[0], d.cfg)
+			}
+			return drillMany(ctx, c, args, d)
+		})
 	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
 		for _, d := range drill.All() {
 			names = append(names, d.Name)
 		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return append(names, everyDrill), cobra.ShellCompDirectiveNoFileComp
 	}
-	dirFlag(cmd, &cfg.Dir)
+	dirFlag(cmd, &d.cfg.Dir)
 	f := cmd.Flags()
-	f.IntVar(&cfg.Online, "online", 600, "recipients connected from the start")
-	f.IntVar(&cfg.Late, "late", 100, "recipients who log in after the fault")
-	f.IntVar(&cfg.Parked, "parked", 20_000, "recipients who never log in")
-	f.IntVar(&cfg.Jobs, "jobs", 6, "jobs under way at the same time")
-	f.Uint32Var(&rate, "rate", 60, "recipients a second, of all jobs")
-	f.Uint64Var(&cfg.Seed, "seed", 0, "of the recipients' ids (default: by the clock)")
-	f.StringVar(&pair, "cut", "", "for cut-pair: what the first process sends the second is held (default: the busiest worker and its NATS server)")
-	f.BoolVar(&cfg.Both, "both", false, "for cut-pair: both ways")
+	f.IntVar(&d.cfg.Online, "online", 600, "recipients connected from the start")
+	f.IntVar(&d.cfg.Late, "late", 100, "recipients who log in after the fault")
+	f.IntVar(&d.cfg.Parked, "parked", 20_000, "recipients who never log in")
+	f.IntVar(&d.cfg.Jobs, "jobs", 6, "jobs under way at the same time")
+	f.Uint32Var(&d.cfg.Rate, "rate", 0, "recipients a second, of all jobs (default: 60, or less, so that the load outlasts the fault)")
+	f.Uint64Var(&d.cfg.Seed, "seed", 0, "of the recipients' ids (default: by the clock); each further drill has the next one")
+	f.IntVar(&d.rounds, "rounds", 0, "how often each drill is run (default 1; those of all as often as is usual)")
+	f.DurationVar(&d.cfg.For, "for", 0, "how long the fault lasts (default: as long as the drill says)")
+	f.StringVar(&d.cut, "cut", "", "for cut-pair: what the first process, role or kind sends the second is held (default: the busiest worker and its NATS server)")
+	f.BoolVar(&d.cfg.Both, "both", false, "for cut-pair: both ways")
 	return cmd
+}
+
+// drillOne runs one drill and shows it.
+func drillOne(ctx context.Context, c *cli.CLI, name string, cfg drill.Config) error {
+	rep, err := drill.Run(ctx, name, cfg)
+	if err != nil {
+		return err
+	}
+	if err := c.Print(rep, func(*out.Printer) out.Grid { return drillGrid(rep) }); err != nil {
+		return err
+	}
+	switch rep.Verdict {
+	case drill.Fail:
+		return cli.Exiting(cli.ExitThreshold, errors.New("the drill is not passed: "+first(rep.Reasons)))
+	case drill.Void:
+		return errors.New("the drill shows nothing: " + first(rep.Reasons))
+	}
+	return nil
 }
 
 // first is the first of some reasons, and that there are more.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crier/cmd/crier/out"
+	"crier/internal/campaign"
 	"crier/internal/cluster"
 	"crier/internal/drill"
 )
@@ -61,5 +62,22 @@ func TestDrillTable(t *testing.T) {
 	}
 	if first([]string{"a", "b", "c"}) != "a; and 2 more" || first([]string{"a"}) != "a" || first(nil) != "" {
 		t.Error("the first of some reasons is worded badly")
+	}
+}
+
+func TestCampaignTable(t *testing.T) {
+	void := campaign.Run{Step: "kill-api", Round: 1, Error: "the cluster is not whole"}
+	failed := campaign.Run{Step: "kill-api", Round: 1, Again: true, Report: &drill.Report{Verdict: drill.Fail, Reasons: []string{"too late"}}}
+	got := table(t, func(*out.Printer) out.Grid {
+		return campaignGrid(campaign.Result{Verdict: drill.Fail, Runs: []campaign.Run{void, failed, failed}, Steps: []campaign.Summary{
+			{Step: "kill-worker", Rounds: 20, Pass: 20, Resumed: &campaign.Distribution{N: 20, Min: 3, P50: 4, P99: 5.5, Max: 6}},
+			{Step: "kill-api", Rounds: 1, Fail: 1, Lost: 3, Resumed: &campaign.Distribution{N: 1, Min: 7, P50: 7, P99: 7, Max: 7}}}})
+	})
+	lines := strings.Split(strings.TrimSpace(got), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[1], "3.00/4.00/5.50/6.00 s") || !strings.Contains(lines[2], "7.00 s") {
+		t.Errorf("it is\n%s", got)
+	}
+	if why := whys("kill-api", []campaign.Run{void, failed, failed}); len(why) != 2 {
+		t.Errorf("the reasons are %q", why)
 	}
 }

@@ -1,0 +1,119 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+	"crier/internal/campaign"
+	"crier/internal/drill"
+)
+
+// drillMany runs a campaign and shows what it came to, also what there is of it if it is
+// interrupted.
+func drillMany(ctx context.Context, c *cli.CLI, names []string, d drillFlags) error {
+	steps, err := stepsOf(ctx, names, d)
+	if err != nil {
+		return err
+	}
+	n, total := 0, 0
+	for _, s := range steps {
+		total += s.Rounds
+	}
+	cfg := campaign.Config{Drill: d.cfg, Done: func(r campaign.Run) {
+		if !r.Again {
+			n++
+		}
+		c.Say("%d/%d %s: %s %s", n, total, r.Step, r.Verdict(), r.Why())
+	}}
+	res, err := campaign.Do(ctx, cfg, steps)
+	if len(res.Runs) > 0 {
+		err = errors.Join(c.Print(res, func(*out.Printer) out.Grid { return campaignGrid(res) }), err)
+	}
+	if err != nil {
+		return err
+	}
+	switch res.Verdict {
+	case drill.Fail:
+		return cli.Exiting(cli.ExitThreshold, errors.New("not all drills are passed"))
+	case drill.Void:
+		return errors.New("some drills show nothing, at the second try either")
+	}
+	return nil
+}
+
+// stepsOf are the steps that the command line names.
+func stepsOf(ctx context.Context, names []string, d drillFlags) (steps []campaign.Step, err error) {
+	for _, name := range names {
+		if name == everyDrill {
+			all, err := campaign.Everything(ctx, d.cfg.Dir)
+			if err != nil {
+				return nil, err
+			}
+			steps = append(steps, all...)
+			continue
+		}
+		if _, err := drill.Find(name); err != nil {
+			return nil, err
+		}
+		s := campaign.Step{Drill: name, Rounds: 1}
+		if name == drill.CutPair {
+			s.From, s.To = d.cfg.CutFrom, d.cfg.CutTo
+		}
+		steps = append(steps, s)
+	}
+	for i := range steps {
+		if d.rounds > 0 {
+			steps[i].Rounds = d.rounds
+		}
+		if d.cfg.For > 0 {
+			steps[i].For = d.cfg.For
+		}
+	}
+	return steps, nil
+}
+
+// campaignGrid shows the steps, and behind them what did not pass.
+func campaignGrid(r campaign.Result) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "drill"}, {Name: "pass", Right: true}, {Name: "fail", Right: true}, {Name: "void", Right: true}, {Name: "lost", Right: true},
+		{Name: "twice", Right: true}, {Name: "detected"}, {Name: "resumed"}, {Name: "caught up"}, {Name: "worst stall"}, {Name: "why", Flex: 1}}}
+	for _, s := range r.Steps {
+		row := []string{s.Step}
+		for _, n := range []int{s.Pass, s.Fail, s.Void, s.Lost, s.Twice} {
+			row = append(row, strconv.Itoa(n))
+		}
+		for _, d := range []*campaign.Distribution{s.Detected, s.Resumed, s.CaughtUp, s.Stall} {
+			row = append(row, spread(d))
+		}
+		g.Rows = append(g.Rows, append(row, strings.Join(whys(s.Step, r.Runs), "; ")))
+	}
+	return g
+}
+
+// whys is why rounds of a step did not pass, each reason once.
+func whys(step string, runs []campaign.Run) (list []string) {
+	seen := map[string]bool{}
+	for _, r := range runs {
+		if why := r.Why(); r.Step == step && why != "" && !seen[why] {
+			seen[why] = true
+			list = append(list, why)
+		}
+	}
+	return list
+}
+
+// spread is a distribution in few words: the one time, or the least, the median, the
+// 99th percentile and the most.
+func spread(d *campaign.Distribution) string {
+	switch {
+	case d == nil:
+		return "-"
+	case d.N == 1:
+		return fmt.Sprintf("%.2f s", d.Min)
+	}
+	return fmt.Sprintf("%.2f/%.2f/%.2f/%.2f s", d.Min, d.P50, d.P99, d.Max)
+}
