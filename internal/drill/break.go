@@ -85,17 +85,24 @@ func machineLoad() string {
 	return load
 }
 
-// watch looks until the fault is to end.
+// watch looks until the fault is to end: after its time, but one that others are to take
+// over from not before they do, as far as that can be waited for.
 func (r *run) watch(ctx context.Context) error {
-	at := r.report.Fault.At
-	within, done := resumesAtEnd, func() bool { return r.resumed() != nil }
-	if r.drill.lasts > 0 {
-		within, done = time.Until(at.Add(r.drill.lasts)), func() bool { return false }
+	lasts := r.drill.lasts
+	within := resumesAtEnd
+	if lasts > 0 {
+		within = time.Until(r.report.Fault.At.Add(lasts))
+		if r.drill.taken {
+			within += resumesAtEnd
+		}
 	}
 	_, err := r.until(ctx, within, func() bool {
 		r.readClaims(ctx)
 		r.notice(ctx)
-		return done()
+		if lasts == 0 {
+			return r.resumed() != nil
+		}
+		return r.drill.taken && !r.detected.IsZero() && time.Since(r.report.Fault.At) >= lasts
 	})
 	return err
 }
