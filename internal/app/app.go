@@ -130,8 +130,10 @@ type app struct {
 	node    *node
 	started time.Time
 	space   *space
+	refused *refusals
 	closers []closer
 	health  health
+	up      bool // the parts were ready, and run or have run
 	parts
 }
 
@@ -176,19 +178,28 @@ func (c *Config) takenFrom(err error) bool {
 	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
 }
 
-// runWith runs the parts, again and again as long as only the disk, or others, end them.
+// runWith runs the parts, again and again as long as only the disk, or others, end them,
+// or what they need to begin again does not answer: what keeps a process from its first
+// beginning may be its configuration, and ends it.
 func runWith(ctx context.Context, cfg Config, s *space) (err error) {
-	started := time.Now().UTC()
+	started, refused, wasUp := time.Now().UTC(), new(refusals), false
 	for {
 		if err := s.wait(ctx, err); err != nil || ctx.Err() != nil {
 			return err
 		}
-		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s}
-		if err = a.live(ctx); ctx.Err() != nil || !s.ranOut(err) && !cfg.takenFrom(err) {
+		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s, refused: refused}
+		err = a.live(ctx)
+		cut := cfg.takenFrom(err) || wasUp && !a.up
+		if ctx.Err() != nil || !s.ranOut(err) && !cut {
 			return err
 		}
-		if cfg.takenFrom(err) {
-			a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
+		wasUp = wasUp || a.up
+		if !s.ranOut(err) {
+			if cfg.takenFrom(err) {
+				a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
+			} else {
+				a.log.Warn("this process cannot begin again yet; it goes on trying", "why", err)
+			}
 			err = nil // the disk is not why
 			pause(ctx, time.Second)
 		}
@@ -343,6 +354,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		return nil
 	})
 	a.health.note(true, time.Now().UTC())
+	a.up = true
 	return a.announce(l.Addr().String())
 }
 

@@ -93,6 +93,7 @@ func (g *gatewayPart) register(counter func(name, help string, fn func() float64
 	}{
 		{"accepted_total", "Recipients accepted in hand-offs.", func(s ws.Stats) uint64 { return s.Core.Accepted }},
 		{"not_here_total", "Recipients of hand-offs who were not here.", func(s ws.Stats) uint64 { return s.Core.NotHere }},
+		{"fenced_total", "Hand-offs of workers whose journal others have fenced here: nothing of them is taken.", func(s ws.Stats) uint64 { return s.Core.Fenced }},
 		{"acknowledged_total", "Messages acknowledged.", func(s ws.Stats) uint64 { return s.Core.Acknowledged }},
 		{"unacknowledged_total", "Messages whose last socket ended without an acknowledgement.", func(s ws.Stats) uint64 { return s.Core.Unacknowledged }},
 		{"frames_out_total", "Frames written to sockets.", func(s ws.Stats) uint64 { return s.FramesOut }},

@@ -74,7 +74,7 @@ type parts struct {
 	service   *service.Service
 }
 
-type streams struct{ ledger, controls *jetstream.Log }
+type streams struct{ ledger, controls ledger.Log }
 
 // open makes the parts, each after those that it needs.
 func (a *app) open(ctx context.Context) error {
@@ -108,11 +108,12 @@ func (a *app) openKeys(context.Context) (err error) {
 
 func (a *app) openLedger(ctx context.Context) (err error) {
 	limit := a.cfg.LedgerMax // live has chosen one
-	a.streams.ledger, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit,
+	log, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit,
 		Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return err
 	}
+	a.streams.ledger = counted{log, a.refused}
 	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
 		MaxBytes: min(controlsMax, limit), Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)

@@ -82,6 +82,115 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// heard is a log of which one message is waited for.
+type heard struct {
+	slog.Handler
+	message string
+	ch      chan struct{}
+}
+
+// Handle implements slog.Handler.
+func (h heard) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		select {
+		case h.ch <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// Enabled implements slog.Handler.
+func (heard) Enabled(context.Context, slog.Level) bool { return true }
+
+// WithAttrs implements slog.Handler.
+func (h heard) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// TestBeginsAgain: what a process needs may be away at its first beginning, which ends
+// it, or later, when its parts have ended: then it goes on trying.
+func TestBeginsAgain(t *testing.T) {
+	ready, tries := make(chan Ready, 1), make(chan struct{}, 1)
+	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Announce: func(r Ready) { ready <- r },
+		Logger: slog.New(heard{slog.DiscardHandler, "this process cannot begin again yet; it goes on trying", tries})}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	away := func() {
+		t.Helper()
+		if err := os.Rename(cfg.Blobs, cfg.Blobs+"-away"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(cfg.Blobs, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := func() {
+		t.Helper()
+		if err := os.Rename(cfg.Blobs+"-away", cfg.Blobs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var full atomic.Bool
+	s := newSpace(cfg)
+	defer s.close()
+	s.free = func() (int64, int64, error) {
+		if full.Load() {
+			return 0, minFree, nil
+		}
+		return 1 << 40, minFree, nil
+	}
+	if err := os.Mkdir(cfg.Blobs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	away()
+	if err := runWith(t.Context(), cfg, s); err == nil {
+		t.Fatal("it begins without its blobs")
+	}
+	if err := os.Remove(cfg.Blobs); err != nil {
+		t.Fatal(err)
+	}
+	back()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- runWith(ctx, cfg, s) }()
+	var r Ready
+	select {
+	case r = <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	status := func() int {
+		a, err := http.Get(r.API + "/readyz")
+		if err != nil {
+			return 0
+		}
+		a.Body.Close()
+		return a.StatusCode
+	}
+	full.Store(true)
+	until(t, "it is not ready on a full disk", func() bool { return status() == http.StatusServiceUnavailable })
+	away()
+	full.Store(false)
+	for range 2 {
+		select {
+		case <-tries:
+		case err := <-ended:
+			t.Fatalf("it has ended: %v", err)
+		case <-time.After(20 * time.Second):
+			t.Fatal("it does not try to begin again")
+		}
+	}
+	if err := os.Remove(cfg.Blobs); err != nil {
+		t.Fatal(err)
+	}
+	back()
+	until(t, "it is ready again", func() bool { return status() == http.StatusOK })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // until asks again and again until something is so.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -145,6 +146,13 @@ func (a *app) metrics() http.Handler {
 		}
 		gauge(s.name+"_bytes", "Bytes of the "+s.name+".", part(func(u ledger.Usage) uint64 { return u.Bytes }))
 		gauge(s.name+"_limit_bytes", "Bytes that the "+s.name+" may have; from 85 % on nothing new is sent.", part(func(u ledger.Usage) uint64 { return u.Limit }))
+	}
+	for _, r := range []struct {
+		of string
+		n  *atomic.Uint64
+	}{{"journal", &a.refused.journal}, {"claim", &a.refused.claim}, {"job", &a.refused.job}} {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "refused_appends_total", ConstLabels: prometheus.Labels{"of": r.of},
+			Help: "Conditional appends that the ledger refused, because another had written first: of a journal, who sealed it."}, func() float64 { return float64(r.n.Load()) }))
 	}
 	if a.index != nil {
 		reg.MustRegister(&recipients{a})

@@ -107,6 +107,9 @@ func (s *State) handedOff(h *handoff.Handoff, t Token) {
 		return
 	}
 	s.advance(j, h.Ref.Journal, h.Settled)
+	if j.fenced {
+		s.stats.Fenced++
+	}
 	r := s.reserves[h.Ref]
 	switch {
 	case r != nil && r.writing:

@@ -106,6 +106,7 @@ type Stats struct {
 	Accepted, NotHere, Refused           uint64 // recipients of hand-offs
 	Acknowledged, Unacknowledged, Muted  uint64
 	Delivered, Settled, Reports, Busy    uint64 // messages to sockets; ids; reports published; hand-offs put off
+	Fenced                               uint64 // hand-offs of journals that are fenced: nothing of them is taken
 	ClosedUnacknowledged, ClosedReplaced uint64
 	ClosedMoved                          uint64
 }
