@@ -29,6 +29,7 @@ import (
 	"crier/internal/app/member"
 	"crier/internal/app/projection"
 	"crier/job"
+	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker"
 )
@@ -130,7 +131,7 @@ type app struct {
 	node    *node
 	started time.Time
 	space   *space
-	refused *refusals
+	refused *ledger.Refusals
 	closers []closer
 	health  health
 	up      bool // the parts were ready, and run or have run
@@ -182,7 +183,7 @@ func (c *Config) takenFrom(err error) bool {
 // or what they need to begin again does not answer: what keeps a process from its first
 // beginning may be its configuration, and ends it.
 func runWith(ctx context.Context, cfg Config, s *space) (err error) {
-	started, refused, wasUp := time.Now().UTC(), new(refusals), false
+	started, refused, wasUp := time.Now().UTC(), new(ledger.Refusals), false
 	for {
 		if err := s.wait(ctx, err); err != nil || ctx.Err() != nil {
 			return err

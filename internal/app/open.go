@@ -113,7 +113,7 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.streams.ledger = counted{log, a.refused}
+	a.streams.ledger = a.refused.Counted(log)
 	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
 		MaxBytes: min(controlsMax, limit), Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)

@@ -150,7 +150,7 @@ func (a *app) metrics() http.Handler {
 	for _, r := range []struct {
 		of string
 		n  *atomic.Uint64
-	}{{"journal", &a.refused.journal}, {"claim", &a.refused.claim}, {"job", &a.refused.job}} {
+	}{{"journal", &a.refused.Journal}, {"claim", &a.refused.Claim}, {"job", &a.refused.Job}} {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "refused_appends_total", ConstLabels: prometheus.Labels{"of": r.of},
 			Help: "Conditional appends that the ledger refused, because another had written first: of a journal, who sealed it."}, func() float64 { return float64(r.n.Load()) }))
 	}

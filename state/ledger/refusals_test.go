@@ -1,4 +1,4 @@
-package app
+package ledger_test
 
 import (
 	"testing"
@@ -10,8 +10,8 @@ import (
 // An append that comes second is counted by what it was about; one that is taken, or gets
 // no answer, is not.
 func TestRefusalsAreCounted(t *testing.T) {
-	m, n := ledger.NewMemory(ledger.MemoryConfig{}), new(refusals)
-	log := counted{m, n}
+	m, n := ledger.NewMemory(ledger.MemoryConfig{}), new(ledger.Refusals)
+	log := n.Counted(m)
 	for i, subject := range []string{ledger.JournalSubject(job.Journal{Worker: "w-a", Incarnation: 1}), ledger.ClaimSubject(ledger.SliceThing(job.ID{1}, 0)), ledger.JobSubject(job.ID{1})} {
 		if _, err := log.Append(t.Context(), subject, 0, []byte("first")); err != nil {
 			t.Fatal(err)
@@ -26,7 +26,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	if _, err := log.Append(t.Context(), ledger.JournalSubject(job.Journal{Worker: "w-b", Incarnation: 1}), 0, []byte("x")); err == nil {
 		t.Fatal("the fault does not come")
 	}
-	if j, c, o := n.journal.Load(), n.claim.Load(), n.job.Load(); j != 1 || c != 2 || o != 3 {
+	if j, c, o := n.Journal.Load(), n.Claim.Load(), n.Job.Load(); j != 1 || c != 2 || o != 3 {
 		t.Errorf("refused: %d of journals, %d of claims, %d of jobs; want 1, 2, 3", j, c, o)
 	}
 }
