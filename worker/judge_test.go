@@ -2,8 +2,16 @@ package worker
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"crier/job"
+	"crier/presence"
+	"crier/presence/gateway"
+	"crier/state/ledger"
 	"crier/state/proof"
 	"crier/state/report"
 )
@@ -14,6 +22,7 @@ func (s *storm) judge() {
 		c := s.reconcile(j.id)
 		if c.Parked+c.HandedOff+c.Pending > 0 {
 			s.t.Errorf("job %d is still open: %+v", n, c)
+			s.tellOpen(n)
 		}
 		shown, speaks := map[job.Recipient]int{}, map[job.Recipient]bool{}
 		for _, d := range s.devices {
@@ -21,9 +30,11 @@ func (s *storm) judge() {
 			shown[d.who] += d.shown[j.id]
 			if d.shown[j.id] > 1 && (d.speaks || !j.resend) {
 				s.t.Errorf("job %d: device %d of %d showed it %d times (it speaks: %v)", n, d.n, d.who, d.shown[j.id], d.speaks)
+				s.tell(n, d.who)
 			}
 			if d.have[j.id] {
 				s.t.Errorf("job %d: device %d of %d was never told to forget it", n, d.n, d.who)
+				s.tell(n, d.who)
 			}
 		}
 		for who := range speaks {
@@ -36,6 +47,7 @@ func (s *storm) judge() {
 			}
 			if speaks[who] && where == job.InDoubt {
 				s.t.Errorf("job %d: %d speaks and is in doubt", n, who)
+				s.tell(n, who)
 			}
 		}
 	}
@@ -44,12 +56,82 @@ func (s *storm) judge() {
 // judgeUnseen asks why nobody saw a message.
 func (s *storm) judgeUnseen(n int, who job.Recipient, speaks bool) {
 	j := s.jobs[n]
+	x := s.explain(n, who)
+	if x.Outcome == job.Delivered || !j.over && (speaks || x.Outcome != job.InDoubt) {
+		s.t.Errorf("job %d: %d never saw it and is %s (it speaks: %v)", n, who, x.Outcome, speaks)
+		s.tell(n, who)
+	}
+}
+
+func (s *storm) explain(n int, who job.Recipient) proof.Explanation {
+	j := s.jobs[n]
 	prover := &proof.Prover{Log: s.log, Reports: report.NewStore(s.blobs)}
 	x, err := prover.Explain(context.Background(), j.id, s.content.pkg(j.id), who)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if x.Outcome == job.Delivered || !j.over && (speaks || x.Outcome != job.InDoubt) {
-		s.t.Errorf("job %d: %d never saw it and is %s (it speaks: %v)", n, who, x.Outcome, speaks)
+	return x
+}
+
+// tellOpen tells all that is known of those of a job about whom nothing is decided.
+func (s *storm) tellOpen(n int) {
+	for _, id := range slices.Sorted(maps.Keys(s.content.pkg(s.jobs[n].id))) {
+		if x := s.explain(n, job.Recipient(id)); !x.Outcome.Terminal() && x.Outcome != job.InDoubt {
+			s.tell(n, job.Recipient(id))
+		}
 	}
+}
+
+// tell prints what became of a recipient in a job, and what everybody believes of it.
+func (s *storm) tell(n int, who job.Recipient) {
+	j, x := s.jobs[n], s.explain(n, who)
+	var b strings.Builder
+	say := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
+	say("job %d (%s, resend %v, may be over %v): %d is %s at %s", n, j.id, j.resend, j.over, who, x.Outcome, time.Now().Format(at))
+	for _, e := range x.Evidence {
+		say("  %s record %d %s: %s", e.At.Format(at), e.Seq, e.Ref, e.Says)
+	}
+	if now, err := s.table.Get(context.Background(), j.id); err == nil {
+		say("  %s, controls %+v, rate %d, expires %s", now.State, now.Controls, now.Spec.Rate, now.Spec.ExpiresAt.Format(at))
+	}
+	say("  range %s: %+v", who.Range(), s.claims.Of(ledger.RangeThing(who.Range())))
+	for slice := range uint32(len(slicesOf)) {
+		say("  slice %d: %+v", slice, s.claims.Of(ledger.SliceThing(j.id, slice)))
+	}
+	if s.fleet == nil {
+		s.tellWorker(say, s.worker, s.planes, j.id, who)
+	} else {
+		for _, m := range s.fleet.members {
+			say("  %s has ended: %v (%v)", m.name, m.ended(), m.err)
+			s.tellWorker(say, m.worker, m.planes, j.id, who)
+		}
+	}
+	for _, g := range s.gws {
+		say("  %s: down %v, cut off %v, window %d", g.inc, g.down.Load(), g.cut.Load(), g.window)
+	}
+	for _, d := range s.devices {
+		if d.who == who {
+			say("  %s", d)
+		}
+	}
+	s.t.Log(b.String())
+}
+
+const at = "15:04:05.000"
+
+// tellWorker prints what a worker believes of a recipient.
+func (s *storm) tellWorker(say func(string, ...any), w *Worker, planes *presence.Planes, id job.ID, who job.Recipient) {
+	where, err := w.cfg.Index.Where(id, who)
+	at, online := planes.Lookup(who)
+	say("  %s: read up to %d, home %v, %s (%v), online %v at %s, full %v, silent %v, sure %s", w.journal, w.cfg.Index.Watermark(),
+		w.holds.Has(who.Range()), where, err, online, at, *w.full.Load(), w.Silent(), time.Since(time.Unix(0, w.sure.Load())))
+}
+
+func (d *device) String() string {
+	at, over := job.Incarnation{}, false
+	var n gateway.Conn
+	if d.pipe != nil {
+		d.pipe.at.with(func() { at, over, n = d.pipe.at.inc, d.pipe.over, d.pipe.n })
+	}
+	return fmt.Sprintf("device %d of %d (speaks %v, deaf %v): connection %d at %s, over %v; has %v, showed %v", d.n, d.who, d.speaks, d.deaf, n, at, over, d.have, d.shown)
 }
