@@ -105,10 +105,11 @@ func (w *Worker) watchGateways(ctx context.Context) error {
 		now := time.Now()
 		paused := now.Sub(before) > 3*lookEvery
 		before = now
-		for _, inc := range w.arrivals.Silent(now, paused) {
+		gone, back := w.arrivals.Silent(now, paused)
+		for _, inc := range gone {
 			w.log.Warn("a gateway is silent; its recipients are taken for offline", "gateway", inc.String())
-			w.wakeBack(ctx, w.arrivals.Gone(inc))
 		}
+		w.wakeBack(ctx, back)
 		if looks++; looks%redirectLooks == 0 {
 			w.redirect(w.arrivals.Places.Lost())
 		}

@@ -11,7 +11,6 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
-	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/worker/home"
 	"crier/worker/journal"
@@ -35,7 +34,6 @@ type (
 	}
 	assign struct {
 		offer work.Offer
-		job   jobs.Job
 		todo  []job.Span
 	}
 	whereIs struct {
@@ -226,15 +224,17 @@ func (l *loop) whereIs(k sliceKey) job.SliceState {
 func (l *loop) assign(now time.Time, ev assign) {
 	k := sliceKey{ev.offer.Job, ev.offer.Number}
 	// What is to do was read some time ago: of a slice that was sent since, it would
-	// be reserved twice.
-	if l.whereIs(k) != job.SliceClaimed || !l.w.cfg.Jobs.IsLive(k.id) {
+	// be reserved twice. The controls are those of now: one that came since the offer was
+	// told to lanes that did not have the slice, and every later one is told them again.
+	j, live := l.w.cfg.Jobs.Current(k.id)
+	if l.whereIs(k) != job.SliceClaimed || !live {
 		return
 	}
 	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number)) {
 		return
 	}
-	spec := ev.job.Spec
-	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: ev.job.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
+	spec := j.Spec
+	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: j.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
 		Priority: spec.Priority, Rate: spec.Rate, Submitted: spec.SubmittedAt, Expires: spec.ExpiresAt, Todo: ev.todo}}))
 }
 

@@ -129,7 +129,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 		return work.Reply{State: job.SliceSent}, nil
 	}
 	w.blocks.WantHomes(todo)
-	w.post(ctx, assign{o, j, todo})
+	w.post(ctx, assign{o, todo})
 	return work.Reply{State: job.SliceSending}, nil
 }
 

@@ -405,7 +405,7 @@ func TestLateAssignment(t *testing.T) {
 		}
 		over := time.Now().Add(3 * time.Second)
 		w.until("the worker has forgotten it", func() bool { return time.Now().After(over) })
-		w.worker.post(context.Background(), assign{offer, j, todo})
+		w.worker.post(context.Background(), assign{offer, todo})
 		synctest.Wait()
 		w.restart() // fails if the worker has ended
 		w.reconcile(id)

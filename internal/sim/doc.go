@@ -53,6 +53,7 @@ type Rules struct {
 	WallClockLease    bool // 24: leases are measured by the wall clock
 	MassTakeOver      bool // 24: silence of the store counts against members
 	CancelLost        bool // 12, 21: a taker does not know the controls before it
+	ControlsOfOffer   bool // 21: a slice begins with the controls that its offer found
 	HighWater         bool // outbox: the relay reads ids greater than the last
 	SettledEarly      bool // 14: clients may forget while a reserve is open
 	DrainUnreserved   bool // 20: a drain has no reserve

@@ -120,9 +120,8 @@ func (s *start) watchGateways() {
 	now := s.w.now
 	paused := s.watched != 0 && now-s.watched > 3*time.Second
 	s.watched = now
-	for _, inc := range s.arrivals.Silent(s.now(), paused) {
-		s.wakeBack(s.arrivals.Gone(inc))
-	}
+	_, back := s.arrivals.Silent(s.now(), paused)
+	s.wakeBack(back)
 }
 
 // offer is what a scheduler sends.
@@ -138,17 +137,19 @@ func (x *worker) onOffer(o offer, answer func(job.SliceState)) {
 	if !s.ready {
 		return
 	}
-	if s.table.jobs[o.id] == nil {
+	j := s.table.jobs[o.id]
+	if j == nil {
 		answer(job.SlicePlanned)
 		return
 	}
+	then := j.Controls
 	s.claimSlice(o, func(err error) {
 		k := sliceKey{o.id, o.number}
 		if err != nil {
 			answer(job.SlicePlanned)
 			return
 		}
-		s.post(func() { s.assign(o, k, answer) })
+		s.post(func() { s.assign(o, k, then, answer) })
 	})
 }
 
@@ -182,7 +183,8 @@ func (s *start) whereIs(k sliceKey) job.SliceState {
 	return job.SliceClaimed
 }
 
-func (s *start) assign(o offer, k sliceKey, answer func(job.SliceState)) {
+// assign gives the lanes what is open of a slice; then is the controls of when it was offered.
+func (s *start) assign(o offer, k sliceKey, then job.Controls, answer func(job.SliceState)) {
 	if at := s.whereIs(k); at != job.SliceClaimed {
 		answer(at)
 		return
@@ -206,6 +208,9 @@ func (s *start) assign(o offer, k sliceKey, answer func(job.SliceState)) {
 		}
 		j := s.table.jobs[k.id]
 		controls := j.Controls
+		if s.w.rules.ControlsOfOffer {
+			controls = then
+		}
 		if s.w.rules.CancelLost && !s.ownsCancel(k.id) {
 			controls.Cancelled = false
 		}

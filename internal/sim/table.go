@@ -39,6 +39,7 @@ func Planted() []Variant {
 		v("drain-unreserved", "20: a drain has no reserve", "I3", 2, Rules{DrainUnreserved: true}),
 		v("late-park-stays", "21: what is parked after a cancel takes no outcome", "I2", 11, Rules{LateParkStays: true}),
 		v("cancel-lost", "12, 21: a taker does not know the cancel before it", "I12", 2, Rules{CancelLost: true}),
+		v("controls-of-offer", "21: a slice begins with the controls that its offer found", "I12", 149, Rules{ControlsOfOffer: true}),
 		v("late-leave-clears", "23: a late disconnect takes whoever is elsewhere", "I21", 1, Rules{LateLeaveClears: true}),
 		v("wall-clock-lease", "24: leases are measured by the wall clock", "I7", 12, Rules{WallClockLease: true}),
 		v("mass-take-over", "24: silence of the store counts against members", "I7", 7, Rules{MassTakeOver: true}),

@@ -281,8 +281,15 @@ func (t *Table) known(id job.ID) (Job, bool) {
 
 // IsLive reports whether a job is known and not over.
 func (t *Table) IsLive(id job.ID) bool {
-	j, ok := t.known(id)
-	return ok && !j.State.Terminal()
+	_, ok := t.Current(id)
+	return ok
+}
+
+// Current gives a job that is not over, with the controls that have come so far: OnControls
+// is called for each after the table has it. ok is false if there is none. Reads nothing.
+func (t *Table) Current(id job.ID) (j Job, ok bool) {
+	j, ok = t.known(id)
+	return j, ok && !j.State.Terminal()
 }
 
 // Live lists the jobs that are not over, oldest first.

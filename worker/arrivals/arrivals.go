@@ -147,9 +147,10 @@ func (a *Log) Heard(inc job.Incarnation) bool {
 	return ok
 }
 
-// Silent forgets the incarnations that were not heard for too long, and gives them;
-// paused says that it was this process that did not hear.
-func (a *Log) Silent(now time.Time, paused bool) (gone []job.Incarnation) {
+// Silent forgets the incarnations that were not heard for too long and gives them; paused
+// says that it was this process that did not hear. For each it calls also, which drops the
+// rest: an announcement that is taken in after that is of one that came back.
+func (a *Log) Silent(now time.Time, paused bool, also func(job.Incarnation)) (gone []job.Incarnation) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for inc, at := range a.heard {
@@ -159,6 +160,7 @@ func (a *Log) Silent(now time.Time, paused bool) (gone []job.Incarnation) {
 		case now.Sub(at) >= goneAfter:
 			delete(a.heard, inc)
 			a.dropIf(func(k arrivalKey) bool { return k.inc == inc })
+			also(inc)
 			gone = append(gone, inc)
 		}
 	}

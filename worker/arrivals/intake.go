@@ -56,9 +56,13 @@ func (x *Intake) Leave(r job.Range, also func()) {
 	})
 }
 
-// Gone takes everybody at a silent incarnation for offline there, and gives those who are
-// shown at another gateway now.
-func (x *Intake) Gone(inc job.Incarnation) (back []*idset.Set) {
-	x.Hellos.Gone(inc)
-	return x.Places.Gone(inc)
+// Silent takes everybody for offline who is at an incarnation that was not heard for too
+// long. It gives these, and those who are shown at another gateway now. What a gateway
+// tells that is heard again counts: none of it is taken in before all of the old is gone.
+func (x *Intake) Silent(now time.Time, paused bool) (gone []job.Incarnation, back []*idset.Set) {
+	gone = x.Log.Silent(now, paused, func(inc job.Incarnation) {
+		x.Hellos.Gone(inc)
+		back = append(back, x.Places.Gone(inc)...)
+	})
+	return gone, back
 }

@@ -147,10 +147,10 @@ func (w *world) pass(d time.Duration) {
 	w.now = w.now.Add(d)
 	w.step(gateway.Tick{})
 	for _, h := range w.homes {
-		for range h.log.Silent(w.now, false) {
-			h.hellos.Gone(w.inc)
+		h.log.Silent(w.now, false, func(inc job.Incarnation) {
+			h.hellos.Gone(inc)
 			clear(h.online)
-		}
+		})
 	}
 }
 
@@ -275,10 +275,11 @@ func TestAGatewayThatNeverBeatIsFoundSilent(t *testing.T) {
 	if got, err := l.Take(&ann, now, all, func(bool) error { return nil }); err != nil || got != handoff.TakenIn {
 		t.Fatal(got, err)
 	}
-	if gone := l.Silent(now.Add(goneAfter-1), false); len(gone) != 0 {
+	nothing := func(job.Incarnation) {}
+	if gone := l.Silent(now.Add(goneAfter-1), false, nothing); len(gone) != 0 {
 		t.Fatalf("%v are silent too soon", gone)
 	}
-	if gone := l.Silent(now.Add(goneAfter), false); !slices.Equal(gone, []job.Incarnation{inc}) {
+	if gone := l.Silent(now.Add(goneAfter), false, nothing); !slices.Equal(gone, []job.Incarnation{inc}) {
 		t.Fatalf("%v are silent, want %s", gone, inc)
 	}
 }
