@@ -49,7 +49,8 @@ type Bus interface {
 	// Ask is a Request that does not wait: it sends in the order of the calls. Unless
 	// it gives an error, it calls done once: with the first answer, answers in the order
 	// in which they come in, one after the other; or with ErrNoResponders, or with
-	// ErrNoAnswer after patience. done must not block for long.
+	// ErrNoAnswer after patience or once the connection is another, for the answer goes
+	// to the one that was lost. done must not block for long.
 	Ask(q Question, done func(answer []byte, err error)) error
 	// Subscribe calls fn for each message that matches pattern, one after the
 	// other. All that is published after it returned is received, until Unsubscribe;

@@ -1,7 +1,9 @@
 package natsbus
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +29,7 @@ type answers struct {
 }
 
 type question struct {
+	number  uint64
 	subject string
 	done    func([]byte, error)
 	timer   *time.Timer
@@ -61,10 +64,11 @@ func (a *answers) add(nc *nats.Conn, q bus.Question, done func([]byte, error)) (
 			return "", err
 		}
 		a.mu.prefix, a.mu.open = prefix, map[string]*question{}
+		go a.watch(nc.StatusChanged(nats.CONNECTED, nats.CLOSED))
 	}
 	a.mu.last++
 	reply = a.mu.prefix + strconv.FormatUint(a.mu.last, 36)
-	a.mu.open[strings.TrimPrefix(reply, a.mu.prefix)] = &question{q.Subject, done, time.AfterFunc(q.Patience, func() {
+	a.mu.open[strings.TrimPrefix(reply, a.mu.prefix)] = &question{a.mu.last, q.Subject, done, time.AfterFunc(q.Patience, func() {
 		if open := a.close(reply); open != nil {
 			done(nil, fmt.Errorf("asking %s: %w", q.Subject, bus.ErrNoAnswer))
 		}
@@ -83,6 +87,32 @@ func (a *answers) close(reply string) *question {
 		q.timer.Stop()
 	}
 	return q
+}
+
+// watch ends the questions that are open whenever the connection is another one, until it
+// is closed: who answers now, answers to the one that is lost.
+func (a *answers) watch(changes <-chan nats.Status) {
+	for status := range changes {
+		for _, q := range a.closeAll() {
+			q.done(nil, fmt.Errorf("asking %s, while the connection was lost: %w", q.subject, bus.ErrNoAnswer))
+		}
+		if status == nats.CLOSED {
+			return
+		}
+	}
+}
+
+// closeAll takes all questions out, in the order in which they were asked.
+func (a *answers) closeAll() (all []*question) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, q := range a.mu.open {
+		q.timer.Stop()
+		all = append(all, q)
+	}
+	clear(a.mu.open)
+	slices.SortFunc(all, func(x, y *question) int { return cmp.Compare(x.number, y.number) })
+	return all
 }
 
 // take passes the first answer to a question on.

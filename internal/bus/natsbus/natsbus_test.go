@@ -2,12 +2,14 @@ package natsbus_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,6 +250,70 @@ func TestPublishFailsWhileCut(t *testing.T) {
 		t.Fatal("nothing arrives after the cut")
 	}
 	until(t, "the log tells of it", func() bool { return logs.contains("cut") && logs.contains("back") })
+}
+
+// A question that was asked over a connection that is lost ends with it, long before its
+// patience does; one that is asked afterwards is answered.
+func TestQuestionsEndWithTheirConnection(t *testing.T) {
+	dir := t.TempDir()
+	first, err := natsbus.Start(natsbus.Config{Dir: dir, Listen: "127.0.0.1:0", Token: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Shutdown()
+	nc, err := natsbus.Connect(natsbus.Dial{URL: first.URL(), Token: "secret", Name: "child", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	b := natsbus.New(nc)
+	var answers atomic.Bool
+	if _, err := b.Subscribe("a", func(m bus.Msg) {
+		if answers.Load() {
+			_ = m.Respond([]byte("yes")) // who asked waits for it
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan string, 10)
+	ask := func(text string) error {
+		return b.Ask(bus.Question{Subject: "a", Data: []byte(text), Patience: time.Hour}, func(answer []byte, err error) {
+			if err != nil && !errors.Is(err, bus.ErrNoAnswer) {
+				t.Errorf("%s: %v", text, err)
+			}
+			ended <- text + string(answer)
+		})
+	}
+	for i := range 3 {
+		if err := ask(fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first.Shutdown()
+	second, err := natsbus.Start(natsbus.Config{Dir: dir, Listen: strings.TrimPrefix(first.URL(), "nats://"), Token: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Shutdown()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-ended:
+			if got != want {
+				t.Fatalf("%q ended, want %q", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q does not end", want)
+		}
+	}
+	for i := range 3 {
+		next(fmt.Sprint(i))
+	}
+	answers.Store(true)
+	if err := ask("later "); err != nil {
+		t.Fatal(err)
+	}
+	next("later yes")
 }
 
 func until(t *testing.T, what string, ok func() bool) {
