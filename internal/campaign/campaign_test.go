@@ -122,11 +122,11 @@ func TestDistribution(t *testing.T) {
 // Times of a void drill are no times; its losses are losses.
 func TestSumLeavesOutVoidTimes(t *testing.T) {
 	rep := func(v drill.Verdict, resumed float64) *drill.Report {
-		return &drill.Report{Verdict: v, Times: drill.Times{Resumed: seconds(resumed)}, Oracle: drill.Oracle{Due: 5, Twice: 1}}
+		return &drill.Report{Verdict: v, Times: drill.Times{Resumed: seconds(resumed)}, Oracle: drill.Oracle{Due: 5, Twice: 1}, Stale: 2, Refused: &drill.Refused{Appends: 1, HandOffs: 3}}
 	}
 	res := sum([]Run{{Step: "a", Round: 1, Report: rep(drill.Void, 90)}, {Step: "a", Round: 1, Again: true, Report: rep(drill.Pass, 4)},
 		{Step: "a", Round: 2, Report: rep(drill.Fail, 6)}}, time.Second)
-	want := Summary{Step: "a", Rounds: 2, Pass: 1, Fail: 1, Retried: 1, Resumed: &Distribution{2, 4, 4, 6, 6}, Due: 15, Twice: 3}
+	want := Summary{Step: "a", Rounds: 2, Pass: 1, Fail: 1, Retried: 1, Resumed: &Distribution{2, 4, 4, 6, 6}, Due: 15, Twice: 3, Stale: 6, Refused: 12}
 	if diff := cmp.Diff([]Summary{want}, res.Steps); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -42,6 +42,8 @@ type Summary struct {
 	Due      int           `json:"due"` // messages, of all tries
 	Lost     int           `json:"lost"`
 	Twice    int           `json:"twice"`
+	Stale    int           `json:"stale"`
+	Refused  int           `json:"refused"` // attempts of those who lived on with what was another's
 }
 
 // Result is what a campaign came to.
@@ -100,6 +102,10 @@ func sumStep(step string, runs []Run) Summary {
 		}
 		o := r.Report.Oracle
 		s.Due, s.Lost, s.Twice = s.Due+o.Due, s.Lost+o.Lost, s.Twice+o.Twice
+		s.Stale += r.Report.Stale
+		if x := r.Report.Refused; x != nil {
+			s.Refused += x.Sum()
+		}
 		if r.Verdict() == drill.Void {
 			continue
 		}

@@ -45,6 +45,11 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 	if r.ofVictim, err = r.clientsOf(r.report.Fault.Victims[0]); err != nil {
 		return err
 	}
+	if r.drill.zombie {
+		if r.before, err = r.refusals(ctx); err != nil {
+			return err
+		}
+	}
 	r.was = held(r.claims.all, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
 	r.onEnd(func() error { // whatever happens
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)

@@ -26,6 +26,9 @@ type Drill struct {
 	// gives how long it took until what the victim did was done again; either may be nil.
 	noticed func(*run, context.Context) bool
 	resumed func(*run) *Seconds
+	// zombie: the victim lives on with what others took over, and is void if it tried
+	// nothing of that. Some of the clients are slow, so that much is open at any moment.
+	zombie bool
 	// taken: it is void if nobody took anything over before the fault ended.
 	taken bool
 	// probe is whether a job is submitted right after the fault, or else after its end.
@@ -68,7 +71,7 @@ func All() []Drill {
 		killed(Drill{Name: "kill-relay", resumed: (*run).event, Limits: Limits{Resumed: healWithin, Stall: neverStops},
 			Hypothesis: "Another relay publishes what the dead one did not."}),
 		{Name: "pause-worker", Hypothesis: "Others take over from a worker that does not move; when it goes on, nothing of what it still believes has an effect.",
-			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, probe: true,
+			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, zombie: true, probe: true,
 			pick: pickBusiest("worker", "slice"), do: pause, undo: goOn, bit: isPaused},
 		{Name: "pause-scheduler", Hypothesis: "Other schedulers move on the jobs of one that does not move; when it goes on, it moves nothing that is another's.",
 			Limits: Limits{Resumed: resumeWithin, Stall: neverStops}, lasts: 20 * time.Second, holds: "job", resumed: (*run).resumedJobs, taken: true, probe: true,
@@ -116,7 +119,7 @@ func (d Drill) lasting(t time.Duration) Drill {
 		return d
 	}
 	if d.lasts = t; t < deadWithin {
-		d.taken, d.Limits = false, Limits{CaughtUp: healWithin, Stall: stallWithin}
+		d.taken, d.zombie, d.Limits = false, false, Limits{CaughtUp: healWithin, Stall: stallWithin}
 	}
 	return d
 }

@@ -85,6 +85,8 @@ type Report struct {
 	Fault      Fault    `json:"fault"`
 	Times      Times    `json:"times"`
 	Oracle     Oracle   `json:"oracle"`
+	Stale      int      `json:"stale"`             // records in journals behind their seal
+	Refused    *Refused `json:"refused,omitempty"` // nil if nobody lived on with what was another's
 	// Unproved is what the ledger's proof and the clients do not agree on.
 	Unproved []string `json:"unproved,omitempty"`
 	// Broken is what did not come back after the drill.
@@ -103,6 +105,9 @@ func judge(r Report, limits Limits) (Verdict, []string) {
 	}
 	if !r.Fault.Bit {
 		return Void, []string{"the fault had no effect: " + r.Fault.Proof}
+	}
+	if r.Refused != nil && r.Refused.Sum() == 0 {
+		return Void, []string{"when it went on, it tried nothing that had to be refused"}
 	}
 	var late []string
 	for _, x := range []struct {
@@ -143,7 +148,8 @@ func wrong(r Report) (bad []string) {
 		n    int
 		what string
 	}{{o.Lost, "messages were lost"}, {o.Twice, "messages were shown twice"}, {o.Strange, "messages were shown to somebody else"},
-		{o.Away, "clients are not connected at the end"}} {
+		{o.Away, "clients are not connected at the end"},
+		{r.Stale, "records were appended to journals that were sealed"}} {
 		if x.n > 0 {
 			bad = append(bad, fmt.Sprintf("%d %s", x.n, x.what))
 		}

@@ -46,6 +46,10 @@ func TestJudge(t *testing.T) {
 		{"lost without load", func(r *Report) { r.Load.Before, r.Oracle.Lost = 0, 1 }, Fail, "lost"},
 		{"twice without effect", func(r *Report) { r.Fault.Bit, r.Oracle.Twice = false, 1 }, Fail, "twice"},
 		{"not proved", func(r *Report) { r.Unproved = []string{"3 are pending"} }, Fail, "3 are pending"},
+		{"behind a seal", func(r *Report) { r.Stale = 1 }, Fail, "1 records were appended to journals that were sealed"},
+		{"a zombie that tried", func(r *Report) { r.Refused = &Refused{HandOffs: 1} }, Pass, ""},
+		{"a zombie that tried nothing", func(r *Report) { r.Refused = new(Refused) }, Void, "tried nothing"},
+		{"a zombie that tried nothing, and a loss", func(r *Report) { r.Refused, r.Oracle.Lost = new(Refused), 1 }, Fail, "lost"},
 		{"not whole", func(r *Report) { r.Broken = []string{"worker-1 is gone"} }, Fail, "not whole again: worker-1"},
 	} {
 		r := good()
@@ -91,7 +95,7 @@ func TestLasting(t *testing.T) {
 	if got := d.lasting(time.Minute); got.lasts != time.Minute || got.Limits != d.Limits || !got.taken {
 		t.Errorf("a minute: %+v", got)
 	}
-	if got := d.lasting(time.Second); got.taken || got.Limits.Resumed != 0 || got.Limits.Detected != 0 || got.Limits.Stall == 0 {
+	if got := d.lasting(time.Second); got.taken || got.zombie || got.Limits.Resumed != 0 || got.Limits.Detected != 0 || got.Limits.Stall == 0 {
 		t.Errorf("a second: %+v", got)
 	}
 }

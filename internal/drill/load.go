@@ -99,6 +99,9 @@ func (r *run) gather(c *crowdOf) (err error) {
 	return c.child.Ask(crowd.Request{Gateway: urls[0], Others: urls[1:]}, &hello)
 }
 
+// slowOf: one of so many clients is slow, if any are to be.
+const slowOf = 8
+
 // tokens gives a crowd's members tokens.
 func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
 	members := make([]crowd.Member, len(c.members))
@@ -108,6 +111,9 @@ func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
 		g.Go(func() error {
 			t, err := r.api.list[i%len(r.api.list)].MintToken(gctx, api.MintToken{Recipient: &id})
 			members[i] = crowd.Member{Recipient: id, Token: t.Token, Kind: crowd.Speaks}
+			if r.drill.zombie && i%slowOf == 0 {
+				members[i].Kind = crowd.Slow
+			}
 			return err
 		})
 	}

@@ -88,6 +88,8 @@ type run struct {
 	published    *Seconds               // the event about the probe
 	ofVictim     map[job.Recipient]bool // the clients of a gateway that is killed
 	lateTokens   []crowd.Member
+	before       Refused // until the fault
+	journals     journals
 	report       Report
 	ends         []func() error
 }
@@ -247,6 +249,9 @@ func (r *run) finish(ctx context.Context) error {
 		return err
 	}
 	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	if err := r.effects(ctx); err != nil {
 		return err
 	}
 	if err := r.look(); err != nil {

@@ -138,9 +138,9 @@ func (cfg NATSConfig) text(i int, name, dir string, ports []int) string {
 	p("server_name: %s", name)
 	p("listen: 127.0.0.1:%d", ports[3*i])
 	p("http: 127.0.0.1:%d", ports[3*i+1])
+	// Its pings stay at their default of minutes, as elsewhere: a process that is paused
+	// finds its connection as it left it, with all that came meanwhile.
 	p("max_payload: %d", natsPayload)
-	p("ping_interval: 2s")
-	p("ping_max: 2")
 	// Streams reserve their limits; the tests' exceed any disk.
 	p("jetstream { store_dir: %q, sync_interval: %s, max_file_store: 1PB, max_memory_store: 256MB }", dir, sync)
 	p("accounts {")

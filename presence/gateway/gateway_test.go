@@ -210,6 +210,9 @@ func TestAnswersInTheirOrder(t *testing.T) {
 	empty.Ref.Journal = by
 	g.do(HandedOff{empty, 1})
 	g.wantAnswer(handoff.Accepted, "v1")
+	if n := g.s.Stats().Fenced; n != 4 { // those of writer since the fence, and no other's
+		t.Errorf("%d hand-offs of fenced journals are counted, want 4", n)
+	}
 }
 
 func TestOtherIncarnations(t *testing.T) {

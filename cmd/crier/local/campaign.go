@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -32,7 +33,7 @@ func drillMany(ctx context.Context, c *cli.CLI, names []string, d drillFlags) er
 	}}
 	res, err := campaign.Do(ctx, cfg, steps)
 	if len(res.Runs) > 0 {
-		err = errors.Join(c.Print(res, func(*out.Printer) out.Grid { return campaignGrid(res) }), err)
+		err = errors.Join(c.Print(res, func(*out.Printer) out.Grid { return campaignGrid(res) }), writeReport(d.report, res), err)
 	}
 	if err != nil {
 		return err
@@ -44,6 +45,18 @@ func drillMany(ctx context.Context, c *cli.CLI, names []string, d drillFlags) er
 		return errors.New("some drills show nothing, at the second try either")
 	}
 	return nil
+}
+
+// writeReport writes all that was measured to a file, if one is wanted.
+func writeReport(path string, res campaign.Result) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("writing what was measured: %w", err)
+	}
+	return errors.Join((&out.Printer{W: f, Format: out.JSON}).Print(res, nil), f.Close())
 }
 
 // stepsOf are the steps that the command line names.
@@ -80,10 +93,10 @@ func stepsOf(ctx context.Context, names []string, d drillFlags) (steps []campaig
 // campaignGrid shows the steps, and behind them what did not pass.
 func campaignGrid(r campaign.Result) out.Grid {
 	g := out.Grid{Columns: []out.Column{{Name: "drill"}, {Name: "pass", Right: true}, {Name: "fail", Right: true}, {Name: "void", Right: true}, {Name: "lost", Right: true},
-		{Name: "twice", Right: true}, {Name: "detected"}, {Name: "resumed"}, {Name: "caught up"}, {Name: "worst stall"}, {Name: "why", Flex: 1}}}
+		{Name: "twice", Right: true}, {Name: "stale", Right: true}, {Name: "refused", Right: true}, {Name: "detected"}, {Name: "resumed"}, {Name: "caught up"}, {Name: "worst stall"}, {Name: "why", Flex: 1}}}
 	for _, s := range r.Steps {
 		row := []string{s.Step}
-		for _, n := range []int{s.Pass, s.Fail, s.Void, s.Lost, s.Twice} {
+		for _, n := range []int{s.Pass, s.Fail, s.Void, s.Lost, s.Twice, s.Stale, s.Refused} {
 			row = append(row, strconv.Itoa(n))
 		}
 		for _, d := range []*campaign.Distribution{s.Detected, s.Resumed, s.CaughtUp, s.Stall} {

@@ -47,7 +47,8 @@ const everyDrill = "all"
 type drillFlags struct {
 	cfg    drill.Config
 	cut    string
-	rounds int // 0 is as often as is usual
+	rounds int    // 0 is as often as is usual
+	report string // file of the JSON, besides what is printed
 }
 
 func drillRun(c *cli.CLI) *cobra.Command {
@@ -66,7 +67,7 @@ func drillRun(c *cli.CLI) *cobra.Command {
 			if d.cfg.Seed == 0 {
 				d.cfg.Seed = uint64(time.Now().Unix())
 			}
-			if len(args) == 1 && args[0] != everyDrill && d.rounds <= 1 {
+			if len(args) == 1 && args[0] != everyDrill && d.rounds <= 1 && d.report == "" {
 				return drillOne(ctx, c, args[0], d.cfg)
 			}
 			return drillMany(ctx, c, args, d)
@@ -86,6 +87,7 @@ func drillRun(c *cli.CLI) *cobra.Command {
 	f.Uint32Var(&d.cfg.Rate, "rate", 0, "recipients a second, of all jobs (default: 60, or less, so that the load outlasts the fault)")
 	f.Uint64Var(&d.cfg.Seed, "seed", 0, "of the recipients' ids (default: by the clock); each further drill has the next one")
 	f.IntVar(&d.rounds, "rounds", 0, "how often each drill is run (default 1; those of all as often as is usual)")
+	f.StringVar(&d.report, "report", "", "file for all that was measured, as JSON")
 	f.DurationVar(&d.cfg.For, "for", 0, "how long the fault lasts (default: as long as the drill says)")
 	f.StringVar(&d.cut, "cut", "", "for cut-pair: what the first process, role or kind sends the second is held (default: the busiest worker and its NATS server)")
 	f.BoolVar(&d.cfg.Both, "both", false, "for cut-pair: both ways")
@@ -136,7 +138,11 @@ func drillGrid(r drill.Report) out.Grid {
 		}
 	}
 	rows = append(rows, []string{"messages", fmt.Sprintf("%d due, %d shown, lost %d, twice %d, strange %d", o.Due, o.Shown, o.Lost, o.Twice, o.Strange)},
-		[]string{"reconciled", out.YesNo(len(r.Unproved) == 0)})
+		[]string{"stale", fmt.Sprintf("%d records behind a seal", r.Stale)})
+	if x := r.Refused; x != nil {
+		rows = append(rows, []string{"refused", fmt.Sprintf("%d appends, %d hand-offs of the victim when it went on", x.Appends, x.HandOffs)})
+	}
+	rows = append(rows, []string{"reconciled", out.YesNo(len(r.Unproved) == 0)})
 	for _, n := range r.Notes {
 		rows = append(rows, []string{"note", n})
 	}
