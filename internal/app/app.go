@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/internal/app/datadir"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
 	"crier/internal/app/projection"
@@ -128,7 +129,7 @@ type closer struct {
 type app struct {
 	cfg     Config
 	log     *slog.Logger
-	node    *node
+	node    *datadir.Node
 	started time.Time
 	space   *space
 	refused *ledger.Refusals
@@ -160,7 +161,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	lock, err := lockData(cfg.Data)
+	lock, err := datadir.Lock(cfg.Data)
 	if err != nil {
 		return err
 	}
@@ -170,6 +171,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	s := newSpace(cfg)
 	defer s.close()
+	if err := s.probe(); err != nil {
+		return err
+	}
 	return runWith(ctx, cfg, s)
 }
 
@@ -190,6 +194,9 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 		}
 		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s, refused: refused}
 		err = a.live(ctx)
+		if ctx.Err() != nil && cfg.takenFrom(err) {
+			return nil // it was asked to stop, and others have gone on with its work
+		}
 		cut := cfg.takenFrom(err) || wasUp && !a.up
 		if ctx.Err() != nil || !s.ranOut(err) && !cut {
 			return err
@@ -211,7 +218,7 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 // live takes the data directory over and runs the parts.
 func (a *app) live(ctx context.Context) (err error) {
 	defer a.close()
-	if a.node, err = takeNode(a.cfg.Data, a.cfg.Name); err != nil {
+	if a.node, err = datadir.Take(a.cfg.Data, a.cfg.Name); err != nil {
 		return err
 	}
 	if a.cfg.LedgerMax == 0 {
@@ -267,6 +274,9 @@ func (a *app) run(asked context.Context) error {
 	part("claims kept", a.pruneClaims)
 	part("operator", a.operator.Run)
 	if err := a.waitReady(gctx); err != nil {
+		if gctx.Err() == nil {
+			a.leave(ctx) // it is registered, though nobody took it
+		}
 		stop()
 		if ended := g.Wait(); ended != nil {
 			return ended
@@ -374,7 +384,10 @@ func unready(file string) error {
 		return nil
 	}
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing the old ready file: %w", err)
+		return job.Invalid("ready_file", "ready_file: removing the old one; give a file that this process may write", err)
+	}
+	if _, err := os.Stat(filepath.Dir(file)); err != nil {
+		return job.Invalid("ready_file", "ready_file: give a file in a directory that is there", err)
 	}
 	return nil
 }
@@ -393,7 +406,7 @@ func (a *app) announce(addr string) error {
 	}
 	r.NATS, r.NATSKey = a.natsReady()
 	if a.worker != nil {
-		r.Worker = a.node.worker()
+		r.Worker = a.node.Worker()
 	}
 	if a.cfg.ReadyFile != "" {
 		b, err := json.Marshal(r)
@@ -404,7 +417,7 @@ func (a *app) announce(addr string) error {
 		if err != nil {
 			return fmt.Errorf("finding the ready file: %w", err)
 		}
-		if err := writeWhole(path, append(b, '\n'), 0o600); err != nil {
+		if err := datadir.WriteWhole(path, append(b, '\n'), 0o600); err != nil {
 			return fmt.Errorf("writing the ready file: %w", err)
 		}
 	}

@@ -22,7 +22,8 @@ type Cluster struct {
 	Listen    string   // host:port at which other members reach this one; "" is alone
 	Advertise string   // host:port that other members are told; default Listen
 	Seeds     []string // host:port of some others
-	Fast      bool     // short timers: more traffic, and a take-over in half the time
+	Profile   string   // of the members' timers, see timing.Of; default timing.Standard
+	Adopt     []string // settings of what all members share, was lost, and is begun anew
 	ZooKeeper []string // host:port of the servers of the coordination store; none: NATS
 	Root      string   // node of ZooKeeper under which everything is; default /crier
 }
@@ -62,7 +63,7 @@ func (a *app) ring() ring {
 	if a.member != nil {
 		return a.member.Ring()
 	}
-	return alone{a.node.worker()}
+	return alone{a.node.Worker()}
 }
 
 // suppressionTo is where processes tell each other that a suppression list changed; who
@@ -99,7 +100,7 @@ func (a *app) hearOfSuppression(ctx context.Context) error {
 
 // slicesOf lists a job's slices, if this process moves the job on.
 func (a *app) slicesOf(id job.ID) []sql.Slice {
-	if a.scheduler == nil || a.claims.Of(ledger.JobThing(id)).Journal != a.node.scheduler() {
+	if a.scheduler == nil || a.claims.Of(ledger.JobThing(id)).Journal != a.node.Scheduler() {
 		return nil
 	}
 	var out []sql.Slice
@@ -116,7 +117,7 @@ const waitingWait = 300 * time.Millisecond
 // waitingOn says what a job waits on, as the scheduler that moves it on knows.
 func (a *app) waitingOn(id job.ID) string {
 	holder := a.claims.Of(ledger.JobThing(id)).Journal
-	if a.scheduler != nil && (holder.IsZero() || holder == a.node.scheduler()) {
+	if a.scheduler != nil && (holder.IsZero() || holder == a.node.Scheduler()) {
 		return a.scheduler.WaitingOn(id)
 	}
 	if holder.IsZero() {

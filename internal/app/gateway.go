@@ -28,7 +28,7 @@ func (a *app) openGateway(context.Context) error {
 	if !a.cfg.has("gateway") {
 		return nil
 	}
-	inc := job.Incarnation{Gateway: a.node.gateway(), Start: a.node.Starts}
+	inc := job.Incarnation{Gateway: a.node.Gateway(), Start: a.node.Starts}
 	files, history, err := accepted.Open(accepted.Config{Dir: a.path("accepted"), Incarnation: inc, Boot: a.boot})
 	if err != nil {
 		return err

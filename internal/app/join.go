@@ -9,17 +9,21 @@ import (
 	"slices"
 	"time"
 
+	"crier/internal/app/entry"
 	"crier/internal/app/member"
 	"crier/job"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/timing"
+	"crier/scheduler/apta/wire"
 	"crier/state/ledger"
 )
 
 const (
 	// joinWithin bounds becoming a member; who does not become one says why and ends.
 	joinWithin = 10 * time.Second
+	// clearWithin is longer than the lease of a process that has died is there.
+	clearWithin = 9 * time.Second
 	// leaveWithin bounds giving up what is held when the process is asked to stop.
 	leaveWithin = 3 * time.Second
 	// heardWithin is how fresh the ledger's last sign of life is, if it answers.
@@ -28,31 +32,45 @@ const (
 	share = 100
 )
 
-// openMember makes the process a member of its cluster, if it has one.
-func (a *app) openMember(context.Context) error {
+// enter looks whether this process can be there beside the others, before it is.
+func (a *app) enter(ctx context.Context) error {
 	c := a.cfg.Cluster
 	if !c.isOn() {
 		return nil
 	}
-	timers := timing.Default()
-	if c.Fast {
-		timers = timing.Fast()
+	if err := entry.CheckClock(ctx, a.clocks, a.log); err != nil {
+		return err
 	}
-	var weights link.Weights
+	timers, err := timing.Of(c.Profile)
+	if err != nil {
+		return err
+	}
+	var random [16]byte
+	rand.Read(random[:]) // never fails
+	a.core = apta.Config{Cluster: cmp.Or(c.ID, "crier"), ID: a.node.Name, Incarnation: a.node.Starts, Nonce: binary.LittleEndian.Uint64(random[:]) | 1,
+		Home: a.node.Home, Seeds: slices.Clone(c.Seeds), Timers: timers, Seed: binary.LittleEndian.Uint64(random[8:])}
+	mine := wire.Lease{Identity: wire.Identity{ID: a.core.ID, Incarnation: a.core.Incarnation, Nonce: a.core.Nonce, Home: a.core.Home}, Profile: timers.Profile, Protocol: wire.Protocol}
+	if err := entry.Clear(ctx, a.coord, mine, clearWithin); err != nil {
+		return err
+	}
+	return a.entry.Seat(ctx)
+}
+
+// openMember makes the process a member of its cluster, if it has one.
+func (a *app) openMember(context.Context) (err error) {
+	c := a.cfg.Cluster
+	if !c.isOn() {
+		return nil
+	}
 	for _, name := range a.cfg.Roles {
 		role, err := link.ParseRole(name)
 		if err != nil {
 			return err
 		}
-		weights[role] = share
+		a.core.Weights[role] = share
 	}
-	var random [16]byte
-	rand.Read(random[:]) // never fails
-	var err error
 	a.member, err = member.New(member.Config{
-		Core: apta.Config{Cluster: cmp.Or(c.ID, "crier"), ID: a.node.Name, Incarnation: a.node.Starts, Nonce: binary.LittleEndian.Uint64(random[:]) | 1,
-			Home: a.node.Home, Weights: weights, Seeds: slices.Clone(c.Seeds), Timers: timers,
-			Seed: binary.LittleEndian.Uint64(random[8:])},
+		Core:   a.core,
 		Listen: c.Listen, Advertise: c.Advertise, Leases: member.NewLeases(a.coord),
 		Ledger: func() bool { return time.Since(a.claims.Heard()) < heardWithin },
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
@@ -69,8 +87,12 @@ func (a *app) waitMember(ctx context.Context) error {
 	case <-a.member.Working():
 		return nil
 	case <-time.After(joinWithin):
-		st := a.member.Snapshot().Status
-		return job.Unavailable(fmt.Sprintf("this process did not become a member of cluster %s within %s: it is %s (%s)", a.cfg.Cluster.ID, joinWithin, st.State, st.Reason))
+		st := a.member.Snapshot()
+		text := fmt.Sprintf("cluster.listen, cluster.advertise: this process did not become a member of cluster %s within %s: it is %s (%s)", a.cfg.Cluster.ID, joinWithin, st.State, st.Reason)
+		for _, r := range st.Refusals {
+			text += "; " + r.Text
+		}
+		return job.Unavailable(text)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -80,20 +80,22 @@ func (m Messaging) token() (string, error) {
 func (a *app) connectElsewhere(ctx context.Context) (err error) {
 	m := a.cfg.Messaging
 	d := natsbus.Dial{URL: strings.Join(m.Servers, ","), TLS: m.TLS, Name: "crier " + a.node.Name, Logger: a.log}
+	who := "nats.creds"
 	switch {
 	case m.Token != "":
+		who = "nats.token"
 		d.Token, err = natsbus.ReadToken(m.Token)
 	case m.Creds != "":
 		d.Creds, err = natsbus.ReadCreds(m.Creds)
 	}
 	if err != nil {
-		return err
+		return job.Invalid(who, who+": give a file that this process may read", err)
 	}
 	if err := a.checkSync(ctx, d); err != nil {
 		return err
 	}
 	if a.conn, err = natsbus.Connect(d); err != nil {
-		return err
+		return unconnected(who, err)
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
 	return nil
@@ -108,11 +110,11 @@ func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
 	}
 	creds, err := natsbus.ReadCreds(m.System)
 	if err != nil {
-		return fmt.Errorf("nats.system: %w", err)
+		return job.Invalid("nats.system", "nats.system: give a file that this process may read", err)
 	}
 	d.Token, d.Creds, d.Name = "", creds, d.Name+" system"
 	if a.system, err = natsbus.Connect(d); err != nil {
-		return fmt.Errorf("nats.system: %w", err)
+		return unconnected("nats.system", err)
 	}
 	a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
 	if err := natsbus.CheckSync(ctx, a.system); err != nil {
@@ -121,10 +123,19 @@ func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
 	return nil
 }
 
+// unconnected names the setting because of which there is no connection; who is that of
+// who connects.
+func unconnected(who string, err error) error {
+	if errors.Is(err, natsbus.ErrDenied) {
+		return job.Invalid(who, who+": give a user, or a token, of the servers in nats.servers", err)
+	}
+	return &job.Error{Code: job.CodeUnavailable, Field: "nats.servers", Message: "nats.servers: no NATS server answers there; start one or correct the addresses", Err: err}
+}
+
 // unsynced names the setting by which a server was found not to sync.
 func unsynced(err error) error {
 	if errors.Is(err, natsbus.ErrUnsynced) {
-		return job.Invalid("nats.system", fmt.Sprintf("the servers in nats.servers, asked by way of nats.system: %v", err), err)
+		return job.Invalid("nats.system", "the servers in nats.servers, asked by way of nats.system", err)
 	}
 	return fmt.Errorf("nats.system: %w", err)
 }

@@ -10,6 +10,8 @@ import (
 
 	"crier/audience/members"
 	"crier/internal/app/content"
+	"crier/internal/app/datadir"
+	"crier/internal/app/entry"
 	"crier/internal/app/member"
 	"crier/internal/app/operator"
 	"crier/internal/app/projection"
@@ -20,6 +22,7 @@ import (
 	"crier/job"
 	"crier/presence"
 	"crier/scheduler"
+	"crier/scheduler/apta"
 	"crier/state/blob"
 	"crier/state/claims"
 	"crier/state/coord"
@@ -55,10 +58,13 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
+	entry     *entry.Desk // nil without other members
+	clocks    []entry.Clock
 	content   *content.Content
 	index     *parked.Index
 	kv        parked.KV
 	planes    *presence.Planes
+	core      apta.Config // of the member
 	member    *member.Node
 	worker    *worker.Worker
 	folder    *fold.Folder
@@ -82,7 +88,7 @@ func (a *app) open(ctx context.Context) error {
 		what string
 		fn   func(context.Context) error
 	}{
-		{"boot id", a.openBoot}, {"keys", a.openKeys}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"coordination store", a.openCoordination}, {"stores", a.openStores},
+		{"boot id", a.openBoot}, {"messaging", a.openNATS}, {"ledger", a.openLedger}, {"cluster", a.openEntry}, {"keys", a.openKeys}, {"coordination store", a.openCoordination}, {"stores", a.openStores}, {"cluster", a.enter},
 		{"parked index", a.openIndex}, {"presence", a.openPresence}, {"membership", a.openMember}, {"roles", a.openRoles}, {"gateway", a.openGateway}, {"relay", a.openRelay}, {"operator", a.openOperator}, {"service", a.openService},
 	} {
 		if err := step.fn(ctx); err != nil {
@@ -97,7 +103,7 @@ func (a *app) path(name ...string) string {
 }
 
 func (a *app) openBoot(context.Context) (err error) {
-	a.boot, err = bootID()
+	a.boot, err = datadir.BootID()
 	return err
 }
 
@@ -107,6 +113,11 @@ func (a *app) openKeys(context.Context) (err error) {
 }
 
 func (a *app) openLedger(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("the streams in nats.servers, with nats.replicas %d and limits.ledger %d: %w; correct the one that is named", a.cfg.Messaging.Replicas, a.cfg.LedgerMax, err)
+		}
+	}()
 	limit := a.cfg.LedgerMax // live has chosen one
 	log, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit,
 		Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
@@ -118,6 +129,9 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 		MaxBytes: min(controlsMax, limit), Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
+	if a.nats == nil {
+		a.clocks = append(a.clocks, entry.Clock{Name: "NATS (nats.servers)", Ask: log.Time})
+	}
 	return err
 }
 
@@ -125,16 +139,20 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
 		return err
 	}
+	if a.entry != nil {
+		if err := a.entry.Dir(ctx, "blobs", a.cfg.Blobs); err != nil {
+			return err
+		}
+	}
 	if a.blobs, err = blob.OpenDir(a.cfg.Blobs); err != nil {
-		return err
+		return job.Invalid("blobs", "blobs: give a directory that this process may write", err)
 	}
 	if !a.cfg.has("api", "scheduler", "worker", "relay") {
 		return nil
 	}
-	if a.store, err = sql.Open(ctx, a.database()); err != nil {
+	if err := a.openSQL(ctx); err != nil {
 		return err
 	}
-	a.onClose("SQL store", a.store.Close)
 	a.members, err = members.New(members.Config{Sets: a.store.Sets, Blobs: a.blobs, Scratch: a.path("scratch", "members"),
 		OnChange: a.tellOfSuppression, Outlive: a.cfg.Cluster.isOn()})
 	if err != nil {
@@ -227,7 +245,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
-		a.worker, err = worker.New(worker.Config{Name: a.node.worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
+		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
 			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
@@ -235,7 +253,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 		a.folder = fold.New(fold.Config{Log: a.streams.ledger, Index: a.index, Blobs: a.blobs, Every: a.cfg.FoldEvery, Logger: a.log})
 	}
 	if a.cfg.has("scheduler") {
-		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.scheduler(), Jobs: a.jobs, Claims: a.claims,
+		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.Scheduler(), Jobs: a.jobs, Claims: a.claims,
 			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
 			Packages: a.content, Totals: a.index, Logger: a.log})
 	}

@@ -54,13 +54,27 @@ func (s *space) close() {
 	}
 }
 
+// probe finds out whether the port can be had, long before it is needed: who finds that
+// out later has become a member meanwhile.
+func (s *space) probe() error {
+	l, err := net.Listen("tcp", s.address)
+	if err != nil {
+		return unheard(err)
+	}
+	return l.Close()
+}
+
+func unheard(err error) error {
+	return job.Invalid("listen", "listen: the address cannot be had; give another, or stop who has it", err)
+}
+
 // listen gives a listener at the port. Closing it leaves the port open, so that
 // whoever connects waits for the next one and is not turned away.
 func (s *space) listen() (net.Listener, error) {
 	if s.port == nil {
 		l, err := net.Listen("tcp", s.address)
 		if err != nil {
-			return nil, job.Invalid("listen", "listening", err)
+			return nil, unheard(err)
 		}
 		s.port = l.(*net.TCPListener)
 	}

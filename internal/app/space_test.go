@@ -12,6 +12,7 @@ import (
 
 	"crier/api"
 	"crier/api/client"
+	"crier/internal/app/datadir"
 	"crier/job"
 )
 
@@ -210,7 +211,7 @@ func TestForLedger(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(s.data, "nats"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeWhole(filepath.Join(s.data, "nats", "1.blk"), make([]byte, 300), 0o600); err != nil {
+	if err := datadir.WriteWhole(filepath.Join(s.data, "nats", "1.blk"), make([]byte, 300), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ free, want int64 }{{0, 300}, {160, 320}, {700, 500}, {64 << 30, 32<<30 + 150}, {256 << 30, maxLedger}} {

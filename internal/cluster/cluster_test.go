@@ -29,12 +29,7 @@ const deploy = "../../deploy/cluster"
 func TestCluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	binary := filepath.Join(t.TempDir(), "crier")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "crier/cmd/crier")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building crier: %v\n%s", err, out)
-	}
+	binary := crier(ctx, t)
 	dir, err := os.MkdirTemp("", "crier-cluster-") // short: there is a socket in it
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +68,18 @@ func TestCluster(t *testing.T) {
 	paused(t, c)
 	cut(ctx, t, c)
 	down(ctx, t, c, cfg)
+}
+
+// crier builds the program.
+func crier(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "crier")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "crier/cmd/crier")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building crier: %v\n%s", err, out)
+	}
+	return binary
 }
 
 // serves asks the API.

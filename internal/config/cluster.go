@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"crier/job"
@@ -22,9 +23,13 @@ type Cluster struct {
 	// Seeds are addresses of some members to begin with. Members that are registered in
 	// the coordination store are found without. Default: none.
 	Seeds []string `koanf:"seeds"`
-	// Profile is default, or fast: a member that is gone is noticed in half the time, for
-	// twice the traffic. All members have the same. Default: default.
+	// Profile is standard, or fast: a member that is gone is noticed in half the time, for
+	// twice the traffic. All members have the same. Default: standard.
 	Profile string `koanf:"profile"`
+	// Adopt are settings (blobs, keys, sql.dsn, coordination.root) of what all members
+	// share and was lost for good: what is there instead, without a mark of a cluster, is
+	// begun with. Default: none, and a process with something else there is refused.
+	Adopt []string `koanf:"adopt"`
 }
 
 // Coordination is about the store of leases and statuses.
@@ -45,7 +50,8 @@ var clusterSettings = []setting{
 	{"cluster.listen", "cluster-listen", "address at which other members reach this one (default: none; this process is alone)"},
 	{"cluster.advertise", "cluster-advertise", "address that other members are told (default: --cluster-listen)"},
 	{"cluster.seeds", "cluster-seeds", "addresses of some members to begin with, separated by commas"},
-	{"cluster.profile", "cluster-profile", "default, or fast: a member that is gone is noticed in half the time"},
+	{"cluster.profile", "cluster-profile", "standard, or fast: a member that is gone is noticed in half the time; all have the same"},
+	{"cluster.adopt", "cluster-adopt", "of blobs, keys, sql.dsn and coordination.root those that were lost for good and are begun anew, separated by commas"},
 	{"coordination.zookeeper", "coordination-zookeeper", "addresses of ZooKeeper servers, separated by commas (default: NATS keeps leases and statuses)"},
 	{"coordination.root", "coordination-root", "node of ZooKeeper under which everything is"},
 }
@@ -66,10 +72,15 @@ func (s Server) validCluster() error {
 		return job.Invalid("gateway_url", fmt.Sprintf("gateway_url: %q is no ws or wss URL with a host and no token", s.GatewayURL), nil)
 	case !job.ValidName(c.ID):
 		return job.Invalid("cluster.id", fmt.Sprintf("cluster.id: %q: want 1 to 64 of a-z, A-Z, 0-9, - and _", c.ID), nil)
-	case c.Profile != "default" && c.Profile != "fast":
-		return job.Invalid("cluster.profile", fmt.Sprintf("cluster.profile: %q is none of default, fast", c.Profile), nil)
+	case c.Profile != "standard" && c.Profile != "fast":
+		return job.Invalid("cluster.profile", fmt.Sprintf("cluster.profile: %q is none of standard, fast", c.Profile), nil)
 	case !strings.HasPrefix(s.Coordination.Root, "/") || len(s.Coordination.Root) == 1:
 		return job.Invalid("coordination.root", fmt.Sprintf("coordination.root: %q is no path such as /crier", s.Coordination.Root), nil)
+	}
+	for _, x := range c.Adopt {
+		if !slices.Contains([]string{"blobs", "keys", "sql.dsn", "coordination.root"}, x) {
+			return job.Invalid("cluster.adopt", fmt.Sprintf("cluster.adopt: %q is none of blobs, keys, sql.dsn, coordination.root", x), nil)
+		}
 	}
 	for _, z := range s.Coordination.ZooKeeper {
 		if err := validAddress("coordination.zookeeper", z); err != nil {

@@ -99,7 +99,7 @@ type Limits struct {
 func Default() Server {
 	return Server{
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
-		Cluster: Cluster{ID: "crier", Profile: "default"}, Coordination: Coordination{Root: "/crier"},
+		Cluster: Cluster{ID: "crier", Profile: "standard"}, Coordination: Coordination{Root: "/crier"},
 		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{Lanes: 8, Drain: 20000},
 	}
 }

@@ -76,7 +76,7 @@ func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
-		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast",
+		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs",
 		"coordination-zookeeper": "z:2181", "coordination-root": "/c"}
 	// What some need beside them.
 	shared := []string{"--name=x", "--blobs=/x", "--keys=/x", "--sql-dsn=x", "--nats-listen=:1"}

@@ -39,7 +39,7 @@ var settings = append([]setting{
 
 // The settings that are not text.
 var (
-	lists   = []string{"roles", "cluster.seeds", "coordination.zookeeper", "nats.servers", "nats.routes"}
+	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes"}
 	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas"}
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )

@@ -29,7 +29,7 @@ func Run(ctx context.Context, cfg config.Server, p Process) error {
 }
 
 func cluster(cfg config.Server) app.Cluster {
-	return app.Cluster{ID: cfg.Cluster.ID, Listen: cfg.Cluster.Listen, Advertise: cfg.Cluster.Advertise, Seeds: cfg.Cluster.Seeds, Fast: cfg.Cluster.Profile == "fast",
+	return app.Cluster{ID: cfg.Cluster.ID, Listen: cfg.Cluster.Listen, Advertise: cfg.Cluster.Advertise, Seeds: cfg.Cluster.Seeds, Profile: cfg.Cluster.Profile, Adopt: cfg.Cluster.Adopt,
 		ZooKeeper: cfg.Coordination.ZooKeeper, Root: cfg.Coordination.Root}
 }
 

@@ -16,7 +16,9 @@ type renewal struct {
 
 func (s *State) held() bool { return s.book.Held(s.now) }
 
-func (s *State) ownLease() wire.Lease { return wire.Lease{Identity: s.identity(), Addr: s.cfg.Addr} }
+func (s *State) ownLease() wire.Lease {
+	return wire.Lease{Identity: s.identity(), Addr: s.cfg.Addr, Profile: s.t.Profile, Protocol: wire.Protocol}
+}
 
 // renewals sends what is due: to the store, and while the store does not answer this
 // member also by way of a neighbour. A stalled member renews nothing.

@@ -244,7 +244,7 @@ func (s *State) greetOne(p *peer) {
 }
 
 func (s *State) greetAddr(addr string, want bool) {
-	h := &wire.Hello{Cluster: s.cfg.Cluster, Protocol: wire.Protocol, Wall: s.wall.UnixMilli(), Addr: s.cfg.Addr, State: s.state,
+	h := &wire.Hello{Cluster: s.cfg.Cluster, Protocol: wire.Protocol, Profile: s.t.Profile, Wall: s.wall.UnixMilli(), Addr: s.cfg.Addr, State: s.state,
 		Digest: s.db.Digest(), Health: s.health.Level, Want: want, StoreAge: -1}
 	if spoke := s.book.LastSpoke(); spoke > 0 {
 		h.StoreAge = s.now.Since(spoke).Milliseconds()

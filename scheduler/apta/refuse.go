@@ -28,6 +28,8 @@ func (s *State) unfit(from wire.Identity, h *wire.Hello) (code wire.RefuseCode, 
 		return wire.RefusedCluster, fmt.Sprintf("cluster %q is not %q", h.Cluster, s.cfg.Cluster), 0
 	case h.Protocol != wire.Protocol:
 		return wire.RefusedProtocol, fmt.Sprintf("protocol version %d is not %d", h.Protocol, wire.Protocol), 0
+	case h.Profile != "" && h.Profile != s.t.Profile:
+		return wire.RefusedProfile, fmt.Sprintf("cluster.profile: %q is not %q", h.Profile, s.t.Profile), 0
 	case from.ID == s.cfg.ID:
 		return wire.RefusedDuplicate, fmt.Sprintf("member %s is at %s: its id is taken", s.cfg.ID, s.cfg.Addr), 0
 	case off.Abs() > s.cfg.ClockLimit:

@@ -82,6 +82,17 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	return &DB{&Accounts{c}, &Sets{c, load}, &Packages{c}, &Jobs{c}, rows.New(e, cfg.Now), c}, nil
 }
 
+// ReadMark gives the mark of the MySQL database of a DSN; see engine.ReadMark.
+func ReadMark(ctx context.Context, dsn string) (string, error) {
+	return engine.ReadMark(ctx, engine.Config{DSN: dsn})
+}
+
+// SetMark marks the database, which is MySQL's; see engine.Engine.
+func (db *DB) SetMark(ctx context.Context, mark string) error { return db.c.SetMark(ctx, mark) }
+
+// Time asks the server, which is MySQL, for its time.
+func (db *DB) Time(ctx context.Context) (time.Time, error) { return db.c.Time(ctx) }
+
 // Close ends all connections; what is under way gets an error.
 func (db *DB) Close() error { return errors.Join(db.Sets.load.Close(), db.c.Close()) }
 

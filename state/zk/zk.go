@@ -81,6 +81,9 @@ const (
 	writerEvery = 50
 )
 
+// ErrRoot is wrapped when the servers answer, and have no store under the root.
+var ErrRoot = errors.New("the root cannot be used")
+
 // Config describes a store on ZooKeeper.
 type Config struct {
 	// Servers are host:port each. Required.
@@ -88,7 +91,7 @@ type Config struct {
 	// Root is the path under which all is kept: /crier. Required; "/" is refused.
 	Root string
 	// Create makes the last node of Root if it is not there; the ones above it must
-	// be. Without it Root must be there.
+	// be. Without it Root must be there and be a store's.
 	Create bool
 	// Session is how long the server keeps the session of a client that it does not
 	// hear; a client notices a dead connection after two thirds of it. The server may
@@ -205,18 +208,20 @@ func (s *Store) enter(ctx context.Context, cfg Config) error {
 func (s *Store) takeRoot(ctx context.Context, create bool) error {
 	children, _, err := children(ctx, s, s.root)
 	switch {
+	case err == nil && len(children) == 0 && !create:
+		return fmt.Errorf("%w: %s is empty; look whether the path is right", ErrRoot, s.root)
 	case err == nil && len(children) > 0 && !slices.Contains(children, writersNode[1:]):
-		return fmt.Errorf("%s has nodes of something else (%s); give a path of its own", s.root, children[0])
+		return fmt.Errorf("%w: %s has nodes of something else (%s); give a path of its own", ErrRoot, s.root, children[0])
 	case err == nil:
 		return nil
 	case !errors.Is(err, zk.ErrNoNode):
 		return fmt.Errorf("reading %s: %w", s.root, err)
 	case !create:
-		return fmt.Errorf("there is no node %s; look whether the path is right, and create it or let it be created: %w", s.root, err)
+		return fmt.Errorf("%w: there is no node %s; look whether the path and the servers are right: %w", ErrRoot, s.root, err)
 	}
 	err = s.make(ctx, s.root)
 	if errors.Is(err, zk.ErrNoNode) {
-		return fmt.Errorf("there is no node above %s, and only the last one is created; look whether the path is right: %w", s.root, err)
+		return fmt.Errorf("%w: there is no node above %s, and only the last one is created; look whether the path is right: %w", ErrRoot, s.root, err)
 	}
 	return err
 }
@@ -228,6 +233,15 @@ func (s *Store) make(ctx context.Context, path string) error {
 		return fmt.Errorf("creating %s: %w", path, err)
 	}
 	return nil
+}
+
+// Time asks the leader for its time.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	st, err := call(ctx, s, func() (*zk.Stat, error) { return s.conn.Set(s.root+clockNode, nil, -1) })
+	if err != nil {
+		return time.Time{}, fmt.Errorf("asking ZooKeeper for the time: %w", err)
+	}
+	return time.UnixMilli(st.Mtime), nil
 }
 
 // next is a version that no other write of any client has, up to 68 thousand million

@@ -75,7 +75,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, working: make(chan struct{}), rejoin: make(chan struct{})}
 	tcp, err := transport.ListenTCP(transport.TCPConfig{Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: cfg.TLS})
 	if err != nil {
-		return nil, job.Invalid("cluster.listen", "cluster.listen: listening for other members", err)
+		return nil, job.Invalid("cluster.listen", "cluster.listen: listening for other members; give another address, or stop who has it", err)
 	}
 	n.addr, cfg.Core.Addr = tcp.Addr(), tcp.Addr()
 	n.lapsed.known = map[lapse]lapseAnswer{}

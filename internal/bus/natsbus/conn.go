@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -68,11 +69,17 @@ func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
 	}
 	opts = append(append(opts, d.Creds.options()...), d.TLS.options()...)
 	nc, err := nats.Connect(d.URL, append(opts, more...)...)
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAccountAuthExpired) {
+		return nil, fmt.Errorf("connecting %s to the bus at %s: %w (%w)", d.Name, d.URL, ErrDenied, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("connecting %s to the bus: %w", d.Name, err)
+		return nil, fmt.Errorf("connecting %s to the bus at %s: %w", d.Name, d.URL, err)
 	}
 	return nc, nil
 }
+
+// ErrDenied is wrapped when a server refuses who connects.
+var ErrDenied = errors.New("the server refuses this user")
 
 // Conn is a connection to a server; streams are opened over it.
 type Conn = nats.Conn

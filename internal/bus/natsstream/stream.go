@@ -207,7 +207,8 @@ type Info struct {
 
 type infoAnswer struct {
 	outcome
-	Total  int `json:"total"`
+	Time   time.Time `json:"ts"`
+	Total  int       `json:"total"`
 	Config struct {
 		MaxBytes int64 `json:"max_bytes"`
 	} `json:"config"`
@@ -226,6 +227,15 @@ func (s *Stream) Info(ctx context.Context) (Info, error) {
 		return Info{}, fmt.Errorf("asking the extent of %s: %w", s.name, err)
 	}
 	return Info{First: a.State.First, Last: a.State.Last, Bytes: a.State.Bytes, Limit: uint64(max(a.Config.MaxBytes, 0))}, nil
+}
+
+// Time asks the leader for its time.
+func (s *Stream) Time(ctx context.Context) (time.Time, error) {
+	var a infoAnswer
+	if err := s.ask(ctx, s.info, struct{}{}, &a); err != nil {
+		return time.Time{}, fmt.Errorf("asking the leader of %s for the time: %w", s.name, err)
+	}
+	return a.Time, nil
 }
 
 // Subjects gives the subjects that match a pattern with the number of their

@@ -26,6 +26,7 @@ type Now struct {
 
 // Timers are the times of the protocol. All members of a cluster use the same ones.
 type Timers struct {
+	Profile      string        // names the set; members of another one are refused
 	Hello        time.Duration // between two hellos to a neighbour
 	Jitter       int           // percent by which Hello varies
 	Dead         time.Duration // silence after which a neighbour is lost, at full own health
@@ -48,18 +49,37 @@ type Timers struct {
 	BadHealth    time.Duration // of bad health before SILENCE
 }
 
-// Default notices a crash within 2.5 s.
+// The names of the sets.
+const (
+	Standard = "standard"
+	Quick    = "fast"
+)
+
+// Of gives the set with a name.
+func Of(profile string) (Timers, error) {
+	switch profile {
+	case Standard:
+		return Default(), nil
+	case Quick:
+		return Fast(), nil
+	}
+	return Timers{}, fmt.Errorf("membership timers: profile %q is none of %s, %s", profile, Standard, Quick)
+}
+
+// Default is the set Standard: it notices a crash within 2.5 s.
 func Default() Timers {
-	return Timers{Hello: 500 * time.Millisecond, Jitter: 10, Dead: 2 * time.Second,
+	return Timers{Profile: Standard, Hello: 500 * time.Millisecond, Jitter: 10, Dead: 2 * time.Second,
 		Originate: 100 * time.Millisecond, OriginateMax: 2 * time.Second, Compute: 50 * time.Millisecond, ComputeMax: 2 * time.Second,
 		Refresh: time.Minute, MaxAge: 4 * time.Minute, Retransmit: 250 * time.Millisecond, Pace: 20 * time.Millisecond, Lazy: 500 * time.Millisecond, ViewHash: time.Second,
 		Lease: 5 * time.Second, Renew: 1250 * time.Millisecond, Answer: 500 * time.Millisecond, Margin: 2 * time.Second,
 		Redial: 30 * time.Second, Join: 3 * time.Second, BadHealth: 10 * time.Second}
 }
 
-// Fast notices a crash within a second, for networks that are never slow.
+// Fast is the set Quick: it notices a crash within a second, for networks that are never
+// slow.
 func Fast() Timers {
 	t := Default()
+	t.Profile = Quick
 	t.Hello, t.Dead, t.Retransmit = 200*time.Millisecond, 800*time.Millisecond, 100*time.Millisecond
 	t.Lease, t.Renew, t.Answer, t.Margin = 2500*time.Millisecond, 600*time.Millisecond, 250*time.Millisecond, time.Second
 	t.Redial = 10 * time.Second

@@ -36,8 +36,9 @@ type Message struct {
 type Hello struct {
 	Cluster  string     `json:"c"`
 	Protocol int        `json:"p"`
-	Wall     int64      `json:"w"` // the sender's wall clock, Unix milliseconds
-	Addr     string     `json:"a"` // where it hears
+	Profile  string     `json:"pr,omitempty"` // of its timers
+	Wall     int64      `json:"w"`            // the sender's wall clock, Unix milliseconds
+	Addr     string     `json:"a"`            // where it hears
 	Heard    []Heard    `json:"r,omitempty"`
 	State    link.State `json:"s"`
 	Digest   uint64     `json:"d"` // of its database
@@ -112,6 +113,7 @@ type RefuseCode string
 const (
 	RefusedCluster   RefuseCode = "cluster"   // it is of another cluster
 	RefusedProtocol  RefuseCode = "protocol"  // it speaks another version
+	RefusedProfile   RefuseCode = "profile"   // it has other timers
 	RefusedClock     RefuseCode = "clock"     // its wall clock is off
 	RefusedDuplicate RefuseCode = "duplicate" // another process with its id is there
 	RefusedUsed      RefuseCode = "used"      // its incarnation is used up: it takes a higher one
@@ -131,4 +133,7 @@ type Refuse struct {
 type Lease struct {
 	Identity
 	Addr string `json:"a"`
+	// Profile and Protocol are what the member runs by; all have the same.
+	Profile  string `json:"p,omitempty"`
+	Protocol int    `json:"v,omitempty"`
 }

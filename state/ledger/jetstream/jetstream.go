@@ -104,6 +104,9 @@ func (l *Log) Usage(ctx context.Context) (ledger.Usage, error) {
 	return ledger.Usage(i), err
 }
 
+// Time asks the server that leads the stream for its time.
+func (l *Log) Time(ctx context.Context) (time.Time, error) { return l.s.Time(ctx) }
+
 // named gives an error its name in the ledger, if it has one.
 func named(err error) error {
 	if err == nil {

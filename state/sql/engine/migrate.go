@@ -66,7 +66,11 @@ func (e *Engine) up(ctx context.Context, dialect goose.Dialect, db *dbsql.DB, di
 		return fmt.Errorf("reading the version of the tables: %w", err)
 	}
 	if have > known {
-		return job.Conflict(fmt.Sprintf("the SQL store %s has tables of version %d, and this program knows them up to version %d; run the newer one", e.Name, have, known))
+		setting := ""
+		if dialect == goose.DialectMySQL {
+			setting = "sql.dsn: "
+		}
+		return job.Conflict(fmt.Sprintf("%sthe SQL store %s has tables of version %d, and this program knows them up to version %d; run the newer one", setting, e.Name, have, known))
 	}
 	_, err = p.Up(ctx)
 	if mysqlCode(err) == myBinlogTrust {

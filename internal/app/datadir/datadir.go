@@ -1,4 +1,9 @@
-package app
+// Package datadir is what a data directory says of the process that owns it: that no
+// other owns it, who the process is, and how often it began.
+//
+// It guarantees that a number of a start is durable before anything is named after it,
+// and that whoever has the same Home holds the same lock.
+package datadir
 
 import (
 	"cmp"
@@ -17,42 +22,43 @@ import (
 	"crier/job"
 )
 
-// node is what a data directory says of the process that owns it.
-type node struct {
+// Node is what a data directory says of the process that owns it.
+type Node struct {
 	Name   string `json:"name"`   // random, made once
 	Starts uint32 `json:"starts"` // how often the data directory was taken over
 	Home   uint64 `json:"home"`   // random, made once: whoever has the same holds the lock
+	Lock   uint64 `json:"lock"`   // inode of the lock that Home stands for; a copy of the directory has another
 }
 
-// lockData locks a data directory, making it if need be. The lock is the kernel's:
+// Lock locks a data directory, making it if need be. The lock is the kernel's:
 // it ends with the process, so that holding it proves the former owner dead
 // (protocol rule 5).
-func lockData(dir string) (*os.File, error) {
+func Lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the data directory: %w", err)
+		return nil, job.Invalid("data", "data: making the data directory; give one that this process may write", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("opening the lock of the data directory: %w", err)
+		return nil, job.Invalid("data", "data: opening the lock of the data directory; give one that this process may write", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, job.Conflict(fmt.Sprintf("another crier owns the data directory %s; stop it, or give this one another --data", dir))
+			return nil, job.Conflict(fmt.Sprintf("data: another crier owns the data directory %s; stop it, or give this one another --data", dir))
 		}
 		return nil, fmt.Errorf("locking the data directory %s: %w", dir, err)
 	}
 	return lock, nil
 }
 
-// takeNode counts that a data directory, which is locked, is taken over. The count
+// Take counts that a data directory, which is locked, is taken over. The count
 // is durable before anything can be named after it.
-func takeNode(dir, name string) (*node, error) {
-	n := new(node)
+func Take(dir, name string) (*Node, error) {
+	n := new(Node)
 	return n, n.count(filepath.Join(dir, "node.json"), name)
 }
 
-func (n *node) count(path, name string) error {
+func (n *Node) count(path, name string) error {
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -70,6 +76,14 @@ func (n *node) count(path, name string) error {
 		return job.Invalid("name", fmt.Sprintf("name: the data directory belongs to %s, not to %s; give %s another data directory", n.Name, name, name), nil)
 	}
 	n.Starts++
+	var lock unix.Stat_t
+	if err := unix.Stat(filepath.Join(filepath.Dir(path), "lock"), &lock); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("looking at the lock of the data directory: %w", err)
+	}
+	if n.Lock != 0 && n.Lock != lock.Ino {
+		n.Home = 0 // it holds another lock than whoever has that
+	}
+	n.Lock = lock.Ino
 	for n.Home == 0 {
 		var r [8]byte
 		rand.Read(r[:]) // never fails
@@ -79,20 +93,25 @@ func (n *node) count(path, name string) error {
 	if err != nil {
 		return fmt.Errorf("encoding the node's name: %w", err)
 	}
-	if err := writeWhole(path, b, 0o600); err != nil {
+	if err := WriteWhole(path, b, 0o600); err != nil {
 		return fmt.Errorf("counting this start: %w", err)
 	}
 	return nil
 }
 
-func (n *node) worker() string  { return "w-" + n.Name }
-func (n *node) gateway() string { return "g-" + n.Name }
-func (n *node) scheduler() job.Journal {
+// Worker is the worker's name on the bus and in the ledger.
+func (n *Node) Worker() string { return "w-" + n.Name }
+
+// Gateway is the gateway's.
+func (n *Node) Gateway() string { return "g-" + n.Name }
+
+// Scheduler is this start of the scheduler.
+func (n *Node) Scheduler() job.Journal {
 	return job.Journal{Worker: "s-" + n.Name, Incarnation: n.Starts}
 }
 
-// writeWhole makes a file appear with all its bytes or not at all.
-func writeWhole(path string, b []byte, mode os.FileMode) error {
+// WriteWhole makes a file appear with all its bytes or not at all.
+func WriteWhole(path string, b []byte, mode os.FileMode) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -115,9 +134,9 @@ func writeWhole(path string, b []byte, mode os.FileMode) error {
 	return d.Sync()
 }
 
-// bootID names this boot of the machine: memory mapped files of another boot may
+// BootID names this boot of the machine: memory mapped files of another boot may
 // be older than what was written to them.
-func bootID() (string, error) {
+func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("reading the machine's boot id: %w", err)

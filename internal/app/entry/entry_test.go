@@ -1,0 +1,228 @@
+package entry
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/job"
+	"crier/scheduler/apta/wire"
+	"crier/state/coord"
+	"crier/state/ledger"
+)
+
+// The first process of a cluster says whose the ledger is; who has other settings is
+// refused by the name of the setting, whatever becomes of an answer.
+func TestIdentity(t *testing.T) {
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	log.Inject(ledger.ClusterSubject, ledger.FaultStored)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if _, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n, err := log.Subjects(t.Context(), ledger.ClusterSubject); err != nil || n[ledger.ClusterSubject] != 1 {
+		t.Fatalf("%v records, %v", n, err)
+	}
+	for want, mine := range map[string]Config{"cluster.id": {Log: log, Cluster: "b", Coordination: "nats"}, "coordination.root": {Log: log, Cluster: "a", Coordination: "zookeeper /x"}} {
+		_, err := Open(t.Context(), mine)
+		if job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s refused", mine, err, want)
+		}
+	}
+	d, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := d.have
+	newer.Protocol = wire.Protocol + 1
+	put(t, log, newer)
+	if _, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"}); job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "newer program") {
+		t.Errorf("a newer protocol: %v", err)
+	}
+}
+
+// put plants an identity.
+func put(t *testing.T, log ledger.Log, i Identity) {
+	t.Helper()
+	st, err := log.Last(t.Context(), ledger.ClusterSubject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(t.Context(), ledger.ClusterSubject, st.Seq, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A ledger from before there were marks is given an ID once, and keeps it.
+func TestIdentityWithoutAMark(t *testing.T) {
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	if _, err := log.Append(t.Context(), ledger.ClusterSubject, 0, []byte(`{"cluster":"a","coordination":"nats","at":"2026-01-01T00:00:00Z"}`)); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for range 2 {
+		d, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, d.have.ID)
+	}
+	if len(ids[0]) != 32 || ids[0] != ids[1] {
+		t.Errorf("it is %q", ids)
+	}
+}
+
+// What members share is marked by the first and asked for by all others; another
+// cluster's is never taken, one that was lost only if it is said so.
+func TestDirectories(t *testing.T) {
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	shared, other, foreign := t.TempDir(), t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, markFile), []byte("0123\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	enter := func(dir string, adopt ...string) error {
+		d, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats", Adopt: adopt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Dir(t.Context(), "blobs", dir)
+	}
+	if err := enter(foreign); err == nil {
+		t.Error("the first takes another cluster's")
+	}
+	for range 2 {
+		if err := enter(shared); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{other, filepath.Join(other, "none"), foreign} {
+		if err := enter(dir); job.CodeOf(err) != job.CodeInvalid || !strings.HasPrefix(err.Error(), "blobs: ") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if left, err := os.ReadDir(other); err != nil || len(left) > 0 {
+		t.Errorf("who was refused left %v, %v", left, err)
+	}
+	if err := enter(foreign, "blobs"); err == nil {
+		t.Error("another cluster's is adopted")
+	}
+	if err := enter(other, "keys"); err == nil {
+		t.Error("it is taken although something else is adopted")
+	}
+	if err := enter(other, "blobs"); err != nil {
+		t.Errorf("what was lost is not begun anew: %v", err)
+	}
+	if err := enter(other); err != nil {
+		t.Errorf("what was begun anew is not taken: %v", err)
+	}
+}
+
+func TestClash(t *testing.T) {
+	mine := wire.Lease{Identity: wire.Identity{ID: "m", Incarnation: 2, Nonce: 7, Home: 9}, Profile: "standard", Protocol: 1}
+	of := func(id string, change func(*wire.Lease)) wire.Lease {
+		l := wire.Lease{Identity: wire.Identity{ID: id, Incarnation: 1, Nonce: 8, Home: 8}, Addr: "host:1", Profile: "standard", Protocol: 1}
+		if change != nil {
+			change(&l)
+		}
+		return l
+	}
+	for _, c := range []struct {
+		name  string
+		other wire.Lease
+		want  string // "": no clash
+	}{
+		{"another", of("n", nil), ""},
+		{"an older program's", of("n", func(l *wire.Lease) { l.Profile, l.Protocol = "", 0 }), ""},
+		{"another profile", of("n", func(l *wire.Lease) { l.Profile = "fast" }), "cluster.profile: "},
+		{"another protocol", of("n", func(l *wire.Lease) { l.Protocol = 2 }), "cluster.id: "},
+		{"the name", of("m", nil), "name: "},
+		{"the former start", of("m", func(l *wire.Lease) { l.Home = 9 }), ""},
+		{"a later start", of("m", func(l *wire.Lease) { l.Home, l.Incarnation = 9, 3 }), "name: "},
+	} {
+		if err := clash(mine, c.other); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// A live process's lease is told from a dead one's by its renewals.
+func TestClear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := coord.NewMemory(time.Now)
+		mine := wire.Lease{Identity: wire.Identity{ID: "m", Incarnation: 1, Nonce: 7, Home: 9}}
+		value, err := json.Marshal(wire.Lease{Identity: wire.Identity{ID: "m", Incarnation: 1, Nonce: 8, Home: 8}, Addr: "host:1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := store.Lease(t.Context(), "members/m", value, 0, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := Clear(t.Context(), store, mine, 9*time.Second); err != nil {
+			t.Errorf("a dead process's lease: %v", err)
+		}
+		if took := time.Since(began); took < 5*time.Second {
+			t.Errorf("it waited %s", took)
+		}
+		if v, err = store.Lease(t.Context(), "members/m", value, 0, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, func() { _, _ = store.Lease(t.Context(), "members/m", value, v, 5*time.Second) })
+		began = time.Now()
+		if err := Clear(t.Context(), store, mine, 9*time.Second); job.CodeOf(err) != job.CodeConflict {
+			t.Errorf("a live process's lease: %v", err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestClock(t *testing.T) {
+	const off = 10 * time.Minute
+	at := func(offs ...time.Duration) (s []sample) {
+		for i, o := range offs {
+			s = append(s, sample{string(rune('a' + i)), o, 10 * time.Millisecond})
+		}
+		return s
+	}
+	for _, c := range []struct {
+		samples []sample
+		want    string
+	}{
+		{nil, ""},
+		{at(0, time.Minute, -time.Minute), ""},
+		{at(off, off, off), "ahead of that of a and that of b and that of c"},
+		{at(-off, -off, -off), "behind that of a"},
+		{at(off), "ahead of"},
+		{at(off, 0), ""},       // one of two: which is wrong?
+		{at(off, -off, 0), ""}, // they do not agree
+		{at(0, off, off), "10m0s ahead of that of b and that of c"},
+		{[]sample{{"slow", 3 * time.Minute, 2 * time.Minute}}, ""}, // it may be the way
+	} {
+		err := wrong(c.samples)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.samples, err, c.want)
+		}
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	if err := CheckClock(t.Context(), nil, quiet); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,81 @@
+package entry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"crier/job"
+	"crier/scheduler/apta/node"
+	"crier/scheduler/apta/wire"
+	"crier/state/coord"
+)
+
+// lookEvery is how often others' leases are looked at.
+const lookEvery = 200 * time.Millisecond
+
+// clash says why a process with a lease of its own cannot be there beside one that holds
+// another. An older program's lease says no profile and no protocol.
+func clash(mine, other wire.Lease) error {
+	if mine.ID == other.ID {
+		if node.Replaces(mine, other) {
+			return nil
+		}
+		return job.Conflict(fmt.Sprintf("name: %q is taken by a process at %s (start %d); give this one another name and data directory, or stop that one", mine.ID, other.Addr, other.Incarnation))
+	}
+	if theirs, ours := max(other.Protocol, 1), max(mine.Protocol, 1); theirs != ours {
+		return job.Conflict(fmt.Sprintf("cluster.id: member %s at %s speaks protocol version %d, this program %d; run the same program everywhere", other.ID, other.Addr, theirs, ours))
+	}
+	if theirs := other.Profile; theirs != "" && theirs != mine.Profile {
+		return job.Conflict(fmt.Sprintf("cluster.profile: member %s at %s has %q, this process %q; give all members the same, and stop all to change it", other.ID, other.Addr, theirs, mine.Profile))
+	}
+	return nil
+}
+
+// Clear looks at the leases in the store until none is there beside which a process could
+// not be. One that is renewed is a live process's, and the error says why; one of a dead
+// process lapses, for which it waits no longer than within.
+func Clear(ctx context.Context, store coord.Store, mine wire.Lease, within time.Duration) error {
+	seen := map[string]coord.Version{}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for end := time.Now().Add(within); ; {
+		why, alive, err := look(ctx, store, mine, seen)
+		if err != nil || why == nil {
+			return err
+		}
+		if alive || time.Now().After(end) {
+			return why
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// look gives a clash, and whether that one's lease was renewed since it was seen before.
+func look(ctx context.Context, store coord.Store, mine wire.Lease, seen map[string]coord.Version) (why error, alive bool, err error) {
+	entries, err := store.List(ctx, "members")
+	if err != nil {
+		return nil, false, fmt.Errorf("looking who is a member: %w", err)
+	}
+	for _, e := range entries {
+		var other wire.Lease
+		if err := json.Unmarshal(e.Value, &other); err != nil {
+			return nil, false, fmt.Errorf("decoding the lease %s: %w", e.Key, err)
+		}
+		c := clash(mine, other)
+		if c == nil {
+			continue
+		}
+		before, was := seen[e.Key]
+		if seen[e.Key] = e.Version; was && before != e.Version {
+			return c, true, nil
+		}
+		why = c
+	}
+	return why, false, nil
+}
