@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"crier/internal/app/entry"
+	"crier/scheduler/apta/timing"
 	"crier/state/natskv"
 	"crier/state/zk"
 )
@@ -13,6 +14,9 @@ func (a *app) openEntry(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
 		return nil
+	}
+	if a.timers, err = timing.Of(c.Profile); err != nil {
+		return err
 	}
 	a.entry, err = entry.Open(ctx, entry.Config{Log: a.streams.ledger, Cluster: c.ID, Coordination: c.coordination(), Adopt: c.Adopt})
 	if err != nil {
@@ -29,7 +33,7 @@ func (a *app) openCoordination(ctx context.Context) error {
 		a.coord = store
 		return err
 	}
-	store, err := a.entry.ZooKeeper(ctx, zk.Config{Servers: c.ZooKeeper, Root: c.Root, Logger: a.log})
+	store, err := a.entry.ZooKeeper(ctx, zk.Config{Servers: c.ZooKeeper, Root: c.Root, Look: a.timers.Look, Logger: a.log})
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"crier/job"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
-	"crier/scheduler/apta/timing"
 	"crier/scheduler/apta/wire"
 	"crier/state/ledger"
 )
@@ -41,15 +40,11 @@ func (a *app) enter(ctx context.Context) error {
 	if err := entry.CheckClock(ctx, a.clocks, a.log); err != nil {
 		return err
 	}
-	timers, err := timing.Of(c.Profile)
-	if err != nil {
-		return err
-	}
 	var random [16]byte
 	rand.Read(random[:]) // never fails
 	a.core = apta.Config{Cluster: cmp.Or(c.ID, "crier"), ID: a.node.Name, Incarnation: a.node.Starts, Nonce: binary.LittleEndian.Uint64(random[:]) | 1,
-		Home: a.node.Home, Seeds: slices.Clone(c.Seeds), Timers: timers, Seed: binary.LittleEndian.Uint64(random[8:])}
-	mine := wire.Lease{Identity: wire.Identity{ID: a.core.ID, Incarnation: a.core.Incarnation, Nonce: a.core.Nonce, Home: a.core.Home}, Profile: timers.Profile, Protocol: wire.Protocol}
+		Home: a.node.Home, Seeds: slices.Clone(c.Seeds), Timers: a.timers, Seed: binary.LittleEndian.Uint64(random[8:])}
+	mine := wire.Lease{Identity: wire.Identity{ID: a.core.ID, Incarnation: a.core.Incarnation, Nonce: a.core.Nonce, Home: a.core.Home}, Profile: a.timers.Profile, Protocol: wire.Protocol}
 	if err := entry.Clear(ctx, a.coord, mine, clearWithin); err != nil {
 		return err
 	}

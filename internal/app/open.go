@@ -23,6 +23,7 @@ import (
 	"crier/presence"
 	"crier/scheduler"
 	"crier/scheduler/apta"
+	"crier/scheduler/apta/timing"
 	"crier/state/blob"
 	"crier/state/claims"
 	"crier/state/coord"
@@ -64,7 +65,8 @@ type parts struct {
 	index     *parked.Index
 	kv        parked.KV
 	planes    *presence.Planes
-	core      apta.Config // of the member
+	timers    timing.Timers // by the cluster's profile
+	core      apta.Config   // of the member
 	member    *member.Node
 	worker    *worker.Worker
 	folder    *fold.Folder

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -147,7 +148,7 @@ func (c *Cluster) render(s State) error {
 func (c *Cluster) shared(s State) map[string]string {
 	var zk, nats, seeds []string
 	v := map[string]string{
-		"BLOBS": c.path("shared", "blobs"), "KEYS": c.path("shared", "keys"), "CLUSTER": "local", "NATS_REPLICAS": strconv.Itoa(s.Topology.NATS),
+		"BLOBS": c.path("shared", "blobs"), "KEYS": c.path("shared", "keys"), "CLUSTER": "local", "PROFILE": cmp.Or(s.Topology.Profile, "standard"), "NATS_REPLICAS": strconv.Itoa(s.Topology.NATS),
 		"NATS_CREDS": c.path("conf", "nats.creds"), "NATS_SYSTEM": c.path("conf", "nats.system"),
 	}
 	for _, r := range s.Processes {

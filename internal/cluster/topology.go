@@ -20,6 +20,8 @@ type Topology struct {
 	API       int  `yaml:"api" json:"api"`
 	Relay     int  `yaml:"relay" json:"relay"`
 	Proxy     bool `yaml:"proxy" json:"proxy"` // between Crier processes and what they reach
+	// Profile is the cluster's: standard or fast. Default: standard.
+	Profile string `yaml:"profile" json:"profile,omitempty"`
 }
 
 // most is the most processes of a role: it is a cluster on one machine.
@@ -65,6 +67,9 @@ func (t Topology) Validate() error {
 	}
 	if t.MariaDB != 1 {
 		return fmt.Errorf("mariadb: %d, want 1", t.MariaDB)
+	}
+	if t.Profile != "" && t.Profile != "standard" && t.Profile != "fast" {
+		return fmt.Errorf("profile: %q, want standard or fast", t.Profile)
 	}
 	for _, r := range t.roles() {
 		if r.count < 1 || r.count > most {

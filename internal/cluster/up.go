@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ type Config struct {
 	Binary string // crier
 	// Topology stands for topology.yaml, unless it is zero.
 	Topology Topology
+	// Profile stands for the topology's, unless it is "".
+	Profile string
 }
 
 // Up starts what is not there of the cluster in a directory, and waits until it can be
@@ -62,6 +65,7 @@ func (c *Cluster) prepare(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
+	t.Profile = cmp.Or(cfg.Profile, t.Profile)
 	if err := t.Validate(); err != nil {
 		return fmt.Errorf("the cluster to be started: %w", err)
 	}
@@ -79,7 +83,7 @@ func (c *Cluster) prepare(ctx context.Context, cfg Config) error {
 	case err != nil:
 		return err
 	case s.Topology != t:
-		return fmt.Errorf("the cluster in %s was made with other counts of processes, %+v; remove it first (crier cluster down --remove)", c.dir, s.Topology)
+		return fmt.Errorf("the cluster in %s was made with another profile or other counts of processes, %+v; remove it first (crier cluster down --remove)", c.dir, s.Topology)
 	}
 	if s.Boot != boot {
 		for i := range s.Processes { // they ended with the machine

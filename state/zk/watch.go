@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// lookEvery is how often a watcher looks, whatever watches say. A look is a write
-	// to the clock, and a read of each directory's state.
-	lookEvery = 500 * time.Millisecond
+	// defaultLook is Config.Look's. A look is a write to the clock, and a read of each
+	// directory's state.
+	defaultLook = 500 * time.Millisecond
 	// listEvery is how often it lists directories that do not seem to have changed.
 	listEvery = 30 * time.Second
 	// minPause and maxPause bound the pause before events are followed, in which more
@@ -36,7 +36,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(coord.Change) 
 	dir := s.dirOf(prefix)
 	w := &watcher{s: s, top: dir, fn: fn, sub: s.link.subscribe(dir), dirs: make(map[string]*directory), told: make(map[string]told), view: view{s: s}}
 	defer s.link.unsubscribe(w.sub)
-	t := time.NewTicker(lookEvery)
+	t := time.NewTicker(s.every)
 	defer t.Stop()
 	for look := true; ; {
 		var err error

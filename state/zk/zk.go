@@ -102,6 +102,9 @@ type Config struct {
 	Digest string
 	// Wait bounds each call, also one whose context does not end. Default 5 s.
 	Wait time.Duration
+	// Look is how often a watcher looks, whatever watches say: leases lapse in silence.
+	// Default 500 ms.
+	Look time.Duration
 	// Logger takes warnings of watchers. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -133,6 +136,12 @@ func (c *Config) check() error {
 	if c.Wait < 0 {
 		return fmt.Errorf("ZooKeeper configuration: Wait %s is below 0", c.Wait)
 	}
+	if c.Look == 0 {
+		c.Look = defaultLook
+	}
+	if c.Look < 0 || c.Look > time.Second {
+		return fmt.Errorf("ZooKeeper configuration: Look %s is not within 0 and 1s", c.Look)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -146,6 +155,7 @@ type Store struct {
 	root   string
 	acl    []zk.ACL
 	wait   time.Duration
+	every  time.Duration // between two looks of a watcher
 	logger *slog.Logger
 	writer uint64 // this client's number, in the upper bits of versions
 	count  atomic.Uint64
@@ -159,7 +169,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Store{link: newLink(cfg.Session), root: cfg.Root, acl: zk.WorldACL(zk.PermAll), wait: cfg.Wait, logger: cfg.Logger}
+	s := &Store{link: newLink(cfg.Session), root: cfg.Root, acl: zk.WorldACL(zk.PermAll), wait: cfg.Wait, every: cfg.Look, logger: cfg.Logger}
 	var err error
 	s.conn, _, err = zk.Connect(cfg.Servers, cfg.Session,
 		zk.WithEventCallback(s.link.event), zk.WithDialer(s.link.dial), zk.WithLogger(driverLog{cfg.Logger}), zk.WithLogInfo(false))

@@ -86,6 +86,7 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 			return nil
 		})
 	dirFlag(cmd, &cfg.Dir)
+	cmd.Flags().StringVar(&cfg.Profile, "profile", "", "standard, or fast: half the time until a process that is gone is noticed (default: that of topology.yaml)")
 	cmd.Flags().StringVar(&cfg.Deploy, "deploy", "deploy/cluster", "directory with its configuration and topology.yaml")
 	return cmd
 }

@@ -44,6 +44,7 @@ type Timers struct {
 	Renew        time.Duration // between two renewals
 	Answer       time.Duration // for an answer of the coordination store, or by way of a neighbour
 	Margin       time.Duration // the fence is this long before the lease may lapse
+	Look         time.Duration // between two looks at the leases, if the store has to be asked
 	Redial       time.Duration // whoever is registered and not reachable is called again
 	Join         time.Duration // JOINING waits no longer for agreement
 	BadHealth    time.Duration // of bad health before SILENCE
@@ -71,7 +72,7 @@ func Default() Timers {
 	return Timers{Profile: Standard, Hello: 500 * time.Millisecond, Jitter: 10, Dead: 2 * time.Second,
 		Originate: 100 * time.Millisecond, OriginateMax: 2 * time.Second, Compute: 50 * time.Millisecond, ComputeMax: 2 * time.Second,
 		Refresh: time.Minute, MaxAge: 4 * time.Minute, Retransmit: 250 * time.Millisecond, Pace: 20 * time.Millisecond, Lazy: 500 * time.Millisecond, ViewHash: time.Second,
-		Lease: 5 * time.Second, Renew: 1250 * time.Millisecond, Answer: 500 * time.Millisecond, Margin: 2 * time.Second,
+		Lease: 5 * time.Second, Renew: 1250 * time.Millisecond, Answer: 500 * time.Millisecond, Margin: 2 * time.Second, Look: 500 * time.Millisecond,
 		Redial: 30 * time.Second, Join: 3 * time.Second, BadHealth: 10 * time.Second}
 }
 
@@ -81,7 +82,8 @@ func Fast() Timers {
 	t := Default()
 	t.Profile = Quick
 	t.Hello, t.Dead, t.Retransmit = 200*time.Millisecond, 800*time.Millisecond, 100*time.Millisecond
-	t.Lease, t.Renew, t.Answer, t.Margin = 2500*time.Millisecond, 600*time.Millisecond, 250*time.Millisecond, time.Second
+	// A lease is whole seconds in the stores: 2.5 s would lapse after three.
+	t.Lease, t.Renew, t.Answer, t.Margin, t.Look = 2*time.Second, 450*time.Millisecond, 200*time.Millisecond, 800*time.Millisecond, 200*time.Millisecond
 	t.Redial = 10 * time.Second
 	return t
 }
@@ -100,6 +102,8 @@ func (t Timers) Validate() error {
 		{t.Retransmit > 0 && t.Pace > 0 && t.Lazy > 0 && t.ViewHash > 0, "Retransmit, Pace, Lazy or ViewHash is not above 0"},
 		{t.Renew > 0 && t.Answer > 0 && t.Margin > 0, "Renew, Answer or Margin is not above 0"},
 		{t.Renew+2*t.Answer < t.Lease-t.Margin, "Lease is below Renew + 2 Answer + Margin: one lost answer would cost it"},
+		{t.Lease%time.Second == 0, "Lease is not whole seconds: the stores round it up"},
+		{t.Look > 0 && t.Look <= t.Lease/4, "Look is not within 0 and a quarter of Lease"},
 		{t.Redial > 0 && t.Join > 0 && t.BadHealth > 0, "Redial, Join or BadHealth is not above 0"},
 	} {
 		if !c.ok {
