@@ -10,6 +10,7 @@ import (
 
 	"crier/api"
 	"crier/internal/crowd"
+	"crier/internal/drill/holders"
 	"crier/job"
 )
 
@@ -25,7 +26,7 @@ const (
 func (r *run) loadJobs() map[string]bool {
 	set := map[string]bool{}
 	for _, id := range r.jobs[1:] {
-		if id != r.probe {
+		if id != r.probe && !r.meanwhile[id.String()] {
 			set[id.String()] = true
 		}
 	}
@@ -34,8 +35,8 @@ func (r *run) loadJobs() map[string]bool {
 
 // breakIt does the fault, watches what comes of it, and ends it.
 func (r *run) breakIt(ctx context.Context) (err error) {
-	if r.claims.kind != "" {
-		if err := r.api.do(ctx, r.claims.read); err != nil {
+	if r.claims.Kind != "" {
+		if err := r.api.do(ctx, r.claims.Read); err != nil {
 			return fmt.Errorf("reading who holds what: %w", err)
 		}
 	}
@@ -45,12 +46,15 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 	if r.ofVictim, err = r.clientsOf(r.report.Fault.Victims[0]); err != nil {
 		return err
 	}
+	if r.drill.outage {
+		r.report.Outage = new(Outage)
+	}
 	if r.drill.zombie {
 		if r.before, err = r.refusals(ctx); err != nil {
 			return err
 		}
 	}
-	r.was = held(r.claims.all, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
+	r.was = holders.Held(r.claims.All, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
 	r.onEnd(func() error { // whatever happens
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
 		defer cancel()
@@ -104,6 +108,7 @@ func (r *run) watch(ctx context.Context) error {
 	_, err := r.until(ctx, within, func() bool {
 		r.readClaims(ctx)
 		r.notice(ctx)
+		r.submitMeanwhile(ctx)
 		if lasts == 0 {
 			return r.resumed() != nil
 		}
@@ -117,7 +122,7 @@ func (r *run) notice(ctx context.Context) {
 	if !r.detected.IsZero() {
 		return
 	}
-	for _, at := range taken(r.claims.all, r.was) {
+	for _, at := range holders.Taken(r.claims.All, r.was) {
 		if at.After(r.report.Fault.At) && (r.detected.IsZero() || at.Before(r.detected)) {
 			r.detected = at
 		}
@@ -143,7 +148,7 @@ func (r *run) restore(ctx context.Context) error {
 	if !r.drill.probe {
 		r.submitProbe(ctx)
 	}
-	return nil
+	return r.agree(ctx)
 }
 
 // submitProbe submits one more job, as fast as it goes, and notes when it was taken in.
@@ -208,8 +213,8 @@ func (r *run) resumedClients() *Seconds {
 // resumedSlices: the first receipt of a job whose slice another has.
 func (r *run) resumedSlices() *Seconds {
 	since := map[string]time.Time{}
-	for id, at := range taken(r.claims.all, r.was) {
-		if j := r.was[id].job(); at.After(r.report.Fault.At) && (since[j].IsZero() || at.Before(since[j])) {
+	for id, at := range holders.Taken(r.claims.All, r.was) {
+		if j := r.was[id].Job(); at.After(r.report.Fault.At) && (since[j].IsZero() || at.Before(since[j])) {
 			since[j] = at
 		}
 	}
@@ -225,7 +230,7 @@ func (r *run) resumedSlices() *Seconds {
 
 // resumedJobs: all jobs have another who moves them on.
 func (r *run) resumedJobs() *Seconds {
-	at := taken(r.claims.all, r.was)
+	at := holders.Taken(r.claims.All, r.was)
 	last := r.report.Fault.At
 	for id := range r.was {
 		when, ok := at[id]

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/internal/cluster"
+	"crier/internal/drill/holders"
 	"crier/job"
 )
 
@@ -26,6 +27,8 @@ type Drill struct {
 	// gives how long it took until what the victim did was done again; either may be nil.
 	noticed func(*run, context.Context) bool
 	resumed func(*run) *Seconds
+	// outage: a database is away, in which everybody writes; see Outage.
+	outage bool
 	// zombie: the victim lives on with what others took over, and is void if it tried
 	// nothing of that. Some of the clients are slow, so that much is open at any moment.
 	zombie bool
@@ -83,13 +86,13 @@ func All() []Drill {
 			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", noticed: (*run).movedAway, probe: true,
 			pick: pickPair, do: cut, undo: func(ctx context.Context, r *run) error { return r.cluster.Heal(ctx) }, bit: cutBites},
 		{Name: "stop-zookeeper", Hypothesis: "Without the coordination store sending goes on; what lacks it catches up when it is back.",
-			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
+			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second, outage: true,
 			pick: pickKind(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
 		{Name: "stop-zookeeper-node", Hypothesis: "One server of the coordination store dies: the others answer, and nobody takes anybody for dead.",
 			Limits: Limits{CaughtUp: healWithin, Stall: neverStops}, lasts: 20 * time.Second,
 			pick: pickNode(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
 		{Name: "stop-mysql", Hypothesis: "Without the database sending goes on; what lacks it catches up when it is back.",
-			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second,
+			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second, outage: true,
 			pick: pickKind(cluster.MariaDB), do: kill, undo: start, bit: areGone},
 		{Name: "stop-nats-node", Hypothesis: "The NATS server that leads the ledger dies: nothing is sent until another leads, and nothing is lost.",
 			Limits: Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
@@ -151,7 +154,7 @@ func pickBusiest(role, kind string) func(context.Context, *run) ([]string, error
 		for i, p := range processes {
 			names[i] = p.Name
 		}
-		victim := busiest(r.claims.all, names, kind, time.Now(), r.loadJobs())
+		victim := holders.Busiest(r.claims.All, names, kind, time.Now(), r.loadJobs())
 		if victim == "" {
 			return nil, fmt.Errorf("no %s holds a %s of the load", role, kind)
 		}

@@ -87,6 +87,7 @@ type Report struct {
 	Oracle     Oracle   `json:"oracle"`
 	Stale      int      `json:"stale"`             // records in journals behind their seal
 	Refused    *Refused `json:"refused,omitempty"` // nil if nobody lived on with what was another's
+	Outage     *Outage  `json:"outage,omitempty"`  // nil unless a database was away
 	// Unproved is what the ledger's proof and the clients do not agree on.
 	Unproved []string `json:"unproved,omitempty"`
 	// Broken is what did not come back after the drill.
@@ -109,7 +110,7 @@ func judge(r Report, limits Limits) (Verdict, []string) {
 	if r.Refused != nil && r.Refused.Sum() == 0 {
 		return Void, []string{"when it went on, it tried nothing that had to be refused"}
 	}
-	var late []string
+	late := r.Outage.wrong()
 	for _, x := range []struct {
 		what  string
 		took  *Seconds

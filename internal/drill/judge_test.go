@@ -50,6 +50,11 @@ func TestJudge(t *testing.T) {
 		{"a zombie that tried", func(r *Report) { r.Refused = &Refused{HandOffs: 1} }, Pass, ""},
 		{"a zombie that tried nothing", func(r *Report) { r.Refused = new(Refused) }, Void, "tried nothing"},
 		{"a zombie that tried nothing, and a loss", func(r *Report) { r.Refused, r.Oracle.Lost = new(Refused), 1 }, Fail, "lost"},
+		{"an outage", func(r *Report) { r.Outage = &Outage{Accepted: 3, Unavailable: 2, Agreed: seconds(time.Minute)} }, Pass, ""},
+		{"an outage without an answer", func(r *Report) { r.Outage = &Outage{Other: []string{"timeout"}, Agreed: seconds(1)} }, Fail, "timeout"},
+		{"SQL agrees late", func(r *Report) { r.Outage = &Outage{Agreed: seconds(61 * time.Second)} }, Fail, "agreed with the ledger 61.00 s"},
+		{"SQL never agrees", func(r *Report) { r.Outage = new(Outage) }, Fail, "does not agree"},
+		{"a mass take-over", func(r *Report) { r.Outage = &Outage{Agreed: seconds(1), Moved: 40} }, Fail, "40 claims changed hands"},
 		{"not whole", func(r *Report) { r.Broken = []string{"worker-1 is gone"} }, Fail, "not whole again: worker-1"},
 	} {
 		r := good()

@@ -127,8 +127,7 @@ func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
 func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Class) error {
 	var j api.Job
 	err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
-		j, err = svc.SubmitJob(ctx, api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class,
-			IdempotencyKey: r.account + "-" + name})
+		j, err = svc.SubmitJob(ctx, r.request(name, rate, class))
 		return err
 	})
 	if err != nil {
@@ -136,6 +135,10 @@ func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Cl
 	}
 	r.jobs = append(r.jobs, j.Job)
 	return nil
+}
+
+func (r *run) request(name string, rate uint32, class job.Class) api.SubmitJob {
+	return api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class, IdempotencyKey: r.account + "-" + name}
 }
 
 // look takes over what the clients have seen since.
@@ -189,13 +192,13 @@ const claimsWithin = 8 * time.Second
 
 // readClaims reads on in the ledger's claims, as far as somebody answers now.
 func (r *run) readClaims(ctx context.Context) {
-	if r.claims.kind == "" {
+	if r.claims.Kind == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, claimsWithin)
 	defer cancel()
 	svc := r.api.list[r.api.at]
-	if err := r.claims.read(ctx, svc); err != nil {
+	if err := r.claims.Read(ctx, svc); err != nil {
 		r.api.at = (r.api.at + 1) % len(r.api.list) // the next look asks another one
 	}
 }

@@ -125,32 +125,3 @@ func TestProved(t *testing.T) {
 		}
 	}
 }
-
-func TestClaims(t *testing.T) {
-	c := func(ms int, kind, id string, epoch uint64, worker string, incarnation uint32) claim {
-		return claim{Kind: kind, ID: id, Epoch: epoch, Journal: job.Journal{Worker: worker, Incarnation: incarnation}, at: at(ms)}
-	}
-	all := []claim{
-		c(0, "slice", "j1-0", 1, "w-worker-1", 1), c(10, "slice", "j1-1", 1, "w-worker-2", 1), c(20, "slice", "j2-0", 1, "w-worker-1", 1),
-		c(30, "job", "j1", 1, "s-scheduler-1", 1), c(40, "slice", "j3-0", 1, "w-worker-1", 1),
-		c(100, "slice", "j1-0", 2, "w-worker-1", 2), // the same process, again
-		c(200, "slice", "j2-0", 2, "", 0),           // given up
-		c(300, "slice", "j2-0", 3, "w-worker-2", 1), c(400, "slice", "j2-0", 4, "w-worker-3", 1),
-	}
-	jobs := map[string]bool{"j1": true, "j2": true}
-	was := held(all, "worker-1", "slice", at(50), jobs)
-	if len(was) != 2 || was["j1-0"].Epoch != 1 || was["j2-0"].Epoch != 1 {
-		t.Errorf("worker-1 held %v", was)
-	}
-	got := taken(all, was)
-	if len(got) != 1 || !got["j2-0"].Equal(at(300)) {
-		t.Errorf("taken over: %v", got)
-	}
-	names := []string{"worker-1", "worker-2", "worker-3"}
-	if who := busiest(all, names, "slice", at(50), jobs); who != "worker-1" {
-		t.Errorf("the busiest is %q", who)
-	}
-	if who := busiest(all, names, "slice", at(50), map[string]bool{"j9": true}); who != "" {
-		t.Errorf("the busiest of none is %q", who)
-	}
-}

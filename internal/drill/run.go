@@ -20,6 +20,7 @@ import (
 	"crier/api"
 	"crier/internal/cluster"
 	"crier/internal/crowd"
+	"crier/internal/drill/holders"
 	"crier/job"
 )
 
@@ -79,8 +80,8 @@ type run struct {
 	jobs         []job.ID
 	receipts     []crowd.Receipt // of all, by time
 	away         []job.Recipient
-	claims       claims
-	was          map[string]claim // what the victim held
+	claims       holders.Claims
+	was          map[string]holders.Claim // what the victim held
 	detected     time.Time
 	probed       time.Time // when the probe was submitted
 	probe        job.ID
@@ -89,7 +90,10 @@ type run struct {
 	ofVictim     map[job.Recipient]bool // the clients of a gateway that is killed
 	lateTokens   []crowd.Member
 	before       Refused // until the fault
-	journals     journals
+	journals     holders.Journals
+	submitted    time.Time       // when a job was submitted last while a database is away
+	meanwhile    map[string]bool // jobs submitted so
+	unclear      []string        // the names of those of which nothing is known
 	report       Report
 	ends         []func() error
 }
@@ -115,7 +119,7 @@ func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
+	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
 		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing", broken[0])
@@ -136,6 +140,9 @@ func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	}
 	if err := r.finish(ctx); err != nil {
 		return r.report, err
+	}
+	if !r.report.Fault.Bit {
+		r.report.Outage = nil
 	}
 	r.report.Verdict, r.report.Reasons = judge(r.report, d.Limits)
 	return r.report, nil
@@ -183,8 +190,8 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
-	if r.claims.kind = r.drill.holds; r.claims.kind != "" { // there may be many
-		if err := r.api.do(ctx, r.claims.read); err != nil {
+	if r.claims.Kind = r.drill.holds; r.claims.Kind != "" { // there may be many
+		if err := r.api.do(ctx, r.claims.Read); err != nil {
 			return fmt.Errorf("reading who holds what: %w", err)
 		}
 	}
@@ -249,6 +256,9 @@ func (r *run) finish(ctx context.Context) error {
 		return err
 	}
 	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	if err := r.countMoved(ctx); err != nil {
 		return err
 	}
 	if err := r.effects(ctx); err != nil {

@@ -93,53 +93,24 @@ func counters(ctx context.Context, p *cluster.Process, names []string) (sum int,
 	return sum, nil
 }
 
-// journals is which journals are sealed, by subject, and what stands behind a seal.
-type journals struct {
-	next   uint64 // sequence to read from
-	sealed map[string]bool
-	stale  int // records behind a seal: the ledger must have refused them
-}
-
-// take takes a record of a journal in, in the order of the ledger.
-func (j *journals) take(e api.LedgerEntry) {
-	if j.sealed == nil {
-		j.sealed = map[string]bool{}
-	}
-	switch {
-	case e.Kind == "seal":
-		j.sealed[e.Subject] = true
-	case j.sealed[e.Subject]:
-		j.stale++
-	}
-	j.next = e.Seq + 1
-}
-
-// read reads on in all journals.
-func (j *journals) read(ctx context.Context, svc api.Service) error {
-	return svc.TailLedger(ctx, api.TailLedger{From: j.next, Filter: "led.j.>"}, func(e api.LedgerEntry) error {
-		j.take(e)
-		return nil
-	})
-}
-
 // effects looks what of superseded holders had an effect, and what was refused.
 func (r *run) effects(ctx context.Context) error {
 	err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
-		if r.journals.next == 0 { // what was before the first job is no matter of this drill
+		if r.journals.Next == 0 { // what was before the first job is no matter of this drill
 			first := func(e api.LedgerEntry) error {
-				r.journals.next = max(r.journals.next, e.Seq)
+				r.journals.Next = max(r.journals.Next, e.Seq)
 				return nil
 			}
 			if err := svc.TailLedger(ctx, api.TailLedger{Filter: "led.job." + r.jobs[0].String()}, first); err != nil {
 				return err
 			}
 		}
-		return r.journals.read(ctx, svc)
+		return r.journals.Read(ctx, svc)
 	})
 	if err != nil {
 		return fmt.Errorf("reading the journals: %w", err)
 	}
-	r.report.Stale = r.journals.stale
+	r.report.Stale = r.journals.Stale
 	if !r.drill.zombie || !r.report.Fault.Bit {
 		return nil
 	}

@@ -7,27 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"crier/api"
 	"crier/internal/cluster"
 )
-
-// A record behind a seal is stale, whoever wrote it and however often it is read on.
-func TestStale(t *testing.T) {
-	var j journals
-	for i, c := range []struct {
-		subject, kind string
-		stale         int
-	}{
-		{"led.j.w-a.1", "open", 0}, {"led.j.w-b.1", "record", 0}, {"led.j.w-a.1", "reserve", 0}, {"led.j.w-a.1", "seal", 0}, {"led.j.w-b.1", "done", 0},
-		{"led.j.w-a.2", "open", 0}, {"led.j.w-a.1", "done", 1}, {"led.j.w-b.1", "seal", 1}, {"led.j.w-b.1", "record", 2}, {"led.j.w-a.2", "reserve", 2},
-	} {
-		seq := uint64(10 + 3*i)
-		j.take(api.LedgerEntry{Seq: seq, Subject: c.subject, Kind: c.kind})
-		if j.stale != c.stale || j.next != seq+1 {
-			t.Errorf("after record %d, %s of %s: %d are stale, reading goes on at %d", seq, c.kind, c.subject, j.stale, j.next)
-		}
-	}
-}
 
 func TestCounters(t *testing.T) {
 	text := `# HELP crier_gateway_fenced_total Hand-offs.

@@ -142,6 +142,10 @@ func drillGrid(r drill.Report) out.Grid {
 	if x := r.Refused; x != nil {
 		rows = append(rows, []string{"refused", fmt.Sprintf("%d appends, %d hand-offs of the victim when it went on", x.Appends, x.HandOffs)})
 	}
+	if x := r.Outage; x != nil {
+		rows = append(rows, []string{"meanwhile", fmt.Sprintf("%d jobs taken in, %d answered 503, %d otherwise", x.Accepted, x.Unavailable, len(x.Other))},
+			[]string{"SQL agreed", x.Agreed.String()}, []string{"moved", fmt.Sprintf("%d claims", x.Moved)})
+	}
 	rows = append(rows, []string{"reconciled", out.YesNo(len(r.Unproved) == 0)})
 	for _, n := range r.Notes {
 		rows = append(rows, []string{"note", n})
