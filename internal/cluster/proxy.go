@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -79,23 +81,55 @@ func accept(ctx context.Context, l net.Listener, take func(net.Conn)) error {
 	defer stop()
 	for {
 		conn, err := l.Accept()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE): // until some end
+			select {
+			case <-ctx.Done():
+			case <-time.After(refuseAfter):
+			}
+		case err != nil:
 			return fmt.Errorf("taking connections: %w", err)
+		default:
+			go take(conn)
 		}
-		go take(conn)
 	}
 }
 
 func (p *proxy) serve(ctx context.Context, l net.Listener, name, back string) error {
 	return accept(ctx, l, func(conn net.Conn) {
-		k := &link{proxy: p, from: p.dialer(conn), to: name, front: conn, over: make(chan struct{})}
-		if p.add(k) {
-			k.run(ctx, back)
+		k := &link{proxy: p, to: name, front: conn, over: make(chan struct{})}
+		made := k.dial(ctx, back)
+		if made == nil {
+			return
 		}
+		k.from = p.dialer(conn)
+		if !p.add(k) {
+			made.Close()
+			return
+		}
+		k.run(ctx, back, made)
 	})
+}
+
+// refuseAfter is how long a connection that cannot be made is kept waiting. Who is refused
+// by the kernel waits before the next try; who is taken and then cut off may not, and a
+// cluster without its server would do nothing else.
+const refuseAfter = 250 * time.Millisecond
+
+// dial connects to what is behind the proxy; if nobody listens there, the link is ended.
+func (k *link) dial(ctx context.Context, back string) net.Conn {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", back)
+	if err == nil {
+		return conn
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(refuseAfter):
+	}
+	k.reset()
+	return nil
 }
 
 func (p *proxy) serveControl(ctx context.Context, l net.Listener) error {
@@ -236,24 +270,34 @@ type link struct {
 	over     chan struct{} // closed when neither end is wanted
 }
 
-func (k *link) run(ctx context.Context, back string) {
+// run carries bytes over a connection that is made, or over another one if it may not be
+// made yet.
+func (k *link) run(ctx context.Context, back string, conn net.Conn) {
 	defer k.proxy.remove(k)
 	defer k.end()
+	defer func() { conn.Close() }()
 	there, here := pair{k.from, k.to}, pair{k.to, k.from}
 	stop := context.AfterFunc(ctx, k.end)
 	defer stop()
-	if !k.proxy.pass(k, func(c *Cut) { c.Dials++ }, there, here) {
+	held := false
+	note := func(c *Cut) {
+		c.Dials++
+		held = true
+		conn.Close()
+	}
+	if !k.proxy.pass(k, note, there, here) {
 		return
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", back)
-	if err != nil {
-		k.reset()
-		return
+	if held {
+		again := k.dial(ctx, back)
+		if again == nil {
+			return
+		}
+		conn = again
 	}
 	k.proxy.mu.Lock()
 	k.back = conn
 	k.proxy.mu.Unlock()
-	defer conn.Close()
 	var wg sync.WaitGroup
 	wg.Go(func() { k.pump(conn, k.front, there) })
 	wg.Go(func() { k.pump(k.front, conn, here) })

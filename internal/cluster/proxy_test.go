@@ -224,3 +224,39 @@ func TestFlowsAreByDirection(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Nobody who dials a server that is gone can make the proxy work: each try is kept waiting
+// before it is ended, and nobody is asked who it was.
+func TestADeadServerIsNoStorm(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	p := newProxy(func(net.Conn) string { t.Error("it is asked who dials"); return "" })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.serve(ctx, l, "b", gone.Addr().String()) }()
+	began := time.Now()
+	for range 3 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Errorf("it read %d bytes of nobody", n)
+		}
+		conn.Close()
+	}
+	if took := time.Since(began); took < 3*refuseAfter {
+		t.Errorf("three tries took %s", took)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
