@@ -259,24 +259,29 @@ func (m *member) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m.done, m.cancel = make(chan struct{}), cancel
+	m.done, m.cancel, m.err = make(chan struct{}), cancel, nil
 	var wg sync.WaitGroup
 	wg.Go(func() { table.Run(ctx) })
 	wg.Go(func() { who.Run(ctx) })
 	wg.Go(func() {
 		defer cancel()
-		<-table.Ready()
-		m.err = m.worker.Run(ctx)
+		select {
+		case <-table.Ready():
+			m.err = m.worker.Run(ctx)
+		case <-ctx.Done(): // killed before
+		}
 	})
 	go func() { wg.Wait(); close(m.done) }()
 }
 
-// kill ends the member as a crash would, and gives the error by which it had ended.
+// kill ends the member as a crash would, and gives the error by which it had ended. What
+// stands still at its gate is on its way by then, and may arrive.
 func (m *member) kill() error {
 	if m.cancel == nil {
 		return nil
 	}
 	m.cancel()
+	m.gate.open()
 	<-m.done
 	return m.err
 }

@@ -125,7 +125,7 @@ func New(cfg Config) (*Worker, error) {
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.open.Store(&[]job.Incarnation{})
 	w.taking = make(chan struct{}, maxTaking)
-	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Logger: w.log})
+	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Go: w.beside.Go, Logger: w.log})
 	w.holds = holds.New()
 	w.blocks = block.New(block.Config{Name: cfg.Name, Job: cfg.Jobs.Get, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,
 		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Bus: cfg.Bus, Logger: w.log})

@@ -17,6 +17,7 @@ type Config struct {
 	Log     ledger.Log
 	Taker   func() ledger.Taker // by whom they are claimed
 	MayTake func() error        // why nothing new may be claimed now; nil: it may
+	Go      func(func())        // runs what goes on beside; it may be too late for that
 	Logger  *slog.Logger
 }
 
@@ -94,7 +95,7 @@ func (s *Slices) Give(ctx context.Context, thing ledger.Thing, after uint64) {
 	if c == nil || !c.giving.CompareAndSwap(false, true) {
 		return // its job is over, or it is being given
 	}
-	go func() {
+	s.cfg.Go(func() {
 		t := time.NewTicker(giveAgain)
 		defer t.Stop()
 		for {
@@ -112,7 +113,7 @@ func (s *Slices) Give(ctx context.Context, thing ledger.Thing, after uint64) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.mu.held, thing)
-	}()
+	})
 }
 
 // Forget drops the claims on slices of jobs that are not live.

@@ -18,7 +18,7 @@ func TestASliceIsGivenUpForGood(t *testing.T) {
 		var refuse error
 		of := func(worker string) *Slices {
 			by := ledger.Taker{Journal: job.Journal{Worker: worker, Incarnation: 1}, Sealed: func(job.Journal) bool { return false }}
-			return NewSlices(Config{Log: log, Taker: func() ledger.Taker { return by }, MayTake: func() error { return refuse }, Logger: slog.New(slog.DiscardHandler)})
+			return NewSlices(Config{Log: log, Taker: func() ledger.Taker { return by }, MayTake: func() error { return refuse }, Go: func(fn func()) { go fn() }, Logger: slog.New(slog.DiscardHandler)})
 		}
 		a, b, thing := of("a"), of("b"), ledger.SliceThing(job.ID{1}, 3)
 		refuse = errors.New("silent")
