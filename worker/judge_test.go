@@ -18,6 +18,13 @@ import (
 
 // judge asks what was promised. The devices are the witnesses.
 func (s *storm) judge() {
+	if s.fleet != nil {
+		for _, m := range s.fleet.members {
+			if m.ended() {
+				s.t.Errorf("%s ended in the calm: %v", m.name, m.err)
+			}
+		}
+	}
 	for n, j := range s.jobs {
 		c := s.reconcile(j.id)
 		if c.Parked+c.HandedOff+c.Pending > 0 {
@@ -102,7 +109,9 @@ func (s *storm) tell(n int, who job.Recipient) {
 		s.tellWorker(say, s.worker, s.planes, j.id, who)
 	} else {
 		for _, m := range s.fleet.members {
-			say("  %s has ended: %v (%v)", m.name, m.ended(), m.err)
+			if m.ended() {
+				say("  %s has ended: %v", m.name, m.err)
+			}
 			s.tellWorker(say, m.worker, m.planes, j.id, who)
 		}
 	}
