@@ -1,0 +1,248 @@
+package content
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"crier/audience"
+	"crier/audience/members"
+	"crier/audience/source"
+	"crier/job"
+	"crier/state/blob"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/sql"
+)
+
+// fixture is a content over a directory of blobs and a store of lists.
+type fixture struct {
+	*Content
+	t     *testing.T
+	blobs *blob.Dir
+	lists *members.Store
+	table *jobs.Table
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	blobs, err := blob.OpenDir(filepath.Join(t.TempDir(), "blobs"))
+	must(t, err)
+	lists, err := members.New(members.Config{Sets: sql.NewMemory(time.Now).Sets, Blobs: blobs, Scratch: filepath.Join(t.TempDir(), "scratch")})
+	must(t, err)
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	table := jobs.New(log, log)
+	return &fixture{New(blobs, lists, table), t, blobs, lists, table}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) put(b []byte) job.Digest {
+	f.t.Helper()
+	digest, _, err := f.blobs.Put(f.t.Context(), bytes.NewReader(b))
+	must(f.t, err)
+	return digest
+}
+
+// set stores a set and gives what it is, and where.
+func (f *fixture) set(ids ...uint32) (audience.Info, job.Digest) {
+	f.t.Helper()
+	var text strings.Builder
+	for _, id := range ids {
+		fmt.Fprintln(&text, id)
+	}
+	dir := f.t.TempDir()
+	info, err := audience.Build(f.t.Context(), dir, source.NewText(source.Input{Name: "ids", File: "ids", R: io.NopCloser(strings.NewReader(text.String()))}))
+	must(f.t, err)
+	b, err := os.ReadFile(filepath.Join(dir, info.Name+audience.Extension))
+	must(f.t, err)
+	return info, f.put(b)
+}
+
+// spec is a job to some ids.
+func (f *fixture) spec(n byte, ids ...uint32) job.Spec {
+	f.t.Helper()
+	info, digest := f.set(ids...)
+	at := time.UnixMilli(1_800_000_000_000).UTC()
+	return job.Spec{ID: job.NewID(at, [10]byte{n}), Account: 7, AccountName: "news", FollowersRev: 3, Package: digest, Set: info.SHA256, Recipients: info.Cardinality,
+		Priority: 50, SubmittedAt: at, ExpiresAt: at.Add(time.Hour)}
+}
+
+// A package is checked before anything of it is sent: it is told by ranges, and what is
+// not the set that the job names is the job's fault, for good.
+func TestCheck(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3, 5, 1<<20, 7<<20, 7<<20+1)
+	ranges, sizes, err := f.Check(t.Context(), spec)
+	if err != nil || !slices.Equal(ranges, []job.Range{0, 1, 7}) || !slices.Equal(sizes, []int{2, 1, 2}) {
+		t.Fatalf("%v, %v, %v", ranges, sizes, err)
+	}
+	invalid := func(what, message string, spec job.Spec) {
+		t.Helper()
+		_, _, err := f.Check(t.Context(), spec)
+		if job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), message) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	other := spec
+	other.Set[0]++
+	invalid("another set", "another set than the job names", other)
+	other = spec
+	other.Recipients++
+	invalid("another number", "another set than the job names", other)
+	other.Package = f.put([]byte("no package at all"))
+	invalid("no package", "damaged", other)
+
+	h, err := f.blobs.Open(t.Context(), spec.Package)
+	must(t, err)
+	defer h.Close()
+	b, err := os.ReadFile(h.Path())
+	must(t, err)
+	b[len(b)-1] ^= 1
+	other = spec
+	other.Package = f.put(b)
+	invalid("one bit of it", "damaged", other)
+
+	other.Package = job.Digest{1}
+	if _, _, err := f.Check(t.Context(), other); err == nil || job.CodeOf(err) == job.CodeInvalid {
+		t.Errorf("a package that is not there, which a copy from a backup mends: %v", err)
+	}
+}
+
+// The lists are those that the job pinned, and the suppressed are those of now.
+func TestLists(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3, 5)
+	if _, err := f.Lists(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "followers of account 7 at revision 3") {
+		t.Errorf("followers that are not there: %v", err)
+	}
+	_, spec.Followers = f.set(3, 9)
+	lists, err := f.Lists(t.Context(), spec)
+	must(t, err)
+	followers, err := lists.Followers.Range(0)
+	must(t, err)
+	if got := slices.Collect(followers.All()); !slices.Equal(got, []uint32{3, 9}) {
+		t.Errorf("followers %v", got)
+	}
+	suppressed := func() []uint32 {
+		t.Helper()
+		set, err := lists.Suppressed.Range(0)
+		must(t, err)
+		return slices.Collect(set.All())
+	}
+	if got := suppressed(); len(got) != 0 {
+		t.Errorf("suppressed %v, want nobody", got)
+	}
+	for key, id := range map[members.Key]uint32{members.GlobalSuppression(): 5, members.Suppression(7): 6, members.Suppression(8): 8} {
+		_, err := f.lists.Add(t.Context(), key, []uint32{id})
+		must(t, err)
+	}
+	if got := suppressed(); !slices.Equal(got, []uint32{5, 6}) {
+		t.Errorf("suppressed %v, want 5 for all and 6 for the account", got)
+	}
+}
+
+func TestMessage(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3)
+	spec.Body, spec.CollapseKey = f.put([]byte("Hear ye!")), "one"
+	m, err := f.Message(t.Context(), spec)
+	must(t, err)
+	if string(m.Body) != "Hear ye!" || m.Account != 7 || m.AccountName != "news" || m.CollapseKey != "one" ||
+		m.SentAt != spec.SubmittedAt.UnixMilli() || m.ExpiresAt != spec.ExpiresAt.UnixMilli() || m.DisplayAt != 0 {
+		t.Errorf("%+v", m)
+	}
+	later := spec
+	later.ID[0]++
+	later.DisplayAt = spec.SubmittedAt.Add(time.Minute)
+	if m, err := f.Message(t.Context(), later); err != nil || m.DisplayAt != later.DisplayAt.UnixMilli() {
+		t.Errorf("shown later: %+v, %v", m, err)
+	}
+	gone := spec
+	gone.ID[0] += 2
+	gone.Body = job.Digest{1}
+	if _, err := f.Message(t.Context(), gone); err == nil || !strings.Contains(err.Error(), "the body of job "+gone.ID.String()) {
+		t.Errorf("a body that is not there: %v", err)
+	}
+}
+
+// A set that has left the cache is read to the end by whoever has it, and is opened anew
+// for whoever wants it then.
+func TestASetThatLeavesStaysOpen(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3, 5)
+	pkg, err := f.Package(t.Context(), spec)
+	must(t, err)
+	for n := range uint32(openSets) {
+		_, digest := f.set(n, n+1000)
+		_, err := f.Set(t.Context(), digest)
+		must(t, err)
+	}
+	again, err := f.Package(t.Context(), spec)
+	must(t, err)
+	if again == pkg {
+		t.Fatal("it has not left: the test means nothing")
+	}
+	for _, p := range []interface{ Cardinality() uint64 }{pkg.(*audience.Set), again.(*audience.Set)} {
+		if p.Cardinality() != 2 {
+			t.Errorf("it has %d ids, want 2", p.Cardinality())
+		}
+	}
+	ids, err := pkg.Range(0)
+	if err != nil || !slices.Equal(slices.Collect(ids.All()), []uint32{3, 5}) {
+		t.Errorf("%v", err)
+	}
+}
+
+// The index asks by the job alone.
+func TestPackageRange(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3, 1<<20)
+	if _, err := f.PackageRange(t.Context(), spec.ID, 0); job.CodeOf(err) != job.CodeNotFound {
+		t.Errorf("of a job that is not: %v", err)
+	}
+	_, _, err := f.table.Accept(t.Context(), spec)
+	must(t, err)
+	ids, err := f.PackageRange(t.Context(), spec.ID, 1)
+	if err != nil || !slices.Equal(slices.Collect(ids.All()), []uint32{1 << 20}) {
+		t.Errorf("%v", err)
+	}
+}
+
+// The cache keeps what was used last, tells of what leaves, and keeps no failure.
+func TestCache(t *testing.T) {
+	var left []int
+	c := cache[string, int]{limit: 2, drop: func(v int) { left = append(left, v) }}
+	made := 0
+	get := func(k string, v int) int {
+		got, err := c.get(k, func() (int, error) { made++; return v, nil })
+		must(t, err)
+		return got
+	}
+	get("a", 1)
+	get("b", 2)
+	get("a", 9) // b is the one used longest ago
+	get("c", 3)
+	if !slices.Equal(left, []int{2}) || made != 3 || get("a", 9) != 1 {
+		t.Errorf("left %v, made %d times", left, made)
+	}
+	broken := errors.New("broken")
+	if _, err := c.get("d", func() (int, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if len(left) != 1 || get("d", 4) != 4 || !slices.Equal(left, []int{2, 3}) {
+		t.Errorf("left %v", left)
+	}
+}
