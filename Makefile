@@ -68,8 +68,8 @@ chaos: zookeeper mariadb build
 sim: build-sim
 	GOGC=400 bin/crier-sim --seeds $(SEEDS) --planted -o json
 
-# Kills the server 30 times in the middle of a job, and sends through 300 storms; make
-# test does it 3 times, and through 4.
+# Kills the server 30 times in the middle of a job, and sends through 300 storms with one
+# worker and 300 with a fleet; make test does it 3 times, and through 4 of each.
 soak:
 	CRIER_STORMS=300 go test -count=1 -timeout 30m -run Storm ./worker
 	CRIER_KILLS=30 go test -count=1 -timeout 90m -run Kill ./internal/app/...
