@@ -18,14 +18,15 @@ import (
 // Cluster says how a process takes part in a cluster. Its zero value says that it is
 // alone: it plays all roles, or does not know of others.
 type Cluster struct {
-	ID        string   // all members have the same; default "crier"
-	Listen    string   // host:port at which other members reach this one; "" is alone
-	Advertise string   // host:port that other members are told; default Listen
-	Seeds     []string // host:port of some others
-	Profile   string   // of the members' timers, see timing.Of; default timing.Standard
-	Adopt     []string // settings of what all members share, was lost, and is begun anew
-	ZooKeeper []string // host:port of the servers of the coordination store; none: NATS
-	Root      string   // node of ZooKeeper under which everything is; default /crier
+	ID        string     // all members have the same; default "crier"
+	Listen    string     // host:port at which other members reach this one; "" is alone
+	Advertise string     // host:port that other members are told; default Listen
+	Seeds     []string   // host:port of some others
+	Profile   string     // of the members' timers, see timing.Of; default timing.Standard
+	TLS       member.TLS // between members; its zero value: none
+	Adopt     []string   // settings of what all members share, was lost, and is begun anew
+	ZooKeeper []string   // host:port of the servers of the coordination store; none: NATS
+	Root      string     // node of ZooKeeper under which everything is; default /crier
 }
 
 func (c Cluster) isOn() bool { return c.Listen != "" }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"crier/internal/app/entry"
 	"crier/scheduler/apta/timing"
@@ -14,6 +15,9 @@ func (a *app) openEntry(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
 		return nil
+	}
+	if a.tls, err = c.TLS.Load(time.Now()); err != nil {
+		return err
 	}
 	if a.timers, err = timing.Of(c.Profile); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"crier/job"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
+	"crier/scheduler/apta/transport"
 	"crier/scheduler/apta/wire"
 	"crier/state/ledger"
 )
@@ -32,7 +33,7 @@ const (
 )
 
 // enter looks whether this process can be there beside the others, before it is.
-func (a *app) enter(ctx context.Context) error {
+func (a *app) enter(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
 		return nil
@@ -46,6 +47,12 @@ func (a *app) enter(ctx context.Context) error {
 		Home: a.node.Home, Seeds: slices.Clone(c.Seeds), Timers: a.timers, Seed: binary.LittleEndian.Uint64(random[8:])}
 	mine := wire.Lease{Identity: wire.Identity{ID: a.core.ID, Incarnation: a.core.Incarnation, Nonce: a.core.Nonce, Home: a.core.Home}, Profile: a.timers.Profile, Protocol: wire.Protocol}
 	if err := entry.Clear(ctx, a.coord, mine, clearWithin); err != nil {
+		return err
+	}
+	err = entry.Reach(ctx, a.coord, a.node.Name, func(ctx context.Context, addr string) error {
+		return transport.Probe(ctx, transport.TCPConfig{TLS: a.tls}, addr)
+	})
+	if err != nil {
 		return err
 	}
 	return a.entry.Seat(ctx)
@@ -66,7 +73,7 @@ func (a *app) openMember(context.Context) (err error) {
 	}
 	a.member, err = member.New(member.Config{
 		Core:   a.core,
-		Listen: c.Listen, Advertise: c.Advertise, Leases: member.NewLeases(a.coord),
+		Listen: c.Listen, Advertise: c.Advertise, TLS: a.tls, Leases: member.NewLeases(a.coord),
 		Ledger: func() bool { return time.Since(a.claims.Heard()) < heardWithin },
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
 		Owned:  a.owned, Log: a.log})

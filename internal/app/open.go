@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,7 @@ type parts struct {
 	planes    *presence.Planes
 	timers    timing.Timers // by the cluster's profile
 	core      apta.Config   // of the member
+	tls       *tls.Config   // between members; nil: none
 	member    *member.Node
 	worker    *worker.Worker
 	folder    *fold.Folder

@@ -289,6 +289,12 @@ func (p *party) local() []joiner {
 		p.t.Fatal(err)
 	}
 	theirs := filepath.Join(p.c.Dir(), "data", "worker-1")
+	cert, key := certificate(p.t)
+	other, _ := certificate(p.t)
+	own := p.file("member.crt", cert)
+	secured := func(ca string) []string {
+		return []string{"--cluster-tls-cert", own, "--cluster-tls-key", p.file("member.key", key), "--cluster-tls-ca", ca}
+	}
 	return []joiner{
 		{name: "the name of a member", args: []string{"--name", "api-1"}, says: []string{`name: "api-1" is taken`, "another name"}},
 		{name: "the name and the data directory of a member", args: []string{"--name", "worker-1", "--data", theirs}, says: []string{"data: ", theirs, "stop it"}},
@@ -303,6 +309,9 @@ func (p *party) local() []joiner {
 		{name: "an address in use", args: []string{"--listen", strings.TrimPrefix(host.Addresses[cluster.AddrAPI], "http://")}, says: []string{"listen: ", "in use", "give another"}},
 		{name: "a member's address in use", args: []string{"--cluster-listen", host.Addresses[cluster.AddrMember]}, says: []string{"cluster.listen: ", "in use", "give another"}},
 		{name: "a ready file in no directory", args: []string{"--ready-file", filepath.Join(p.dir, "none", "ready.json")}, says: []string{"ready_file: ", "directory"}},
+		{name: "TLS where the others have none", args: secured(own), says: []string{"cluster.tls.cert", "none if they have none"}},
+		{name: "a certificate by another authority", args: secured(p.file("ca.crt", other)), says: []string{"cluster.tls.cert: ", "not signed"}},
+		{name: "a certificate alone", args: secured("")[:2], says: []string{"cluster.tls.key: ", "needed"}},
 		{name: "blobs of its own", args: []string{"--blobs", p.dirOf("blobs")}, says: []string{"blobs: ", "share", "cluster.adopt"}},
 		{name: "keys of its own", args: []string{"--keys", p.dirOf("keys")}, says: []string{"keys: ", "share", "cluster.adopt"}},
 	}

@@ -26,10 +26,21 @@ type Cluster struct {
 	// Profile is standard, or fast: a member that is gone is noticed in half the time, for
 	// twice the traffic. All members have the same. Default: standard.
 	Profile string `koanf:"profile"`
+	// TLS secures what members say to each other. All members have it, or none.
+	TLS ClusterTLS `koanf:"tls"`
 	// Adopt are settings (blobs, keys, sql.dsn, coordination.root) of what all members
 	// share and was lost for good: what is there instead, without a mark of a cluster, is
 	// begun with. Default: none, and a process with something else there is refused.
 	Adopt []string `koanf:"adopt"`
+}
+
+// ClusterTLS names files in PEM, all three or none. A member is whoever has a certificate
+// that the authority signed, at both ends of a connection; names in it do not count, so
+// that the authority is to be one of the cluster's own. Default: none, and no TLS.
+type ClusterTLS struct {
+	Cert string `koanf:"cert"` // this member's certificate, and those between it and the authority's
+	Key  string `koanf:"key"`  // its key
+	CA   string `koanf:"ca"`   // the authority's certificate; several while it changes
 }
 
 // Coordination is about the store of leases and statuses.
@@ -51,6 +62,9 @@ var clusterSettings = []setting{
 	{"cluster.advertise", "cluster-advertise", "address that other members are told (default: --cluster-listen)"},
 	{"cluster.seeds", "cluster-seeds", "addresses of some members to begin with, separated by commas"},
 	{"cluster.profile", "cluster-profile", "standard, or fast: a member that is gone is noticed in half the time; all have the same"},
+	{"cluster.tls.cert", "cluster-tls-cert", "file with this member's certificate (PEM), by which the others know it (default: no TLS between members)"},
+	{"cluster.tls.key", "cluster-tls-key", "file with its key"},
+	{"cluster.tls.ca", "cluster-tls-ca", "file with the certificate of the authority that signed those of all members, and nobody else's"},
 	{"cluster.adopt", "cluster-adopt", "of blobs, keys, sql.dsn and coordination.root those that were lost for good and are begun anew, separated by commas"},
 	{"coordination.zookeeper", "coordination-zookeeper", "addresses of ZooKeeper servers, separated by commas (default: NATS keeps leases and statuses)"},
 	{"coordination.root", "coordination-root", "node of ZooKeeper under which everything is"},
@@ -61,6 +75,18 @@ var clusterSettings = []setting{
 func clientURL(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "" && u.User == nil && !u.Query().Has("token")
+}
+
+func (t ClusterTLS) validate() error {
+	if t == (ClusterTLS{}) {
+		return nil
+	}
+	for _, f := range []struct{ key, path string }{{"cluster.tls.cert", t.Cert}, {"cluster.tls.key", t.Key}, {"cluster.tls.ca", t.CA}} {
+		if f.path == "" {
+			return job.Invalid(f.key, f.key+": a file is needed with the others of cluster.tls", nil)
+		}
+	}
+	return nil
 }
 
 func (s Server) validCluster() error {
@@ -87,9 +113,12 @@ func (s Server) validCluster() error {
 			return err
 		}
 	}
+	if err := c.TLS.validate(); err != nil {
+		return err
+	}
 	if c.Listen == "" {
-		if len(c.Seeds) > 0 || c.Advertise != "" {
-			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with cluster.seeds and cluster.advertise", nil)
+		if len(c.Seeds) > 0 || c.Advertise != "" || c.TLS != (ClusterTLS{}) {
+			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with cluster.seeds, cluster.advertise and cluster.tls", nil)
 		}
 		return nil
 	}

@@ -76,12 +76,13 @@ func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
-		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs",
+		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs", "cluster-tls-cert": "/e", "cluster-tls-key": "/k", "cluster-tls-ca": "/a",
 		"coordination-zookeeper": "z:2181", "coordination-root": "/c"}
 	// What some need beside them.
 	shared := []string{"--name=x", "--blobs=/x", "--keys=/x", "--sql-dsn=x", "--nats-listen=:1"}
 	elsewhere := []string{"--nats-servers=nats://a:4222", "--nats-sync-attested"}
-	with := map[string][]string{"cluster-listen": shared, "cluster-advertise": append([]string{"--cluster-listen=:7"}, shared...), "cluster-seeds": append([]string{"--cluster-listen=:7"}, shared...), "nats-embedded": elsewhere, "nats-cluster-listen": {"--nats-routes=a:1", "--nats-token=/t"}, "nats-routes": {"--nats-cluster-listen=:1", "--nats-token=/t"},
+	with := map[string][]string{"cluster-listen": shared, "cluster-advertise": append([]string{"--cluster-listen=:7"}, shared...), "cluster-seeds": append([]string{"--cluster-listen=:7"}, shared...), "cluster-tls-cert": append([]string{"--cluster-listen=:7", "--cluster-tls-key=/k", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-key": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-ca": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-key=/k"}, shared...),
+		"nats-embedded": elsewhere, "nats-cluster-listen": {"--nats-routes=a:1", "--nats-token=/t"}, "nats-routes": {"--nats-cluster-listen=:1", "--nats-token=/t"},
 		"nats-servers": {"--nats-sync-attested"}, "nats-creds": elsewhere, "nats-system": elsewhere[:1], "nats-sync-attested": elsewhere[:1], "nats-tls-ca": elsewhere,
 		"nats-tls-cert": append([]string{"--nats-tls-key=/k"}, elsewhere...), "nats-tls-key": append([]string{"--nats-tls-cert=/e"}, elsewhere...)}
 	n := 0

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"crier/internal/app"
+	"crier/internal/app/member"
 	"crier/internal/bus/natsbus"
 	"crier/internal/config"
 )
@@ -30,6 +31,7 @@ func Run(ctx context.Context, cfg config.Server, p Process) error {
 
 func cluster(cfg config.Server) app.Cluster {
 	return app.Cluster{ID: cfg.Cluster.ID, Listen: cfg.Cluster.Listen, Advertise: cfg.Cluster.Advertise, Seeds: cfg.Cluster.Seeds, Profile: cfg.Cluster.Profile, Adopt: cfg.Cluster.Adopt,
+		TLS:       member.TLS{Cert: cfg.Cluster.TLS.Cert, Key: cfg.Cluster.TLS.Key, CA: cfg.Cluster.TLS.CA},
 		ZooKeeper: cfg.Coordination.ZooKeeper, Root: cfg.Coordination.Root}
 }
 

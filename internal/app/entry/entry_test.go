@@ -1,7 +1,10 @@
 package entry
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/scheduler/apta/transport"
 	"crier/scheduler/apta/wire"
 	"crier/state/coord"
 	"crier/state/ledger"
@@ -224,5 +228,38 @@ func TestClock(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	if err := CheckClock(t.Context(), nil, quiet); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who is taken by one member is no stranger; whom those that answer turn away is one; and
+// silence says nothing.
+func TestReach(t *testing.T) {
+	away, silent := fmt.Errorf("calling: %w", transport.ErrTurnedAway), errors.New("nobody answers")
+	for _, c := range []struct {
+		name    string
+		answers map[string]error // by address
+		refused bool
+	}{
+		{"nobody is there", nil, false},
+		{"all take it", map[string]error{"a": nil, "b": nil}, false},
+		{"one takes it", map[string]error{"a": away, "b": nil}, false},
+		{"nobody answers", map[string]error{"a": silent, "b": silent}, false},
+		{"whoever answers turns it away", map[string]error{"a": away, "b": silent}, true},
+		{"only itself, from before", map[string]error{"m": away}, false},
+	} {
+		store := coord.NewMemory(time.Now)
+		for addr := range c.answers {
+			value, err := json.Marshal(wire.Lease{Identity: wire.Identity{ID: addr, Incarnation: 1, Nonce: 1}, Addr: addr})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.Lease(t.Context(), "members/"+addr, value, 0, 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := Reach(t.Context(), store, "m", func(_ context.Context, addr string) error { return c.answers[addr] })
+		if (err != nil) != c.refused || err != nil && (job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "cluster.tls.ca")) {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }

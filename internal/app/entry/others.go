@@ -3,11 +3,13 @@ package entry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"crier/job"
 	"crier/scheduler/apta/node"
+	"crier/scheduler/apta/transport"
 	"crier/scheduler/apta/wire"
 	"crier/state/coord"
 )
@@ -29,6 +31,46 @@ func clash(mine, other wire.Lease) error {
 	}
 	if theirs := other.Profile; theirs != "" && theirs != mine.Profile {
 		return job.Conflict(fmt.Sprintf("cluster.profile: member %s at %s has %q, this process %q; give all members the same, and stop all to change it", other.ID, other.Addr, theirs, mine.Profile))
+	}
+	return nil
+}
+
+// reached bounds asking one member whether it takes frames, and tried how many are asked.
+const (
+	reachedWithin = 1500 * time.Millisecond
+	tried         = 3
+)
+
+// Reach asks some of the members that have a lease whether they take this process's
+// frames. It refuses a process of which those that answer take none; one whom nobody
+// answers may be the first that is back.
+func Reach(ctx context.Context, store coord.Store, id string, probe func(ctx context.Context, addr string) error) error {
+	entries, err := store.List(ctx, "members")
+	if err != nil {
+		return fmt.Errorf("looking who is a member: %w", err)
+	}
+	var away error
+	for _, e := range entries[:min(tried, len(entries))] {
+		var other wire.Lease
+		if err := json.Unmarshal(e.Value, &other); err != nil {
+			return fmt.Errorf("decoding the lease %s: %w", e.Key, err)
+		}
+		if other.ID == id {
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, reachedWithin)
+		err := probe(try, other.Addr)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, transport.ErrTurnedAway):
+			away = fmt.Errorf("%s: %w", other.ID, err)
+		}
+	}
+	if away != nil {
+		return job.Invalid("cluster.tls.ca", "cluster.tls.cert, cluster.tls.key, cluster.tls.ca: a member does not take this process's connections; "+
+			"give this process TLS if the others have it, none if they have none, and a certificate by the same authority", away)
 	}
 	return nil
 }

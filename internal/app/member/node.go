@@ -73,7 +73,7 @@ const (
 // New makes a node that listens; Run runs it.
 func New(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, working: make(chan struct{}), rejoin: make(chan struct{})}
-	tcp, err := transport.ListenTCP(transport.TCPConfig{Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: cfg.TLS})
+	tcp, err := transport.ListenTCP(transport.TCPConfig{Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: cfg.TLS, Logger: cfg.Log})
 	if err != nil {
 		return nil, job.Invalid("cluster.listen", "cluster.listen: listening for other members; give another address, or stop who has it", err)
 	}

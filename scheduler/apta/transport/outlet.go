@@ -153,13 +153,23 @@ func (o *outlet) send(c net.Conn, w *bufio.Writer, out outgoing) error {
 }
 
 func (o *outlet) dial(ctx context.Context) (net.Conn, error) {
-	if o.t.cfg.TLS == nil {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", o.addr)
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", o.addr)
+	if err != nil {
+		return nil, err
 	}
-	cfg := o.t.cfg.TLS
-	if host, _, err := net.SplitHostPort(o.addr); err == nil && cfg.ServerName == "" {
+	return o.t.cfg.secured(c, o.addr), nil
+}
+
+// secured puts TLS on a connection that was made to an address, if it is configured. The
+// handshake goes with what is sent first.
+func (c TCPConfig) secured(conn net.Conn, addr string) net.Conn {
+	if c.TLS == nil {
+		return conn
+	}
+	cfg := c.TLS
+	if host, _, err := net.SplitHostPort(addr); err == nil && cfg.ServerName == "" {
 		cfg = cfg.Clone()
 		cfg.ServerName = host
 	}
-	return (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", o.addr)
+	return tls.Client(conn, cfg)
 }

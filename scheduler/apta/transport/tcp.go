@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -45,6 +46,8 @@ type TCPConfig struct {
 	// Wait bounds dialling, and the time until a frame is confirmed; frames that waited
 	// for longer are not sent. Default 1 s.
 	Wait time.Duration
+	// Logger takes who is turned away. Default slog.Default().
+	Logger *slog.Logger
 }
 
 // TCP is a transport on TCP. Each direction between two members has a connection of
@@ -59,6 +62,7 @@ type TCP struct {
 		outlets map[string]*outlet
 		conns   map[net.Conn]bool
 		closed  bool
+		told    time.Time // when it was logged last that somebody was turned away
 	}
 	ctx   context.Context // of Run, for the outlets
 	end   context.CancelFunc
@@ -69,6 +73,9 @@ type TCP struct {
 func ListenTCP(cfg TCPConfig) (*TCP, error) {
 	if cfg.Wait == 0 {
 		cfg.Wait = time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
@@ -155,13 +162,23 @@ func (t *TCP) close() {
 
 // serve reads a connection that another member made.
 func (t *TCP) serve(c net.Conn, deliver func([]byte)) {
+	from := c.RemoteAddr().String()
+	_ = c.SetDeadline(time.Now().Add(t.cfg.Wait))
 	if t.cfg.TLS != nil {
-		c = tls.Server(c, t.cfg.TLS)
+		s := tls.Server(c, t.cfg.TLS)
+		if err := s.Handshake(); err != nil {
+			t.turnAway(from, err)
+			return
+		}
+		c = s
 	}
 	r := bufio.NewReader(c)
-	_ = c.SetDeadline(time.Now().Add(t.cfg.Wait))
 	first := make([]byte, len(magic))
-	if _, err := io.ReadFull(r, first); err != nil || string(first) != magic {
+	if _, err := io.ReadFull(r, first); err != nil {
+		return
+	}
+	if string(first) != magic {
+		t.turnAway(from, errors.New("it speaks something else, or TLS, which this member does not"))
 		return
 	}
 	for {
@@ -174,6 +191,26 @@ func (t *TCP) serve(c net.Conn, deliver func([]byte)) {
 		if _, err := c.Write([]byte{1}); err != nil {
 			return
 		}
+	}
+}
+
+// tellEvery is how often it is logged that somebody is turned away, who comes back soon.
+const tellEvery = 10 * time.Second
+
+// turnAway says why somebody's connection is not taken.
+func (t *TCP) turnAway(from string, err error) {
+	var late net.Error
+	if errors.Is(err, io.EOF) || errors.As(err, &late) && late.Timeout() {
+		return // it went away, or is slow
+	}
+	t.mu.Lock()
+	tell := time.Since(t.mu.told) >= tellEvery
+	if tell {
+		t.mu.told = time.Now()
+	}
+	t.mu.Unlock()
+	if tell {
+		t.cfg.Logger.Warn("membership: a connection is turned away; see to cluster.tls of both members", "from", from, "error", err)
 	}
 }
 
