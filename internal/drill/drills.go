@@ -50,6 +50,8 @@ type Drill struct {
 const (
 	deadWithin    = 6 * time.Second // for a member that is gone to be noticed
 	resumeWithin  = 6500 * time.Millisecond
+	deadFast      = 3 * time.Second // both with the fast profile
+	resumeFast    = 3500 * time.Millisecond
 	apiWithin     = 2 * time.Second
 	healWithin    = 10 * time.Second
 	recoverWithin = time.Minute      // after a server was down
@@ -112,6 +114,20 @@ func killed(d Drill) Drill {
 		d.pick = pickBusiest(role, d.holds)
 	}
 	d.probe, d.do, d.undo, d.bit = true, kill, start, areGone
+	return d
+}
+
+// by gives the drill on a cluster with a profile, whose take-overs are sooner.
+func (d Drill) by(profile string) Drill {
+	if profile != "fast" {
+		return d
+	}
+	if d.Limits.Detected == deadWithin {
+		d.Limits.Detected = deadFast
+	}
+	if d.Limits.Resumed == resumeWithin {
+		d.Limits.Resumed = resumeFast
+	}
 	return d
 }
 

@@ -105,6 +105,25 @@ func TestLasting(t *testing.T) {
 	}
 }
 
+// A fast cluster is held to its own times, and to nothing else.
+func TestByProfile(t *testing.T) {
+	for _, d := range All() {
+		if got := d.by("standard"); got.Limits != d.Limits {
+			t.Errorf("%s: %+v by the standard", d.Name, got.Limits)
+		}
+		got, want := d.by("fast").Limits, d.Limits
+		if d.Limits.Resumed == 6500*time.Millisecond {
+			want.Resumed = 3500 * time.Millisecond
+		}
+		if d.Limits.Detected == 6*time.Second {
+			want.Detected = 3 * time.Second
+		}
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", d.Name, got, want)
+		}
+	}
+}
+
 // The load outlasts the fault.
 func TestLoadOutlasts(t *testing.T) {
 	for _, c := range []struct {

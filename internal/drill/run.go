@@ -113,12 +113,16 @@ func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	d = d.lasting(cfg.For)
-	cfg.fill(d.lasts)
 	c, err := cluster.Load(cfg.Dir)
 	if err != nil {
 		return Report{}, err
 	}
+	st, err := c.State()
+	if err != nil {
+		return Report{}, err
+	}
+	d = d.by(st.Topology.Profile).lasting(cfg.For)
+	cfg.fill(d.lasts)
 	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
