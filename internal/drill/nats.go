@@ -2,37 +2,17 @@ package drill
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
 	"time"
 
 	"crier/internal/cluster"
+	"crier/internal/drill/natsview"
 )
 
 // ledgerStream is the stream whose leader is killed.
 const ledgerStream = "LEDGER"
-
-// page gets a page of a NATS server's monitor.
-func page(ctx context.Context, p *cluster.Process, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Addresses[cluster.AddrMonitor]+path, nil)
-	if err != nil {
-		return fmt.Errorf("asking %s: %w", p.Name, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking %s: %w", p.Name, err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return fmt.Errorf("reading what %s says: %w", p.Name, err)
-	}
-	return nil
-}
 
 func (r *run) natsServers() (list []*cluster.Process, err error) {
 	all, err := r.cluster.Processes()
@@ -50,29 +30,7 @@ func (r *run) ledgerLeader(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, p := range list {
-		var answer struct {
-			Accounts []struct {
-				Streams []struct {
-					Name    string `json:"name"`
-					Cluster struct {
-						Leader string `json:"leader"`
-					} `json:"cluster"`
-				} `json:"stream_detail"`
-			} `json:"account_details"`
-		}
-		if err := page(ctx, p, "/jsz?streams=true&accounts=true", &answer); err != nil {
-			return "", err
-		}
-		for _, a := range answer.Accounts {
-			for _, s := range a.Streams {
-				if s.Name == ledgerStream && s.Cluster.Leader != "" {
-					return s.Cluster.Leader, nil
-				}
-			}
-		}
-	}
-	return "", fmt.Errorf("no NATS server says who leads %s", ledgerStream)
+	return natsview.Leader(ctx, list, ledgerStream)
 }
 
 // natsOf is the NATS server to which a Crier process is connected.
@@ -103,25 +61,7 @@ func (r *run) natsOfOthers(ctx context.Context, name, not string) (string, error
 	if err != nil {
 		return "", err
 	}
-	for _, p := range list {
-		if p.Name == not {
-			continue
-		}
-		var answer struct {
-			Connections []struct {
-				Name string `json:"name"`
-			} `json:"connections"`
-		}
-		if err := page(ctx, p, "/connz", &answer); err != nil {
-			return "", err
-		}
-		for _, c := range answer.Connections {
-			if c.Name == "crier "+name {
-				return p.Name, nil
-			}
-		}
-	}
-	return "", nil
+	return natsview.Of(ctx, list, "crier "+name, not)
 }
 
 // answers reports whether somebody takes connections where a process did.
