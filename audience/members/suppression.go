@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -32,7 +33,15 @@ type SuppressionLists struct {
 type openList struct {
 	version  uint64 // of all lists when this one was looked at
 	revision uint64
-	reader   *Reader // nil if the list is empty
+	reader   *Reader   // nil if the list is empty
+	failed   uint64    // version at which looking failed last
+	tried    time.Time // when
+}
+
+// current reports whether a list need not be looked at: nothing has changed since, or the
+// store just did not answer and is left alone for a while.
+func (l *openList) current(version uint64) bool {
+	return l.version >= version || l.failed >= version && time.Since(l.tried) < headAgain
 }
 
 // NewSuppressionLists makes the answerer for a store's suppression lists.
@@ -68,7 +77,7 @@ func (p *SuppressionLists) list(ctx context.Context, key Key, q job.Range) (*ids
 	version := p.Version()
 	p.mu.RLock()
 	l := p.mu.lists[key]
-	if l != nil && l.version >= version {
+	if l != nil && (l.current(version)) {
 		defer p.mu.RUnlock()
 		return l.read(q)
 	}
@@ -92,10 +101,14 @@ func (l *openList) read(q job.Range) (*idset.Set, error) {
 // refreshLocked looks at a list and opens it again if it changed.
 func (p *SuppressionLists) refreshLocked(ctx context.Context, key Key) (*openList, error) {
 	version := p.Version() // before looking, so that a change meanwhile is seen next time
-	head, err := p.s.cfg.Sets.Head(ctx, key)
+	if l := p.mu.lists[key]; l != nil && (l.current(version)) {
+		return l, nil // another has looked, while this one waited for the lock
+	}
+	head, err := p.head(ctx, key)
 	if err != nil {
 		if l := p.mu.lists[key]; l != nil && p.s.cfg.Outlive && ctx.Err() == nil {
-			return l, nil // it is asked again the next time
+			l.failed, l.tried = version, time.Now()
+			return l, nil
 		}
 		return nil, err
 	}
@@ -119,6 +132,23 @@ func (p *SuppressionLists) refreshLocked(ctx context.Context, key Key) (*openLis
 	}
 	p.mu.lists[key] = l
 	return l, nil
+}
+
+// A store that does not answer is asked about a list that may outlive it for so long, and
+// again after so long: who sends waits meanwhile.
+const (
+	headWithin = 500 * time.Millisecond
+	headAgain  = 2 * time.Second
+)
+
+// head looks at a list in the store.
+func (p *SuppressionLists) head(ctx context.Context, key Key) (Head, error) {
+	if p.s.cfg.Outlive && p.mu.lists[key] != nil {
+		try, cancel := context.WithTimeout(ctx, headWithin)
+		defer cancel()
+		ctx = try
+	}
+	return p.s.cfg.Sets.Head(ctx, key)
 }
 
 func (p *SuppressionLists) dropLocked(key Key) error {

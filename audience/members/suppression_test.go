@@ -125,13 +125,20 @@ func TestAnEntryCountsAtOnce(t *testing.T) {
 // heads is Sets whose heads cannot be read at times.
 type heads struct {
 	members.Sets
-	down atomic.Bool
+	down   atomic.Bool
+	silent atomic.Bool  // they do not even fail
+	waited atomic.Int64 // for one that was silent
 }
 
 // Head implements members.Sets.
 func (h *heads) Head(ctx context.Context, key members.Key) (members.Head, error) {
 	if h.down.Load() {
 		return members.Head{}, errors.New("the store does not answer")
+	}
+	if h.silent.Load() {
+		h.waited.Add(1)
+		<-ctx.Done()
+		return members.Head{}, ctx.Err()
 	}
 	return h.Sets.Head(ctx, key)
 }
@@ -172,5 +179,39 @@ func TestListsOfManyProcesses(t *testing.T) {
 	h.down.Store(false)
 	_, err = w.Add(t.Context(), members.Suppression(7), []uint32{5})
 	must(t, err)
+	other.Touch()
 	check("when it answers again", 4, 5)
+}
+
+// A store that does not answer at all keeps nobody waiting for long: it is left alone for
+// a while, and asked at once about what has changed since.
+func TestListsOutliveASilentStore(t *testing.T) {
+	var h *heads
+	w := inMemory(t, func(c *members.Config) {
+		h = &heads{Sets: c.Sets}
+		c.Sets, c.Outlive = h, true
+	})
+	lists := members.NewSuppressionLists(w.Store)
+	defer func() { must(t, lists.Close()) }()
+	_, err := w.Add(t.Context(), members.Suppression(7), []uint32{4})
+	must(t, err)
+	ask := func(when string, want ...uint32) {
+		t.Helper()
+		if got := suppressed(t, lists, 7, 0); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	ask("at first", 4)
+	h.silent.Store(true)
+	w.Touch()
+	for range 100 {
+		ask("while it is silent", 4)
+	}
+	if n := h.waited.Load(); n < 2 || n > 10 { // two lists a look, and a look every two seconds
+		t.Errorf("the store was waited for %d times", n)
+	}
+	h.silent.Store(false)
+	_, err = w.Add(t.Context(), members.Suppression(7), []uint32{5})
+	must(t, err)
+	ask("when it answers again", 4, 5)
 }
