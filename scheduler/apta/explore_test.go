@@ -28,7 +28,7 @@ const (
 func exploreTimers() timing.Timers {
 	t := timing.Default()
 	t.Hello, t.Jitter, t.Dead = 250*time.Millisecond, 0, 500*time.Millisecond
-	t.Lease, t.Renew, t.Answer, t.Margin = 2500*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond, time.Second
+	t.Lease, t.Renew, t.Answer, t.Margin = 3*time.Second, 500*time.Millisecond, 100*time.Millisecond, 1500*time.Millisecond
 	t.Originate, t.Compute, t.Pace, t.Lazy, t.ViewHash = time.Millisecond, time.Millisecond, time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
 	t.Refresh, t.MaxAge, t.Redial = time.Hour, 3*time.Hour, time.Second
 	return t
