@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// joinWithin bounds becoming a member; who does not become one says why and ends.
-	joinWithin = 10 * time.Second
+	// joinWithin bounds becoming a member, on a busy machine too; who does not become one
+	// says why and ends. Who cannot be one is refused before.
+	joinWithin = 30 * time.Second
 	// clearWithin is longer than the lease of a process that has died is there.
 	clearWithin = 9 * time.Second
 	// leaveWithin bounds giving up what is held when the process is asked to stop.
@@ -36,7 +37,10 @@ const (
 func (a *app) enter(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
-		return nil
+		if len(a.cfg.Messaging.Servers) == 0 {
+			return nil // the ledger is inside
+		}
+		return entry.Sole(ctx, a.coord, a.node.Name, clearWithin)
 	}
 	if err := entry.CheckClock(ctx, a.clocks, a.log); err != nil {
 		return err
@@ -90,7 +94,8 @@ func (a *app) waitMember(ctx context.Context) error {
 		return nil
 	case <-time.After(joinWithin):
 		st := a.member.Snapshot()
-		text := fmt.Sprintf("cluster.listen, cluster.advertise: this process did not become a member of cluster %s within %s: it is %s (%s)", a.cfg.Cluster.ID, joinWithin, st.State, st.Reason)
+		text := fmt.Sprintf("this process did not become a member of cluster %s within %s: it is %s (%s); start it again if the machine or the coordination store was busy, or see whether the others reach it at cluster.advertise",
+			a.cfg.Cluster.ID, joinWithin, st.State, st.Reason)
 		for _, r := range st.Refusals {
 			text += "; " + r.Text
 		}

@@ -120,6 +120,9 @@ func (s Server) validCluster() error {
 		if len(c.Seeds) > 0 || c.Advertise != "" || c.TLS != (ClusterTLS{}) {
 			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with cluster.seeds, cluster.advertise and cluster.tls", nil)
 		}
+		if s.NATS.ClusterListen != "" {
+			return job.Invalid("cluster.listen", "cluster.listen: an address is needed with nats.cluster_listen, for processes that keep one ledger are one cluster, and share sql.dsn, blobs and keys, too", nil)
+		}
 		return nil
 	}
 	if c.Advertise != "" {

@@ -82,7 +82,7 @@ func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	shared := []string{"--name=x", "--blobs=/x", "--keys=/x", "--sql-dsn=x", "--nats-listen=:1"}
 	elsewhere := []string{"--nats-servers=nats://a:4222", "--nats-sync-attested"}
 	with := map[string][]string{"cluster-listen": shared, "cluster-advertise": append([]string{"--cluster-listen=:7"}, shared...), "cluster-seeds": append([]string{"--cluster-listen=:7"}, shared...), "cluster-tls-cert": append([]string{"--cluster-listen=:7", "--cluster-tls-key=/k", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-key": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-ca": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-key=/k"}, shared...),
-		"nats-embedded": elsewhere, "nats-cluster-listen": {"--nats-routes=a:1", "--nats-token=/t"}, "nats-routes": {"--nats-cluster-listen=:1", "--nats-token=/t"},
+		"nats-embedded": elsewhere, "nats-cluster-listen": append([]string{"--nats-routes=a:1", "--nats-token=/t", "--cluster-listen=:7"}, shared...), "nats-routes": append([]string{"--nats-cluster-listen=:1", "--nats-token=/t", "--cluster-listen=:7"}, shared...),
 		"nats-servers": {"--nats-sync-attested"}, "nats-creds": elsewhere, "nats-system": elsewhere[:1], "nats-sync-attested": elsewhere[:1], "nats-tls-ca": elsewhere,
 		"nats-tls-cert": append([]string{"--nats-tls-key=/k"}, elsewhere...), "nats-tls-key": append([]string{"--nats-tls-cert=/e"}, elsewhere...)}
 	n := 0
@@ -170,6 +170,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"name", "", nil, []string{"--name", "a b"}, []string{"name:"}},
 		{"cluster id", "", nil, []string{"--cluster-id", ""}, []string{"cluster.id:"}},
 		{"cluster profile", "", nil, []string{"--cluster-profile", "slow"}, []string{"cluster.profile:", "slow"}},
+		{"a ledger of three without members", "", nil, []string{"--nats-cluster-listen=:1", "--nats-routes=a:1", "--nats-token=/t"}, []string{"cluster.listen:", "sql.dsn"}},
 		{"cluster address", "", nil, []string{"--cluster-listen", "x"}, []string{"cluster.listen:"}},
 		{"cluster seeds", "", nil, []string{"--cluster-listen", ":7", "--cluster-seeds", "x"}, []string{"cluster.seeds:"}},
 		{"seeds of none", "", nil, []string{"--cluster-seeds", "a:7"}, []string{"cluster.listen:"}},

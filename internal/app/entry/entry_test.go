@@ -164,6 +164,39 @@ func TestClash(t *testing.T) {
 	}
 }
 
+// Who knows of no others is refused beside a live process, and one without cluster.listen
+// refuses members.
+func TestAloneOrNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := coord.NewMemory(time.Now)
+		lease := func(id, value string, old coord.Version) coord.Version {
+			v, err := store.Lease(t.Context(), "members/"+id, []byte(value), old, 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		lease("me", `{"roles":["api"]}`, 0)
+		if err := Sole(t.Context(), store, "me", 9*time.Second); err != nil {
+			t.Errorf("beside a former start of its own: %v", err)
+		}
+		lease("dead", `{"roles":["api"]}`, 0)
+		if err := Sole(t.Context(), store, "me", 9*time.Second); err != nil {
+			t.Errorf("beside a dead process: %v", err)
+		}
+		v := lease("other", `{"roles":["api"]}`, 0)
+		time.AfterFunc(time.Second, func() { v = lease("other", `{"roles":["api"]}`, v) })
+		if err := Sole(t.Context(), store, "me", 9*time.Second); job.CodeOf(err) != job.CodeConflict || !strings.HasPrefix(err.Error(), "cluster.listen: process other") {
+			t.Errorf("beside another: %v", err)
+		}
+		time.AfterFunc(time.Second, func() { v = lease("other", `{"roles":["api"]}`, v) })
+		mine := wire.Lease{Identity: wire.Identity{ID: "me", Incarnation: 1, Nonce: 7}}
+		if err := Clear(t.Context(), store, mine, 9*time.Second); job.CodeOf(err) != job.CodeConflict || !strings.HasPrefix(err.Error(), "nats.servers: process other") {
+			t.Errorf("a member beside one that is alone: %v", err)
+		}
+	})
+}
+
 // A live process's lease is told from a dead one's by its renewals.
 func TestClear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

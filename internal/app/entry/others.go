@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"crier/job"
@@ -79,11 +80,36 @@ func Reach(ctx context.Context, store coord.Store, id string, probe func(ctx con
 // not be. One that is renewed is a live process's, and the error says why; one of a dead
 // process lapses, for which it waits no longer than within.
 func Clear(ctx context.Context, store coord.Store, mine wire.Lease, within time.Duration) error {
+	return untilClear(ctx, store, within, func(e coord.Entry) (why, err error) {
+		var other wire.Lease
+		if err := json.Unmarshal(e.Value, &other); err != nil {
+			return nil, fmt.Errorf("decoding the lease %s: %w", e.Key, err)
+		}
+		if id := strings.TrimPrefix(e.Key, "members/"); other.ID == "" && id != mine.ID {
+			return job.Conflict(fmt.Sprintf("nats.servers: process %s has no cluster.listen and works on this ledger alone; stop it, or make it a member", id)), nil
+		}
+		return clash(mine, other), nil
+	})
+}
+
+// Sole is Clear for a process that knows of no others: nobody may be there beside it.
+func Sole(ctx context.Context, store coord.Store, id string, within time.Duration) error {
+	return untilClear(ctx, store, within, func(e coord.Entry) (why, err error) {
+		other := strings.TrimPrefix(e.Key, "members/")
+		if other == id {
+			return nil, nil
+		}
+		return job.Conflict(fmt.Sprintf("cluster.listen: process %s works on the ledger in nats.servers; give this process cluster.listen, and the others' sql.dsn, blobs and keys, or another ledger", other)), nil
+	})
+}
+
+// untilClear looks until no lease gives a reason why not.
+func untilClear(ctx context.Context, store coord.Store, within time.Duration, whyNot func(coord.Entry) (why, err error)) error {
 	seen := map[string]coord.Version{}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for end := time.Now().Add(within); ; {
-		why, alive, err := look(ctx, store, mine, seen)
+		why, alive, err := look(ctx, store, whyNot, seen)
 		if err != nil || why == nil {
 			return err
 		}
@@ -98,18 +124,18 @@ func Clear(ctx context.Context, store coord.Store, mine wire.Lease, within time.
 	}
 }
 
-// look gives a clash, and whether that one's lease was renewed since it was seen before.
-func look(ctx context.Context, store coord.Store, mine wire.Lease, seen map[string]coord.Version) (why error, alive bool, err error) {
+// look gives a reason why not, and whether that one's lease was renewed since it was seen
+// before.
+func look(ctx context.Context, store coord.Store, whyNot func(coord.Entry) (why, err error), seen map[string]coord.Version) (why error, alive bool, err error) {
 	entries, err := store.List(ctx, "members")
 	if err != nil {
 		return nil, false, fmt.Errorf("looking who is a member: %w", err)
 	}
 	for _, e := range entries {
-		var other wire.Lease
-		if err := json.Unmarshal(e.Value, &other); err != nil {
-			return nil, false, fmt.Errorf("decoding the lease %s: %w", e.Key, err)
+		c, err := whyNot(e)
+		if err != nil {
+			return nil, false, err
 		}
-		c := clash(mine, other)
 		if c == nil {
 			continue
 		}

@@ -75,17 +75,19 @@ func (s *Stream) create(ctx context.Context, want jetstream.StreamConfig) error 
 // tellAfter is how long Open waits before it says so.
 const tellAfter = 2 * time.Second
 
-// Answers of servers that are not a cluster yet.
+// Answers of servers that are not a cluster yet, and what a process hears that makes a
+// stream together with others: the next look finds it.
 const (
 	codeNoLeader = 10008 // nobody leads
 	codeNoPeers  = 10005 // not enough of them are there
+	codeInUse    = 10058 // another made it meanwhile
 )
 
 // unready reports whether an error of opening may go away by itself.
 func (s *Stream) unready(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		return api.ErrorCode == codeNoLeader || s.marks != "" && api.ErrorCode == codeNoPeers
+		return api.ErrorCode == codeNoLeader || api.ErrorCode == codeInUse || s.marks != "" && api.ErrorCode == codeNoPeers
 	}
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errTry) ||
 		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected)

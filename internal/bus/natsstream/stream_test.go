@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,5 +216,28 @@ func TestSubjectsInPages(t *testing.T) {
 		if got[fmt.Sprintf("s.%d", i)] != uint64(i+1) {
 			t.Fatalf("subject %d is missing", i)
 		}
+	}
+}
+
+// Processes that start together make one stream, each with a limit of its own.
+func TestManyMakeOneStream(t *testing.T) {
+	srv, _, _ := serve(t)
+	for round := range 10 {
+		var made sync.WaitGroup
+		for i := range int64(4) {
+			made.Go(func() {
+				nc, err := srv.Connect(t.Name())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer nc.Close()
+				cfg := Config{Stream: fmt.Sprint("MANY", round), Subjects: []string{fmt.Sprintf("m%d.>", round)}, MaxBytes: 1<<20 + i, Wait: time.Second, Logger: quiet}
+				if _, err := Open(t.Context(), nc, cfg); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		made.Wait()
 	}
 }
