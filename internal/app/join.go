@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
 	"crier/internal/app/member"
 	"crier/job"
@@ -48,7 +49,7 @@ func (a *app) enter(ctx context.Context) (err error) {
 	var random [16]byte
 	rand.Read(random[:]) // never fails
 	a.core = apta.Config{Cluster: cmp.Or(c.ID, "crier"), ID: a.node.Name, Incarnation: a.node.Starts, Nonce: binary.LittleEndian.Uint64(random[:]) | 1,
-		Home: a.node.Home, Seeds: slices.Clone(c.Seeds), Timers: a.timers, Seed: binary.LittleEndian.Uint64(random[8:])}
+		Home: a.node.Home, Silence: a.node.Silence, Seeds: slices.Clone(c.Seeds), Timers: a.timers, Seed: binary.LittleEndian.Uint64(random[8:])}
 	mine := wire.Lease{Identity: wire.Identity{ID: a.core.ID, Incarnation: a.core.Incarnation, Nonce: a.core.Nonce, Home: a.core.Home}, Profile: a.timers.Profile, Protocol: wire.Protocol}
 	if err := entry.Clear(ctx, a.coord, mine, clearWithin); err != nil {
 		return err
@@ -80,7 +81,8 @@ func (a *app) openMember(context.Context) (err error) {
 		Listen: c.Listen, Advertise: c.Advertise, TLS: a.tls, Leases: member.NewLeases(a.coord),
 		Ledger: func() bool { return time.Since(a.claims.Heard()) < heardWithin },
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
-		Owned:  a.owned, Log: a.log})
+		Owned:  a.owned, Log: a.log,
+		Silenced: func(reason string) error { return datadir.Silenced(a.cfg.Data, *a.node, reason) }})
 	return err
 }
 

@@ -39,8 +39,8 @@ func (m oneOfMany) Snapshot(context.Context) operator.Snapshot {
 }
 
 // Operate implements operator.Membership.
-func (m oneOfMany) Operate(_ context.Context, id string, action apta.Action, _ string) error {
-	m.n.Operate(id, action)
+func (m oneOfMany) Operate(_ context.Context, id string, action apta.Action, reason string) error {
+	m.n.Operate(id, action, reason)
 	return nil
 }
 

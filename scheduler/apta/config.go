@@ -37,6 +37,8 @@ type Config struct {
 	Timers timing.Timers
 	// ClockLimit is by how much a member's wall clock may be off. Default 2 min.
 	ClockLimit time.Duration
+	// Silence is what Silenced told last in earlier starts; "" is nothing.
+	Silence string
 	// Seed of all that is random.
 	Seed uint64
 }

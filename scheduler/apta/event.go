@@ -53,11 +53,12 @@ type (
 	}
 	// Owned: how many claims the member holds.
 	Owned struct{ Claims int }
-	// Operate: an operator wants a member silent, or to resume. An empty target is
-	// this member.
+	// Operate: an operator wants a member silent, or to resume, and may say why. An
+	// empty target is this member.
 	Operate struct {
 		Target string
 		Action Action
+		Reason string
 	}
 	// Stop: the member is to leave once nothing is owned.
 	Stop struct{}
@@ -155,6 +156,9 @@ type (
 		From, To link.State
 		Reason   string
 	}
+	// Silenced: an operator wants the member silent, for a reason in words, or no more,
+	// which is "". It outlasts the process: its next start gets it as Config.Silence.
+	Silenced struct{ Reason string }
 	// Rejoin: the member was OFFLINE: release what it holds, or seal its journal and
 	// take a higher incarnation, and tell so with Rejoined.
 	Rejoin struct{}
@@ -204,5 +208,6 @@ func (Execute) effect()  {}
 func (Answered) effect() {}
 func (Changed) effect()  {}
 func (Rejoin) effect()   {}
+func (Silenced) effect() {}
 func (Refused) effect()  {}
 func (Left) effect()     {}

@@ -9,7 +9,6 @@ import (
 // judge makes the member's transitions, until none is due. Their table is in
 // scheduler/DESIGN.md.
 func (s *State) judge() {
-	s.feel()
 	for range 4 {
 		before, from := s.state, s.own.activeFrom
 		s.see()
@@ -39,15 +38,16 @@ func (s *State) transit() {
 		s.announce()
 		if s.fit() && s.own.activeFrom > 0 && s.wall.UnixMilli() >= s.own.activeFrom {
 			s.become(link.Working, "the announced second is reached")
+		} else if s.wish.silent != "" && s.held() && s.check {
+			s.fallSilent()
 		}
 	case link.Working:
 		switch {
 		case s.book.Lost(s.now):
 			s.own.activeFrom = 0
 			s.become(link.Online, "the lease is not renewed, although the store answers others")
-		case s.quiet() != "":
-			s.own.activeFrom = 0
-			s.become(link.Silence, s.quiet())
+		default:
+			s.fallSilent()
 		}
 	case link.Silence:
 		if s.quiet() == "" && s.held() {
@@ -60,6 +60,14 @@ func (s *State) transit() {
 		case s.ledger && s.book.Survivor(s.now):
 			s.rejoin("ledger and store answer, and nobody else is left")
 		}
+	}
+}
+
+// fallSilent takes no more work, if there is a reason.
+func (s *State) fallSilent() {
+	if reason := s.quiet(); reason != "" {
+		s.own.activeFrom = 0
+		s.become(link.Silence, reason)
 	}
 }
 
@@ -138,35 +146,10 @@ func (s *State) quiet() string {
 	switch {
 	case s.wish.stop:
 		return "it is to stop"
-	case s.wish.silent:
-		return "an operator asked for it"
-	case s.wish.unwell:
+	case s.wish.silent == "" && s.unwell.Counts(s.now, s.t.BadHealth):
 		return "its health was bad for too long"
 	}
-	return ""
-}
-
-// setHealth notes the member's own health.
-func (s *State) setHealth(ev Health) {
-	ev.Level = min(max(ev.Level, 0), MaxHealth)
-	if ev.Bad != s.health.Bad {
-		s.badAt, s.goodAt = 0, s.now
-		if ev.Bad {
-			s.badAt, s.goodAt = s.now, 0
-		}
-	}
-	s.health = ev
-}
-
-// feel makes a member whose health was bad for long silent; good health for as long
-// ends that.
-func (s *State) feel() {
-	switch {
-	case s.health.Bad && s.now.Since(s.badAt) >= s.t.BadHealth:
-		s.wish.unwell = true
-	case !s.health.Bad && s.now.Since(s.goodAt) >= s.t.BadHealth:
-		s.wish.unwell = false
-	}
+	return s.wish.silent
 }
 
 // leave withdraws a member that is to stop and owns nothing, and ends it when its

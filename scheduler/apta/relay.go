@@ -3,6 +3,7 @@ package apta
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/wire"
@@ -158,7 +159,7 @@ func (s *State) expireCalls() {
 // record, which reaches its target by whatever way there is.
 func (s *State) operate(ev Operate) {
 	if ev.Target == "" || ev.Target == s.cfg.ID {
-		s.wish.silent = ev.Action == GoSilent
+		s.obeyed(ev.Action, ev.Reason)
 		return
 	}
 	h := link.Header{Key: link.Key{Kind: link.Command, ID: ev.Target}, Version: link.Version{Seq: uint64(s.wall.UnixMilli()), Nonce: s.cfg.Nonce}}
@@ -170,7 +171,7 @@ func (s *State) operate(ev Operate) {
 	if last := s.db.Get(h.Key); last != nil && last.Incarnation == h.Incarnation {
 		h.Seq = max(h.Seq, last.Seq+1)
 	}
-	s.spread(&link.Record{Header: h, Data: []byte(ev.Action)}, nil)
+	s.spread(&link.Record{Header: h, Data: []byte(string(ev.Action) + " " + ev.Reason)}, nil)
 }
 
 // obey executes a command for this incarnation, each once.
@@ -179,5 +180,18 @@ func (s *State) obey(r *link.Record) {
 		return
 	}
 	s.wish.commanded = r.Seq
-	s.wish.silent = Action(r.Data) == GoSilent
+	action, reason, _ := strings.Cut(string(r.Data), " ")
+	s.obeyed(Action(action), reason)
+}
+
+// obeyed notes what an operator wants of this member.
+func (s *State) obeyed(action Action, reason string) {
+	wish := ""
+	if action == GoSilent {
+		wish = strings.TrimSuffix("an operator asked for it: "+reason, ": ")
+	}
+	if wish != s.wish.silent {
+		s.wish.silent = wish
+		s.out = append(s.out, Silenced{wish})
+	}
 }

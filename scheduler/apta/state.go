@@ -24,9 +24,8 @@ type State struct {
 	reason  string
 	wish    wish
 	health  Health
-	badAt   Instant // since when health is bad, 0: it is good
-	goodAt  Instant // since when it is good
-	check   bool    // self-check passed
+	unwell  timing.Lasting // its health is bad
+	check   bool           // self-check passed
 	ledger  bool
 	alive   bool // the application's loop goes on
 	claims  int
@@ -55,8 +54,7 @@ type State struct {
 
 // wish is what was asked of the member.
 type wish struct {
-	silent    bool // by an operator
-	unwell    bool // by bad health
+	silent    string // why an operator wants it silent; "": nobody does
 	stop      bool
 	rejoining bool   // Rejoin waits for its answer
 	used      uint32 // others know a process with this incarnation, which is not below ours
@@ -71,7 +69,8 @@ func New(cfg Config, now Now) (*State, error) {
 	}
 	cfg = cfg.withDefaults()
 	s := &State{cfg: cfg, t: cfg.Timers, now: now.Mono, wall: now.Wall, random: timing.Random(cfg.Seed), state: link.Joining, since: now.Mono,
-		reason: "started", alive: true, aloneFrom: now.Mono, helloAt: now.Mono, agingAt: now.Mono, goodAt: now.Mono}
+		reason: "started", alive: true, aloneFrom: now.Mono, helloAt: now.Mono, agingAt: now.Mono, unwell: timing.Lasting{Since: now.Mono}}
+	s.wish.silent = cfg.Silence
 	s.own.gap = timing.Throttle{Least: s.t.Originate, Most: s.t.OriginateMax}
 	s.routes.gap = timing.Throttle{Least: s.t.Compute, Most: s.t.ComputeMax}
 	s.dial.at = now.Mono
@@ -136,7 +135,8 @@ func (s *State) handle(ev Event) {
 	case SelfCheck:
 		s.check = ev.OK
 	case Health:
-		s.setHealth(ev)
+		s.health.Level = min(max(ev.Level, 0), MaxHealth)
+		s.unwell.Note(s.now, ev.Bad)
 	case Owned:
 		s.claims = ev.Claims
 	case Operate:

@@ -27,7 +27,9 @@ type Node struct {
 	Name   string `json:"name"`   // random, made once
 	Starts uint32 `json:"starts"` // how often the data directory was taken over
 	Home   uint64 `json:"home"`   // random, made once: whoever has the same holds the lock
-	Lock   uint64 `json:"lock"`   // inode of the lock that Home stands for; a copy of the directory has another
+	// Silence is why an operator wants the process to take no work; "": nobody does.
+	Silence string `json:"silence,omitempty"`
+	Lock    uint64 `json:"lock"` // inode of the lock that Home stands for; a copy of the directory has another
 }
 
 // Lock locks a data directory, making it if need be. The lock is the kernel's:
@@ -89,12 +91,26 @@ func (n *Node) count(path, name string) error {
 		rand.Read(r[:]) // never fails
 		n.Home = binary.LittleEndian.Uint64(r[:])
 	}
-	b, err = json.Marshal(n)
+	if err := n.write(path); err != nil {
+		return fmt.Errorf("counting this start: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) write(path string) error {
+	b, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("encoding the node's name: %w", err)
 	}
-	if err := WriteWhole(path, b, 0o600); err != nil {
-		return fmt.Errorf("counting this start: %w", err)
+	return WriteWhole(path, b, 0o600)
+}
+
+// Silenced keeps what an operator wants of the process. It is for one goroutine; the
+// Node of the next start tells it.
+func Silenced(dir string, n Node, reason string) error {
+	n.Silence = reason
+	if err := n.write(filepath.Join(dir, "node.json")); err != nil {
+		return fmt.Errorf("keeping that an operator wants the process silent, or no more: %w", err)
 	}
 	return nil
 }

@@ -39,7 +39,10 @@ type Config struct {
 	Alive func() bool
 	// Owned counts the claims that the process holds.
 	Owned func() int
-	Log   *slog.Logger
+	// Silenced keeps what an operator wants of the member for its next start, whose
+	// Core.Silence it is.
+	Silenced func(reason string) error
+	Log      *slog.Logger
 }
 
 // Node is this process as a member.
@@ -49,7 +52,7 @@ type Node struct {
 	shell   *node.Node
 	since   atomic.Pointer[since]
 	ring    atomic.Pointer[Ring]
-	working chan struct{} // closed when it has been WORKING once
+	working chan struct{} // closed when it has been WORKING, or SILENCE, once
 	rejoin  chan struct{} // closed when it has to begin again
 	lapsed  lapses
 	leases  struct {
@@ -129,21 +132,12 @@ func (n *Node) lookAtSelf(ctx context.Context) error {
 // Leave gives up what the member holds and tells the others that it goes; it waits for
 // that no longer than ctx lasts.
 func (n *Node) Leave(ctx context.Context) {
-	n.shell.Tell(apta.Operate{Action: apta.GoSilent})
-	t := time.NewTicker(lookEvery)
-	defer t.Stop()
-	for n.cfg.Owned() > 0 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-	}
 	n.shell.Stop()
 	<-ctx.Done()
 }
 
-// Working is closed when the member has become WORKING for the first time.
+// Working is closed when the member has become WORKING for the first time, or SILENCE
+// because an operator wants it so.
 func (n *Node) Working() <-chan struct{} { return n.working }
 
 // Snapshot is the newest view and state.
@@ -166,8 +160,8 @@ func (n *Node) Leases() []wire.Lease {
 }
 
 // Operate asks for an operator's action on a member.
-func (n *Node) Operate(target string, action apta.Action) {
-	n.shell.Tell(apta.Operate{Target: target, Action: action})
+func (n *Node) Operate(target string, action apta.Action, reason string) {
+	n.shell.Tell(apta.Operate{Target: target, Action: action, Reason: reason})
 }
 
 // application is what the member's shell asks of the process.
@@ -175,6 +169,13 @@ type application struct{ n *Node }
 
 // Beat implements node.Application.
 func (a application) Beat() bool { return a.n.cfg.Alive() }
+
+// Silenced implements node.Application.
+func (a application) Silenced(reason string) {
+	if err := a.n.cfg.Silenced(reason); err != nil {
+		a.n.cfg.Log.Error("keeping what an operator asked for; a new start will not know it", "error", err)
+	}
+}
 
 // Changed implements node.Application.
 func (a application) Changed(s *node.Snapshot) {
@@ -187,7 +188,7 @@ func (a application) Changed(s *node.Snapshot) {
 		r.mayTake, r.lapsed = func() bool { return n.shell.Snapshot().MayTake() }, n.Lapsed
 		n.ring.Store(r)
 	}
-	if s.State == link.Working {
+	if s.State == link.Working || s.State == link.Silence {
 		select {
 		case <-n.working:
 		default:

@@ -265,6 +265,36 @@ func TestSilence(t *testing.T) {
 	within(t, w, 11*time.Second, "m003 works again", silent("m003", link.Working))
 }
 
+// TestSilenceOutlastsARestart: what an operator wants is known to the next start, which
+// never works before it is resumed.
+func TestSilenceOutlastsARestart(t *testing.T) {
+	w := formed(t, 4)
+	w.Member("m001").Tell(apta.Operate{Target: "m002", Action: apta.GoSilent, Reason: "new kernel"})
+	within(t, w, time.Second, "m002 is SILENCE", func() bool { return state(w, "m002") == link.Silence })
+	kept := w.Member("m002").Silence
+	if got := w.Member("m002").Core.Status().Reason; got != kept || !strings.HasSuffix(kept, ": new kernel") {
+		t.Fatalf("it is silent, for %q, and keeps %q", got, kept)
+	}
+	w.Crash("m002")
+	cfg := w.Config("m002")
+	cfg.Incarnation, cfg.Seeds, cfg.Silence = 2, []string{"m000"}, kept
+	m := w.Start(cfg)
+	worked := false
+	within(t, w, 8*time.Second, "it is there again", func() bool {
+		worked = worked || m.Core.Status().State == link.Working
+		return m.Core.Status().State == link.Silence
+	})
+	w.Run(5 * time.Second)
+	if st := m.Core.Status(); worked || st.State != link.Silence || st.Reason != kept {
+		t.Errorf("it worked: %v; it is %s, for %q", worked, st.State, st.Reason)
+	}
+	w.Member("m000").Tell(apta.Operate{Target: "m002", Action: apta.Resume})
+	within(t, w, 3*time.Second, "it works", func() bool { return m.Core.Status().State == link.Working })
+	if m.Silence != "" {
+		t.Errorf("it keeps %q", m.Silence)
+	}
+}
+
 // TestStop: who stops is silent until nothing is owned, and then gone at once.
 func TestStop(t *testing.T) {
 	w := formed(t, 4)

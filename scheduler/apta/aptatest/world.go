@@ -58,7 +58,8 @@ type Member struct {
 	Up          bool
 	Stalled     bool // it does not run; what comes waits
 	ClockOff    time.Duration
-	Ended       bool // it left, or was refused for good
+	Ended       bool   // it left, or was refused for good
+	Silence     string // what an operator wants of it, as it was to keep it
 	Refusals    []apta.Refused
 	Changes     []apta.Changed
 	Answers     []apta.Answered
@@ -268,6 +269,8 @@ func (m *Member) do(e apta.Effect) {
 		m.Answers = append(m.Answers, e)
 	case apta.Changed:
 		m.Changes = append(m.Changes, e)
+	case apta.Silenced:
+		m.Silence = e.Reason
 	case apta.Rejoin:
 		w.after(time.Millisecond, m, func() { m.Tell(apta.Rejoined{Incarnation: m.Incarnation}) })
 	case apta.Refused:

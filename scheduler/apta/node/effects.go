@@ -27,6 +27,8 @@ func (n *Node) do(ctx context.Context, e apta.Effect) {
 		n.asks.answer(e)
 	case apta.Changed:
 		n.log.Info("membership: state", "from", e.From, "to", e.To, "reason", e.Reason)
+	case apta.Silenced:
+		n.cfg.App.Silenced(e.Reason)
 	case apta.Rejoin:
 		n.spawn(func() { n.rejoin(ctx) })
 	case apta.Refused:

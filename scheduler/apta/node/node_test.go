@@ -36,6 +36,7 @@ type application struct {
 	slow        atomic.Int64 // ns that a request takes
 }
 
+func (a *application) Silenced(string)          {}
 func (a *application) Beat() bool               { return !a.hangs.Load() }
 func (a *application) Changed(s *node.Snapshot) { a.changes.Add(1) }
 func (a *application) Rejoin(context.Context) (uint32, error) {

@@ -47,6 +47,9 @@ type Application interface {
 	// Changed tells that the view or the member's own state is another, with the newest
 	// of both; what was passed quickly is left out.
 	Changed(s *Snapshot)
+	// Silenced keeps what an operator wants of the member for its next start, whose
+	// Config.Silence it is.
+	Silenced(reason string)
 	// Rejoin releases what the member holds, or seals its journal; it returns the
 	// incarnation that the member goes on with. It was cut off, and others may have
 	// taken what it held. An error leads to another try.

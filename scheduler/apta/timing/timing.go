@@ -18,6 +18,29 @@ func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
 // Since is the time from an earlier moment.
 func (i Instant) Since(o Instant) time.Duration { return time.Duration(i - o) }
 
+// Lasting is something that counts once it has lasted, and until it has been over for as
+// long.
+type Lasting struct {
+	Since  Instant // since when it is as it is
+	is     bool
+	counts bool
+}
+
+// Note says how it is now.
+func (l *Lasting) Note(now Instant, is bool) {
+	if is != l.is {
+		l.is, l.Since = is, now
+	}
+}
+
+// Counts reports whether it counts now, if it is to last so long.
+func (l *Lasting) Counts(now Instant, long time.Duration) bool {
+	if now.Since(l.Since) >= long {
+		l.counts = l.is
+	}
+	return l.counts
+}
+
 // Now is a moment by a member's two clocks.
 type Now struct {
 	Mono Instant

@@ -60,3 +60,28 @@ func TestVary(t *testing.T) {
 		t.Errorf("1 s ± 10 %% is %s to %s", least, most)
 	}
 }
+
+// What has lasted counts, until it has been over for as long.
+func TestLasting(t *testing.T) {
+	const long = 10 * time.Second
+	var l Lasting
+	for _, step := range []struct {
+		at           time.Duration
+		is, want     bool
+		whatHappened string
+	}{
+		{1 * time.Second, true, false, "it began"},
+		{10 * time.Second, true, false, "it has not lasted"},
+		{11 * time.Second, true, true, "it has lasted"},
+		{12 * time.Second, false, true, "it has only just ended"},
+		{13 * time.Second, true, true, "it is there again"},
+		{20 * time.Second, false, true, "it ended"},
+		{29 * time.Second, false, true, "it has not been over for long"},
+		{30 * time.Second, false, false, "it is over"},
+	} {
+		l.Note(Instant(step.at), step.is)
+		if got := l.Counts(Instant(step.at), long); got != step.want {
+			t.Errorf("at %s, %s: it counts: %v", step.at, step.whatHappened, got)
+		}
+	}
+}
