@@ -90,7 +90,11 @@ func do(ctx context.Context, cfg Config, steps []Step, mend func(context.Context
 	began, seed := time.Now(), cfg.Drill.Seed
 	var runs []Run
 	end := func(err error) (Result, error) {
-		return sum(runs, time.Since(began)), err
+		res := sum(runs, time.Since(began))
+		if res.Interrupted = ctx.Err() != nil; err != nil && res.Verdict == drill.Pass {
+			res.Verdict = drill.Void // of the rounds that were not run
+		}
+		return res, err
 	}
 	for _, s := range steps {
 		for round := range max(1, s.Rounds) {

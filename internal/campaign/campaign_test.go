@@ -88,12 +88,18 @@ func TestDoEndsEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &script{words: []string{"pass", "pass"}}
 	cfg := Config{Done: func(Run) { cancel() }}
-	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || len(res.Runs) != 1 {
+	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || len(res.Runs) != 1 || !res.Interrupted || res.Verdict != drill.Void {
 		t.Errorf("interrupted: %v, %+v", err, res)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	s = &script{words: []string{"fail", "pass"}}
+	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || !res.Interrupted || res.Verdict != drill.Fail {
+		t.Errorf("interrupted after a failure: %v, %+v", err, res)
 	}
 	broken := errors.New("nats-1 does not start")
 	res, err := do(t.Context(), Config{Done: func(Run) {}}, []Step{{Drill: "a"}}, func(context.Context) error { return broken }, s.run)
-	if !errors.Is(err, broken) || res.Verdict != drill.Void {
+	if !errors.Is(err, broken) || res.Verdict != drill.Void || res.Interrupted {
 		t.Errorf("not whole: %v, %+v", err, res)
 	}
 }

@@ -48,10 +48,11 @@ type Summary struct {
 
 // Result is what a campaign came to.
 type Result struct {
-	Verdict drill.Verdict `json:"verdict"` // fail before void before pass
-	Seconds float64       `json:"seconds"`
-	Steps   []Summary     `json:"steps"` // in the order in which they were first run
-	Runs    []Run         `json:"runs"`
+	Verdict     drill.Verdict `json:"verdict"`               // fail before void before pass
+	Interrupted bool          `json:"interrupted,omitempty"` // not all rounds were run: it is void at best
+	Seconds     float64       `json:"seconds"`
+	Steps       []Summary     `json:"steps"` // in the order in which they were first run
+	Runs        []Run         `json:"runs"`
 }
 
 // sum adds up what was run.

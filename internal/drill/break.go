@@ -56,9 +56,17 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 	}
 	r.was = holders.Held(r.claims.All, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
 	r.onEnd(func() error { // whatever happens
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
 		defer cancel()
-		return r.drill.undo(ctx, r)
+		err := r.drill.undo(undo, r)
+		switch {
+		case ctx.Err() == nil:
+		case err != nil:
+			r.cfg.Say("the cluster is not whole: %v; crier cluster up starts what is missing", err)
+		default:
+			r.cfg.Say("the cluster is whole again")
+		}
+		return err
 	})
 	f := &r.report.Fault
 	f.At = time.Now()

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -135,6 +136,31 @@ func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Cl
 	}
 	r.jobs = append(r.jobs, j.Job)
 	return nil
+}
+
+// cancelWithin bounds how long who interrupts a drill waits for its jobs to be cancelled.
+const cancelWithin = 15 * time.Second
+
+// cancelJobs stops the jobs of a drill that was interrupted, for nobody looks at what
+// becomes of them.
+func (r *run) cancelJobs(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
+	defer cancel()
+	var errs []error
+	for _, id := range r.jobs {
+		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
+			_, err := svc.CancelJob(ctx, id)
+			return err
+		})
+		if err != nil && job.CodeOf(err) != job.CodeConflict { // it is over
+			r.cfg.Say("job %s goes on: %v", id, err)
+			errs = append(errs, fmt.Errorf("cancelling job %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *run) request(name string, rate uint32, class job.Class) api.SubmitJob {

@@ -107,7 +107,8 @@ func (r *run) end() (err error) {
 	return err
 }
 
-// Run runs a drill. An error is something that kept it from being run.
+// Run runs a drill. An error is something that kept it from being run. When ctx ends, the
+// fault is undone and the jobs are cancelled before it returns.
 func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	d, err := Find(name)
 	if err != nil {
@@ -124,7 +125,7 @@ func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	d = d.by(st.Topology.Profile).lasting(cfg.For)
 	cfg.fill(d.lasts)
 	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
-	defer func() { err = errors.Join(err, r.end()) }()
+	defer func() { err = errors.Join(ctx.Err(), err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
 		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing", broken[0])
 	}
@@ -171,6 +172,7 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.connectAPI(); err != nil {
 		return err
 	}
+	r.onEnd(func() error { return r.cancelJobs(ctx) })
 	if err := r.populate(ctx); err != nil {
 		return fmt.Errorf("making the recipients: %w", err)
 	}

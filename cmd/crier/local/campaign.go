@@ -32,7 +32,10 @@ func drillMany(ctx context.Context, c *cli.CLI, names []string, d drillFlags) er
 		c.Say("%d/%d %s: %s %s", n, total, r.Step, r.Verdict(), r.Why())
 	}}
 	res, err := campaign.Do(ctx, cfg, steps)
-	if len(res.Runs) > 0 {
+	if res.Interrupted {
+		c.Say("%d of %d rounds were run", n, total)
+	}
+	if len(res.Runs) > 0 || res.Interrupted {
 		err = errors.Join(c.Print(res, func(*out.Printer) out.Grid { return campaignGrid(res) }), writeReport(d.report, res), err)
 	}
 	if err != nil {

@@ -67,6 +67,8 @@ func drillRun(c *cli.CLI) *cobra.Command {
 			if d.cfg.Seed == 0 {
 				d.cfg.Seed = uint64(time.Now().Unix())
 			}
+			stop := context.AfterFunc(ctx, func() { c.Say("interrupted: mending the cluster; Ctrl-C again leaves at once") })
+			defer stop()
 			if len(args) == 1 && args[0] != everyDrill && d.rounds <= 1 && d.report == "" {
 				return drillOne(ctx, c, args[0], d.cfg)
 			}
