@@ -21,8 +21,8 @@ import (
 // Member is the group of commands about members.
 func Member(c *cli.CLI) *cobra.Command {
 	return c.Group("member", "Members: the processes of the cluster", memberList(c), memberInfo(c),
-		memberOperate(c, "silence", "Let a member hand over what it holds and take nothing new", api.Service.SilenceMember),
-		memberOperate(c, "resume", "Let a silent member take work again", api.Service.ResumeMember))
+		memberOperate(c, "silence", "SILENCE", "Let a member hand over what it holds and take nothing new", api.Service.SilenceMember),
+		memberOperate(c, "resume", "WORKING", "Let a silent member take work again", api.Service.ResumeMember))
 }
 
 func memberList(c *cli.CLI) *cobra.Command {
@@ -171,7 +171,9 @@ func memberFields(p *out.Printer, m api.Member) out.Grid {
 		[]string{"journals", out.Count(m.Holds.Journals)}, []string{"duties", dash(strings.Join(m.Holds.Duties, ", "))})}
 }
 
-func memberOperate(c *cli.CLI, verb, short string, do func(api.Service, context.Context, string, api.Operate) (api.Member, error)) *cobra.Command {
+// memberOperate is a command that asks a member to change its state to another, and shows
+// it when it has done so.
+func memberOperate(c *cli.CLI, verb, state, short string, do func(api.Service, context.Context, string, api.Operate) (api.Member, error)) *cobra.Command {
 	var req api.Operate
 	cmd := onMember(c, c.Command(verb+" ID [--reason TEXT]", short, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 		if err := req.Validate(); err != nil {
@@ -185,8 +187,41 @@ func memberOperate(c *cli.CLI, verb, short string, do func(api.Service, context.
 		if err != nil {
 			return err
 		}
+		if m, err = obeyed(ctx, svc, m, state); err != nil {
+			return err
+		}
+		if m.State != state {
+			c.Say("asked; it is still %s", m.State)
+		}
 		return c.Print(m, func(p *out.Printer) out.Grid { return memberFields(p, m) })
 	}))
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the log and for others who look")
 	return cmd
+}
+
+const (
+	obeysWithin = 5 * time.Second // a member is asked by way of the coordination store
+	obeyedEvery = 100 * time.Millisecond
+)
+
+// obeyed waits for a member to show a state, for obeysWithin at most, and gives it as it
+// was seen last. Who does not answer meanwhile is asked again.
+func obeyed(ctx context.Context, svc api.Service, m api.Member, state string) (api.Member, error) {
+	limit := time.NewTimer(obeysWithin)
+	defer limit.Stop()
+	t := time.NewTicker(obeyedEvery)
+	defer t.Stop()
+	for m.State != state {
+		select {
+		case <-ctx.Done():
+			return m, ctx.Err()
+		case <-limit.C:
+			return m, nil
+		case <-t.C:
+		}
+		if is, err := svc.GetMember(ctx, m.ID); err == nil {
+			m = is
+		}
+	}
+	return m, nil
 }
