@@ -42,6 +42,7 @@ succeed later, 7 the job failed or was cancelled, 8 a measurement missed its goa
 func (c *commands) root() *cobra.Command {
 	root := c.Group("crier", "Sends one message to a set of recipients: each reachable recipient once")
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.FlagError(err) })
 	root.Version = version
 	root.Long = root.Short + about
 	width, _ := cli.TerminalWidth(c.Out) // 0, which does not fold, if it is no terminal

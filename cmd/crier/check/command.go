@@ -52,6 +52,9 @@ func Command(c *cli.CLI) *cobra.Command {
 			if !ok {
 				return cli.Exiting(int(Unknown), fmt.Errorf("output %q: want one of %s", format, strings.Join(formatNames, ", ")))
 			}
+			if t.LedgerWarn >= t.LedgerCrit {
+				return cli.Exiting(int(Unknown), fmt.Errorf("--ledger-warn %v%% is not below --ledger-crit %v%%: it would never warn", t.LedgerWarn, t.LedgerCrit))
+			}
 			all := Judge(look(ctx, c), t)
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -63,13 +66,13 @@ func Command(c *cli.CLI) *cobra.Command {
 		})
 	cmd.Long = about
 	// Wrong use must not be taken for a verdict.
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Exiting(int(Unknown), err) })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Exiting(int(Unknown), cli.FlagError(err)) })
 	f := cmd.Flags()
 	f.StringVarP(&format, "output", "o", "nagios", strings.Join(formatNames, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	f.Var((*percent)(&t.LedgerWarn), "ledger-warn", "warn from so much of the ledger's, or the controls', limit on")
 	f.Var((*percent)(&t.LedgerCrit), "ledger-crit", "critical from so much of it on")
-	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work")
+	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that is gone leaves the list, so give how many there should be")
 	durations(f, &t)
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"crier/api"
@@ -120,6 +121,29 @@ func fitting(args cobra.PositionalArgs) cobra.PositionalArgs {
 		}
 		return fmt.Errorf("%s; usage: %s", out.Many(uint64(len(given)), "argument"), cmd.UseLine())
 	}
+}
+
+// FlagError words the value of a flag that is none as people do.
+func FlagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	want := ""
+	switch kind := bad.GetFlag().Value.Type(); kind {
+	case "duration":
+		want = "a length of time such as 10s or 5m"
+	case "bool":
+		want = "true or false"
+	case "int", "int64", "uint", "uint64":
+		want = "a whole number"
+	case "uint8", "uint16", "uint32":
+		bits, _ := strconv.Atoi(strings.TrimPrefix(kind, "uint")) // it is one of these
+		want = fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<bits-1)
+	default:
+		return err
+	}
+	return fmt.Errorf("--%s %q: want %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // Service connects to the server.
