@@ -64,6 +64,7 @@ func TestGoldenTables(t *testing.T) {
 		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4", "events-tail": "events tail --follow=false",
 		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
+		"drill-ls": "drill ls",
 	} {
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer

@@ -73,10 +73,11 @@ func message(err error) string {
 	return err.Error()
 }
 
-// Say writes a line to standard error. If that cannot be written to, there is
-// nobody to tell.
+// Say writes a line to standard error, or more if a terminal is too narrow for it. If
+// that cannot be written to, there is nobody to tell.
 func (c *CLI) Say(format string, args ...any) {
-	fmt.Fprintln(c.Err, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
+	width, _ := TerminalWidth(c.Err)
+	fmt.Fprintln(c.Err, out.Fold(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), width))
 }
 
 // Group makes a command that only has others; a word that is none of them is an
@@ -214,6 +215,14 @@ func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
 	}
 	p := &out.Printer{W: c.Out, Format: format, Width: width, Now: c.Now(), Color: terminal && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"}
 	return p.Print(v, grid)
+}
+
+// Section prints one more table, after an empty line.
+func (c *CLI) Section(grid func(*out.Printer) out.Grid) error {
+	if err := c.Line(""); err != nil {
+		return err
+	}
+	return c.Print(nil, grid)
 }
 
 // TerminalWidth gives the width of a terminal; anything else has none.

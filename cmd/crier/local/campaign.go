@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
@@ -36,7 +35,7 @@ func drillMany(ctx context.Context, c *cli.CLI, names []string, d drillFlags) er
 		c.Say("%d of %d rounds were run", n, total)
 	}
 	if len(res.Runs) > 0 || res.Interrupted {
-		err = errors.Join(c.Print(res, func(*out.Printer) out.Grid { return campaignGrid(res) }), writeReport(d.report, res), err)
+		err = errors.Join(printCampaign(c, res), writeReport(d.report, res), err)
 	}
 	if err != nil {
 		return err
@@ -93,19 +92,63 @@ func stepsOf(ctx context.Context, names []string, d drillFlags) (steps []campaig
 	return steps, nil
 }
 
-// campaignGrid shows the steps, and behind them what did not pass.
-func campaignGrid(r campaign.Result) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "drill"}, {Name: "pass", Right: true}, {Name: "fail", Right: true}, {Name: "void", Right: true}, {Name: "lost", Right: true},
-		{Name: "twice", Right: true}, {Name: "stale", Right: true}, {Name: "refused", Right: true}, {Name: "detected"}, {Name: "resumed"}, {Name: "caught up"}, {Name: "worst stall"}, {Name: "why", Flex: 1}}}
+// printCampaign shows the steps, how long things took, and what did not pass.
+func printCampaign(c *cli.CLI, r campaign.Result) error {
+	if err := c.Print(r, func(*out.Printer) out.Grid { return stepsGrid(r) }); err != nil || c.Output != string(out.Table) {
+		return err
+	}
+	for _, grid := range []out.Grid{timesGrid(r), whysGrid(r)} {
+		if len(grid.Rows) == 0 {
+			continue
+		}
+		if err := c.Section(func(*out.Printer) out.Grid { return grid }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func stepsGrid(r campaign.Result) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "drill", Flex: 2}, {Name: "pass", Right: true}, {Name: "fail", Right: true}, {Name: "void", Right: true},
+		{Name: "lost", Right: true}, {Name: "twice", Right: true}, {Name: "stale", Right: true}, {Name: "refused", Right: true}}}
 	for _, s := range r.Steps {
 		row := []string{s.Step}
 		for _, n := range []int{s.Pass, s.Fail, s.Void, s.Lost, s.Twice, s.Stale, s.Refused} {
 			row = append(row, strconv.Itoa(n))
 		}
-		for _, d := range []*campaign.Distribution{s.Detected, s.Resumed, s.CaughtUp, s.Stall} {
-			row = append(row, spread(d))
+		g.Rows = append(g.Rows, row)
+	}
+	return g
+}
+
+// timesGrid shows each time that was measured, in seconds.
+func timesGrid(r campaign.Result) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "drill", Flex: 2}, {Name: "seconds"}, {Name: "least", Right: true}, {Name: "median", Right: true},
+		{Name: "99 %", Right: true}, {Name: "most", Right: true}}}
+	for _, s := range r.Steps {
+		for _, x := range []struct {
+			what string
+			took *campaign.Distribution
+		}{{"detected", s.Detected}, {"resumed", s.Resumed}, {"caught up", s.CaughtUp}, {"worst stall", s.Stall}} {
+			if x.took == nil {
+				continue
+			}
+			row := []string{s.Step, x.what}
+			for _, t := range []float64{x.took.Min, x.took.P50, x.took.P99, x.took.Max} {
+				row = append(row, fmt.Sprintf("%.2f", t))
+			}
+			g.Rows = append(g.Rows, row)
 		}
-		g.Rows = append(g.Rows, append(row, strings.Join(whys(s.Step, r.Runs), "; ")))
+	}
+	return g
+}
+
+func whysGrid(r campaign.Result) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "drill", Flex: 2}, {Name: "why it did not pass", Flex: 1, Wrap: true}}}
+	for _, s := range r.Steps {
+		for _, why := range whys(s.Step, r.Runs) {
+			g.Rows = append(g.Rows, []string{s.Step, why})
+		}
 	}
 	return g
 }
@@ -120,16 +163,4 @@ func whys(step string, runs []campaign.Run) (list []string) {
 		}
 	}
 	return list
-}
-
-// spread is a distribution in few words: the one time, or the least, the median, the
-// 99th percentile and the most.
-func spread(d *campaign.Distribution) string {
-	switch {
-	case d == nil:
-		return "-"
-	case d.N == 1:
-		return fmt.Sprintf("%.2f s", d.Min)
-	}
-	return fmt.Sprintf("%.2f/%.2f/%.2f/%.2f s", d.Min, d.P50, d.P99, d.Max)
 }

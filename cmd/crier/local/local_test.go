@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/internal/campaign"
 	"crier/internal/cluster"
@@ -67,15 +68,34 @@ func TestDrillTable(t *testing.T) {
 
 func TestCampaignTable(t *testing.T) {
 	void := campaign.Run{Step: "kill-api", Round: 1, Error: "the cluster is not whole"}
-	failed := campaign.Run{Step: "kill-api", Round: 1, Again: true, Report: &drill.Report{Verdict: drill.Fail, Reasons: []string{"too late"}}}
-	got := table(t, func(*out.Printer) out.Grid {
-		return campaignGrid(campaign.Result{Verdict: drill.Fail, Runs: []campaign.Run{void, failed, failed}, Steps: []campaign.Summary{
-			{Step: "kill-worker", Rounds: 20, Pass: 20, Resumed: &campaign.Distribution{N: 20, Min: 3, P50: 4, P99: 5.5, Max: 6}},
-			{Step: "kill-api", Rounds: 1, Fail: 1, Lost: 3, Resumed: &campaign.Distribution{N: 1, Min: 7, P50: 7, P99: 7, Max: 7}}}})
-	})
-	lines := strings.Split(strings.TrimSpace(got), "\n")
-	if len(lines) != 3 || !strings.Contains(lines[1], "3.00/4.00/5.50/6.00 s") || !strings.Contains(lines[2], "7.00 s") {
-		t.Errorf("it is\n%s", got)
+	failed := campaign.Run{Step: "kill-api", Round: 1, Again: true, Report: &drill.Report{Verdict: drill.Fail, Reasons: []string{"too late, by far more than anybody who had this cluster in mind would have thought"}}}
+	res := campaign.Result{Verdict: drill.Fail, Runs: []campaign.Run{void, failed, failed}, Steps: []campaign.Summary{
+		{Step: "cut-pair scheduler,worker 120s", Rounds: 20, Pass: 20, Resumed: &campaign.Distribution{N: 20, Min: 3, P50: 4, P99: 5.5, Max: 6}},
+		{Step: "kill-api", Rounds: 1, Fail: 1, Lost: 3, Resumed: &campaign.Distribution{N: 1, Min: 7, P50: 7, P99: 7, Max: 7}}}}
+	var b bytes.Buffer
+	c := &cli.CLI{Out: &b, Output: "table", Now: time.Now, Getenv: func(string) string { return "80" }}
+	if err := printCampaign(c, res); err != nil {
+		t.Fatal(err)
+	}
+	want := `DRILL                           PASS  FAIL  VOID  LOST  TWICE  STALE  REFUSED
+cut-pair scheduler,worker 120s    20     0     0     0      0      0        0
+kill-api                           0     1     0     3      0      0        0
+
+DRILL                           SECONDS  LEAST  MEDIAN  99 %  MOST
+cut-pair scheduler,worker 120s  resumed   3.00    4.00  5.50  6.00
+kill-api                        resumed   7.00    7.00  7.00  7.00
+
+DRILL     WHY IT DID NOT PASS
+kill-api  the cluster is not whole
+kill-api  too late, by far more than anybody who had this cluster in mind would
+          have thought
+`
+	if got := b.String(); got != want {
+		t.Errorf("it is\n%swant\n%s", got, want)
+	}
+	b.Reset()
+	if c.Output = "json"; printCampaign(c, res) != nil || strings.Count(b.String(), `"verdict": "fail"`) != 3 || strings.Contains(b.String(), "DRILL") {
+		t.Errorf("as JSON it is\n%s", b.String())
 	}
 	if why := whys("kill-api", []campaign.Run{void, failed, failed}); len(why) != 2 {
 		t.Errorf("the reasons are %q", why)

@@ -3,6 +3,7 @@ package operate_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,5 +84,30 @@ func TestOperateShowsWhatCameOfIt(t *testing.T) {
 				t.Errorf("%s, obeyed after %s: after %s it says %q and shows\n%s", c.verb, c.after, time.Since(began), &errs, &out)
 			}
 		})
+	}
+}
+
+// A cluster with a process for each role, one of which does not answer, fits a terminal.
+func TestMembersFitATerminal(t *testing.T) {
+	fake := apitest.New()
+	away := 1
+	fake.Steer(func(c *apitest.Cluster) {
+		for i := range c.Members {
+			m := &c.Members[i]
+			m.ID, m.State, m.Roles, m.Reason = fmt.Sprintf("scheduler-%d", i+1), "WORKING", map[string]uint16{"scheduler": 1}, "the announced second is reached"
+			m.Away, m.Answered = &away, false
+			m.Holds.Duties = []string{"folder", "mirror", "recorder"}
+		}
+	})
+	var out, errs bytes.Buffer
+	x := &cli.CLI{Out: &out, Err: &errs, Now: fake.Now, Getenv: func(k string) string { return map[string]string{"COLUMNS": "80"}[k] },
+		Dial: func(string, string) (api.Service, error) { return fake, nil }, Output: "table"}
+	if code := x.Main(t.Context(), rooted(x), []string{"member", "ls"}); code != cli.ExitOK || !strings.Contains(out.String(), "scheduler-1  WORKING, no answer") {
+		t.Errorf("exit code %d, %s\n%s", code, &errs, &out)
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 81 { // with its end
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
 	}
 }

@@ -76,28 +76,20 @@ func printRing(c *cli.CLI, r api.Ring, diff bool) error {
 		return err
 	}
 	if len(r.Members) > 0 {
-		if err := section(c, r, func(*out.Printer) out.Grid { return ringGrid(r) }); err != nil {
+		if err := c.Section(func(*out.Printer) out.Grid { return ringGrid(r) }); err != nil {
 			return err
 		}
 	}
 	if !diff || len(r.Different) == 0 {
 		return nil
 	}
-	if err := section(c, r, func(p *out.Printer) out.Grid { return differenceGrid(p, r) }); err != nil {
+	if err := c.Section(func(p *out.Printer) out.Grid { return differenceGrid(p, r) }); err != nil {
 		return err
 	}
 	if r.Next != "" {
 		c.Say("there is more; see it with --limit 0")
 	}
 	return nil
-}
-
-// section prints one more table.
-func section(c *cli.CLI, v any, grid func(*out.Printer) out.Grid) error {
-	if err := c.Line(""); err != nil {
-		return err
-	}
-	return c.Print(v, grid)
 }
 
 func ringGrid(r api.Ring) out.Grid {

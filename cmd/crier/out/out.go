@@ -70,6 +70,7 @@ type Column struct {
 	Right bool // flush right: numbers
 	Wide  bool // left out if the table does not fit
 	Flex  int  // 1: may be cut short to fit; 2: so, but after those with 1
+	Wrap  bool // goes on in a further line, at a word, instead of being cut short
 }
 
 // Print shows v, which may be a slice: JSON is then an array, JSON lines are one

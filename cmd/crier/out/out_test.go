@@ -209,3 +209,48 @@ func TestParseFormat(t *testing.T) {
 		t.Error("xml was accepted")
 	}
 }
+
+// Folding keeps every word whole and in order, and no line is wider than it need be.
+func TestFold(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		width int
+		want  string
+	}{{"", 5, ""}, {"as it is", 0, "as it is"}, {"as  it is", 9, "as  it is"}, {"one two three", 7, "one two\nthree"}, {"a verylongword b", 4, "a\nverylongword\nb"},
+		{"日本 の ニュース", 7, "日本 の\nニュース"}, {"first line\nsecond", 6, "first\nline\nsecond"}} {
+		if got := out.Fold(c.text, c.width); got != c.want {
+			t.Errorf("%q in %d columns is %q, want %q", c.text, c.width, got, c.want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		words := rapid.SliceOf(rapid.StringMatching(`[a-z]{1,12}`)).Draw(t, "words")
+		width := rapid.IntRange(1, 30).Draw(t, "width")
+		got := out.Fold(strings.Join(words, " "), width)
+		if strings.Join(strings.Fields(got), " ") != strings.Join(words, " ") {
+			t.Fatalf("the words are %q", got)
+		}
+		lines := strings.Split(got, "\n")
+		for i, l := range lines {
+			if len(l) > width && strings.Contains(l, " ") {
+				t.Fatalf("%q is too wide", l)
+			}
+			if i > 0 && len(lines[i-1])+1+len(strings.Fields(l)[0]) <= width {
+				t.Fatalf("%q has room for the first word of %q", lines[i-1], l)
+			}
+		}
+	})
+}
+
+// A column that folds keeps all of its text within the width.
+func TestAColumnThatFolds(t *testing.T) {
+	p := &out.Printer{Width: 24}
+	got := p.Render(out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "what", Flex: 1, Wrap: true}},
+		Rows: [][]string{{"a", "one two three four five six"}, {"b", "seven"}}})
+	if want := "NAME  WHAT\na     one two three four\n      five six\nb     seven\n"; got != want {
+		t.Errorf("it is\n%swant\n%s", got, want)
+	}
+	got = p.Render(out.Grid{Rows: [][]string{{"token", strings.Repeat("x", 40)}, {"why", "one two three four five six"}}})
+	if want := "token  " + strings.Repeat("x", 40) + "\nwhy    one two three\n       four five six\n"; got != want {
+		t.Errorf("it is\n%swant\n%s", got, want)
+	}
+}

@@ -19,7 +19,7 @@ const (
 // Render writes a grid as text.
 func (p *Printer) Render(g Grid) string {
 	if len(g.Columns) == 0 {
-		g.Columns = []Column{{}, {}} // a terminal folds long values; cut short they would be useless
+		g.Columns = []Column{{}, {Flex: 1, Wrap: true}} // cut short, values would be useless
 		return p.render(g, false)
 	}
 	if len(g.Rows) == 0 {
@@ -88,8 +88,8 @@ func taken(each []int) int {
 
 // fit makes a grid fit the width, as far as its columns give way: it leaves out
 // wide columns, from the right, if there is no room for them even when the ones
-// that give way first are down to comfort; then it cuts those short, and in the
-// end the others that may be.
+// that give way first are down to comfort; then it cuts those short, or folds them, and
+// in the end the others that may be.
 func (p *Printer) fit(g Grid) Grid {
 	if p.Width <= 0 {
 		return g
@@ -125,10 +125,40 @@ func (p *Printer) fit(g Grid) Grid {
 	}
 	for _, row := range g.Rows {
 		for i := range row {
-			row[i] = text.Snip(row[i], each[i], "…")
+			if g.Columns[i].Wrap {
+				row[i] = Fold(row[i], each[i])
+			} else {
+				row[i] = text.Snip(row[i], each[i], "…")
+			}
 		}
 	}
 	return g
+}
+
+// Fold breaks lines that are wider than a width, at words; a word that is wider stays
+// whole, for it may be there to be copied. A width of 0 is no limit.
+func Fold(s string, width int) string {
+	var lines []string
+	for l := range strings.SplitSeq(s, "\n") {
+		if width <= 0 || text.StringWidth(l) <= width {
+			lines = append(lines, l)
+			continue
+		}
+		line := ""
+		for _, word := range strings.Fields(l) {
+			switch {
+			case line == "":
+				line = word
+			case text.StringWidth(line)+1+text.StringWidth(word) > width:
+				lines = append(lines, line)
+				line = word
+			default:
+				line += " " + word
+			}
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // without gives a grid without one column.
