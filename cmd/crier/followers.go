@@ -41,6 +41,9 @@ func (c *commands) followersImport() *cobra.Command {
 			}
 			defer in.Close() // only read
 			res, err := svc.ImportFollowers(ctx, req, in)
+			if job.CodeOf(err) == job.CodeNotFound && req.Account != "" {
+				return job.NotFound(fmt.Sprintf("there is no account %q; to make it: crier account create %s", req.Account, shellQuote(req.Account)))
+			}
 			if err != nil {
 				return refused(args[0], err)
 			}

@@ -84,11 +84,19 @@ func (c *commands) submit(ctx context.Context, f submitFlags) error {
 	if err != nil {
 		return err
 	}
+	c.warnOfNobody(ctx, svc, j)
 	if f.wait == "" {
 		return c.Print(j, jobFields(j))
 	}
 	c.Say("submitted %s; waiting until it is %s", j.Job, target)
 	return c.waitAndPrint(ctx, svc, j.Job, target)
+}
+
+// warnOfNobody says that a job reaches nobody, for nothing is wrong with it otherwise.
+func (c *commands) warnOfNobody(ctx context.Context, svc api.Service, j api.Job) {
+	if a, err := svc.GetAccount(ctx, j.Account); err == nil && a.Followers == 0 {
+		c.Say("warning: nobody follows account %s: the message reaches nobody; to add followers: crier followers import --account %s", j.Account, shellQuote(j.Account))
+	}
 }
 
 // uploadForJob hands in the package of a job. Who sends a list of today under the name
