@@ -52,7 +52,7 @@ func (c Config) Validate() error {
 		return job.Invalid("server", fmt.Sprintf("server %q: want a URL such as http://127.0.0.1:7420", c.Server), nil)
 	case c.Key == "":
 		return &job.Error{Code: job.CodeDenied, Field: "token",
-			Message: "no admin key: set CRIER_TOKEN, or name the server's data directory with --data"}
+			Message: "no admin key: set CRIER_TOKEN, name the server's data directory with --data, or start a server with \"crier serve\""}
 	case strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return &job.Error{Code: job.CodeDenied, Field: "token", Message: "the admin key has a blank or another character that no key has"}
 	}
@@ -177,8 +177,8 @@ func (c *Client) cut(ctx context.Context, r request, err error) error {
 	}
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
-		return &job.Error{Code: job.CodeUnavailable, Err: err,
-			Message: fmt.Sprintf("no server at %s; start one with \"crier serve\" or set CRIER_SERVER", c.base)}
+		return &job.Error{Code: job.CodeUnavailable, Err: dial,
+			Message: fmt.Sprintf("no server answers at %s", c.base)}
 	}
 	if r.once {
 		return fmt.Errorf("%s %s: the connection was lost; it is unknown whether the request took effect: %w", r.method, r.path, err)

@@ -218,7 +218,7 @@ func TestNoServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := dial(t, url, nil)
-	if _, err := c.Status(t.Context()); job.CodeOf(err) != job.CodeUnavailable || !strings.Contains(err.Error(), "crier serve") {
+	if _, err := c.Status(t.Context()); job.CodeOf(err) != job.CodeUnavailable || !strings.Contains(err.Error(), "no server answers at "+url) {
 		t.Errorf("no server: %v", err)
 	}
 	if _, err := c.SubmitJob(t.Context(), api.SubmitJob{Account: "a", Audience: "followers", Body: "x"}); job.CodeOf(err) != job.CodeUnavailable {

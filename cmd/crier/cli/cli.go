@@ -56,7 +56,7 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	}
 	code := exitCode(ctx, err)
 	if err != nil && code != ExitInterrupt && err.Error() != "" {
-		c.Say("crier: %s", message(err))
+		c.Say("crier: %s%s", message(err), c.advice(err))
 	}
 	if err != nil && !c.Started {
 		c.Say("Try \"%s --help\".", cmd.CommandPath())
@@ -71,6 +71,19 @@ func message(err error) string {
 		return fmt.Sprintf("%s (%s)", err, je.Field)
 	}
 	return err.Error()
+}
+
+// advice says what to do if the server that was asked does not answer.
+func (c *CLI) advice(err error) string {
+	server, named := c.server()
+	var dial *net.OpError
+	switch {
+	case !errors.As(err, &dial) || dial.Op != "dial" || !strings.Contains(err.Error(), strings.TrimRight(server, "/")):
+		return ""
+	case named != "":
+		return fmt.Sprintf("; it is the one that %s names; of a cluster, another API process may answer", named)
+	}
+	return "; start one with \"crier serve\", or name one with --server or CRIER_SERVER"
 }
 
 // Say writes a line to standard error, or more if a terminal is too narrow for it. If
@@ -149,18 +162,23 @@ func FlagError(err error) error {
 
 // Service connects to the server.
 func (c *CLI) Service() (api.Service, error) {
-	server := c.Server
-	if server == "" {
-		server = c.Getenv("CRIER_SERVER")
-	}
-	if server == "" {
-		server = "http://" + config.DefaultListen
-	}
+	server, _ := c.server()
 	key, err := c.key(server)
 	if err != nil {
 		return nil, err
 	}
 	return c.Dial(server, key)
+}
+
+// server gives the URL of the server, and what names it: nothing for the default.
+func (c *CLI) server() (url, named string) {
+	if c.Server != "" {
+		return c.Server, "--server"
+	}
+	if env := c.Getenv("CRIER_SERVER"); env != "" {
+		return env, "CRIER_SERVER"
+	}
+	return "http://" + config.DefaultListen, ""
 }
 
 // key is the admin key: CRIER_TOKEN, else the one in the data directory, which

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,7 @@ func (x *terminal) root(do func(context.Context, []string) error) *cobra.Command
 func TestExitCodesAndMessages(t *testing.T) {
 	interrupted, cancel := context.WithCancel(context.Background())
 	cancel()
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	for name, c := range map[string]struct {
 		ctx  context.Context
 		args string
@@ -72,6 +74,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		"denied":              {args: "job cancel 7", err: &job.Error{Code: job.CodeDenied, Message: "x"}, code: ExitAuth, says: "crier: x\n"},
 		"a conflict":          {args: "job cancel 7", err: fmt.Errorf("cancelling: %w", &job.Error{Code: job.CodeConflict, Message: "x"}), code: ExitConflict, says: "crier: cancelling: x\n"},
 		"unavailable":         {args: "job cancel 7", err: job.Unavailable("x"), code: ExitRetry, says: "crier: x\n"},
+		"no server":           {args: "job cancel 7", err: fmt.Errorf("asking: %w", &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:7420", Err: refused}), code: ExitRetry, says: "crier: asking: no server answers at http://127.0.0.1:7420: dial tcp: connection refused; start one with \"crier serve\", or name one with --server or CRIER_SERVER\n"},
+		"another's server":    {args: "job cancel 7", err: &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:9", Err: refused}, code: ExitRetry, says: "crier: no server answers at http://127.0.0.1:9: dial tcp: connection refused\n"},
 		"full":                {args: "job cancel 7", err: &job.Error{Code: job.CodeFull, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
 		"any error":           {args: "job cancel 7", err: errors.New("the disk is gone"), code: ExitError, says: "crier: the disk is gone\n"},
 		"its own code":        {args: "job cancel 7", err: Exiting(ExitJob, errors.New("the job failed")), code: ExitJob, says: "crier: the job failed\n"},
