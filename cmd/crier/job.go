@@ -82,7 +82,7 @@ func rateWords(rate uint32) string {
 	if rate == 0 {
 		return "unlimited"
 	}
-	return out.Count(uint64(rate)) + " recipients a second"
+	return out.Many(uint64(rate), "recipient") + " a second"
 }
 
 // countRows lists the outcomes that recipients have, the package first.

@@ -12,6 +12,7 @@ import (
 	"crier/api"
 	"crier/api/apitest"
 	"crier/cmd/crier/cli"
+	"crier/cmd/crier/operate"
 	"crier/job"
 )
 
@@ -108,6 +109,31 @@ func TestMembersFitATerminal(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if len(line) > 81 { // with its end
 			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+}
+
+// even is a service whose ring is held as the hint says.
+type even struct{ *apitest.Fake }
+
+func (e even) Ring(ctx context.Context, req api.AskRing) (api.Ring, error) {
+	r, err := e.Fake.Ring(ctx, req)
+	r.Differ, r.Different = 0, nil
+	return r, err
+}
+
+// Whoever asks for differences is told that there are none.
+func TestARingWithoutDifferences(t *testing.T) {
+	for _, args := range [][]string{{"ring"}, {"ring", "--diff"}, {"ring", "--diff", "--kind", "job"}} {
+		var out, errs bytes.Buffer
+		fake := even{apitest.New()}
+		x := &cli.CLI{Out: &out, Err: &errs, Now: fake.Now, Getenv: func(string) string { return "" },
+			Dial: func(string, string) (api.Service, error) { return fake, nil }, Output: "table"}
+		if code := x.Main(t.Context(), x.Group("crier", "", operate.Ring(x)), args); code != cli.ExitOK {
+			t.Errorf("%q: exit code %d, %s", args, code, &errs)
+		}
+		if said := strings.HasSuffix(out.String(), "\n\nno differences\n"); said != (len(args) > 1) {
+			t.Errorf("%q:\n%s", args, &out)
 		}
 	}
 }

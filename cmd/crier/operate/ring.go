@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -80,8 +81,11 @@ func printRing(c *cli.CLI, r api.Ring, diff bool) error {
 			return err
 		}
 	}
-	if !diff || len(r.Different) == 0 {
+	switch {
+	case !diff:
 		return nil
+	case len(r.Different) == 0:
+		return errors.Join(c.Line(""), c.Line("no differences"))
 	}
 	if err := c.Section(func(p *out.Printer) out.Grid { return differenceGrid(p, r) }); err != nil {
 		return err
