@@ -77,7 +77,7 @@ func TestGoldenTables(t *testing.T) {
 			}}
 			words := strings.Fields(args)
 			for i, w := range words {
-				words[i] = strings.NewReplacer("JOB", id, "DIR", filepath.Join(dir, "out"), "FILE", ids).Replace(w)
+				words[i] = strings.NewReplacer("JOB", id, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
 			}
 			if code := c.main(context.Background(), words); code != 0 || stderr.Len() != 0 {
 				t.Errorf("%s: exit code %d, %s", args, code, &stderr)
