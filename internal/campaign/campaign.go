@@ -8,6 +8,7 @@ package campaign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,7 +80,13 @@ type one func(context.Context, Step, drill.Config) (drill.Report, error)
 // Do runs the steps. The result has what was run, also if there is an error: ctx has
 // ended, or the cluster cannot be made whole.
 func Do(ctx context.Context, cfg Config, steps []Step) (Result, error) {
-	mend := func(ctx context.Context) error { return whole(ctx, cfg.Drill.Dir) }
+	mend := func(mending context.Context) error {
+		err := whole(mending, cfg.Drill.Dir)
+		if err != nil && ctx.Err() != nil && cfg.Drill.Say != nil { // an interruption is all that its error tells
+			cfg.Drill.Say("the cluster is not whole: %v; crier cluster up starts what is missing", err)
+		}
+		return err
+	}
 	return do(ctx, cfg, steps, mend, func(ctx context.Context, s Step, cfg drill.Config) (drill.Report, error) {
 		cfg.CutFrom, cfg.CutTo, cfg.For = s.From, s.To, s.For
 		return drill.Run(ctx, s.Drill, cfg)
@@ -99,8 +106,8 @@ func do(ctx context.Context, cfg Config, steps []Step, mend func(context.Context
 	for _, s := range steps {
 		for round := range max(1, s.Rounds) {
 			for try := range 2 {
-				if err := mend(ctx); err != nil {
-					return end(err)
+				if err := mend(context.WithoutCancel(ctx)); err != nil || ctx.Err() != nil { // also who is interrupted leaves it whole
+					return end(errors.Join(ctx.Err(), err))
 				}
 				dcfg := cfg.Drill
 				dcfg.Seed, seed = seed, seed+1

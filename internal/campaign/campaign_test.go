@@ -97,6 +97,18 @@ func TestDoEndsEarly(t *testing.T) {
 	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || !res.Interrupted || res.Verdict != drill.Fail {
 		t.Errorf("interrupted after a failure: %v, %+v", err, res)
 	}
+	s = &script{words: []string{"pass"}}
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	mended := false
+	mend := func(ctx context.Context) error { // is interrupted, and goes on to its end
+		cancel()
+		mended = ctx.Err() == nil
+		return ctx.Err()
+	}
+	if res, err := do(ctx, cfg, []Step{{Drill: "a"}}, mend, s.run); !errors.Is(err, context.Canceled) || !mended || !res.Interrupted || len(res.Runs) > 0 {
+		t.Errorf("interrupted while the cluster is made whole: %v, %t, %+v", err, mended, res)
+	}
 	broken := errors.New("nats-1 does not start")
 	res, err := do(t.Context(), Config{Done: func(Run) {}}, []Step{{Drill: "a"}}, func(context.Context) error { return broken }, s.run)
 	if !errors.Is(err, broken) || res.Verdict != drill.Void || res.Interrupted {
