@@ -99,16 +99,13 @@ func accept(ctx context.Context, l net.Listener, take func(net.Conn)) error {
 
 func (p *proxy) serve(ctx context.Context, l net.Listener, name, back string) error {
 	return accept(ctx, l, func(conn net.Conn) {
-		k := &link{proxy: p, to: name, front: conn, over: make(chan struct{})}
+		k := &link{proxy: p, to: name, front: conn, known: make(chan struct{}), over: make(chan struct{})}
 		made := k.dial(ctx, back)
 		if made == nil {
 			return
 		}
-		k.from = p.dialer(conn)
-		if !p.add(k) {
-			made.Close()
-			return
-		}
+		p.add(k)
+		go func() { p.name(k, p.dialer(conn)) }()
 		k.run(ctx, back, made)
 	})
 }
@@ -184,37 +181,55 @@ func (p *proxy) list() answer {
 	return a
 }
 
-// passed counts what went one way.
-func (p *proxy) passed(way pair, n int) {
+// passed counts what went one way; while nobody knows who dialled, with the link.
+func (p *proxy) passed(k *link, w way, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.flows[way] += uint64(n)
+	if k.named {
+		p.mu.flows[k.pair(w)] += uint64(n)
+	} else {
+		k.passed[w] += uint64(n)
+	}
 }
 
 // refusedLocked is the cut that refuses a link.
 func (p *proxy) refusedLocked(k *link) *Cut {
-	for _, way := range []pair{{k.from, k.to}, {k.to, k.from}} {
-		if c := p.mu.cuts[way]; c != nil && c.Mode == Refuse {
+	if !k.named {
+		return nil // not yet: it waits
+	}
+	for _, w := range bothWays {
+		if c := p.mu.cuts[k.pair(w)]; c != nil && c.Mode == Refuse {
 			return c
 		}
 	}
 	return nil
 }
 
-// add takes a connection in, unless it is refused.
-func (p *proxy) add(k *link) bool {
+func (p *proxy) add(k *link) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.links[k] = true
+}
+
+// name says who dialled a link: what it passed so far is counted, and what waited for the
+// name goes on, unless the link is refused.
+func (p *proxy) name(k *link, from string) {
+	p.mu.Lock()
+	k.from, k.named = from, true
+	for _, w := range bothWays {
+		if n := k.passed[w]; n > 0 {
+			p.mu.flows[k.pair(w)] += n
+		}
+	}
 	c := p.refusedLocked(k)
-	if c != nil {
+	if c != nil && p.mu.links[k] {
 		c.Refused++
-	} else {
-		p.mu.links[k] = true
 	}
 	p.mu.Unlock()
 	if c != nil {
 		k.reset()
 	}
-	return c == nil
+	close(k.known)
 }
 
 func (p *proxy) remove(k *link) {
@@ -231,15 +246,20 @@ func (p *proxy) closeAll() {
 	}
 }
 
-// pass waits while one of the ways is held, and reports whether the link is still
-// wanted. note counts what waits, once.
-func (p *proxy) pass(k *link, note func(*Cut), ways ...pair) bool {
+// pass waits while one of the ways is held, or may be because there are cuts and nobody
+// knows who dialled, and reports whether the link is still wanted. note counts what waits,
+// once.
+func (p *proxy) pass(k *link, note func(*Cut), ways ...way) bool {
 	noted := false
 	for {
 		p.mu.Lock()
 		var held *Cut
-		for _, way := range ways {
-			if c := p.mu.cuts[way]; c != nil && c.Mode == Hold {
+		var known chan struct{} // nil unless it is waited for
+		if len(p.mu.cuts) > 0 && !k.named {
+			known = k.known
+		}
+		for _, w := range ways {
+			if c := p.mu.cuts[k.pair(w)]; c != nil && c.Mode == Hold && k.named {
 				held = c
 			}
 		}
@@ -249,10 +269,16 @@ func (p *proxy) pass(k *link, note func(*Cut), ways ...pair) bool {
 		}
 		changed := p.mu.changed
 		p.mu.Unlock()
-		if held == nil {
-			return true
+		if held == nil && known == nil {
+			select {
+			case <-k.over:
+				return false
+			default:
+				return true
+			}
 		}
 		select {
+		case <-known:
 		case <-changed:
 		case <-k.over:
 			return false
@@ -262,12 +288,35 @@ func (p *proxy) pass(k *link, note func(*Cut), ways ...pair) bool {
 
 // link is a connection through the proxy.
 type link struct {
-	proxy    *proxy
-	from, to string
-	front    net.Conn // from who dialled
-	back     net.Conn
-	once     sync.Once
-	over     chan struct{} // closed when neither end is wanted
+	proxy *proxy
+	to    string
+	front net.Conn      // from who dialled
+	known chan struct{} // closed when it is known who dialled
+	once  sync.Once
+	over  chan struct{} // closed when neither end is wanted
+	// Under the proxy's lock.
+	from   string // who dialled, if named; "" is none of the cluster
+	named  bool
+	passed [2]uint64 // bytes by way before it was named
+	back   net.Conn
+}
+
+// way is a direction through a link.
+type way int
+
+const (
+	there way = iota // from who dialled
+	here
+)
+
+var bothWays = []way{there, here}
+
+// pair is who sends to whom on a way; of a link that is named.
+func (k *link) pair(w way) pair {
+	if w == there {
+		return pair{k.from, k.to}
+	}
+	return pair{k.to, k.from}
 }
 
 // run carries bytes over a connection that is made, or over another one if it may not be
@@ -276,7 +325,6 @@ func (k *link) run(ctx context.Context, back string, conn net.Conn) {
 	defer k.proxy.remove(k)
 	defer k.end()
 	defer func() { conn.Close() }()
-	there, here := pair{k.from, k.to}, pair{k.to, k.from}
 	stop := context.AfterFunc(ctx, k.end)
 	defer stop()
 	held := false
@@ -285,7 +333,7 @@ func (k *link) run(ctx context.Context, back string, conn net.Conn) {
 		held = true
 		conn.Close()
 	}
-	if !k.proxy.pass(k, note, there, here) {
+	if !k.proxy.pass(k, note, bothWays...) {
 		return
 	}
 	if held {
@@ -308,11 +356,11 @@ func (k *link) run(ctx context.Context, back string, conn net.Conn) {
 const pumpSize = 64 << 10
 
 // pump carries bytes, and the end, one way.
-func (k *link) pump(dst, src net.Conn, way pair) {
+func (k *link) pump(dst, src net.Conn, w way) {
 	buf := make([]byte, pumpSize)
 	for {
 		n, err := src.Read(buf)
-		if !k.proxy.pass(k, func(c *Cut) { c.Held += uint64(max(n, 1)) }, way) {
+		if !k.proxy.pass(k, func(c *Cut) { c.Held += uint64(max(n, 1)) }, w) {
 			return
 		}
 		if n > 0 {
@@ -320,7 +368,7 @@ func (k *link) pump(dst, src net.Conn, way pair) {
 				k.end()
 				return
 			}
-			k.proxy.passed(way, n)
+			k.proxy.passed(k, w, n)
 		}
 		if errors.Is(err, io.EOF) {
 			if half, ok := dst.(*net.TCPConn); !ok || half.CloseWrite() != nil {

@@ -6,20 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 )
 
 // stage is the proxy between "a", who dials, and "b", who echoes lines.
 type stage struct {
-	t     *testing.T
+	t     testing.TB
 	proxy *proxy
 	addr  string
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T) *stage { return newStageOf(t, func(net.Conn) string { return "a" }) }
+
+// newStageOf has its own way to know who dials.
+func newStageOf(t testing.TB, dialer func(net.Conn) string) *stage {
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -41,7 +47,7 @@ func newStage(t *testing.T) *stage {
 			}()
 		}
 	}()
-	s := &stage{t: t, proxy: newProxy(func(net.Conn) string { return "a" }), addr: front.Addr().String()}
+	s := &stage{t: t, proxy: newProxy(dialer), addr: front.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.proxy.serve(ctx, front, "b", back.Addr().String()) }()
@@ -186,8 +192,8 @@ func TestWhoDials(t *testing.T) {
 	}
 	defer conn.Close()
 	ours, err := socketOf(conn.LocalAddr(), conn.RemoteAddr())
-	if err != nil || ours == "0" {
-		t.Fatalf("our socket is %q, %v", ours, err)
+	if err != nil || ours == 0 {
+		t.Fatalf("our socket is %d, %v", ours, err)
 	}
 	taken, err := l.Accept()
 	if err != nil {
@@ -195,7 +201,7 @@ func TestWhoDials(t *testing.T) {
 	}
 	defer taken.Close()
 	if theirs, err := socketOf(taken.RemoteAddr(), taken.LocalAddr()); err != nil || theirs != ours {
-		t.Errorf("the taken end says %q, %v, want %q", theirs, err, ours)
+		t.Errorf("the taken end says %d, %v, want %d", theirs, err, ours)
 	}
 	if who := (&finder{cluster: &Cluster{dir: t.TempDir()}}).name(taken); who != "" {
 		t.Errorf("this process is %q of a cluster", who)
@@ -210,19 +216,7 @@ func TestFlowsAreByDirection(t *testing.T) {
 		s.send(c, "four")
 		s.want(c, "four")
 	}
-	err := poll(t.Context(), 10*time.Second, func() error { // the last bytes are counted behind their writing
-		got := map[pair]uint64{}
-		for _, f := range s.proxy.list().Flows {
-			got[pair{f.From, f.To}] = f.Bytes
-		}
-		if len(got) != 2 || got[pair{"a", "b"}] != 15 || got[pair{"b", "a"}] != 15 {
-			return fmt.Errorf("the flows are %v", got)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.flows(map[pair]uint64{{"a", "b"}: 15, {"b", "a"}: 15})
 }
 
 // Nobody who dials a server that is gone can make the proxy work: each try is kept waiting
@@ -258,5 +252,156 @@ func TestADeadServerIsNoStorm(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Bytes pass before it is known who dials, and are counted by name when it is.
+func TestNobodyWaitsForANameWithoutCuts(t *testing.T) {
+	known := make(chan struct{})
+	s := newStageOf(t, func(net.Conn) string { <-known; return "a" })
+	c := s.dial()
+	s.send(c, "before")
+	s.want(c, "before")
+	if f := s.proxy.list().Flows; len(f) != 0 {
+		t.Errorf("nobody is known, and the flows are %v", f)
+	}
+	close(known)
+	s.send(c, "after")
+	s.want(c, "after")
+	s.flows(map[pair]uint64{{"a", "b"}: 13, {"b", "a"}: 13})
+}
+
+// flows waits until these, and no others, are the flows.
+func (s *stage) flows(want map[pair]uint64) {
+	s.t.Helper()
+	err := poll(s.t.Context(), 10*time.Second, func() error { // the last bytes are counted behind their writing
+		got := map[pair]uint64{}
+		for _, f := range s.proxy.list().Flows {
+			got[pair{f.From, f.To}] = f.Bytes
+		}
+		if !maps.Equal(got, want) {
+			return fmt.Errorf("the flows are %v, want %v", got, want)
+		}
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// While anything is cut, nothing passes of whom it is not known whether he is.
+func TestWithCutsALinkWaitsForItsName(t *testing.T) {
+	for _, cut := range []Cut{{From: "c", To: "b", Mode: Hold}, {From: "a", To: "b", Mode: Hold}, {From: "a", To: "b", Mode: Refuse}} {
+		known := make(chan struct{})
+		s := newStageOf(t, func(net.Conn) string { <-known; return "a" })
+		early := s.dial()
+		s.send(early, "before")
+		s.want(early, "before")
+		s.proxy.set([]Cut{cut})
+		late := s.dial()
+		arrived := make(chan string, 2)
+		for _, c := range []*bufio.ReadWriter{early, late} {
+			s.send(c, "during")
+			go func() {
+				line, _ := c.ReadString('\n') // the test compares
+				arrived <- line
+			}()
+		}
+		select {
+		case line := <-arrived:
+			t.Fatalf("%q came of somebody unknown through %+v", line, cut)
+		case <-time.After(50 * time.Millisecond):
+		}
+		close(known)
+		want := "during\n"
+		if cut.From == "a" {
+			s.bite()
+		}
+		switch {
+		case cut.Mode == Refuse:
+			want = ""
+		case cut.From == "a":
+			s.proxy.set(nil)
+		}
+		for range 2 {
+			if line := <-arrived; line != want {
+				t.Errorf("with %+v it read %q, want %q", cut, line, want)
+			}
+		}
+	}
+}
+
+// crowd is a process that is worker-1 of a cluster by its command line, and has opened a
+// number of connections.
+func crowd(t testing.TB, c *Cluster, addr string, n int, say string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", `for ((i = 0; i < $3; i++)); do exec {fd}<>/dev/tcp/$1/$2; printf "$4" >&$fd; done; echo; read`,
+		c.config("worker-1"), host, port, strconv.Itoa(n), say)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait() // the read has met the end
+	})
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatalf("the process with %d connections: %v", n, err)
+	}
+}
+
+// The kernel says which process dials, of several connections and of one that comes later.
+func TestTheFinderNamesAProcess(t *testing.T) {
+	c := &Cluster{dir: t.TempDir()}
+	s := newStageOf(t, (&finder{cluster: c}).name)
+	crowd(t, c, s.addr, 20, "hello")
+	s.flows(map[pair]uint64{{"worker-1", "b"}: 100, {"b", "worker-1"}: 100})
+	crowd(t, c, s.addr, 1, "hello")
+	s.flows(map[pair]uint64{{"worker-1", "b"}: 105, {"b", "worker-1"}: 105})
+}
+
+// BenchmarkFirstByte is how long a new connection takes until its first answer, while the
+// machine has several thousand connections, half of them of a process of the cluster.
+func BenchmarkFirstByte(b *testing.B) {
+	c := &Cluster{dir: b.TempDir()}
+	s := newStageOf(b, (&finder{cluster: c}).name)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b.Cleanup(func() { conn.Close() })
+		}
+	}()
+	crowd(b, c, l.Addr().String(), 4000, "")
+	for b.Loop() {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("x")); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			b.Fatal(err)
+		}
+		conn.Close()
 	}
 }
