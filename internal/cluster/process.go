@@ -38,7 +38,7 @@ type Process struct {
 	c *Cluster
 }
 
-// Life looks whether the process is there.
+// Life looks whether the process is there: until its last thread has ended.
 func (p *Process) Life() Life {
 	if p.PID == 0 {
 		return Gone
@@ -48,8 +48,12 @@ func (p *Process) Life() Life {
 	}
 	letter, began, err := procStat(p.PID)
 	switch {
-	case err != nil || began != p.Began || letter == 'Z' || letter == 'X':
+	case err != nil || began != p.Began:
 		return Gone
+	case letter == 'Z' || letter == 'X': // of the first thread; the others hold what it had open
+		if threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID)); err != nil || len(threads) <= 1 {
+			return Gone
+		}
 	case letter == 'T' || letter == 't':
 		return Paused
 	}
