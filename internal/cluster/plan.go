@@ -188,13 +188,22 @@ func (c *Cluster) renderOne(s State, r Record, shared map[string]string) error {
 	return os.WriteFile(c.config(r.Name), []byte(text.String()), 0o600)
 }
 
-// writeEnv writes what a shell needs to use the cluster.
+// adminKey is where a process keeps the administrator's key under its directory of keys.
+const adminKey = "keys/admin.key"
+
+// writeEnv writes what a shell needs to use the cluster. The key itself is not in it, nor a
+// setting of crier serve.
 func (c *Cluster) writeEnv(s State) error {
 	text := "# . this file, and crier talks to the cluster\n"
+	chosen := false
 	for _, r := range s.Processes {
-		if r.Role == "api" {
-			text += "export CRIER_SERVER=" + quote(r.Addresses[AddrAPI]) + " CRIER_DATA=" + quote(c.Keys()) + "\n"
-			break
+		switch api := r.Addresses[AddrAPI]; {
+		case r.Role != "api":
+		case chosen:
+			text += "# " + r.Name + " serves the API, too, at " + api + "\n"
+		default:
+			chosen = true
+			text += "export CRIER_SERVER=" + quote(api) + "\nexport CRIER_TOKEN=\"$(cat " + quote(filepath.Join(c.Keys(), adminKey)) + ")\"\n"
 		}
 	}
 	for _, r := range s.Processes {
