@@ -49,7 +49,9 @@ demo: build
 cluster: zookeeper mariadb build
 	bin/crier cluster up --dir .cluster
 
+# Ends it and removes it, if there is one.
 cluster-down:
+	@test -e .cluster/cluster.json || { echo "make: there is no cluster in .cluster"; exit 0; }; \
 	bin/crier cluster down --dir .cluster --remove
 
 # Every drill on a cluster of its own, which is ended in every case: about two hours. Or
