@@ -134,7 +134,7 @@ func (c *Cluster) render(s State) error {
 	}
 	shared := c.shared(s)
 	for _, r := range s.Processes {
-		if r.Kind != Crier || (&Process{r, c}).Life() != Gone {
+		if r.Kind != Crier || (&Process{Record: r, c: c}).Life() != Gone {
 			continue
 		}
 		if err := c.renderOne(s, r, shared); err != nil {

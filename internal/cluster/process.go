@@ -35,7 +35,8 @@ const (
 // update it.
 type Process struct {
 	Record
-	c *Cluster
+	c      *Cluster
+	logged int64 // bytes in its log before it was started; 0 if that was not by Start
 }
 
 // Life looks whether the process is there: until its last thread has ended.
@@ -211,6 +212,11 @@ func (p *Process) spawn() (ended <-chan struct{}, err error) {
 		return nil, fmt.Errorf("opening the log of %s: %w", p.Name, err)
 	}
 	defer log.Close()
+	before, err := log.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("opening the log of %s: %w", p.Name, err)
+	}
+	p.logged = before.Size()
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = p.Dir, log, log, environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives who starts it
@@ -270,18 +276,32 @@ func (p *Process) await(ctx context.Context, ended <-chan struct{}, whole bool) 
 	})
 	switch {
 	case over:
-		return fmt.Errorf("%s ended before it was ready; its log, %s, ends with: %s", p.Name, p.Log, tail(p.Log))
+		return fmt.Errorf("%s ended before it was ready; its log, %s, ends with:\n%s", p.Name, p.Log, tail(p.Log, p.logged))
 	case err != nil:
 		return fmt.Errorf("%s is not ready: %w; its log is %s", p.Name, err, p.Log)
 	}
 	return nil
 }
 
-// tail is the end of a file.
-func tail(path string) string {
+// tailSize is how much of a log is shown, in bytes; the last line is whole in any case.
+const tailSize = 500
+
+// tail is the last lines of a file behind a number of bytes.
+func tail(path string, from int64) string {
 	b, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
 		return err.Error()
 	}
-	return strings.TrimSpace(string(b[max(0, len(b)-500):]))
+	text := strings.TrimSpace(string(b[min(from, int64(len(b))):]))
+	if text == "" {
+		return "nothing since it was started"
+	}
+	lines := strings.Split(text, "\n")
+	first := len(lines) - 1
+	for size := len(lines[first]); first > 0; first-- {
+		if size += len(lines[first-1]) + 1; size > tailSize {
+			break
+		}
+	}
+	return strings.Join(lines[first:], "\n")
 }

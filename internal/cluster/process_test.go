@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,5 +105,86 @@ func TestEnv(t *testing.T) {
 	}
 	if strings.Contains(string(text), key) {
 		t.Error("the key is in it")
+	}
+}
+
+// What is shown of a log is whole lines of this start.
+func TestTail(t *testing.T) {
+	long := strings.Repeat("x", 2*tailSize)
+	for name, x := range map[string]struct{ before, since, want string }{
+		"few":          {"old\n", "one\ntwo\n", "one\ntwo"},
+		"nothing":      {"old\n", "", "nothing since it was started"},
+		"a long line":  {"old\n", "one\n" + long + "\n", long},
+		"before long":  {"old\n", long + "\nlast\n", "last"},
+		"just as many": {"", "y\n" + strings.Repeat("z", tailSize-2), "y\n" + strings.Repeat("z", tailSize-2)},
+		"one too many": {"", "y\n" + strings.Repeat("z", tailSize-1), strings.Repeat("z", tailSize-1)},
+	} {
+		path := filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(path, []byte(x.before+x.since), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := tail(path, int64(len(x.before))); got != x.want {
+			t.Errorf("%s: %q, want %q", name, got, x.want)
+		}
+	}
+}
+
+// One that fails keeps no other from being started, waited for and reported, each with what
+// it said this time.
+func TestAWaveReportsAllThatFail(t *testing.T) {
+	c := &Cluster{dir: t.TempDir()}
+	if err := os.MkdirAll(c.path(lockDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	record := func(name, path, script string) Record {
+		return Record{Name: name, Kind: Crier, Path: path, Args: []string{"-c", script}, Dir: c.dir, Log: c.path(name), ReadyFile: c.path(name + ".ready")}
+	}
+	s := State{Processes: []Record{
+		record("a", "/bin/sh", "echo a fails"), record("b", c.path("no such program"), ""),
+		record("c", "/bin/sh", `echo "{\"pid\":$$}" > c.ready; exec cat fifo`), record("d", "/bin/sh", "echo d fails"),
+	}}
+	if err := syscall.Mkfifo(c.path("fifo"), 0o600); err != nil { // nobody writes to it
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.path("a"), []byte("of an earlier run\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.save(s); err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, err := c.startWave(t.Context(), all)
+	if p := all[2]; p.Life() != Running {
+		t.Errorf("c is %s", p.Life())
+	} else if err := p.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err == nil || !slices.Equal(started, []string{"a", "c", "d"}) {
+		t.Fatalf("it started %v, %v", started, err)
+	}
+	for _, want := range []string{"a ended", "a fails", "starting b", "d ended", "d fails"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("it does not say %q: %v", want, err)
+		}
+	}
+	for _, no := range []string{"earlier", "c ended", "c is"} {
+		if strings.Contains(err.Error(), no) {
+			t.Errorf("it says %q: %v", no, err)
+		}
+	}
+}
+
+// Without a configuration nothing is made.
+func TestUpOutsideTheRepository(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "c")
+	_, _, err := Up(t.Context(), Config{Dir: dir, Deploy: t.TempDir(), Binary: "crier"})
+	if err == nil || !strings.Contains(err.Error(), "--deploy") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it made its directory: %v", err)
 	}
 }

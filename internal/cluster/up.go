@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -32,6 +33,9 @@ func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if cfg, err = cfg.complete(); err != nil { // before anything is made
+		return nil, nil, err
+	}
 	if err := os.MkdirAll(c.path(lockDir), 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the cluster's directory: %w", err)
 	}
@@ -44,7 +48,34 @@ func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
 		return nil, nil, err
 	}
 	started, err := c.start(ctx)
+	if err != nil {
+		err = fmt.Errorf("%w\ncrier cluster up goes on with what is missing; crier cluster down ends the rest", err)
+	}
 	return c, started, err
+}
+
+// complete reads what is not given, and makes the paths absolute.
+func (cfg Config) complete() (Config, error) {
+	var err error
+	if cfg.Deploy, err = filepath.Abs(cfg.Deploy); err != nil {
+		return cfg, fmt.Errorf("finding the configuration: %w", err)
+	}
+	if cfg.Binary, err = filepath.Abs(cfg.Binary); err != nil {
+		return cfg, fmt.Errorf("finding crier: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Deploy, "crier.yaml")); errors.Is(err, fs.ErrNotExist) {
+		return cfg, fmt.Errorf("there is no configuration of a cluster in %s: run it in the repository or give --deploy DIR", cfg.Deploy)
+	}
+	if cfg.Topology == (Topology{}) {
+		if cfg.Topology, err = ReadTopology(cfg.Deploy); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.Topology.Profile = cmp.Or(cfg.Profile, cfg.Topology.Profile)
+	if err := cfg.Topology.Validate(); err != nil {
+		return cfg, fmt.Errorf("the cluster to be started: %w", err)
+	}
+	return cfg, nil
 }
 
 // prepare makes the cluster, or takes up the one that was made.
@@ -53,22 +84,7 @@ func (c *Cluster) prepare(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Deploy, err = filepath.Abs(cfg.Deploy); err != nil {
-		return fmt.Errorf("finding the configuration: %w", err)
-	}
-	if cfg.Binary, err = filepath.Abs(cfg.Binary); err != nil {
-		return fmt.Errorf("finding crier: %w", err)
-	}
 	t := cfg.Topology
-	if t == (Topology{}) {
-		if t, err = ReadTopology(cfg.Deploy); err != nil {
-			return err
-		}
-	}
-	t.Profile = cmp.Or(cfg.Profile, t.Profile)
-	if err := t.Validate(); err != nil {
-		return fmt.Errorf("the cluster to be started: %w", err)
-	}
 	unlock, err := c.lock(lockState)
 	if err != nil {
 		return err
@@ -131,24 +147,26 @@ func (c *Cluster) start(ctx context.Context) ([]string, error) {
 	return started, nil
 }
 
-// startWave starts processes together and waits until all are ready.
+// startWave starts processes together and waits for all of them, until each is ready or
+// has failed; the error is of all that failed.
 func (c *Cluster) startWave(ctx context.Context, wave []*Process) (started []string, err error) {
-	var g errgroup.Group
-	for _, p := range wave {
+	errs := make([]error, len(wave))
+	var wg sync.WaitGroup
+	for i, p := range wave {
 		ended, err := p.spawn()
-		if err != nil {
-			return started, errors.Join(err, g.Wait())
+		if err == nil && ended == nil && p.Life() == Paused {
+			err = p.Continue()
+		}
+		if errs[i] = err; err != nil {
+			continue
 		}
 		if ended != nil {
 			started = append(started, p.Name)
-		} else if p.Life() == Paused {
-			if err := p.Continue(); err != nil {
-				return started, errors.Join(err, g.Wait())
-			}
 		}
-		g.Go(func() error { return p.await(ctx, ended, true) })
+		wg.Go(func() { errs[i] = p.await(ctx, ended, true) })
 	}
-	return started, g.Wait()
+	wg.Wait()
+	return started, errors.Join(errs...)
 }
 
 const (

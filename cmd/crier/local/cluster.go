@@ -74,6 +74,9 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 			}
 			began := time.Now()
 			k, started, err := cluster.Up(ctx, cfg)
+			if ctx.Err() != nil {
+				c.Say("%s", interrupted(cfg.Dir))
+			}
 			if err != nil {
 				return err
 			}
@@ -89,6 +92,29 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Profile, "profile", "", "standard, or fast: half the time until a process that is gone is noticed (default: that of topology.yaml)")
 	cmd.Flags().StringVar(&cfg.Deploy, "deploy", "deploy/cluster", "directory with its configuration and topology.yaml")
 	return cmd
+}
+
+// interrupted says what an up that was stopped leaves.
+func interrupted(dir string) string {
+	k, err := cluster.Load(dir)
+	if err != nil {
+		return "interrupted: nothing runs" // it was not made, or not yet
+	}
+	all, err := k.Processes()
+	if err != nil {
+		return "interrupted: " + err.Error()
+	}
+	n := 0
+	for _, p := range all {
+		if p.Life() != cluster.Gone {
+			n++
+		}
+	}
+	verb := "run"
+	if n == 1 {
+		verb = "runs"
+	}
+	return fmt.Sprintf("interrupted: %s %s on; crier cluster up --dir %s goes on with what is missing, crier cluster down --dir %s ends them", processes(n), verb, dir, dir)
 }
 
 func clusterDown(c *cli.CLI) *cobra.Command {
