@@ -297,7 +297,7 @@ func (c *NATS) Stop() {
 func NATSBinary(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", natsModule).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("asking go for the version of %s: %w: %s; install go, or give NATSConfig.Binary", natsModule, err, out)
+		return "", fmt.Errorf("asking go for the version of %s: %w: %s; the NATS server is built with go, in the repository: run it there, with go installed", natsModule, err, strings.TrimSpace(string(out)))
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
