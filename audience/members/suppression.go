@@ -77,7 +77,7 @@ func (p *SuppressionLists) list(ctx context.Context, key Key, q job.Range) (*ids
 	version := p.Version()
 	p.mu.RLock()
 	l := p.mu.lists[key]
-	if l != nil && (l.current(version)) {
+	if l != nil && l.current(version) {
 		defer p.mu.RUnlock()
 		return l.read(q)
 	}
@@ -101,7 +101,7 @@ func (l *openList) read(q job.Range) (*idset.Set, error) {
 // refreshLocked looks at a list and opens it again if it changed.
 func (p *SuppressionLists) refreshLocked(ctx context.Context, key Key) (*openList, error) {
 	version := p.Version() // before looking, so that a change meanwhile is seen next time
-	if l := p.mu.lists[key]; l != nil && (l.current(version)) {
+	if l := p.mu.lists[key]; l != nil && l.current(version) {
 		return l, nil // another has looked, while this one waited for the lock
 	}
 	head, err := p.head(ctx, key)

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +48,10 @@ type Config struct {
 	Column string
 	// Stdin is read for the file "-"; by default os.Stdin.
 	Stdin io.Reader
+	// Force lets Build replace other packages of the same names.
+	Force bool
+	// Unchanged is told of each package that is there already; may be nil.
+	Unchanged func(path string)
 }
 
 // Validate names the field that is wrong.
@@ -106,18 +109,6 @@ func Open(cfg Config) (*List, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
-}
-
-// Build makes the packages in a directory: all of them, or none after an error.
-// See audience.BuildAll.
-func Build(ctx context.Context, cfg Config, dir string) (infos []audience.Info, err error) {
-	l, err := Open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	// What is closed was only read; the packages are made or refused by now.
-	defer l.Close()
-	return audience.BuildAll(ctx, dir, l.Sources)
 }
 
 // Close closes all sources and files.

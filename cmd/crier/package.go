@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +24,6 @@ func (c *commands) packageCommand() *cobra.Command {
 func (c *commands) packageBuild() *cobra.Command {
 	var cfg source.Config
 	var from, dir string
-	var force bool
 	cmd := c.Command("build --from ids|csv|roaring|zip [--name N] [--column C] [--force] FILE... --out DIR",
 		"Build a package of each file or zip member; needs no server; - is standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
@@ -33,7 +31,8 @@ func (c *commands) packageBuild() *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return err
 			}
-			infos, err := c.build(ctx, cfg, dir, force)
+			cfg.Unchanged = func(path string) { c.Say("%s is unchanged", path) }
+			infos, err := source.Build(ctx, cfg, dir)
 			if job.CodeOf(err) == job.CodeInvalid || job.CodeOf(err) == job.CodeTooLarge {
 				err = cli.Exiting(cli.ExitError, err) // what is in a file is no matter of usage
 			}
@@ -47,63 +46,11 @@ func (c *commands) packageBuild() *cobra.Command {
 	f.StringVar(&cfg.Name, "name", "", "name of the package, if there is one only (default: the file's, without its last extension)")
 	f.StringVar(&cfg.Column, "column", "", "column of a CSV file: its name, or its number from 1")
 	f.StringVar(&dir, "out", "", "directory for NAME.crpk")
-	f.BoolVar(&force, "force", false, "replace other packages of the same names")
+	f.BoolVar(&cfg.Force, "force", false, "replace other packages of the same names")
 	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"ids", "csv", "roaring", "zip"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
-}
-
-// build builds packages in a directory. One that is there already stays; another of its
-// name is replaced only by force, for it may be the only list of whom a job was sent to.
-func (c *commands) build(ctx context.Context, cfg source.Config, dir string, force bool) (_ []audience.Info, err error) {
-	l, err := source.Open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close() // what is closed was only read
-	there := map[string]bool{}
-	for _, s := range l.Sources {
-		if _, err := os.Lstat(filepath.Join(dir, s.Name()+audience.Extension)); err == nil {
-			there[s.Name()] = true
-		}
-	}
-	if force || len(there) == 0 {
-		return audience.BuildAll(ctx, dir, l.Sources)
-	}
-	aside, err := os.MkdirTemp(dir, ".build-")
-	if err != nil {
-		return nil, fmt.Errorf("making a directory to build in: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(aside)) }()
-	infos, err := audience.BuildAll(ctx, aside, l.Sources)
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range infos {
-		path := filepath.Join(dir, i.Name+audience.Extension)
-		if was, err := audience.Inspect(ctx, path); there[i.Name] && (err != nil || was != i) {
-			return nil, job.Conflict(fmt.Sprintf("%s is there, and is another package; nothing was built, --force replaces it", path))
-		}
-	}
-	for _, i := range infos {
-		path := filepath.Join(dir, i.Name+audience.Extension)
-		if there[i.Name] {
-			c.Say("%s is unchanged", path)
-		} else if err := os.Rename(filepath.Join(aside, i.Name+audience.Extension), path); err != nil {
-			return nil, fmt.Errorf("naming package %s: %w", i.Name, err)
-		}
-	}
-	return infos, syncDir(dir)
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("syncing %s: %w", dir, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func packageGrid(infos []audience.Info) out.Grid {

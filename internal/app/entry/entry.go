@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"crier/internal/app/datadir"
 	"crier/job"
 	"crier/scheduler/apta/wire"
 	"crier/state/ledger"
@@ -185,25 +186,8 @@ func (d *Desk) Dir(ctx context.Context, setting, dir string) error {
 
 // writeMark makes the file whole and durable; several processes may, with one mark.
 func writeMark(path, mark string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+markFile+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(mark + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return datadir.WriteWhole(path, []byte(mark+"\n"), 0o600)
 }

@@ -132,6 +132,7 @@ func (n *Node) lookAtSelf(ctx context.Context) error {
 // Leave gives up what the member holds and tells the others that it goes; it waits for
 // that no longer than ctx lasts.
 func (n *Node) Leave(ctx context.Context) {
+	n.shell.Tell(apta.Owned{Claims: n.cfg.Owned()}) // what was told last may be old
 	n.shell.Stop()
 	<-ctx.Done()
 }
