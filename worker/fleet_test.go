@@ -48,6 +48,8 @@ type member struct {
 	index   *parked.Index
 	worker  *Worker
 	ring    atomic.Pointer[view]
+	looks   atomic.Int64 // how often the ring was looked at
+	looked  func(n int64)
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when it has ended, by err
 	err     error
@@ -244,6 +246,15 @@ func (m *member) believe(change func(*view)) {
 	m.ring.Store(v)
 }
 
+// look gives what the member believes.
+func (m *member) look() tenure.Ring {
+	v := m.ring.Load()
+	if n := m.looks.Add(1); m.looked != nil {
+		m.looked(n)
+	}
+	return v
+}
+
 // start begins the member's next incarnation.
 func (m *member) start() {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -255,7 +266,7 @@ func (m *member) start() {
 		w.t.Fatal(err)
 	}
 	m.worker, err = New(Config{Name: m.name, Log: log, Bus: &gatedBus{w.bus, &m.gate}, Index: m.index, Jobs: table, Claims: who, Presence: m.planes,
-		Content: w.content, DrainRate: w.drains, Logger: slog.New(slog.DiscardHandler), Ring: func() tenure.Ring { return m.ring.Load() }})
+		Content: w.content, DrainRate: w.drains, Logger: slog.New(slog.DiscardHandler), Ring: m.look})
 	if err != nil {
 		w.t.Fatal(err)
 	}

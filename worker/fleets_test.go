@@ -109,6 +109,29 @@ func TestAKilledWorkerIsSucceeded(t *testing.T) {
 	})
 }
 
+// The others see a worker come just while it looks for the first time who else there is.
+func TestARingThatChangesWhileAWorkerStarts(t *testing.T) {
+	for at := range int64(4) {
+		inFleet(t, 7, 2, func(f *fleet, _ []*host) {
+			m := f.members[0]
+			r := f.rangeOf(m, 0)
+			m.kill()
+			f.out[m.name], f.lapsed[m.worker.journal] = true, true
+			f.tell()
+			f.wantUntil(r, func() bool { return f.homeOf(r) == f.members[1] })
+			m.looks.Store(0)
+			m.looked = func(n int64) {
+				if n == at+1 {
+					f.out[m.name] = false
+					f.tell()
+				}
+			}
+			m.start()
+			f.until("it has its range again", func() bool { return f.homeOf(r) == m })
+		})
+	}
+}
+
 // A worker stands still for long enough to be taken for dead. When it goes on, all that
 // it tries is refused, and it ends.
 func TestAPausedWorkerHasNoEffect(t *testing.T) {

@@ -75,8 +75,9 @@ type loop struct {
 }
 
 func newLoop(w *Worker, ctx context.Context) *loop {
+	ring := w.cfg.Ring() // once: the core is told of every one that is another
 	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.closed...), home: home.New(),
-		tenure: tenure.New(w.journal, w.cfg.Ring()), ring: w.cfg.Ring(),
+		tenure: tenure.New(w.journal, ring), ring: ring,
 		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
 }
 
