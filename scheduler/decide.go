@@ -170,13 +170,20 @@ func waitingOn(v view, ahead int) string {
 	}
 	switch {
 	case state == job.Sending:
-		return fmt.Sprintf("%d slices to be sent", v.unsent) + because(v.why)
+		return slicesOf(v.unsent) + " to be sent" + because(v.why)
 	case open == 0 && (state == job.Sent || v.unsent == 0):
 		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
 	case state == job.Cancelling:
-		return fmt.Sprintf("%d slices and %d recipients to be closed", v.unsent, open) + because(v.why)
+		return fmt.Sprintf("%s and %d recipients to be closed", slicesOf(v.unsent), open) + because(v.why)
 	}
 	return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+}
+
+func slicesOf(n int) string {
+	if n == 1 {
+		return "1 slice"
+	}
+	return fmt.Sprintf("%d slices", n)
 }
 
 func because(why string) string {

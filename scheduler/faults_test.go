@@ -35,23 +35,19 @@ func TestOffersAreRepeated(t *testing.T) {
 				first, why := c.first, c.why
 				s := w.start("s", 1)
 				defer s.stop()
-				n := 0
-				w.setAnswer(func(o work.Offer) *work.Reply {
-					if n++; n <= 3 {
-						return first
-					}
-					return w.sends(o)
-				})
+				w.setAnswer(func(work.Offer) *work.Reply { return first })
 				id := w.submit(1)
 				w.reaches(id, job.Sending, time.Second)
 				time.Sleep(offerWait + round)
-				if got := s.WaitingOn(id); got != "1 slices to be sent"+why {
+				if got := s.WaitingOn(id); got != "1 slice to be sent"+why {
 					t.Errorf("waits on %q", got)
 				}
-				w.reaches(id, job.Completed, 3*(reoffer+offerWait)+time.Second)
-				if got := w.offersOf(id, 0); got != 4 {
-					t.Errorf("offered %d times", got)
+				time.Sleep(20 * time.Second)
+				if n := w.offersOf(id, 0); n < int(20*time.Second/(offerWait+reoffer)) || n > int(25*time.Second/reoffer)+5 {
+					t.Errorf("offered %d times", n)
 				}
+				w.setAnswer(w.sends)
+				w.reaches(id, job.Completed, reoffer+offerWait+time.Second)
 				if got := w.warned.take(); len(got) != min(len(why), 1) {
 					t.Errorf("warned %q", got)
 				}
@@ -61,6 +57,44 @@ func TestOffersAreRepeated(t *testing.T) {
 			})
 		})
 	}
+}
+
+// among is a ring of workers, of which some have lapsed.
+type among struct {
+	Alone
+	workers []string
+	lapsed  map[string]bool
+}
+
+func (a *among) Lapsed(j job.Journal) bool { return a.lapsed[j.Worker] }
+func (a *among) Workers(string) []string   { return a.workers }
+
+// Who had a slice is dead. As soon as that is known the slice is offered to another, and
+// again soon, for that one refuses until the dead one's journal is sealed.
+func TestWhatADeadWorkerHadIsOfferedAtOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var ring atomic.Pointer[among]
+		ring.Store(&among{workers: []string{"gone", "w"}})
+		w.ring = func() Ring { return ring.Load() }
+		defer w.start("s", 1).stop()
+		id := w.submit(1)
+		if _, err := ledger.Take(t.Context(), w.log, ledger.SliceThing(id, 0), ledger.Taker{Journal: job.Journal{Worker: "gone", Incarnation: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		w.reaches(id, job.Sending, time.Second)
+		w.setAnswer(func(work.Offer) *work.Reply { return &work.Reply{State: job.SlicePlanned, Why: "its journal is open"} })
+		time.Sleep(20 * time.Second) // offers are rare by now
+		if n := w.offersOf(id, 0); n != 0 {
+			t.Fatalf("offered %d times to one that does not have it", n)
+		}
+		ring.Store(&among{workers: []string{"w"}, lapsed: map[string]bool{"gone": true}})
+		time.Sleep(500 * time.Millisecond)
+		if n := w.offersOf(id, 0); n < 3 {
+			t.Errorf("offered %d times in half a second", n)
+		}
+		w.setAnswer(w.sends)
+		w.reaches(id, job.Completed, 500*time.Millisecond)
+	})
 }
 
 // Nobody listens at first: a worker that starts later is offered everything.

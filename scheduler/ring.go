@@ -2,12 +2,10 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"crier/job"
-	"crier/state/jobs"
 	"crier/state/ledger"
 )
 
@@ -100,48 +98,4 @@ func (s *Scheduler) give(ctx context.Context, id job.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.mu.plans, id) // whoever comes back begins with nothing
-}
-
-// sender names the worker to which a slice is offered: who holds it, as long as that is
-// there, else one of those whom the ring gives it to, another after each refusal. All
-// slices of a job with a rate go to one worker, for a rate is kept by whoever sends.
-func (s *Scheduler) sender(j jobs.Job, number uint32, tries int) (string, error) {
-	thing := ledger.SliceThing(j.Spec.ID, number)
-	if holder := s.holder(thing); holder != "" {
-		return holder, nil
-	}
-	name := thing.ID
-	if j.Rate() > 0 {
-		if holder := s.anyHolder(j.Spec.ID); holder != "" {
-			return holder, nil
-		}
-		name = j.Spec.ID.String()
-	}
-	workers := s.cfg.Ring().Workers(name)
-	if len(workers) == 0 {
-		return "", errors.New("no worker is there")
-	}
-	return workers[tries%len(workers)], nil
-}
-
-// holder is the worker that holds a thing, "" if none does that is there.
-func (s *Scheduler) holder(t ledger.Thing) string {
-	c := s.cfg.Claims.Of(t)
-	if c.Journal.IsZero() || s.cfg.Ring().Lapsed(c.Journal) {
-		return ""
-	}
-	return c.Journal.Worker
-}
-
-// anyHolder is a worker that holds a slice of a job that is not sent; "" if none does.
-func (s *Scheduler) anyHolder(id job.ID) string {
-	for _, x := range s.mu.plans[id].slices {
-		if x.State == job.SliceSent {
-			continue
-		}
-		if holder := s.holder(ledger.SliceThing(id, x.Number)); holder != "" {
-			return holder
-		}
-	}
-	return ""
 }

@@ -57,7 +57,7 @@ type Config struct {
 // Timing of the scheduler.
 const (
 	round     = 100 * time.Millisecond // between looks at all live jobs
-	reoffer   = 2 * time.Second        // between offers of a slice that is being sent
+	reoffer   = 2 * time.Second        // between offers of a slice; after a refusal at most
 	offerWait = 5 * time.Second
 	claimWait = 2 * time.Second  // for the ledger to take a claim; other jobs wait meanwhile
 	retryMost = 5 * time.Second  // between tries to move a job on that fail; the first is after a round
@@ -93,11 +93,9 @@ type plan struct {
 	total    parked.Tally // with a failure, as it has been
 	since    time.Time    // then
 	slices   []Slice      // nil until the package is checked
-	offered  []time.Time
-	tries    int      // offers that were not taken
-	asking   []bool   // the offer is not answered yet
-	refusals []string // why the last offer was not taken; "" if it was
-	unread   string   // why the package could not be read
+	offers   []offering   // of each of them
+	tries    int          // offers that were not taken
+	unread   string       // why the package could not be read
 }
 
 // New makes a scheduler; Run runs it. It sets the job table's OnJob.
@@ -353,7 +351,7 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 	for i, x := range p.slices {
 		if x.State != job.SliceSent {
 			v.unsent++
-			v.why = cmp.Or(v.why, p.refusals[i])
+			v.why = cmp.Or(v.why, p.offers[i].refusal)
 		}
 	}
 	return v, nil
@@ -397,7 +395,7 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		switch {
 		case err == nil:
 			p.slices = append([]Slice{}, cut(ranges, sizes)...)
-			p.offered, p.asking, p.refusals = make([]time.Time, len(p.slices)), make([]bool, len(p.slices)), make([]string, len(p.slices))
+			p.offers = make([]offering, len(p.slices))
 		case job.CodeOf(err) == job.CodeInvalid:
 			p.failure = err.Error()
 		default:
@@ -410,66 +408,6 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		}
 		s.soon()
 	})
-}
-
-// drive offers what is not sent of a job that may be sent or closed. It does not
-// wait for the answers: a worker that gives none must not hold up other jobs.
-func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
-	if j.State != job.Sending && j.State != job.Cancelling && j.State != job.Paused {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.mu.plans[j.Spec.ID]
-	now := time.Now()
-	for i, x := range p.slices {
-		if x.State == job.SliceSent || p.asking[i] || now.Sub(p.offered[i]) < reoffer {
-			continue
-		}
-		to, err := s.sender(j, x.Number, p.tries)
-		if err != nil {
-			p.refusals[i] = err.Error()
-			continue
-		}
-		p.offered[i], p.asking[i] = now, true
-		s.busy.Go(func() {
-			refusal := ""
-			if err := s.offer(ctx, to, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span}); err != nil {
-				refusal = err.Error()
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if refusal != "" && refusal != p.refusals[i] && ctx.Err() == nil {
-				s.log.Warn("offering a slice; it is offered again", "job", j.Spec.ID.String(), "error", refusal)
-			}
-			p.asking[i], p.refusals[i] = false, refusal
-			if refusal != "" {
-				p.tries++
-			}
-		})
-	}
-}
-
-func (s *Scheduler) offer(ctx context.Context, to string, o work.Offer) error {
-	ctx, cancel := context.WithTimeout(ctx, offerWait)
-	defer cancel()
-	b, err := json.Marshal(o)
-	if err != nil {
-		return fmt.Errorf("encoding an offer: %w", err)
-	}
-	answer, err := s.cfg.Bus.Request(ctx, work.OfferTo(to), b)
-	if err != nil {
-		return fmt.Errorf("worker %s does not answer for slice %d: %w", to, o.Number, err)
-	}
-	var reply work.Reply
-	if err := json.Unmarshal(answer, &reply); err != nil {
-		return fmt.Errorf("reading the answer to an offer: %w", err)
-	}
-	if reply.State == job.SlicePlanned {
-		return fmt.Errorf("slice %d was not taken%s", o.Number, because(reply.Why))
-	}
-	s.note(o.Job, o.Number, reply.State)
-	return nil
 }
 
 // note keeps a slice's state.

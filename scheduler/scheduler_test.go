@@ -371,7 +371,7 @@ func TestASentSliceStaysSent(t *testing.T) {
 		if n := w.offersOf(id, 0); n != 1 {
 			t.Errorf("the slice that is sent was offered %d times", n)
 		}
-		if got := s.WaitingOn(id); got != "1 slices to be sent" {
+		if got := s.WaitingOn(id); got != "1 slice to be sent" {
 			t.Errorf("waits on %q", got)
 		}
 	})

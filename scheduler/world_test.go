@@ -36,6 +36,7 @@ type world struct {
 	check  func(context.Context) ([]job.Range, []int, error)
 	checks atomic.Int64
 	warned warnings
+	ring   func() Ring
 }
 
 // warnings is a log that keeps what it is warned of.
@@ -71,7 +72,7 @@ func (l *warnings) take() []string {
 func inWorld(t *testing.T, test func(*world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, log: ledger.NewMemory(ledger.MemoryConfig{}), controls: ledger.NewMemory(ledger.MemoryConfig{}), bus: bus.NewMemory(),
-			totals: map[job.ID]parked.Tally{}}
+			totals: map[job.ID]parked.Tally{}, ring: alone}
 		defer w.bus.Close()
 		w.answer = w.sends
 		w.check = good
@@ -167,7 +168,7 @@ func (w *world) start(name string, incarnation uint32) running {
 func (w *world) startOn(log ledger.Log, self job.Journal) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	table, held := jobs.New(log, w.controls), claims.New(w.log)
-	s := New(Config{Self: self, Ring: alone, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w,
+	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w,
 		Logger: slog.New(&w.warned)})
 	var wg sync.WaitGroup
 	wg.Go(func() {

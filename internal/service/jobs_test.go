@@ -27,14 +27,14 @@ func TestDescribe(t *testing.T) {
 	f.move(id, toSent[:5]...)
 	f.reserve(1, &ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 640}, IDs: 640, Rest: job.Parked,
 		Dropped: []ledger.Drop{{Reason: job.ReasonSuppressed, Set: dropped}}})
-	f.waiting[id] = "1 slices to be sent"
+	f.waiting[id] = "1 slice to be sent"
 	got, err := f.GetJob(t.Context(), id)
 	f.must(err)
 	c := got.Counts
 	if c.Package != 1000 || c.Dropped[job.ReasonSuppressed] != 7 || len(c.Dropped) != 1 || c.Parked != 633 || c.Pending != 360 || c.Sum() != 1000 {
 		t.Errorf("the counts are %+v", c)
 	}
-	if got.State != job.Sending || got.Version != 6 || got.Reason != "because" || got.WaitingOn != "1 slices to be sent" || got.IdempotencyKey != "k" ||
+	if got.State != job.Sending || got.Version != 6 || got.Reason != "because" || got.WaitingOn != "1 slice to be sent" || got.IdempotencyKey != "k" ||
 		got.UpdatedAt.Before(got.SubmittedAt) || got.Done() != 640 {
 		t.Errorf("told is %+v", got)
 	}
