@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -128,8 +129,11 @@ const (
 	portTries = 2_000
 )
 
+// given are the ports that Ports gave in this process.
+var given sync.Map
+
 // Ports takes n free loopback ports. They are free when it returns, and drawn from so
-// many that others hardly draw the same ones.
+// many that other processes hardly draw the same ones; this one never does.
 func Ports(n int) ([]int, error) {
 	ports, held := make([]int, 0, n), make([]net.Listener, 0, n)
 	defer func() {
@@ -138,15 +142,18 @@ func Ports(n int) ([]int, error) {
 		}
 	}()
 	for try := 0; len(ports) < n; try++ {
+		if try >= n+portTries {
+			return nil, fmt.Errorf("looking for %d free ports from %d to %d: %d are found", n, firstPort, pastPorts-1, len(ports))
+		}
 		port := firstPort + rand.IntN(pastPorts-firstPort)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			if try >= portTries {
-				return nil, fmt.Errorf("looking for a free port: %w", err)
-			}
 			continue
 		}
-		held, ports = append(held, l), append(ports, port)
+		held = append(held, l)
+		if _, was := given.LoadOrStore(port, true); !was {
+			ports = append(ports, port)
+		}
 	}
 	return ports, nil
 }
