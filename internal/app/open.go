@@ -148,7 +148,11 @@ func (a *app) openStores(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if a.blobs, err = blob.OpenDir(a.cfg.Blobs); err != nil {
+	open := blob.OpenDir
+	if a.cfg.Cluster.isOn() {
+		open = blob.OpenShared
+	}
+	if a.blobs, err = open(a.cfg.Blobs); err != nil {
 		return job.Invalid("blobs", "blobs: give a directory that this process may write", err)
 	}
 	if !a.cfg.has("api", "scheduler", "worker", "relay") {

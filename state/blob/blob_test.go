@@ -2,10 +2,14 @@ package blob_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"crier/job"
 	"crier/state/blob"
@@ -34,6 +38,45 @@ func smallDisk(t *testing.T) (string, bool) {
 		}
 	})
 	return dir, true
+}
+
+// Other processes may be writing what a process that opens the directory finds.
+func TestOthersWriteToASharedDirectory(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "blobs")
+	first, err := blob.OpenShared(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(root, "tmp", "left")
+	if err := os.WriteFile(old, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	yesterday := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(old, yesterday, yesterday); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	put := make(chan error, 1)
+	go func() {
+		_, _, err := first.Put(t.Context(), r)
+		put <- err
+	}()
+	if _, err := w.Write([]byte("one half, ")); err != nil { // the file is there once this is taken
+		t.Fatal(err)
+	}
+	if _, err := blob.OpenShared(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what nobody has written to for a day is still there: %v", err)
+	}
+	if _, err := w.Write([]byte("and the other")); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := <-put; err != nil {
+		t.Errorf("another process opened the directory meanwhile: %v", err)
+	}
 }
 
 func TestDir(t *testing.T) {

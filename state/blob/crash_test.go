@@ -16,7 +16,7 @@ import (
 
 // OpenDirWithRoom opens a Dir on a disk that is full after room bytes of blobs.
 func OpenDirWithRoom(root string, room int64) (*Dir, error) {
-	return openDir(root, &smallDisk{left: room})
+	return openDir(root, &smallDisk{left: room}, 0)
 }
 
 // smallDisk is a disk with little room; what is removed gives its room back.
@@ -198,7 +198,7 @@ type life struct{ put, deleting, deleted map[job.Digest]bool }
 // live puts and deletes until the end or the process's death.
 func live(ctx context.Context, root string, m *mortal, blobs [][]byte) life {
 	l := life{map[job.Digest]bool{}, map[job.Digest]bool{}, map[job.Digest]bool{}}
-	d, err := openDir(root, m)
+	d, err := openDir(root, m, 0)
 	if err != nil {
 		return l
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"crier/job"
 )
@@ -24,10 +25,10 @@ const copyBytes = 128 << 10
 // Dir keeps blobs in a directory:
 //
 //	sha256/ab/cd/abcd…   one file a blob, named by its digest
-//	tmp/                 files being written; emptied by OpenDir
+//	tmp/                 files being written; what a crash left is removed when it is opened
 //
-// One process at a time may have a directory open (the lock on the data
-// directory sees to that); within it all methods are safe for concurrent use.
+// Several processes may have a directory open, see OpenShared; all methods are safe for
+// concurrent use.
 type Dir struct {
 	root string
 	fs   files
@@ -40,12 +41,20 @@ type Dir struct {
 	}
 }
 
-// OpenDir opens the store in a directory, which is made if it does not exist,
-// and removes what a crash left half-written.
-func OpenDir(root string) (*Dir, error) { return openDir(root, disk{}) }
+// abandoned is for how long nobody has written to a file that a crash left, where others
+// may be writing: longer than any upload stands still.
+const abandoned = 24 * time.Hour
 
-func openDir(root string, fs files) (*Dir, error) {
-	d := &Dir{root: root, fs: fs}
+// OpenDir opens the store in a directory that no other process has open. The directory is
+// made if it does not exist; what a crash left half-written is removed.
+func OpenDir(root string) (*Dir, error) { return openDir(root, disk{}, 0) }
+
+// OpenShared is OpenDir for a directory that other processes may have open, and write to:
+// what a crash left half-written is removed a day later.
+func OpenShared(root string) (*Dir, error) { return openDir(root, disk{}, abandoned) }
+
+func openDir(root string, on files, idle time.Duration) (*Dir, error) {
+	d := &Dir{root: root, fs: on}
 	d.mu.durable = map[string]bool{}
 	for _, dir := range []string{root, d.tmp(), d.blobs()} {
 		if err := d.fs.mkdir(dir); err != nil {
@@ -57,16 +66,28 @@ func openDir(root string, fs files) (*Dir, error) {
 			return nil, storing("making the entries of "+dir+" durable", err)
 		}
 	}
-	left, err := os.ReadDir(d.tmp())
-	if err != nil {
-		return nil, fmt.Errorf("looking for half-written blobs: %w", err)
-	}
-	for _, e := range left {
-		if err := d.fs.remove(filepath.Join(d.tmp(), e.Name())); err != nil {
-			return nil, fmt.Errorf("removing a half-written blob: %w", err)
-		}
+	if err := d.sweep(idle); err != nil {
+		return nil, fmt.Errorf("removing half-written blobs: %w", err)
 	}
 	return d, nil
+}
+
+// sweep removes the files in tmp to which nobody has written for a time.
+func (d *Dir) sweep(idle time.Duration) error {
+	left, err := os.ReadDir(d.tmp())
+	if err != nil {
+		return err
+	}
+	for _, e := range left {
+		info, err := e.Info()
+		if err == nil && (idle == 0 || time.Since(info.ModTime()) >= idle) {
+			err = d.fs.remove(filepath.Join(d.tmp(), e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // its writer, or another sweeper, was first
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Dir) tmp() string   { return filepath.Join(d.root, "tmp") }
