@@ -221,11 +221,6 @@ func (a *app) live(ctx context.Context) (err error) {
 	if a.node, err = datadir.Take(a.cfg.Data, a.cfg.Name); err != nil {
 		return err
 	}
-	if a.cfg.LedgerMax == 0 {
-		if a.cfg.LedgerMax, err = a.space.forLedger(); err != nil {
-			return err
-		}
-	}
 	if err := a.open(ctx); err != nil {
 		return fmt.Errorf("starting: %w", err)
 	}

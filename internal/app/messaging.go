@@ -33,6 +33,9 @@ type Messaging struct {
 	Replicas int // servers that keep each record, 1 or 3; default 1
 }
 
+// alone reports whether the server is inside and has no others.
+func (m Messaging) alone() bool { return len(m.Servers) == 0 && m.ClusterListen == "" }
+
 func (m Messaging) validate() error {
 	if len(m.Servers) > 0 && m.System == "" && !m.SyncAttested {
 		return job.Invalid("nats.system", "somebody is needed to ask whether the servers sync always, or nats.sync_attested", nil)

@@ -117,20 +117,26 @@ func (a *app) openKeys(context.Context) (err error) {
 }
 
 func (a *app) openLedger(ctx context.Context) (err error) {
+	limit, keep := a.cfg.LedgerMax, false
+	if limit == 0 {
+		if limit, err = a.space.forLedger(); err != nil {
+			return err
+		}
+		keep = !a.cfg.Messaging.alone() // what others' disks have free is another limit
+	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("the streams in nats.servers, with nats.replicas %d and limits.ledger %d: %w; correct the one that is named", a.cfg.Messaging.Replicas, a.cfg.LedgerMax, err)
+			err = fmt.Errorf("the streams in nats.servers, with nats.replicas %d and limits.ledger %d: %w; correct the one that is named", a.cfg.Messaging.Replicas, limit, err)
 		}
 	}()
-	limit := a.cfg.LedgerMax // live has chosen one
-	log, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit,
+	log, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.Stream, Subjects: []string{ledger.AllSubjects}, MaxBytes: limit, Keep: keep,
 		Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return err
 	}
 	a.streams.ledger = a.refused.Counted(log)
 	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
-		MaxBytes: min(controlsMax, limit), Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
+		MaxBytes: min(controlsMax, limit), Keep: keep, Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
 	if a.nats == nil {

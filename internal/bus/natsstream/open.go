@@ -42,20 +42,20 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := s.create(ctx, cfg.jetstream()); err != nil {
+	if err := s.create(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("opening the stream %s: %w", s.name, err)
 	}
 	return s, nil
 }
 
-func (s *Stream) create(ctx context.Context, want jetstream.StreamConfig) error {
+func (s *Stream) create(ctx context.Context, cfg Config) error {
 	js, err := jetstream.New(s.nc)
 	if err != nil {
 		return err
 	}
 	started, told := time.Now(), false
 	for {
-		err := s.createOnce(ctx, js, want)
+		err := s.createOnce(ctx, js, cfg)
 		if err == nil && s.marks != "" {
 			err = s.reached(ctx)
 		}
@@ -96,7 +96,8 @@ func (s *Stream) unready(err error) bool {
 // errTry is an answer that did not come in time, though there is time for another.
 var errTry = errors.New("no answer; asking again")
 
-func (s *Stream) createOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
+func (s *Stream) createOnce(ctx context.Context, js jetstream.JetStream, cfg Config) error {
+	want := cfg.jetstream()
 	try, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
 	st, err := js.Stream(try, want.Name)
@@ -108,6 +109,9 @@ func (s *Stream) createOnce(ctx context.Context, js jetstream.JetStream, want je
 		return again(ctx, try, err)
 	}
 	have := st.CachedInfo()
+	if cfg.Keep {
+		want.MaxBytes = have.Config.MaxBytes
+	}
 	if have.State.Bytes > uint64(want.MaxBytes) && want.Discard != jetstream.DiscardOld {
 		return fmt.Errorf("it holds %d bytes; MaxBytes %d is less", have.State.Bytes, want.MaxBytes)
 	}

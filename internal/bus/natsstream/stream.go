@@ -59,6 +59,8 @@ type Config struct {
 	Subjects []string
 	// MaxBytes bounds what it stores; beyond it appends fail with ErrFull. Required.
 	MaxBytes int64
+	// Keep takes MaxBytes for a stream that is made; one that is there keeps its own.
+	Keep bool
 	// DiscardOld drops the oldest records beyond MaxBytes instead. Default off.
 	DiscardOld bool
 	// Duplicates is how long Publish knows the ids of what was stored. At least 1 s.

@@ -28,6 +28,8 @@ type Config struct {
 	// MaxBytes bounds the stream; beyond it appends are refused. Required. A
 	// larger one than before is taken over, a smaller one if the stream fits.
 	MaxBytes int64
+	// Keep takes MaxBytes for a stream that is made; one that is there keeps its own.
+	Keep bool
 	// Replicas is how many servers keep it, 1 or 3; with 3 it goes on, and keeps all
 	// that it acknowledged, when one of them dies. Default 1.
 	Replicas int
@@ -53,6 +55,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		Stream:   cfg.Stream,
 		Subjects: cfg.Subjects,
 		MaxBytes: cfg.MaxBytes,
+		Keep:     cfg.Keep,
 		Replicas: cfg.Replicas,
 		Unsynced: cfg.Unsynced,
 		Wait:     cfg.Wait,

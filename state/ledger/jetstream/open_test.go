@@ -38,6 +38,8 @@ func TestOpenAgain(t *testing.T) {
 		"the same":          {func(*jetstream.Config) {}, "", 1 << 20},
 		"a larger limit":    {func(c *jetstream.Config) { c.MaxBytes = 2 << 20 }, "", 2 << 20},
 		"a smaller limit":   {func(c *jetstream.Config) { c.MaxBytes = 200_000 }, "", 200_000},
+		"kept, be it less":  {func(c *jetstream.Config) { c.Keep, c.MaxBytes = true, 50_000 }, "", 1 << 20},
+		"kept, be it more":  {func(c *jetstream.Config) { c.Keep, c.MaxBytes = true, 4<<20 }, "", 1 << 20},
 		"below what it has": {func(c *jetstream.Config) { c.MaxBytes = 50_000 }, "it holds", 0},
 		"other subjects":    {func(c *jetstream.Config) { c.Subjects = []string{"led.>", "x.>"} }, "subjects", 0},
 		"not synced":        {func(c *jetstream.Config) { c.Unsynced = true }, "persist mode", 0},
@@ -47,6 +49,9 @@ func TestOpenAgain(t *testing.T) {
 		"a negative wait":   {func(c *jetstream.Config) { c.Wait = -1 }, "Wait", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if _, err := reopen(func(*jetstream.Config) {}); err != nil {
+				t.Fatal(err)
+			}
 			l, err := reopen(c.change)
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
