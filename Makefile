@@ -61,7 +61,7 @@ DRILLS ?= all
 chaos: zookeeper mariadb build
 	@dir=$$(mktemp -d "$${TMPDIR:-/tmp}/crier-chaos-XXXXXX") || exit 1; \
 	trap 'bin/crier cluster down --dir "$$dir" --remove' EXIT; trap 'exit 130' INT TERM; \
-	bin/crier cluster up --dir "$$dir" || bin/crier cluster up --dir "$$dir" || exit 1; \
+	bin/crier cluster up --dir "$$dir" || exit 1; \
 	bin/crier drill run $(DRILLS) --dir "$$dir" --online 400 --report chaos.json & pid=$$!; \
 	trap 'kill $$pid' INT TERM; wait $$pid; status=$$?; \
 	while kill -0 $$pid 2>/dev/null; do wait $$pid; status=$$?; done; exit $$status

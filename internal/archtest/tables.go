@@ -69,7 +69,7 @@ var arrowTable = []Arrow{
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
 	{"internal/cluster", []string{"internal/servers"}, "a cluster is processes: it is judged from outside, so that nothing of ours is in it"},
 	{"internal/drill/...", with("api", "api/client", "internal/auth", "internal/cluster", "internal/crowd", "internal/drill/...", "internal/proc"), "a drill uses what users have, and breaks processes from outside"},
-	{"internal/campaign", []string{"internal/cluster", "internal/drill"}, "a campaign chooses drills and adds up what they came to"},
+	{"internal/campaign", []string{"internal/cluster", "internal/drill", "internal/drill/verdict"}, "a campaign chooses drills and adds up what they came to"},
 	{"internal/proc", []string{"api/client"}, "a process is started, asked and ended from outside"},
 	{"internal/crowd", []string{"job", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "!internal/sim/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},

@@ -14,6 +14,7 @@ import (
 
 	"crier/internal/cluster"
 	"crier/internal/drill"
+	"crier/internal/drill/verdict"
 )
 
 // Step is a drill, and how often it is run.
@@ -46,17 +47,17 @@ type Config struct {
 
 // Run is a drill that was run.
 type Run struct {
-	Step   string        `json:"step"`
-	Round  int           `json:"round"`           // from 1
-	Again  bool          `json:"again,omitempty"` // the first try of this round showed nothing
-	Error  string        `json:"error,omitempty"` // what kept it from being run: it is void
-	Report *drill.Report `json:"report,omitempty"`
+	Step   string          `json:"step"`
+	Round  int             `json:"round"`           // from 1
+	Again  bool            `json:"again,omitempty"` // the first try of this round showed nothing
+	Error  string          `json:"error,omitempty"` // what kept it from being run: it is void
+	Report *verdict.Report `json:"report,omitempty"`
 }
 
 // Verdict is the drill's; one that could not be run shows nothing.
-func (r Run) Verdict() drill.Verdict {
+func (r Run) Verdict() verdict.Verdict {
 	if r.Report == nil {
-		return drill.Void
+		return verdict.Void
 	}
 	return r.Report.Verdict
 }
@@ -75,7 +76,7 @@ func (r Run) Why() string {
 }
 
 // one runs a drill.
-type one func(context.Context, Step, drill.Config) (drill.Report, error)
+type one func(context.Context, Step, drill.Config) (verdict.Report, error)
 
 // Do runs the steps. The result has what was run, also if there is an error: ctx has
 // ended, or the cluster cannot be made whole.
@@ -87,7 +88,7 @@ func Do(ctx context.Context, cfg Config, steps []Step) (Result, error) {
 		}
 		return err
 	}
-	return do(ctx, cfg, steps, mend, func(ctx context.Context, s Step, cfg drill.Config) (drill.Report, error) {
+	return do(ctx, cfg, steps, mend, func(ctx context.Context, s Step, cfg drill.Config) (verdict.Report, error) {
 		cfg.CutFrom, cfg.CutTo, cfg.For = s.From, s.To, s.For
 		return drill.Run(ctx, s.Drill, cfg)
 	})
@@ -98,8 +99,8 @@ func do(ctx context.Context, cfg Config, steps []Step, mend func(context.Context
 	var runs []Run
 	end := func(err error) (Result, error) {
 		res := sum(runs, time.Since(began))
-		if res.Interrupted = ctx.Err() != nil; err != nil && res.Verdict == drill.Pass {
-			res.Verdict = drill.Void // of the rounds that were not run
+		if res.Interrupted = ctx.Err() != nil; err != nil && res.Verdict == verdict.Pass {
+			res.Verdict = verdict.Void // of the rounds that were not run
 		}
 		return res, err
 	}
@@ -123,7 +124,7 @@ func do(ctx context.Context, cfg Config, steps []Step, mend func(context.Context
 				}
 				runs = append(runs, r)
 				cfg.Done(r)
-				if r.Verdict() != drill.Void {
+				if r.Verdict() != verdict.Void {
 					break
 				}
 			}

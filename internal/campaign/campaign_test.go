@@ -12,10 +12,11 @@ import (
 
 	"crier/internal/cluster"
 	"crier/internal/drill"
+	"crier/internal/drill/verdict"
 )
 
-func seconds(x float64) *drill.Seconds {
-	s := drill.Seconds(x)
+func seconds(x float64) *verdict.Seconds {
+	s := verdict.Seconds(x)
 	return &s
 }
 
@@ -29,13 +30,13 @@ type script struct {
 
 func (s *script) mend(context.Context) error { s.mends++; return nil }
 
-func (s *script) run(_ context.Context, step Step, cfg drill.Config) (drill.Report, error) {
+func (s *script) run(_ context.Context, step Step, cfg drill.Config) (verdict.Report, error) {
 	if s.mends != len(s.seeds)+1 {
-		return drill.Report{}, errors.New("the cluster was not made whole before")
+		return verdict.Report{}, errors.New("the cluster was not made whole before")
 	}
 	word := s.words[len(s.seeds)]
 	s.seeds = append(s.seeds, cfg.Seed)
-	rep := drill.Report{Drill: step.Drill, Verdict: drill.Verdict(word), Times: drill.Times{Resumed: seconds(float64(len(s.seeds)))}, Oracle: drill.Oracle{Due: 10}}
+	rep := verdict.Report{Drill: step.Drill, Verdict: verdict.Verdict(word), Times: verdict.Times{Resumed: seconds(float64(len(s.seeds)))}, Oracle: verdict.Oracle{Due: 10}}
 	switch word {
 	case "pass":
 	case "fail":
@@ -52,15 +53,15 @@ func TestDo(t *testing.T) {
 	steps := []Step{{Drill: "kill-worker", Rounds: 2}, {Drill: "pause-worker", For: 10 * time.Second}}
 	for _, c := range []struct {
 		words   string
-		verdict drill.Verdict
+		verdict verdict.Verdict
 		want    []Summary // of both steps: rounds, pass, fail, void, retried
 	}{
-		{"pass pass pass", drill.Pass, []Summary{{Rounds: 2, Pass: 2}, {Rounds: 1, Pass: 1}}},
-		{"pass fail pass", drill.Fail, []Summary{{Rounds: 2, Pass: 1, Fail: 1}, {Rounds: 1, Pass: 1}}},
-		{"void pass pass pass", drill.Pass, []Summary{{Rounds: 2, Pass: 2, Retried: 1}, {Rounds: 1, Pass: 1}}},
-		{"void void pass pass", drill.Void, []Summary{{Rounds: 2, Pass: 1, Void: 1, Retried: 1}, {Rounds: 1, Pass: 1}}},
-		{"pass broken pass broken broken", drill.Void, []Summary{{Rounds: 2, Pass: 2, Retried: 1}, {Rounds: 1, Void: 1, Retried: 1}}},
-		{"void fail pass void void", drill.Fail, []Summary{{Rounds: 2, Pass: 1, Fail: 1, Retried: 1}, {Rounds: 1, Void: 1, Retried: 1}}},
+		{"pass pass pass", verdict.Pass, []Summary{{Rounds: 2, Pass: 2}, {Rounds: 1, Pass: 1}}},
+		{"pass fail pass", verdict.Fail, []Summary{{Rounds: 2, Pass: 1, Fail: 1}, {Rounds: 1, Pass: 1}}},
+		{"void pass pass pass", verdict.Pass, []Summary{{Rounds: 2, Pass: 2, Retried: 1}, {Rounds: 1, Pass: 1}}},
+		{"void void pass pass", verdict.Void, []Summary{{Rounds: 2, Pass: 1, Void: 1, Retried: 1}, {Rounds: 1, Pass: 1}}},
+		{"pass broken pass broken broken", verdict.Void, []Summary{{Rounds: 2, Pass: 2, Retried: 1}, {Rounds: 1, Void: 1, Retried: 1}}},
+		{"void fail pass void void", verdict.Fail, []Summary{{Rounds: 2, Pass: 1, Fail: 1, Retried: 1}, {Rounds: 1, Void: 1, Retried: 1}}},
 	} {
 		s := &script{words: strings.Fields(c.words)}
 		told := 0
@@ -88,13 +89,13 @@ func TestDoEndsEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &script{words: []string{"pass", "pass"}}
 	cfg := Config{Done: func(Run) { cancel() }}
-	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || len(res.Runs) != 1 || !res.Interrupted || res.Verdict != drill.Void {
+	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || len(res.Runs) != 1 || !res.Interrupted || res.Verdict != verdict.Void {
 		t.Errorf("interrupted: %v, %+v", err, res)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	s = &script{words: []string{"fail", "pass"}}
-	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || !res.Interrupted || res.Verdict != drill.Fail {
+	if res, err := do(ctx, cfg, []Step{{Drill: "a", Rounds: 2}}, s.mend, s.run); !errors.Is(err, context.Canceled) || !res.Interrupted || res.Verdict != verdict.Fail {
 		t.Errorf("interrupted after a failure: %v, %+v", err, res)
 	}
 	s = &script{words: []string{"pass"}}
@@ -111,7 +112,7 @@ func TestDoEndsEarly(t *testing.T) {
 	}
 	broken := errors.New("nats-1 does not start")
 	res, err := do(t.Context(), Config{Done: func(Run) {}}, []Step{{Drill: "a"}}, func(context.Context) error { return broken }, s.run)
-	if !errors.Is(err, broken) || res.Verdict != drill.Void || res.Interrupted {
+	if !errors.Is(err, broken) || res.Verdict != verdict.Void || res.Interrupted {
 		t.Errorf("not whole: %v, %+v", err, res)
 	}
 }
@@ -139,11 +140,11 @@ func TestDistribution(t *testing.T) {
 
 // Times of a void drill are no times; its losses are losses.
 func TestSumLeavesOutVoidTimes(t *testing.T) {
-	rep := func(v drill.Verdict, resumed float64) *drill.Report {
-		return &drill.Report{Verdict: v, Times: drill.Times{Resumed: seconds(resumed)}, Oracle: drill.Oracle{Due: 5, Twice: 1}, Stale: 2, Refused: &drill.Refused{Appends: 1, HandOffs: 3}}
+	rep := func(v verdict.Verdict, resumed float64) *verdict.Report {
+		return &verdict.Report{Verdict: v, Times: verdict.Times{Resumed: seconds(resumed)}, Oracle: verdict.Oracle{Due: 5, Twice: 1}, Stale: 2, Refused: &verdict.Refused{Appends: 1, HandOffs: 3}}
 	}
-	res := sum([]Run{{Step: "a", Round: 1, Report: rep(drill.Void, 90)}, {Step: "a", Round: 1, Again: true, Report: rep(drill.Pass, 4)},
-		{Step: "a", Round: 2, Report: rep(drill.Fail, 6)}}, time.Second)
+	res := sum([]Run{{Step: "a", Round: 1, Report: rep(verdict.Void, 90)}, {Step: "a", Round: 1, Again: true, Report: rep(verdict.Pass, 4)},
+		{Step: "a", Round: 2, Report: rep(verdict.Fail, 6)}}, time.Second)
 	want := Summary{Step: "a", Rounds: 2, Pass: 1, Fail: 1, Retried: 1, Resumed: &Distribution{2, 4, 4, 6, 6}, Due: 15, Twice: 3, Stale: 6, Refused: 12}
 	if diff := cmp.Diff([]Summary{want}, res.Steps); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

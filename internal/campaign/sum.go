@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"crier/internal/drill"
+	"crier/internal/drill/verdict"
 )
 
 // Distribution is times in seconds; each is one that was measured.
@@ -48,18 +48,18 @@ type Summary struct {
 
 // Result is what a campaign came to.
 type Result struct {
-	Verdict     drill.Verdict `json:"verdict"`               // fail before void before pass
-	Interrupted bool          `json:"interrupted,omitempty"` // not all rounds were run: it is void at best
-	Seconds     float64       `json:"seconds"`
-	Steps       []Summary     `json:"steps"` // in the order in which they were first run
-	Runs        []Run         `json:"runs"`
+	Verdict     verdict.Verdict `json:"verdict"`               // fail before void before pass
+	Interrupted bool            `json:"interrupted,omitempty"` // not all rounds were run: it is void at best
+	Seconds     float64         `json:"seconds"`
+	Steps       []Summary       `json:"steps"` // in the order in which they were first run
+	Runs        []Run           `json:"runs"`
 }
 
 // sum adds up what was run.
 func sum(runs []Run, took time.Duration) Result {
-	res := Result{Verdict: drill.Pass, Seconds: took.Round(time.Millisecond).Seconds(), Steps: []Summary{}, Runs: runs}
+	res := Result{Verdict: verdict.Pass, Seconds: took.Round(time.Millisecond).Seconds(), Steps: []Summary{}, Runs: runs}
 	if len(runs) == 0 {
-		res.Verdict = drill.Void
+		res.Verdict = verdict.Void
 	}
 	for i, r := range runs {
 		if slices.ContainsFunc(runs[:i], func(x Run) bool { return x.Step == r.Step }) {
@@ -69,9 +69,9 @@ func sum(runs []Run, took time.Duration) Result {
 		res.Steps = append(res.Steps, s)
 		switch {
 		case s.Fail > 0:
-			res.Verdict = drill.Fail
-		case s.Void > 0 && res.Verdict == drill.Pass:
-			res.Verdict = drill.Void
+			res.Verdict = verdict.Fail
+		case s.Void > 0 && res.Verdict == verdict.Pass:
+			res.Verdict = verdict.Void
 		}
 	}
 	return res
@@ -91,9 +91,9 @@ func sumStep(step string, runs []Run) Summary {
 			s.Rounds++
 		}
 		switch r.Verdict() {
-		case drill.Pass:
+		case verdict.Pass:
 			s.Pass++
-		case drill.Fail:
+		case verdict.Fail:
 			s.Fail++
 		default:
 			s.Void++
@@ -107,13 +107,13 @@ func sumStep(step string, runs []Run) Summary {
 		if x := r.Report.Refused; x != nil {
 			s.Refused += x.Sum()
 		}
-		if r.Verdict() == drill.Void {
+		if r.Verdict() == verdict.Void {
 			continue
 		}
 		t := r.Report.Times
 		for _, x := range []struct {
 			of   **Distribution
-			took *drill.Seconds
+			took *verdict.Seconds
 		}{{&s.Detected, t.Detected}, {&s.Resumed, t.Resumed}, {&s.CaughtUp, t.CaughtUp}, {&s.Stall, t.Stall}} {
 			if x.took != nil {
 				times[x.of] = append(times[x.of], float64(*x.took))

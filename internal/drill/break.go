@@ -11,6 +11,7 @@ import (
 	"crier/api"
 	"crier/internal/crowd"
 	"crier/internal/drill/holders"
+	"crier/internal/drill/verdict"
 	"crier/job"
 )
 
@@ -47,7 +48,7 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 		return err
 	}
 	if r.drill.outage {
-		r.report.Outage = new(Outage)
+		r.report.Outage = new(verdict.Outage)
 	}
 	if r.drill.zombie {
 		if r.before, err = r.refusals(ctx); err != nil {
@@ -189,7 +190,7 @@ func (r *run) logIn(ctx context.Context) {
 }
 
 // resumed is how long it took until what the victim did was done again; nil: not yet.
-func (r *run) resumed() *Seconds {
+func (r *run) resumed() *verdict.Seconds {
 	if r.drill.resumed == nil {
 		return nil
 	}
@@ -197,47 +198,47 @@ func (r *run) resumed() *Seconds {
 }
 
 // probeTaken: one more job was taken in.
-func (r *run) probeTaken() *Seconds {
+func (r *run) probeTaken() *verdict.Seconds {
 	if r.probed.IsZero() {
 		return nil
 	}
-	return seconds(r.probed.Sub(r.report.Fault.At))
+	return verdict.In(r.probed.Sub(r.report.Fault.At))
 }
 
 func (r *run) clientsAway(context.Context) bool { return len(r.away) > 0 }
 
 // resumedClients: the first receipt of a client that had lost its connection.
-func (r *run) resumedClients() *Seconds {
+func (r *run) resumedClients() *verdict.Seconds {
 	if r.detected.IsZero() {
 		return nil
 	}
-	first, ok := firstOf(r.receipts, r.detected, func(x crowd.Receipt) bool { return r.ofVictim[x.Recipient] })
+	first, ok := verdict.FirstOf(r.receipts, r.detected, func(x crowd.Receipt) bool { return r.ofVictim[x.Recipient] })
 	if !ok {
 		return nil
 	}
-	return seconds(first.Sub(r.report.Fault.At))
+	return verdict.In(first.Sub(r.report.Fault.At))
 }
 
 // resumedSlices: the first receipt of a job whose slice another has.
-func (r *run) resumedSlices() *Seconds {
+func (r *run) resumedSlices() *verdict.Seconds {
 	since := map[string]time.Time{}
 	for id, at := range holders.Taken(r.claims.All, r.was) {
 		if j := r.was[id].Job(); at.After(r.report.Fault.At) && (since[j].IsZero() || at.Before(since[j])) {
 			since[j] = at
 		}
 	}
-	first, ok := firstOf(r.receipts, r.report.Fault.At, func(x crowd.Receipt) bool {
+	first, ok := verdict.FirstOf(r.receipts, r.report.Fault.At, func(x crowd.Receipt) bool {
 		at, ok := since[x.Job.String()]
 		return ok && x.At >= at.UnixMilli()
 	})
 	if !ok {
 		return nil
 	}
-	return seconds(first.Sub(r.report.Fault.At))
+	return verdict.In(first.Sub(r.report.Fault.At))
 }
 
 // resumedJobs: all jobs have another who moves them on.
-func (r *run) resumedJobs() *Seconds {
+func (r *run) resumedJobs() *verdict.Seconds {
 	at := holders.Taken(r.claims.All, r.was)
 	last := r.report.Fault.At
 	for id := range r.was {
@@ -249,18 +250,18 @@ func (r *run) resumedJobs() *Seconds {
 			last = when
 		}
 	}
-	return seconds(last.Sub(r.report.Fault.At))
+	return verdict.In(last.Sub(r.report.Fault.At))
 }
 
 // event: the relay that is left published that the probe is being sent.
-func (r *run) event() *Seconds {
+func (r *run) event() *verdict.Seconds {
 	if r.probed.IsZero() || r.published != nil {
 		return r.published
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := r.api.list[r.api.at].TailEvents(ctx, api.TailEvents{Job: r.probe}, func(api.Event) error {
-		r.published = seconds(time.Since(r.report.Fault.At))
+		r.published = verdict.In(time.Since(r.report.Fault.At))
 		return nil
 	})
 	if err != nil {
@@ -277,7 +278,7 @@ func (r *run) measure() {
 	}
 	end := time.UnixMilli(r.receipts[len(r.receipts)-1].At)
 	if !r.detected.IsZero() {
-		t.Detected = seconds(r.detected.Sub(f.At))
+		t.Detected = verdict.In(r.detected.Sub(f.At))
 	}
 	t.Resumed = r.resumed()
 	usual := min(r.report.Load.Rate, r.report.Load.Before)
@@ -285,19 +286,19 @@ func (r *run) measure() {
 	if len(load) > 0 {
 		end = time.UnixMilli(load[len(load)-1].At)
 	}
-	t.Stall = seconds(stall(load, f.At, end))
+	t.Stall = verdict.In(verdict.Stall(load, f.At, end))
 	switch {
 	case !r.drill.probe: // one more job, submitted when all was whole again
-		if first, ok := firstOf(r.receipts, r.restored, func(x crowd.Receipt) bool { return x.Job == r.probe }); ok {
-			t.CaughtUp = seconds(first.Sub(r.restored))
+		if first, ok := verdict.FirstOf(r.receipts, r.restored, func(x crowd.Receipt) bool { return x.Job == r.probe }); ok {
+			t.CaughtUp = verdict.In(first.Sub(r.restored))
 		}
 	case r.drill.lasts > 0:
-		t.CaughtUp = flowsFrom(load, r.restored, end, usual)
-		if t.CaughtUp == nil && end.Sub(r.restored) < window { // all was sent before
-			t.CaughtUp = seconds(0)
+		t.CaughtUp = verdict.FlowsFrom(load, r.restored, end, usual)
+		if t.CaughtUp == nil && end.Sub(r.restored) < verdict.Window { // all was sent before
+			t.CaughtUp = verdict.In(0)
 		}
 	default:
-		t.CaughtUp = flowsFrom(load, f.At, end, usual)
+		t.CaughtUp = verdict.FlowsFrom(load, f.At, end, usual)
 	}
 }
 

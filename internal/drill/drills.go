@@ -10,6 +10,7 @@ import (
 
 	"crier/internal/cluster"
 	"crier/internal/drill/holders"
+	"crier/internal/drill/verdict"
 	"crier/job"
 )
 
@@ -17,7 +18,7 @@ import (
 type Drill struct {
 	Name       string
 	Hypothesis string
-	Limits     Limits
+	Limits     verdict.Limits
 	// lasts is how long the fault is left; 0: until work resumed, and then what was
 	// killed is started again.
 	lasts time.Duration
@@ -26,8 +27,8 @@ type Drill struct {
 	// noticed looks for another sign than a claim that the fault is detected, and resumed
 	// gives how long it took until what the victim did was done again; either may be nil.
 	noticed func(*run, context.Context) bool
-	resumed func(*run) *Seconds
-	// outage: a database is away, in which everybody writes; see Outage.
+	resumed func(*run) *verdict.Seconds
+	// outage: a database is away, in which everybody writes; see verdict.Outage.
 	outage bool
 	// zombie: the victim lives on with what others took over, and is void if it tried
 	// nothing of that. Some of the clients are slow, so that much is open at any moment.
@@ -65,42 +66,42 @@ const CutPair = "cut-pair"
 // All lists the drills.
 func All() []Drill {
 	return []Drill{
-		killed(Drill{Name: "kill-worker", holds: "slice", resumed: (*run).resumedSlices, Limits: Limits{Detected: deadWithin, Resumed: resumeWithin},
+		killed(Drill{Name: "kill-worker", holds: "slice", resumed: (*run).resumedSlices, Limits: verdict.Limits{Detected: deadWithin, Resumed: resumeWithin},
 			Hypothesis: "Another worker seals the dead one's journal, fences its gateways and sends on: nobody misses a message or sees one twice."}),
-		killed(Drill{Name: "kill-scheduler", holds: "job", resumed: (*run).resumedJobs, Limits: Limits{Resumed: resumeWithin, Stall: neverStops},
+		killed(Drill{Name: "kill-scheduler", holds: "job", resumed: (*run).resumedJobs, Limits: verdict.Limits{Resumed: resumeWithin, Stall: neverStops},
 			Hypothesis: "Other schedulers claim the dead one's jobs; what is being sent does not pause."}),
-		killed(Drill{Name: "kill-gateway", noticed: (*run).clientsAway, resumed: (*run).resumedClients, Limits: Limits{Resumed: healWithin},
+		killed(Drill{Name: "kill-gateway", noticed: (*run).clientsAway, resumed: (*run).resumedClients, Limits: verdict.Limits{Resumed: healWithin},
 			Hypothesis: "Its clients connect to the other gateway, name what they have, and get what they have not."}),
-		killed(Drill{Name: "kill-api", resumed: (*run).probeTaken, Limits: Limits{Resumed: apiWithin, Stall: neverStops},
+		killed(Drill{Name: "kill-api", resumed: (*run).probeTaken, Limits: verdict.Limits{Resumed: apiWithin, Stall: neverStops},
 			Hypothesis: "A caller with the same idempotency key is answered by another API process; what is being sent does not pause."}),
-		killed(Drill{Name: "kill-relay", resumed: (*run).event, Limits: Limits{Resumed: healWithin, Stall: neverStops},
+		killed(Drill{Name: "kill-relay", resumed: (*run).event, Limits: verdict.Limits{Resumed: healWithin, Stall: neverStops},
 			Hypothesis: "Another relay publishes what the dead one did not."}),
 		{Name: "pause-worker", Hypothesis: "Others take over from a worker that does not move; when it goes on, nothing of what it still believes has an effect.",
-			Limits: Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, zombie: true, probe: true,
+			Limits: verdict.Limits{Detected: deadWithin, Resumed: resumeWithin}, lasts: 20 * time.Second, holds: "slice", resumed: (*run).resumedSlices, taken: true, zombie: true, probe: true,
 			pick: pickBusiest("worker", "slice"), do: pause, undo: goOn, bit: isPaused},
 		{Name: "pause-scheduler", Hypothesis: "Other schedulers move on the jobs of one that does not move; when it goes on, it moves nothing that is another's.",
-			Limits: Limits{Resumed: resumeWithin, Stall: neverStops}, lasts: 20 * time.Second, holds: "job", resumed: (*run).resumedJobs, taken: true, probe: true,
+			Limits: verdict.Limits{Resumed: resumeWithin, Stall: neverStops}, lasts: 20 * time.Second, holds: "job", resumed: (*run).resumedJobs, taken: true, probe: true,
 			pick: pickBusiest("scheduler", "job"), do: pause, undo: goOn, bit: isPaused},
 		{Name: "pause-gateway", Hypothesis: "What a gateway that does not move has accepted waits or is in doubt; its clients get each message once, here or elsewhere.",
-			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, probe: true,
+			Limits: verdict.Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, probe: true,
 			pick: pickFirst("gateway"), do: pause, undo: goOn, bit: isPaused},
 		{Name: CutPair, Hypothesis: "One way between two processes lets nothing through: they find other ways, or others take over.",
-			Limits: Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", noticed: (*run).movedAway, probe: true,
+			Limits: verdict.Limits{CaughtUp: healWithin, Stall: stallWithin}, lasts: 20 * time.Second, holds: "slice", noticed: (*run).movedAway, probe: true,
 			pick: pickPair, do: cut, undo: func(ctx context.Context, r *run) error { return r.cluster.Heal(ctx) }, bit: cutBites},
 		{Name: "stop-zookeeper", Hypothesis: "Without the coordination store sending goes on; what lacks it catches up when it is back.",
-			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second, outage: true,
+			Limits: verdict.Limits{CaughtUp: recoverWithin, Stall: neverStops, Agreed: recoverWithin}, lasts: 20 * time.Second, outage: true,
 			pick: pickKind(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
 		{Name: "stop-zookeeper-node", Hypothesis: "One server of the coordination store dies: the others answer, and nobody takes anybody for dead.",
-			Limits: Limits{CaughtUp: healWithin, Stall: neverStops}, lasts: 20 * time.Second,
+			Limits: verdict.Limits{CaughtUp: healWithin, Stall: neverStops}, lasts: 20 * time.Second,
 			pick: pickNode(cluster.ZooKeeper), do: kill, undo: start, bit: areGone},
 		{Name: "stop-mysql", Hypothesis: "Without the database sending goes on; what lacks it catches up when it is back.",
-			Limits: Limits{CaughtUp: recoverWithin, Stall: neverStops}, lasts: 20 * time.Second, outage: true,
+			Limits: verdict.Limits{CaughtUp: recoverWithin, Stall: neverStops, Agreed: recoverWithin}, lasts: 20 * time.Second, outage: true,
 			pick: pickKind(cluster.MariaDB), do: kill, undo: start, bit: areGone},
 		{Name: "stop-nats-node", Hypothesis: "The NATS server that leads the ledger dies: nothing is sent until another leads, and nothing is lost.",
-			Limits: Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
+			Limits: verdict.Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
 			pick: pickLeader, do: kill, undo: start, bit: areGone},
 		{Name: "stop-nats-follower", Hypothesis: "A NATS server that does not lead the ledger dies: who used it uses another, and what is being sent hardly pauses.",
-			Limits: Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
+			Limits: verdict.Limits{CaughtUp: recoverWithin, Stall: stallWithin}, lasts: 20 * time.Second,
 			pick: pickFollower, do: kill, undo: start, bit: areGone},
 	}
 }
@@ -138,7 +139,7 @@ func (d Drill) lasting(t time.Duration) Drill {
 		return d
 	}
 	if d.lasts = t; t < deadWithin {
-		d.taken, d.zombie, d.Limits = false, false, Limits{CaughtUp: healWithin, Stall: stallWithin}
+		d.taken, d.zombie, d.Limits = false, false, verdict.Limits{CaughtUp: healWithin, Stall: stallWithin}
 	}
 	return d
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"crier/internal/cluster"
+	"crier/internal/drill/verdict"
 )
 
 // few is a cluster in which one process of each kind that sends can be missing.
@@ -34,7 +35,7 @@ func TestReal(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		t.Logf("%s: %s in %s: %q, %+v", c.name, rep.Verdict, time.Since(began).Round(time.Second), rep.Reasons, rep.Oracle)
-		if bad := wrong(rep); len(bad) > 0 {
+		if bad := verdict.Wrong(rep); len(bad) > 0 {
 			t.Errorf("%s: %s", c.name, strings.Join(bad, "; "))
 		}
 		if !rep.Fault.Bit || rep.Oracle.Shown == 0 {

@@ -21,6 +21,7 @@ import (
 	"crier/internal/cluster"
 	"crier/internal/crowd"
 	"crier/internal/drill/holders"
+	"crier/internal/drill/verdict"
 	"crier/job"
 )
 
@@ -86,15 +87,15 @@ type run struct {
 	probed       time.Time // when the probe was submitted
 	probe        job.ID
 	restored     time.Time
-	published    *Seconds               // the event about the probe
+	published    *verdict.Seconds       // the event about the probe
 	ofVictim     map[job.Recipient]bool // the clients of a gateway that is killed
 	lateTokens   []crowd.Member
-	before       Refused // until the fault
+	before       verdict.Refused // until the fault
 	journals     holders.Journals
 	submitted    time.Time       // when a job was submitted last while a database is away
 	meanwhile    map[string]bool // jobs submitted so
 	unclear      []string        // the names of those of which nothing is known
-	report       Report
+	report       verdict.Report
 	ends         []func() error
 }
 
@@ -109,22 +110,22 @@ func (r *run) end() (err error) {
 
 // Run runs a drill. An error is something that kept it from being run. When ctx ends, the
 // fault is undone and the jobs are cancelled before it returns.
-func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
+func Run(ctx context.Context, name string, cfg Config) (_ verdict.Report, err error) {
 	d, err := Find(name)
 	if err != nil {
-		return Report{}, err
+		return verdict.Report{}, err
 	}
 	c, err := cluster.Load(cfg.Dir)
 	if err != nil {
-		return Report{}, err
+		return verdict.Report{}, err
 	}
 	st, err := c.State()
 	if err != nil {
-		return Report{}, err
+		return verdict.Report{}, err
 	}
 	d = d.by(st.Topology.Profile).lasting(cfg.For)
 	cfg.fill(d.lasts)
-	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
+	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: verdict.Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(ctx.Err(), err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
 		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing", broken[0])
@@ -149,7 +150,7 @@ func Run(ctx context.Context, name string, cfg Config) (_ Report, err error) {
 	if !r.report.Fault.Bit {
 		r.report.Outage = nil
 	}
-	r.report.Verdict, r.report.Reasons = judge(r.report, d.Limits)
+	r.report.Verdict, r.report.Reasons = verdict.Of(r.report, d.Limits)
 	return r.report, nil
 }
 
@@ -206,7 +207,7 @@ func (r *run) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	r.report.Load = Load{Jobs: r.cfg.Jobs, Online: r.cfg.Online, Late: r.cfg.Late, Parked: r.cfg.Parked, Rate: float64(r.cfg.Rate/uint32(r.cfg.Jobs)) * float64(r.cfg.Jobs)}
+	r.report.Load = verdict.Load{Jobs: r.cfg.Jobs, Online: r.cfg.Online, Late: r.cfg.Late, Parked: r.cfg.Parked, Rate: float64(r.cfg.Rate/uint32(r.cfg.Jobs)) * float64(r.cfg.Jobs)}
 	return nil
 }
 
@@ -238,8 +239,8 @@ const steadyWithin = 25 * time.Second
 func (r *run) steady(ctx context.Context) (bool, error) {
 	from := time.Now()
 	ok, err := r.until(ctx, steadyWithin, func() bool {
-		r.report.Load.Before = flow(r.receipts, time.Now())
-		return r.report.Load.Before >= enough*r.report.Load.Rate && time.Since(from) > window+time.Second
+		r.report.Load.Before = verdict.Flow(r.receipts, time.Now())
+		return r.report.Load.Before >= verdict.Enough*r.report.Load.Rate && time.Since(from) > verdict.Window+time.Second
 	})
 	r.cfg.Say("%.1f recipients a second flow, of %.1f", r.report.Load.Before, r.report.Load.Rate)
 	return ok, err
@@ -328,7 +329,7 @@ func (r *run) compare(ctx context.Context) error {
 		}
 	}
 	members := append(slices.Clone(r.online.members), r.late.members...)
-	r.report.Oracle = see(shown, members, away)
+	r.report.Oracle = verdict.See(shown, members, away)
 	for _, id := range r.jobs {
 		var rec api.Reconciliation
 		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
@@ -338,7 +339,7 @@ func (r *run) compare(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("asking for the proof of %s: %w", id, err)
 		}
-		r.report.Unproved = append(r.report.Unproved, proved(rec, len(members)+r.cfg.Parked, len(shown[id]), r.cfg.Parked)...)
+		r.report.Unproved = append(r.report.Unproved, verdict.Proved(rec, len(members)+r.cfg.Parked, len(shown[id]), r.cfg.Parked)...)
 	}
 	r.report.Broken = r.broken()
 	return nil

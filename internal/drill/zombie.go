@@ -11,17 +11,8 @@ import (
 
 	"crier/api"
 	"crier/internal/cluster"
+	"crier/internal/drill/verdict"
 )
-
-// Refused is what a victim that lived on tried to do with what was another's by then, and
-// was refused, by the counters of the processes.
-type Refused struct {
-	Appends  int `json:"appends"`   // by the ledger: to its sealed journal, or about jobs
-	HandOffs int `json:"hand_offs"` // by gateways, where its journal was fenced
-}
-
-// Sum is all of it.
-func (x Refused) Sum() int { return x.Appends + x.HandOffs }
 
 // The counters, as /metrics writes them.
 const (
@@ -31,7 +22,7 @@ const (
 )
 
 // refusals reads the counters of the victim and of all gateways.
-func (r *run) refusals(ctx context.Context) (x Refused, err error) {
+func (r *run) refusals(ctx context.Context) (x verdict.Refused, err error) {
 	victims, err := r.victims()
 	if err != nil {
 		return x, err
@@ -118,6 +109,6 @@ func (r *run) effects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.report.Refused = &Refused{Appends: now.Appends - r.before.Appends, HandOffs: now.HandOffs - r.before.HandOffs}
+	r.report.Refused = &verdict.Refused{Appends: now.Appends - r.before.Appends, HandOffs: now.HandOffs - r.before.HandOffs}
 	return nil
 }

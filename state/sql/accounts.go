@@ -227,7 +227,7 @@ func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, erro
 }
 
 func noAccount(nameOrNumber string) error {
-	return job.NotFound(fmt.Sprintf("there is no account %q; create it or import its followers", nameOrNumber))
+	return job.NotFound(fmt.Sprintf("there is no account %q; create it first", nameOrNumber))
 }
 
 // List gives accounts in ascending order of number, starting with from; limit is

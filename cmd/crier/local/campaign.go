@@ -11,6 +11,7 @@ import (
 	"crier/cmd/crier/out"
 	"crier/internal/campaign"
 	"crier/internal/drill"
+	"crier/internal/drill/verdict"
 )
 
 // drillMany runs a campaign and shows what it came to, also what there is of it if it is
@@ -41,9 +42,9 @@ func drillMany(ctx context.Context, c *cli.CLI, names []string, d drillFlags) er
 		return err
 	}
 	switch res.Verdict {
-	case drill.Fail:
+	case verdict.Fail:
 		return cli.Exiting(cli.ExitThreshold, errors.New("not all drills are passed"))
-	case drill.Void:
+	case verdict.Void:
 		return errors.New("some drills show nothing, at the second try either")
 	}
 	return nil

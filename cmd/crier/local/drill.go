@@ -13,6 +13,7 @@ import (
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/internal/drill"
+	"crier/internal/drill/verdict"
 )
 
 // Drill is the group of commands that break a cluster on purpose.
@@ -106,9 +107,9 @@ func drillOne(ctx context.Context, c *cli.CLI, name string, cfg drill.Config) er
 		return err
 	}
 	switch rep.Verdict {
-	case drill.Fail:
+	case verdict.Fail:
 		return cli.Exiting(cli.ExitThreshold, errors.New("the drill is not passed: "+first(rep.Reasons)))
-	case drill.Void:
+	case verdict.Void:
 		return errors.New("the drill shows nothing: " + first(rep.Reasons))
 	}
 	return nil
@@ -122,7 +123,7 @@ func first(reasons []string) string {
 	return strings.Join(reasons, "")
 }
 
-func drillGrid(r drill.Report) out.Grid {
+func drillGrid(r verdict.Report) out.Grid {
 	rows := [][]string{{"drill", r.Drill}, {"hypothesis", r.Hypothesis}, {"verdict", string(r.Verdict)}}
 	for _, x := range r.Reasons {
 		rows = append(rows, []string{"reason", x})
@@ -133,7 +134,7 @@ func drillGrid(r drill.Report) out.Grid {
 		[]string{"fault", fmt.Sprintf("%s: %s, %.1f s", strings.Join(f.Victims, ", "), f.What, f.Seconds)}, []string{"proof", f.Proof})
 	for _, x := range []struct {
 		name string
-		took *drill.Seconds
+		took *verdict.Seconds
 	}{{"detected", r.Times.Detected}, {"resumed", r.Times.Resumed}, {"caught up", r.Times.CaughtUp}, {"worst stall", r.Times.Stall}} {
 		if x.took != nil {
 			rows = append(rows, []string{x.name, x.took.String()})

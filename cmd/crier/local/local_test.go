@@ -10,7 +10,7 @@ import (
 	"crier/cmd/crier/out"
 	"crier/internal/campaign"
 	"crier/internal/cluster"
-	"crier/internal/drill"
+	"crier/internal/drill/verdict"
 )
 
 func table(t *testing.T, grid func(*out.Printer) out.Grid) string {
@@ -47,11 +47,11 @@ func TestClusterTable(t *testing.T) {
 }
 
 func TestDrillTable(t *testing.T) {
-	took := drill.Seconds(6.25)
+	took := verdict.Seconds(6.25)
 	got := table(t, func(*out.Printer) out.Grid {
-		return drillGrid(drill.Report{Drill: "kill-worker", Verdict: drill.Fail, Reasons: []string{"2 messages were lost"},
-			Fault: drill.Fault{Victims: []string{"worker-2"}, What: "kill -9", Proof: "gone"}, Times: drill.Times{Resumed: &took},
-			Oracle: drill.Oracle{Due: 10, Shown: 8, Lost: 2}, Unproved: []string{"x"}})
+		return drillGrid(verdict.Report{Drill: "kill-worker", Verdict: verdict.Fail, Reasons: []string{"2 messages were lost"},
+			Fault: verdict.Fault{Victims: []string{"worker-2"}, What: "kill -9", Proof: "gone"}, Times: verdict.Times{Resumed: &took},
+			Oracle: verdict.Oracle{Due: 10, Shown: 8, Lost: 2}, Unproved: []string{"x"}})
 	})
 	for _, want := range []string{"fail", "2 messages were lost", "worker-2: kill -9", "6.25 s", "10 due, 8 shown, lost 2", "reconciled"} {
 		if !strings.Contains(got, want) {
@@ -68,8 +68,8 @@ func TestDrillTable(t *testing.T) {
 
 func TestCampaignTable(t *testing.T) {
 	void := campaign.Run{Step: "kill-api", Round: 1, Error: "the cluster is not whole"}
-	failed := campaign.Run{Step: "kill-api", Round: 1, Again: true, Report: &drill.Report{Verdict: drill.Fail, Reasons: []string{"too late, by far more than anybody who had this cluster in mind would have thought"}}}
-	res := campaign.Result{Verdict: drill.Fail, Runs: []campaign.Run{void, failed, failed}, Steps: []campaign.Summary{
+	failed := campaign.Run{Step: "kill-api", Round: 1, Again: true, Report: &verdict.Report{Verdict: verdict.Fail, Reasons: []string{"too late, by far more than anybody who had this cluster in mind would have thought"}}}
+	res := campaign.Result{Verdict: verdict.Fail, Runs: []campaign.Run{void, failed, failed}, Steps: []campaign.Summary{
 		{Step: "cut-pair scheduler,worker 120s", Rounds: 20, Pass: 20, Resumed: &campaign.Distribution{N: 20, Min: 3, P50: 4, P99: 5.5, Max: 6}},
 		{Step: "kill-api", Rounds: 1, Fail: 1, Lost: 3, Resumed: &campaign.Distribution{N: 1, Min: 7, P50: 7, P99: 7, Max: 7}}}}
 	var b bytes.Buffer

@@ -106,8 +106,14 @@ func Busiest(all []Claim, processes []string, kind string, at time.Time, jobs ma
 	return best
 }
 
-// Moved is how many claims another process had than before, from a moment to another.
-func Moved(all []Claim, from, to time.Time) (n int) {
+// Move is a claim of something that another process had before.
+type Move struct {
+	Claim
+	Was string // the process
+}
+
+// Moved lists the claims of what another process had before, from a moment to another.
+func Moved(all []Claim, from, to time.Time) (moves []Move) {
 	holder := map[string]string{}
 	for _, c := range all {
 		if c.Journal.IsZero() {
@@ -117,10 +123,10 @@ func Moved(all []Claim, from, to time.Time) (n int) {
 		was := holder[thing]
 		holder[thing] = c.Process()
 		if was != "" && was != c.Process() && c.At.After(from) && !c.At.After(to) {
-			n++
+			moves = append(moves, Move{c, was})
 		}
 	}
-	return n
+	return moves
 }
 
 // Journals is which journals are sealed, by subject, and what stands behind a seal.

@@ -57,8 +57,9 @@ func TestMoved(t *testing.T) {
 		c(140, "role", "0001", "h-worker-1"), c(150, "slice", "new", "w-worker-2"), // the same process; nobody's
 		c(300, "slice", "s", "w-worker-2"), // after
 	}
-	if n := Moved(all, at(100), at(200)); n != 2 {
-		t.Errorf("%d moved, want 2", n)
+	got := Moved(all, at(100), at(200))
+	if len(got) != 2 || got[0].ID != "0001" || got[0].Was != "worker-2" || got[1].ID != "0002" || got[1].Was != "worker-1" || got[1].Process() != "worker-2" {
+		t.Errorf("moved: %+v", got)
 	}
 }
 

@@ -1,4 +1,9 @@
-package drill
+// Package verdict judges a drill: by what clients were shown, by the ledger's proof, and
+// by the times that were measured.
+//
+// It guarantees that a drill which shows nothing is void, and that a loss or a repeat
+// fails it whatever else is so. All of it is pure.
+package verdict
 
 import (
 	"fmt"
@@ -16,8 +21,8 @@ const (
 	Void Verdict = "void"
 )
 
-// enough is the part of the rate that must flow before the fault.
-const enough = 0.8
+// Enough is the part of the rate that must flow before the fault.
+const Enough = 0.8
 
 // Limits are what the times may be at most; 0 is not asked. All but Stall are counted
 // from the fault, or for faults that end by themselves CaughtUp from their end.
@@ -26,6 +31,7 @@ type Limits struct {
 	Resumed  time.Duration
 	CaughtUp time.Duration
 	Stall    time.Duration
+	Agreed   time.Duration // of an outage
 }
 
 // Load is what was being sent.
@@ -59,7 +65,8 @@ type Times struct {
 // Seconds is a length of time as JSON shows it.
 type Seconds float64
 
-func seconds(d time.Duration) *Seconds {
+// In gives a length of time in seconds.
+func In(d time.Duration) *Seconds {
 	s := Seconds(d.Round(time.Millisecond).Seconds())
 	return &s
 }
@@ -95,13 +102,32 @@ type Report struct {
 	Notes  []string `json:"notes,omitempty"`
 }
 
-// judge gives the verdict and why it is not pass. A loss or a repeat is one whatever
+// Refused is what a victim that lived on tried to do with what was another's by then, and
+// was refused, by the counters of the processes.
+type Refused struct {
+	Appends  int `json:"appends"`   // by the ledger: to its sealed journal, or about jobs
+	HandOffs int `json:"hand_offs"` // by gateways, where its journal was fenced
+}
+
+// Sum is all of it.
+func (x Refused) Sum() int { return x.Appends + x.HandOffs }
+
+// Outage is what a drill that takes a database away shows besides.
+type Outage struct {
+	Accepted    int      `json:"accepted"`        // jobs submitted meanwhile that were taken in
+	Unavailable int      `json:"unavailable"`     // that were answered 503
+	Other       []string `json:"other,omitempty"` // that were answered anything else, or not at all
+	Agreed      *Seconds `json:"agreed"`          // from its end until SQL lists every job in the state in which the ledger has it
+	Moved       int      `json:"moved"`           // claims that changed hands from the fault until a minute after its end
+}
+
+// Of gives the verdict and why it is not pass. A loss or a repeat is one whatever
 // the load was.
-func judge(r Report, limits Limits) (Verdict, []string) {
-	if bad := wrong(r); len(bad) > 0 {
+func Of(r Report, limits Limits) (Verdict, []string) {
+	if bad := Wrong(r); len(bad) > 0 {
 		return Fail, bad
 	}
-	if r.Load.Before < enough*r.Load.Rate {
+	if r.Load.Before < Enough*r.Load.Rate {
 		return Void, []string{fmt.Sprintf("before the fault %.1f recipients a second were handed their messages, of %.1f: too few to show anything", r.Load.Before, r.Load.Rate)}
 	}
 	if !r.Fault.Bit {
@@ -110,7 +136,7 @@ func judge(r Report, limits Limits) (Verdict, []string) {
 	if r.Refused != nil && r.Refused.Sum() == 0 {
 		return Void, []string{"when it went on, it tried nothing that had to be refused"}
 	}
-	late := r.Outage.wrong()
+	late := r.Outage.wrong(limits.Agreed)
 	for _, x := range []struct {
 		what  string
 		took  *Seconds
@@ -142,8 +168,8 @@ func (s *Seconds) String() string {
 	return fmt.Sprintf("%.2f s", float64(*s))
 }
 
-// wrong lists what must never be.
-func wrong(r Report) (bad []string) {
+// Wrong lists what must never be.
+func Wrong(r Report) (bad []string) {
 	o := r.Oracle
 	for _, x := range []struct {
 		n    int
@@ -161,6 +187,27 @@ func wrong(r Report) (bad []string) {
 	bad = append(bad, r.Unproved...)
 	for _, b := range r.Broken {
 		bad = append(bad, "not whole again: "+b)
+	}
+	return bad
+}
+
+// wrong lists what an outage must not show, and by when SQL must agree.
+func (o *Outage) wrong(agreed time.Duration) (bad []string) {
+	if o == nil {
+		return nil
+	}
+	for _, x := range o.Other {
+		bad = append(bad, "a job submitted meanwhile was neither taken in nor answered 503: "+x)
+	}
+	switch {
+	case agreed == 0:
+	case o.Agreed == nil:
+		bad = append(bad, fmt.Sprintf("SQL never agreed with the ledger, want within %s after the end", agreed))
+	case float64(*o.Agreed) > agreed.Seconds():
+		bad = append(bad, fmt.Sprintf("SQL agreed with the ledger %s after the end, want within %s", o.Agreed, agreed))
+	}
+	if o.Moved > 0 {
+		bad = append(bad, fmt.Sprintf("%d claims changed hands, although nobody died", o.Moved))
 	}
 	return bad
 }

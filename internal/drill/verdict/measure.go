@@ -1,4 +1,4 @@
-package drill
+package verdict
 
 import (
 	"fmt"
@@ -9,22 +9,22 @@ import (
 	"crier/job"
 )
 
-// window is over how long a flow is looked at.
-const window = 3 * time.Second
+// Window is over how long a flow is looked at.
+const Window = 3 * time.Second
 
-// flow is how many receipts a second there were in the window before a moment.
-func flow(receipts []crowd.Receipt, end time.Time) float64 {
-	n, from, to := 0, end.Add(-window).UnixMilli(), end.UnixMilli()
+// Flow is how many receipts a second there were in the window before a moment.
+func Flow(receipts []crowd.Receipt, end time.Time) float64 {
+	n, from, to := 0, end.Add(-Window).UnixMilli(), end.UnixMilli()
 	for _, r := range receipts {
 		if r.At >= from && r.At < to {
 			n++
 		}
 	}
-	return float64(n) / window.Seconds()
+	return float64(n) / Window.Seconds()
 }
 
-// stall is the longest time without a receipt between two moments.
-func stall(receipts []crowd.Receipt, from, to time.Time) time.Duration {
+// Stall is the longest time without a receipt between two moments.
+func Stall(receipts []crowd.Receipt, from, to time.Time) time.Duration {
 	var longest int64
 	last := from.UnixMilli()
 	for _, r := range receipts { // each crowd's are in order; of several they overlap
@@ -36,19 +36,19 @@ func stall(receipts []crowd.Receipt, from, to time.Time) time.Duration {
 	return time.Duration(max(longest, to.UnixMilli()-last)) * time.Millisecond
 }
 
-// flowsFrom is how long after a moment the flow is enough, and stays so for a window; at
+// FlowsFrom is how long after a moment the flow is enough, and stays so for a window; at
 // most until another moment.
-func flowsFrom(receipts []crowd.Receipt, from, until time.Time, rate float64) *Seconds {
-	for at := from; !at.Add(window).After(until); at = at.Add(100 * time.Millisecond) {
-		if flow(receipts, at.Add(window)) >= enough*rate {
-			return seconds(at.Sub(from))
+func FlowsFrom(receipts []crowd.Receipt, from, until time.Time, rate float64) *Seconds {
+	for at := from; !at.Add(Window).After(until); at = at.Add(100 * time.Millisecond) {
+		if Flow(receipts, at.Add(Window)) >= Enough*rate {
+			return In(at.Sub(from))
 		}
 	}
 	return nil
 }
 
-// firstOf is when the first receipt of some came at or after a moment.
-func firstOf(receipts []crowd.Receipt, from time.Time, counts func(crowd.Receipt) bool) (time.Time, bool) {
+// FirstOf is when the first receipt of some came at or after a moment.
+func FirstOf(receipts []crowd.Receipt, from time.Time, counts func(crowd.Receipt) bool) (time.Time, bool) {
 	var first int64
 	for _, r := range receipts {
 		if r.At >= from.UnixMilli() && (first == 0 || r.At < first) && counts(r) {
@@ -58,9 +58,9 @@ func firstOf(receipts []crowd.Receipt, from time.Time, counts func(crowd.Receipt
 	return time.UnixMilli(first), first > 0
 }
 
-// see compares what clients showed with what was due. due is by job; away are members
+// See compares what clients showed with what was due. due is by job; away are members
 // who are not connected, of whom nothing is asked.
-func see(reports map[job.ID]map[job.Recipient]int, members, away []job.Recipient) (o Oracle) {
+func See(reports map[job.ID]map[job.Recipient]int, members, away []job.Recipient) (o Oracle) {
 	gone, member := map[job.Recipient]bool{}, map[job.Recipient]bool{}
 	for _, r := range away {
 		gone[r] = true
@@ -94,8 +94,8 @@ func see(reports map[job.ID]map[job.Recipient]int, members, away []job.Recipient
 	return o
 }
 
-// proved compares the ledger's proof of a job with what its clients showed.
-func proved(r api.Reconciliation, recipients, shown, parked int) (bad []string) {
+// Proved compares the ledger's proof of a job with what its clients showed.
+func Proved(r api.Reconciliation, recipients, shown, parked int) (bad []string) {
 	say := func(format string, args ...any) {
 		bad = append(bad, fmt.Sprintf("%s: ", r.Job)+fmt.Sprintf(format, args...))
 	}

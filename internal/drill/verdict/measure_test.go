@@ -1,4 +1,4 @@
-package drill
+package verdict
 
 import (
 	"strings"
@@ -30,7 +30,7 @@ func TestFlow(t *testing.T) {
 		end  int
 		want float64
 	}{{5000, 10}, {10_000, 10}, {11_500, 5}, {20_000, 0}, {0, 0}, {1500, 5}} {
-		if got := flow(steady, at(c.end)); got != c.want {
+		if got := Flow(steady, at(c.end)); got != c.want {
 			t.Errorf("at %d: %v a second, want %v", c.end, got, c.want)
 		}
 	}
@@ -41,38 +41,38 @@ func TestStall(t *testing.T) {
 	for _, c := range []struct{ from, to, want int }{
 		{0, 9000, 4100}, {0, 2000, 100}, {3000, 9000, 4000}, {3000, 5000, 2000}, {7500, 8950, 100}, {0, 20_000, 11_100},
 	} {
-		if got := stall(gap, at(c.from), at(c.to)); got != time.Duration(c.want)*time.Millisecond {
+		if got := Stall(gap, at(c.from), at(c.to)); got != time.Duration(c.want)*time.Millisecond {
 			t.Errorf("from %d to %d: %s, want %d ms", c.from, c.to, got, c.want)
 		}
 	}
-	if got := stall(nil, at(0), at(5000)); got != 5*time.Second {
+	if got := Stall(nil, at(0), at(5000)); got != 5*time.Second {
 		t.Errorf("without receipts: %s", got)
 	}
 }
 
 func TestFlowsFrom(t *testing.T) {
 	back := append(every(100, 0, 3000), every(100, 8000, 20_000)...)
-	if got := flowsFrom(back, at(3000), at(20_000), 10); got == nil || *got < 4.3 || *got > 5 {
+	if got := FlowsFrom(back, at(3000), at(20_000), 10); got == nil || *got < 4.3 || *got > 5 {
 		t.Errorf("it flows again after %v s, want 5 less a fifth of the window", got)
 	}
-	if got := flowsFrom(back, at(9000), at(20_000), 10); got == nil || *got != 0 {
+	if got := FlowsFrom(back, at(9000), at(20_000), 10); got == nil || *got != 0 {
 		t.Errorf("it always flowed: %v", got)
 	}
-	if got := flowsFrom(back, at(3000), at(20_000), 20); got != nil {
+	if got := FlowsFrom(back, at(3000), at(20_000), 20); got != nil {
 		t.Errorf("half of the rate is enough: %v", *got)
 	}
-	if got := flowsFrom(every(100, 0, 3000), at(3000), at(20_000), 10); got != nil {
+	if got := FlowsFrom(every(100, 0, 3000), at(3000), at(20_000), 10); got != nil {
 		t.Errorf("it never flows again: %v", *got)
 	}
 }
 
 func TestFirstOf(t *testing.T) {
 	list := every(1000, 0, 10_000)
-	first, ok := firstOf(list, at(2500), func(r crowd.Receipt) bool { return r.Recipient >= 5000 })
+	first, ok := FirstOf(list, at(2500), func(r crowd.Receipt) bool { return r.Recipient >= 5000 })
 	if !ok || !first.Equal(at(5000)) {
 		t.Errorf("the first is at %s, %v", first, ok)
 	}
-	if _, ok := firstOf(list, at(9500), func(crowd.Receipt) bool { return true }); ok {
+	if _, ok := FirstOf(list, at(9500), func(crowd.Receipt) bool { return true }); ok {
 		t.Error("there is a first after the last")
 	}
 }
@@ -93,7 +93,7 @@ func TestSee(t *testing.T) {
 		{"twice and away", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 3: 1, 4: 2}}, []job.Recipient{4}, Oracle{Due: 3, Shown: 3, Twice: 1, Away: 1}},
 		{"a stranger", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 3: 1, 4: 1, 9: 1}}, nil, Oracle{Due: 4, Shown: 4, Strange: 1}},
 	} {
-		if diff := cmp.Diff(c.want, see(c.shown, members, c.away)); diff != "" {
+		if diff := cmp.Diff(c.want, See(c.shown, members, c.away)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
@@ -103,7 +103,7 @@ func TestProved(t *testing.T) {
 	good := func() api.Reconciliation {
 		return api.Reconciliation{Conserved: true, Counts: job.Counts{Package: 107, Delivered: 7, Parked: 100}}
 	}
-	if bad := proved(good(), 107, 7, 100); len(bad) > 0 {
+	if bad := Proved(good(), 107, 7, 100); len(bad) > 0 {
 		t.Errorf("a good proof: %q", bad)
 	}
 	for want, change := range map[string]func(*api.Reconciliation){
@@ -120,7 +120,7 @@ func TestProved(t *testing.T) {
 	} {
 		r := good()
 		change(&r)
-		if bad := strings.Join(proved(r, 107, 7, 100), "\n"); !strings.Contains(bad, want) {
+		if bad := strings.Join(Proved(r, 107, 7, 100), "\n"); !strings.Contains(bad, want) {
 			t.Errorf("want %q: %q", want, bad)
 		}
 	}
