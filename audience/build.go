@@ -15,7 +15,7 @@ import (
 // Build makes one package from a source, as NAME.crpk in a directory. See
 // BuildAll.
 func Build(ctx context.Context, dir string, src Source) (Info, error) {
-	infos, err := BuildAll(ctx, dir, []Source{src})
+	infos, err := BuildAll(ctx, dir, []Source{src}, nil)
 	if err != nil {
 		return Info{}, err
 	}
@@ -23,14 +23,14 @@ func Build(ctx context.Context, dir string, src Source) (Info, error) {
 }
 
 // BuildAll makes a package from each source, as NAME.crpk in a directory, which
-// is created if it does not exist. Either all are made or, after an error,
+// is created if it does not exist. The steps change each set, in their order. Either all are made or, after an error,
 // nothing of them is left; a process that dies between two renames leaves some of
 // them, each whole, and files ".crpk-*.tmp" that may be deleted. An older file of
 // the same name is replaced.
 //
 // It needs at most 512 MiB for the set and 32 MiB for batches, whatever the
-// number of ids and of packages.
-func BuildAll(ctx context.Context, dir string, sources []Source) (infos []Info, err error) {
+// number of ids and of packages, and 128 KiB for each step.
+func BuildAll(ctx context.Context, dir string, sources []Source, steps []Step) (infos []Info, err error) {
 	if err := checkTargets(dir, sources); err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func BuildAll(ctx context.Context, dir string, sources []Source) (infos []Info, 
 	}()
 	c := collector{most: maxBatch}
 	for _, src := range sources {
-		d, err := draft(ctx, &c, dir, src)
+		d, err := draft(ctx, &c, dir, src, steps)
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +83,7 @@ func checkTargets(dir string, sources []Source) error {
 }
 
 // draft builds one package under a temporary name.
-func draft(ctx context.Context, c *collector, dir string, src Source) (*Draft, error) {
+func draft(ctx context.Context, c *collector, dir string, src Source, steps []Step) (*Draft, error) {
 	name := src.Name()
 	if err := c.collect(ctx, src); err != nil {
 		return nil, building(name, err)
@@ -93,8 +93,13 @@ func draft(ctx context.Context, c *collector, dir string, src Source) (*Draft, e
 		return nil, err
 	}
 	defer w.Abort()
+	a := newAlgebra(steps)
+	defer a.release()
 	err = c.containers(func(key uint16, part *idset.Container) error {
 		if err := ctx.Err(); err != nil {
+			return building(name, err)
+		}
+		if err := a.apply(key, part); err != nil {
 			return building(name, err)
 		}
 		return w.add(key, part)

@@ -54,7 +54,7 @@ func TestBuildFromAnyOrder(t *testing.T) {
 	infos, err := BuildAll(context.Background(), dir, []Source{
 		&slicesSource{name: "shuffled", ids: ids}, &slicesSource{name: "sorted", ids: sorted},
 		&slicesSource{name: "unique", ids: unique}, &slicesSource{name: "empty"},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,15 +130,15 @@ func TestNothingIsLeftAfterARefusal(t *testing.T) {
 	good := func(name string) Source { return &slicesSource{name: name, ids: []uint32{1}} }
 	for what, build := range map[string]func(dir string) error{
 		"second source": func(dir string) error {
-			_, err := BuildAll(context.Background(), dir, []Source{good("a"), &slicesSource{name: "b", ids: []uint32{5}, err: errInput}})
+			_, err := BuildAll(context.Background(), dir, []Source{good("a"), &slicesSource{name: "b", ids: []uint32{5}, err: errInput}}, nil)
 			return err
 		},
 		"one name twice": func(dir string) error {
-			_, err := BuildAll(context.Background(), dir, []Source{good("a"), good("a")})
+			_, err := BuildAll(context.Background(), dir, []Source{good("a"), good("a")}, nil)
 			return err
 		},
 		"bad name": func(dir string) error {
-			_, err := BuildAll(context.Background(), dir, []Source{good("a"), good("../b")})
+			_, err := BuildAll(context.Background(), dir, []Source{good("a"), good("../b")}, nil)
 			return err
 		},
 		"cancelled": func(dir string) error {

@@ -20,6 +20,11 @@ func Build(ctx context.Context, cfg Config, dir string) (_ []audience.Info, err 
 		return nil, err
 	}
 	defer l.Close() // what is closed was only read
+	steps, done, err := audience.OpenSteps(ctx, cfg.Steps)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	there := map[string]bool{}
 	for _, s := range l.Sources {
 		if _, err := os.Lstat(filepath.Join(dir, s.Name()+audience.Extension)); err == nil {
@@ -27,14 +32,14 @@ func Build(ctx context.Context, cfg Config, dir string) (_ []audience.Info, err 
 		}
 	}
 	if cfg.Force || len(there) == 0 {
-		return audience.BuildAll(ctx, dir, l.Sources)
+		return audience.BuildAll(ctx, dir, l.Sources, steps)
 	}
 	aside, err := os.MkdirTemp(dir, ".build-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory to build in: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(aside)) }()
-	infos, err := audience.BuildAll(ctx, aside, l.Sources)
+	infos, err := audience.BuildAll(ctx, aside, l.Sources, steps)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	Column string
 	// Stdin is read for the file "-"; by default os.Stdin.
 	Stdin io.Reader
+	// Steps are package files to which the ids of each package are held, in this order.
+	Steps []audience.Operand
 	// Force lets Build replace other packages of the same names.
 	Force bool
 	// Unchanged is told of each package that is there already; may be nil.

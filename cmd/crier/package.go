@@ -24,7 +24,7 @@ func (c *commands) packageCommand() *cobra.Command {
 func (c *commands) packageBuild() *cobra.Command {
 	var cfg source.Config
 	var from, dir string
-	cmd := c.Command("build --from ids|csv|roaring|zip [--name N] [--column C] [--force] FILE... --out DIR",
+	cmd := c.Command("build --from ids|csv|roaring|zip [--name N] [--column C] [--and FILE] [--minus FILE] [--force] FILE... --out DIR",
 		"Build a package of each file or zip member; needs no server; - is standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
 			cfg.From, cfg.Files, cfg.Stdin = source.Format(from), args, c.In
@@ -45,6 +45,8 @@ func (c *commands) packageBuild() *cobra.Command {
 	f.StringVar(&from, "from", "", "format of the files: ids, csv, roaring or zip")
 	f.StringVar(&cfg.Name, "name", "", "name of the package, if there is one only (default: the file's, without its last extension)")
 	f.StringVar(&cfg.Column, "column", "", "column of a CSV file: its name, or its number from 1")
+	f.Var(step{&cfg.Steps, false}, "and", "package file; recipients who are not in it are left out; --and and --minus may be repeated and are applied in order")
+	f.Var(step{&cfg.Steps, true}, "minus", "package file; recipients who are in it are left out")
 	f.StringVar(&dir, "out", "", "directory for NAME.crpk")
 	f.BoolVar(&cfg.Force, "force", false, "replace other packages of the same names")
 	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"ids", "csv", "roaring", "zip"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
@@ -52,6 +54,24 @@ func (c *commands) packageBuild() *cobra.Command {
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
 }
+
+// step is a flag that adds a step of set algebra; two flags share one list.
+type step struct {
+	list  *[]audience.Operand
+	minus bool
+}
+
+// Set implements pflag.Value.
+func (s step) Set(path string) error {
+	*s.list = append(*s.list, audience.Operand{Minus: s.minus, Path: path})
+	return nil
+}
+
+// String implements pflag.Value.
+func (s step) String() string { return "" }
+
+// Type implements pflag.Value.
+func (s step) Type() string { return "file" }
 
 func packageGrid(infos []audience.Info) out.Grid {
 	g := out.Grid{Columns: []out.Column{{Name: "name", Flex: 1}, {Name: "ids", Right: true}, {Name: "min", Right: true, Wide: true},
