@@ -14,7 +14,7 @@ JS    := presence/client/js
 
 SEEDS   ?= 2000
 
-.PHONY: build build-sim sim test check unit js demo cluster cluster-down chaos soak fmt clean compiler node bin/nats-server mariadb zookeeper
+.PHONY: build build-sim sim test check unit js demo cluster cluster-down chaos soak fmt clean compiler node bin/nats-server mariadb zookeeper redis
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -34,7 +34,7 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler node mariadb zookeeper
+unit: compiler node mariadb zookeeper redis
 	go test -timeout 10m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
@@ -82,34 +82,31 @@ fmt:
 clean:
 	rm -rf bin
 
-# The race detector is linked by a C compiler.
+# $(call need,CHECK,WHY,PACKAGES): installs Debian packages unless CHECK says that they are
+# there. Tests start servers of their own; those of the packages are kept from starting by
+# a policy, which is taken away again.
+POLICY := /usr/sbin/policy-rc.d
+define need
+	@{ $(1); } >/dev/null 2>&1 || { \
+		echo "make: $(2); installing the packages $(3)"; \
+		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install $(3) by hand" >&2; exit 1; }; \
+		test -e $(POLICY) || { made=yes; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $(POLICY) >/dev/null; $(SUDO) chmod 755 $(POLICY); }; \
+		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(3); \
+		status=$$?; test -z "$$made" || $(SUDO) rm $(POLICY); exit $$status; }
+endef
+
 compiler:
-	@command -v "$$(go env CC)" >/dev/null || { \
-		echo "make: the race detector needs a C compiler; installing the packages gcc and libc6-dev"; \
-		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install gcc by hand" >&2; exit 1; }; \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
+	$(call need,command -v "$$(go env CC)",the race detector needs a C compiler,gcc libc6-dev)
 
 # The JavaScript client is tested with Node, and a client of others' is from npm.
 node:
-	@{ command -v node && command -v npm; } >/dev/null || { \
-		echo "make: the tests with JavaScript clients need Node and npm; installing the packages nodejs and npm"; \
-		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install nodejs and npm by hand" >&2; exit 1; }; \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs npm; }
+	$(call need,command -v node && command -v npm,the tests with JavaScript clients need Node and npm,nodejs npm)
 
-# The SQL store is held to MariaDB. The tests start servers of their own; the package's
-# is kept from starting by a policy, which is taken away again.
-POLICY := /usr/sbin/policy-rc.d
 mariadb:
-	@command -v mariadbd >/dev/null || test -x /usr/sbin/mariadbd || { \
-		echo "make: the tests of the SQL store need MariaDB; installing the package mariadb-server"; \
-		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install mariadb-server by hand" >&2; exit 1; }; \
-		test -e $(POLICY) || { made=yes; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $(POLICY) >/dev/null; $(SUDO) chmod 755 $(POLICY); }; \
-		$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server; \
-		status=$$?; test -z "$$made" || $(SUDO) rm $(POLICY); exit $$status; }
+	$(call need,command -v mariadbd || test -x /usr/sbin/mariadbd,the tests of the SQL store need MariaDB,mariadb-server)
 
-# The adapter for ZooKeeper is tested with the real server.
 zookeeper:
-	@{ command -v java && test -e /usr/share/java/zookeeper.jar; } >/dev/null || { \
-		echo "make: the tests with ZooKeeper need it and Java; installing the packages zookeeper and default-jre-headless"; \
-		command -v apt-get >/dev/null || { echo "make: there is no apt-get; install zookeeper and default-jre-headless by hand" >&2; exit 1; }; \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq zookeeper default-jre-headless; }
+	$(call need,command -v java && test -e /usr/share/java/zookeeper.jar,the tests with ZooKeeper need it and Java,zookeeper default-jre-headless)
+
+redis:
+	$(call need,command -v redis-server,the tests of packages from Redis need it,redis-server)

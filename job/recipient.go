@@ -9,9 +9,15 @@ import (
 // Recipient is the dense 32-bit id of one recipient.
 type Recipient uint32
 
+// MaxRecipientText is the longest text of a recipient in bytes, leading zeros included.
+const MaxRecipientText = 64
+
 // ParseRecipient reads a decimal id from 0 to 4294967295 and says what is wrong
-// with anything else.
+// with anything else; of a long text it repeats the beginning.
 func ParseRecipient(s string) (Recipient, error) {
+	if len(s) > MaxRecipientText {
+		return 0, fmt.Errorf("recipient %q has more than %d characters", s[:40]+"…", MaxRecipientText)
+	}
 	v, err := strconv.ParseUint(s, 10, 32)
 	switch {
 	case err == nil:

@@ -15,7 +15,7 @@ import (
 // audience.BuildAll. One that is there already stays. Another of its name is a conflict,
 // for it may be the only list of whom a job was sent to; Force replaces it.
 func Build(ctx context.Context, cfg Config, dir string) (_ []audience.Info, err error) {
-	l, err := Open(cfg)
+	l, err := Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -65,9 +65,6 @@ func clip(token string) string {
 
 // parse reads an id of the input.
 func parse(token string) (uint32, error) {
-	if len(token) > maxToken {
-		return 0, fmt.Errorf("recipient %q has more than %d characters", clip(token), maxToken)
-	}
 	id, err := job.ParseRecipient(token)
 	return uint32(id), err
 }

@@ -13,7 +13,7 @@ import (
 // thousand files need one descriptor.
 type lazy struct {
 	name string
-	open func() (audience.Source, error)
+	open func(context.Context) (audience.Source, error)
 	src  audience.Source
 	err  error // sticky
 }
@@ -27,7 +27,7 @@ func (l *lazy) NextBatch(ctx context.Context, ids []uint32) (n int, err error) {
 		return 0, l.err
 	}
 	if l.src == nil {
-		if l.src, l.err = l.open(); l.err != nil {
+		if l.src, l.err = l.open(ctx); l.err != nil {
 			return 0, l.err
 		}
 	}
@@ -53,8 +53,8 @@ func (l *lazy) Close() error {
 
 // openSeekable opens a file for reading at any place. What is not a regular file
 // (a pipe, standard input) is copied to one first.
-func openSeekable(open func() (io.ReadCloser, error)) (f *os.File, size int64, err error) {
-	r, err := open()
+func openSeekable(ctx context.Context, at place) (f *os.File, size int64, err error) {
+	r, err := at.open(ctx)
 	if err != nil {
 		return nil, 0, err
 	}

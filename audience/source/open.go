@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,8 +9,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"crier/audience"
+	"crier/audience/source/query"
+	"crier/audience/source/redisset"
 	"crier/job"
 )
 
@@ -22,10 +26,23 @@ const (
 	FormatCSV     Format = "csv"
 	FormatRoaring Format = "roaring"
 	FormatZip     Format = "zip" // its members are any of the others
+	FormatSQL     Format = "sql"
+	FormatRedis   Format = "redis"
 )
 
+// FormatNames lists them in words.
+func FormatNames() string {
+	var names []string
+	for _, f := range Formats() {
+		names = append(names, string(f))
+	}
+	return strings.Join(names, ", ")
+}
+
 // Formats lists them.
-func Formats() []Format { return []Format{FormatIDs, FormatCSV, FormatRoaring, FormatZip} }
+func Formats() []Format {
+	return []Format{FormatIDs, FormatCSV, FormatRoaring, FormatZip, FormatSQL, FormatRedis}
+}
 
 // Stdin as a file's name stands for standard input; its package is called so
 // too unless it is given a name.
@@ -36,15 +53,19 @@ const (
 
 // Config says what to build packages from.
 type Config struct {
-	// From is the format of all files.
+	// From is the format of all files, or the kind of database.
 	From Format
-	// Files are paths; Stdin is standard input, once at most.
+	// Files are paths, or URLs of http and https; Stdin is standard input, once at most.
+	// For FormatSQL it is one query, for FormatRedis keys.
 	Files []string
+	// DSN is the database of a query or of keys: sqlite:PATH,
+	// mysql:user:password@tcp(host:3306)/database, redis://user:password@host:6379/0.
+	DSN string
 	// Name is the package's name, for one package only. By default a package is
 	// called like its file or zip member without directory and last extension.
 	Name string
-	// Column is the column of CSV files and of a zip's CSV members: a number from 1
-	// on or a name; the default is 1.
+	// Column is the column of CSV files, of a zip's CSV members and of a query's result: a
+	// number from 1 on or a name; the default is 1.
 	Column string
 	// Stdin is read for the file "-"; by default os.Stdin.
 	Stdin io.Reader
@@ -58,8 +79,18 @@ type Config struct {
 
 // Validate names the field that is wrong.
 func (c Config) Validate() error {
+	if (c.From == FormatSQL || c.From == FormatRedis) != (c.DSN != "") {
+		return job.Invalid("dsn", "a DSN goes with sql and redis, which need one, and with nothing else", nil)
+	}
 	switch c.From {
-	case FormatIDs, FormatRoaring:
+	case FormatSQL:
+		if c.Name == "" || len(c.Files) != 1 {
+			return job.Invalid("name", "a query makes one package; give one query, and the package's name", nil)
+		}
+		if _, err := query.New(query.Config{Name: c.Name, DSN: c.DSN, SQL: c.Files[0], Column: c.Column}); err != nil {
+			return err
+		}
+	case FormatIDs, FormatRoaring, FormatRedis:
 		if c.Column != "" {
 			return job.Invalid("column", fmt.Sprintf("a column goes with csv and zip, not with %s", c.From), nil)
 		}
@@ -68,7 +99,7 @@ func (c Config) Validate() error {
 			return err
 		}
 	default:
-		return job.Invalid("from", fmt.Sprintf("format %q: want one of ids, csv, roaring, zip", c.From), nil)
+		return job.Invalid("from", fmt.Sprintf("format %q: want one of %s", c.From, FormatNames()), nil)
 	}
 	if len(c.Files) == 0 {
 		return job.Invalid("file", "no file is given; - is standard input", nil)
@@ -93,7 +124,7 @@ type List struct {
 // Open finds the packages to build and refuses two of one name. Contents are
 // read, and errors in them found, by the sources; of zips the directory is read
 // here.
-func Open(cfg Config) (*List, error) {
+func Open(ctx context.Context, cfg Config) (*List, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -102,7 +133,7 @@ func Open(cfg Config) (*List, error) {
 	}
 	l := &List{config: cfg, from: map[string]string{}}
 	for _, file := range cfg.Files {
-		if err := l.addFile(file); err != nil {
+		if err := l.addAny(ctx, file); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
@@ -126,24 +157,54 @@ func (l *List) Close() error {
 	return errors.Join(errs...)
 }
 
+// addAny adds the packages of a file, or of what a database has.
+func (l *List) addAny(ctx context.Context, file string) error {
+	cfg := l.config
+	switch cfg.From {
+	case FormatSQL:
+		return l.add(Input{Name: cfg.Name, File: "the query"}, func(_ context.Context, in Input) (audience.Source, error) {
+			return query.New(query.Config{Name: in.Name, DSN: cfg.DSN, SQL: file, Column: cfg.Column})
+		})
+	case FormatRedis:
+		return l.add(Input{Name: file, File: "key " + file}, func(_ context.Context, in Input) (audience.Source, error) {
+			return redisset.New(redisset.Config{Name: in.Name, URL: cfg.DSN, Key: file})
+		})
+	}
+	return l.addFile(ctx, file)
+}
+
+// place is where bytes are: a file, standard input, a server.
+type place struct {
+	name  string // of the package, unless another is given
+	shown string // how errors call it
+	open  func(context.Context) (io.ReadCloser, error)
+}
+
+// place finds what a file's name stands for.
+func (c Config) place(file string) (place, error) {
+	switch {
+	case file == Stdin:
+		return place{stdinName, "standard input", func(context.Context) (io.ReadCloser, error) { return io.NopCloser(c.Stdin), nil }}, nil
+	case isURL(file):
+		return onServer(file)
+	}
+	return place{nameOf(filepath.Base(file)), file, func(context.Context) (io.ReadCloser, error) { return os.Open(file) }}, checkFile(file)
+}
+
 // addFile adds the package of a file, or those of a zip.
-func (l *List) addFile(file string) error {
-	name, shown := nameOf(filepath.Base(file)), file
-	open := func() (io.ReadCloser, error) { return os.Open(file) }
-	if file == Stdin {
-		name, shown = stdinName, "standard input"
-		open = func() (io.ReadCloser, error) { return io.NopCloser(l.config.Stdin), nil }
-	} else if err := checkFile(file); err != nil {
+func (l *List) addFile(ctx context.Context, file string) error {
+	at, err := l.config.place(file)
+	if err != nil {
 		return err
 	}
 	if l.config.From == FormatZip {
-		return l.addZip(shown, open)
+		return l.addZip(ctx, at)
 	}
-	in := Input{Name: name, File: shown}
-	return l.add(in, func(in Input) (audience.Source, error) {
+	in := Input{Name: at.name, File: at.shown}
+	return l.add(in, func(ctx context.Context, in Input) (audience.Source, error) {
 		var err error
-		if in.R, err = open(); err != nil {
-			return nil, fmt.Errorf("opening %s: %w", shown, err)
+		if in.R, err = at.open(ctx); err != nil {
+			return nil, opening(at, err)
 		}
 		switch l.config.From {
 		case FormatCSV:
@@ -153,6 +214,14 @@ func (l *List) addFile(file string) error {
 		}
 		return NewText(in), nil
 	})
+}
+
+// opening says what was opened; what a server answers says by itself what it is about.
+func opening(at place, err error) error {
+	if job.CodeOf(err) != "" {
+		return err
+	}
+	return fmt.Errorf("opening %s: %w", at.shown, err)
 }
 
 // checkFile refuses early what cannot be read as a file.
@@ -170,7 +239,7 @@ func checkFile(file string) error {
 }
 
 // add adds a package, under the configured name if there is one.
-func (l *List) add(in Input, open func(Input) (audience.Source, error)) error {
+func (l *List) add(in Input, open func(context.Context, Input) (audience.Source, error)) error {
 	if l.config.Name != "" {
 		in.Name = l.config.Name
 	}
@@ -181,24 +250,24 @@ func (l *List) add(in Input, open func(Input) (audience.Source, error)) error {
 		return job.Conflict(fmt.Sprintf("%s and %s would both make package %q; nothing was built", other, in.File, in.Name))
 	}
 	l.from[in.Name] = in.File
-	l.Sources = append(l.Sources, &lazy{name: in.Name, open: func() (audience.Source, error) { return open(in) }})
+	l.Sources = append(l.Sources, &lazy{name: in.Name, open: func(ctx context.Context) (audience.Source, error) { return open(ctx, in) }})
 	return nil
 }
 
 // addZip adds the members of a zip.
-func (l *List) addZip(shown string, open func() (io.ReadCloser, error)) error {
-	f, size, err := openSeekable(open)
+func (l *List) addZip(ctx context.Context, at place) error {
+	f, size, err := openSeekable(ctx, at)
 	if err != nil {
-		return fmt.Errorf("opening %s: %w", shown, err)
+		return opening(at, err)
 	}
 	l.closers = append(l.closers, f)
-	members, err := readZip(shown, f, size)
+	members, err := readZip(at.shown, f, size)
 	if err != nil {
 		return err
 	}
 	for _, m := range members {
-		in := Input{Name: nameOf(path.Base(m.Name)), File: shown + ":" + m.Name}
-		if err := l.add(in, func(in Input) (audience.Source, error) {
+		in := Input{Name: nameOf(path.Base(m.Name)), File: at.shown + ":" + m.Name}
+		if err := l.add(in, func(_ context.Context, in Input) (audience.Source, error) {
 			return openMember(in, m, l.config.Column)
 		}); err != nil {
 			return err

@@ -10,8 +10,7 @@ import (
 	"crier/job"
 )
 
-// maxToken is the longest id text in bytes, leading zeros included.
-const maxToken = 64
+const maxToken = job.MaxRecipientText
 
 // What stands before the place that is read next.
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,10 +25,13 @@ func (c *commands) packageCommand() *cobra.Command {
 func (c *commands) packageBuild() *cobra.Command {
 	var cfg source.Config
 	var from, dir string
-	cmd := c.Command("build --from ids|csv|roaring|zip [--name N] [--column C] [--and FILE] [--minus FILE] [--force] FILE... --out DIR",
-		"Build a package of each file or zip member; needs no server; - is standard input", cobra.MinimumNArgs(1),
+	cmd := c.Command("build --from FORMAT [--name N] [--column C] [--dsn DSN] [--and FILE] [--minus FILE] [--force] FILE|URL|QUERY|KEY... --out DIR",
+		"Build a package of each file, zip member or Redis set, or of a SQL query; needs no server; - is standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
 			cfg.From, cfg.Files, cfg.Stdin = source.Format(from), args, c.In
+			if cfg.DSN == "" && (cfg.From == source.FormatSQL || cfg.From == source.FormatRedis) {
+				cfg.DSN = os.Getenv("CRIER_DSN")
+			}
 			if err := cfg.Validate(); err != nil {
 				return err
 			}
@@ -42,14 +46,15 @@ func (c *commands) packageBuild() *cobra.Command {
 			return c.Print(infos, func(*out.Printer) out.Grid { return packageGrid(infos) })
 		})
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "format of the files: ids, csv, roaring or zip")
+	f.StringVar(&from, "from", "", "format of the files, or where the ids are: "+source.FormatNames())
+	f.StringVar(&cfg.DSN, "dsn", "", "database: sqlite:PATH, mysql:user:password@tcp(host:3306)/database, redis://user:password@host:6379/0 (default: CRIER_DSN, which no list of processes shows)")
 	f.StringVar(&cfg.Name, "name", "", "name of the package, if there is one only (default: the file's, without its last extension)")
-	f.StringVar(&cfg.Column, "column", "", "column of a CSV file: its name, or its number from 1")
+	f.StringVar(&cfg.Column, "column", "", "column of a CSV file or of a query: its name, or its number from 1")
 	f.Var(step{&cfg.Steps, false}, "and", "package file; recipients who are not in it are left out; --and and --minus may be repeated and are applied in order")
 	f.Var(step{&cfg.Steps, true}, "minus", "package file; recipients who are in it are left out")
 	f.StringVar(&dir, "out", "", "directory for NAME.crpk")
 	f.BoolVar(&cfg.Force, "force", false, "replace other packages of the same names")
-	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"ids", "csv", "roaring", "zip"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions(strings.Split(source.FormatNames(), ", "), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
