@@ -39,8 +39,8 @@ type Config struct {
 	Refuse error
 	// Keys checks the Bearer key of every operation under /v1.
 	Keys AdminKeys
-	// Connect serves GET /v1/connect, the recipients' WebSocket, with checks of its
-	// own. Nil: there is no such path.
+	// Connect serves GET /v1/connect, the recipients' WebSocket, and /v1/stream, their
+	// events, with checks of its own. Nil: there are no such paths.
 	Connect http.Handler
 	// Metrics serves GET /metrics, which needs no key and therefore must not have
 	// a label for an account, a job or a recipient. Nil: there is no such path.
@@ -141,7 +141,7 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.Connect != nil && r.URL.Path == "/v1/connect" {
+	if s.cfg.Connect != nil && (r.URL.Path == "/v1/connect" || r.URL.Path == "/v1/stream" || r.URL.Path == "/v1/stream/ack") {
 		s.cfg.Connect.ServeHTTP(w, r) // nothing is wrapped: connections live long and are many
 		return
 	}

@@ -44,20 +44,74 @@ process.stdin.on('data', () => console.log(JSON.stringify({shown})));
 process.stdin.on('end', () => { all.forEach(ws => ws.terminate()); process.exit(0); });
 `
 
-// TestForeignClient connects clients that were not written here, from the npm
-// package ws: some are online when a job is sent, some log in afterwards.
+// foreignStream reads server-sent events with npm's eventsource, as a page in a browser
+// would, and acknowledges; what it has the events' ids say. Each time it is asked for the
+// count, one of its connections breaks.
+const foreignStream = `
+const {EventSource} = require('eventsource');
+const [url, ...tokens] = process.argv.slice(2);
+const shown = {}, all = [], cut = [];
+let open = 0, cuts = 0;
+async function breakable(index, input, init) {
+  const r = await fetch(input, init), reader = r.body.getReader();
+  const body = new ReadableStream({
+    start(c) { cut[index] = () => { reader.cancel(); try { c.close(); } catch {} }; },
+    async pull(c) { const {done, value} = await reader.read(); try { done ? c.close() : c.enqueue(value); } catch {} },
+  });
+  return {body, url: r.url, status: r.status, redirected: r.redirected, headers: r.headers};
+}
+function connect(index, token) {
+  let ack;
+  const source = new EventSource(url + '?client=stream-' + index + '&have=&token=' + encodeURIComponent(token),
+    {fetch: (input, init) => breakable(index, input, init)});
+  all.push(source);
+  let known = false;
+  source.addEventListener('hello', e => {
+    ack = new URL(JSON.parse(e.data).ack, url);
+    if (!known && (known = true) && ++open === tokens.length) console.log(JSON.stringify({open}));
+  });
+  source.onmessage = e => {
+    const f = JSON.parse(e.data), k = index + ' ' + f.body;
+    shown[k] = (shown[k] || 0) + 1;
+    if (index % 2) fetch(ack, {method: 'POST', headers: {Authorization: 'Bearer ' + token}, body: JSON.stringify({ids: [f.id]})});
+    else cut[index](); // it says what it has when it comes again
+  };
+}
+tokens.forEach((t, i) => connect(i, t));
+process.on('unhandledRejection', () => {});
+process.stdin.on('data', () => { cut[cuts++ % cut.length](); console.log(JSON.stringify({shown})); });
+process.stdin.on('end', () => { all.forEach(s => s.close()); process.exit(0); });
+`
+
+// TestForeignClient connects clients that were not written here, from npm: some are
+// online when a job is sent, some log in afterwards.
 func TestForeignClient(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	install := exec.Command("npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", dir, "ws@8")
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm install ws: %v\n%s", err, out)
+	for _, c := range []struct {
+		pkg, script string
+		url         func(*trial) string
+	}{
+		{"ws@8", foreignClient, func(x *trial) string { return x.srv.Gateway }},
+		{"eventsource@3", foreignStream, func(x *trial) string { return x.srv.API + "/v1/stream" }},
+	} {
+		t.Run(c.pkg, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			install := exec.Command("npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", dir, c.pkg)
+			if out, err := install.CombinedOutput(); err != nil {
+				t.Fatalf("npm install %s: %v\n%s", c.pkg, err, out)
+			}
+			script := filepath.Join(dir, "client.cjs")
+			if err := os.WriteFile(script, []byte(c.script), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			x := newTrial(t)
+			tryForeign(t, x, func(who []job.Recipient) *proc.Child { return x.foreign(script, c.url(x), who) })
+		})
 	}
-	script := filepath.Join(dir, "client.cjs")
-	if err := os.WriteFile(script, []byte(foreignClient), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	x := newTrial(t)
+}
+
+// tryForeign sends jobs to clients that are online and that log in later.
+func tryForeign(t *testing.T, x *trial, start func([]job.Recipient) *proc.Child) {
 	ctx := context.Background()
 	x.cli(nil, "account", "create", "foreign")
 	var followers []job.Recipient
@@ -66,7 +120,7 @@ func TestForeignClient(t *testing.T) {
 	}
 	_, err := x.svc.AddFollowers(ctx, "foreign", followers)
 	x.must(err)
-	online := x.foreign(script, followers[:20])
+	online := start(followers[:20])
 	var jobs []api.Job
 	for i := range 5 {
 		j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "foreign", Audience: api.AudienceFollowers, Body: strconv.Itoa(i)})
@@ -76,7 +130,7 @@ func TestForeignClient(t *testing.T) {
 		jobs = append(jobs, j)
 	}
 	x.shows(online, 20*5)
-	late := x.foreign(script, followers[20:])
+	late := start(followers[20:])
 	x.shows(late, 20*5)
 	x.shows(online, 20*5)
 	for _, j := range jobs {
@@ -94,8 +148,8 @@ func TestForeignClient(t *testing.T) {
 }
 
 // foreign starts a process of foreign clients and waits until they are connected.
-func (x *trial) foreign(script string, who []job.Recipient) *proc.Child {
-	args := []string{script, x.srv.Gateway}
+func (x *trial) foreign(script, url string, who []job.Recipient) *proc.Child {
+	args := []string{script, url}
 	for _, r := range who {
 		tok, err := x.svc.MintToken(context.Background(), api.MintToken{Recipient: &r})
 		x.must(err)

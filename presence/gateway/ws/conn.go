@@ -30,13 +30,35 @@ const (
 	codeMoved          = websocket.StatusCode(4004)
 )
 
-// conn is one WebSocket.
+// wire carries the frames of one connection.
+type wire interface {
+	// write sends a frame; one is under way at a time.
+	write(q queued) error
+	// close says goodbye. The other side has some seconds to take note.
+	close(code websocket.StatusCode, reason string) error
+	// ping gives an error if the other side is not there, as far as can be told.
+	ping(ctx context.Context) error
+}
+
+// webSocket is the wire of a client that speaks WebSocket.
+type webSocket struct{ *websocket.Conn }
+
+func (s webSocket) write(q queued) error {
+	return s.Write(context.Background(), websocket.MessageText, q.bytes)
+}
+
+func (s webSocket) close(code websocket.StatusCode, reason string) error {
+	return s.Close(code, reason)
+}
+func (s webSocket) ping(ctx context.Context) error { return s.Ping(ctx) }
+
+// conn is one connection of a client.
 type conn struct {
 	g       *Gateway
 	id      gateway.Conn
 	who     job.Recipient
-	ws      *websocket.Conn
-	socket  net.Conn    // below ws
+	wire    wire
+	socket  net.Conn    // below it
 	greeted atomic.Bool // the core knows it, or is about to
 	heard   atomic.Bool // something came since the last look
 	closing atomic.Bool // close was called
@@ -50,18 +72,22 @@ type conn struct {
 	}
 }
 
-// queued is a frame that waits; job is set if it is a message.
+// queued is a frame that waits.
 type queued struct {
-	bytes []byte
-	job   job.ID
+	kind    string
+	bytes   []byte
+	job     job.ID   // of a message
+	settled []job.ID // of what it says is settled
 }
 
-// read is the life of a connection.
-func (c *conn) read() {
+// read is the life of a connection by WebSocket.
+func (c *conn) read(ws *websocket.Conn) {
 	greet := time.AfterFunc(c.g.cfg.HelloWait, func() { c.greet(gateway.Connected{}) })
-	defer c.end(greet)
+	defer greet.Stop()
+	defer c.end()
+	defer ws.CloseNow() // whatever it says, the connection is closed
 	for {
-		kind, b, err := c.ws.Read(context.Background())
+		kind, b, err := ws.Read(context.Background())
 		if err != nil {
 			return
 		}
@@ -83,9 +109,8 @@ func (c *conn) read() {
 	}
 }
 
-func (c *conn) end(greet *time.Timer) {
-	greet.Stop()
-	_ = c.ws.CloseNow() // whatever it says, the connection is closed
+// end follows the end of the socket.
+func (c *conn) end() {
 	c.g.forget(c)
 	c.g.post(c.disconnected)
 }
@@ -122,7 +147,7 @@ func (c *conn) malformed(code websocket.StatusCode, what string) bool {
 		c.close(code, "malformed frames")
 		return true
 	}
-	c.say(errorFrame{typeError, "malformed", what})
+	c.say(typeError, errorFrame{typeError, "malformed", what})
 	return false
 }
 
@@ -133,7 +158,7 @@ func (c *conn) greet(ev gateway.Connected) bool {
 	}
 	c.g.post(func() {
 		if c.connected(ev); !c.gone {
-			c.say(c.g.greeting(c.who))
+			c.say(typeHello, c.g.greeting(c))
 		}
 	})
 	return true
@@ -168,17 +193,21 @@ func (c *conn) disconnected() {
 }
 
 // say queues a frame behind everything before.
-func (c *conn) say(f any) {
+func (c *conn) say(kind string, f any) {
 	b, err := json.Marshal(f)
 	if err != nil {
 		c.g.cfg.Log.Error("writing a frame", "err", err)
 		return
 	}
-	c.send(b, job.ID{})
+	q := queued{kind: kind, bytes: b}
+	if s, ok := f.(settledFrame); ok {
+		q.settled = s.IDs
+	}
+	c.send(q)
 }
 
-// send queues bytes behind everything before. It never blocks.
-func (c *conn) send(b []byte, id job.ID) {
+// send queues a frame behind everything before. It never blocks.
+func (c *conn) send(q queued) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.ended {
@@ -191,7 +220,7 @@ func (c *conn) send(b []byte, id job.ID) {
 		}
 		return
 	}
-	c.mu.queue = append(c.mu.queue, queued{b, id})
+	c.mu.queue = append(c.mu.queue, q)
 	if !c.mu.writing {
 		c.mu.writing = true
 		go c.write()
@@ -212,7 +241,7 @@ func (c *conn) write() {
 		c.mu.queue[0] = queued{}
 		c.mu.queue = c.mu.queue[1:]
 		c.mu.Unlock()
-		if err := c.ws.Write(context.Background(), websocket.MessageText, q.bytes); err != nil {
+		if err := c.wire.write(q); err != nil {
 			c.cut()
 			return // writing stays true: nobody writes after this one
 		}
@@ -234,7 +263,7 @@ func (c *conn) close(code websocket.StatusCode, reason string) {
 	if !c.closing.CompareAndSwap(false, true) {
 		return
 	}
-	if err := c.ws.Close(code, reason); err != nil {
+	if err := c.wire.close(code, reason); err != nil {
 		c.cut()
 	}
 }
@@ -245,7 +274,7 @@ const maxReason = 123
 // redirect says where the client is to go. One that knows what the frame means
 // acknowledges what it has shown and leaves; else the closing code says it again.
 func (c *conn) redirect(to string) {
-	c.say(redirectFrame{typeRedirect, to})
+	c.say(typeRedirect, redirectFrame{typeRedirect, to})
 	time.AfterFunc(c.g.cfg.LeaveWait, func() {
 		if len(to) > maxReason {
 			to = ""
@@ -286,7 +315,7 @@ func (g *Gateway) ping(ctx context.Context) {
 func (c *conn) ping(ctx context.Context) {
 	wait, cancel := context.WithTimeout(ctx, c.g.cfg.PingWait)
 	defer cancel()
-	if err := c.ws.Ping(wait); err != nil && ctx.Err() == nil {
+	if err := c.wire.ping(wait); err != nil && ctx.Err() == nil {
 		c.g.counters.deadSockets.Add(1)
 		c.cut()
 	}

@@ -40,7 +40,7 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 		g.deliver(e)
 	case gateway.SendSettled:
 		if c := g.conns[e.Conn]; c != nil {
-			c.say(settledFrame{typeSettled, e.IDs})
+			c.say(typeSettled, settledFrame{typeSettled, e.IDs})
 		}
 	case gateway.Close:
 		if c := g.conns[e.Conn]; c != nil {
@@ -104,7 +104,7 @@ func (g *Gateway) deliver(e gateway.Deliver) {
 	}
 	for _, n := range e.Conns {
 		if c := g.conns[n]; c != nil {
-			c.send(b, e.Job)
+			c.send(queued{kind: typeMessage, bytes: b, job: e.Job})
 		}
 	}
 }

@@ -19,6 +19,7 @@ const (
 	typeSettled  = "settled"
 	typeRedirect = "redirect"
 	typeError    = "error"
+	typeClose    = "close" // of streams only
 )
 
 // Limits of what a client sends.
@@ -102,6 +103,7 @@ type helloFrame struct {
 	Gateway    string        `json:"gateway"`
 	Recipient  job.Recipient `json:"recipient"`
 	Window     int           `json:"window"`
+	Ack        string        `json:"ack,omitzero"` // of a stream: where to acknowledge
 	ServerTime time.Time     `json:"server_time"`
 }
 

@@ -1,5 +1,6 @@
-// Package ws is the gateway's shell: WebSocket connections at /v1/connect, the bus,
-// the accepted-file and the clock around the pure core in presence/gateway.
+// Package ws is the gateway's shell: connections by WebSocket at /v1/connect and by
+// server-sent events at /v1/stream, the bus, the accepted-file and the clock around the
+// pure core in presence/gateway.
 //
 // One goroutine owns the core and carries out its effects in their order; everything
 // else sends it functions to run. A connection costs one goroutine that reads; one
@@ -24,7 +25,8 @@ import (
 	"crier/presence/handoff"
 )
 
-// Gateway is one incarnation. It is an http.Handler for /v1/connect.
+// Gateway is one incarnation. It is an http.Handler for /v1/connect and what is below
+// /v1/stream.
 type Gateway struct {
 	cfg     Config
 	state   *gateway.State
@@ -344,6 +346,10 @@ func (g *Gateway) stopped() bool {
 }
 
 // greeting says to a client that from now on it is connected.
-func (g *Gateway) greeting(who job.Recipient) helloFrame {
-	return helloFrame{Type: typeHello, Gateway: g.cfg.Core.Incarnation.String(), Recipient: who, Window: g.state.Window(), ServerTime: serverTime()}
+func (g *Gateway) greeting(c *conn) helloFrame {
+	f := helloFrame{Type: typeHello, Gateway: g.cfg.Core.Incarnation.String(), Recipient: c.who, Window: g.state.Window(), ServerTime: serverTime()}
+	if _, isStream := c.wire.(*stream); isStream {
+		f.Ack = g.ackAddress(c.id)
+	}
+	return f
 }

@@ -15,24 +15,45 @@ import (
 	"crier/job"
 )
 
-// ServeHTTP takes a client's connection: GET, upgraded to a WebSocket, with the
-// recipient's token in "Authorization: Bearer" or in ?token= (a browser cannot set
-// headers on a WebSocket).
+// ServeHTTP takes what clients ask: GET /v1/connect is upgraded to a WebSocket; GET
+// /v1/stream is answered with events without end, for which POST /v1/stream/ack
+// acknowledges. The recipient's token is in "Authorization: Bearer", or in ?token= (a
+// browser cannot set headers on a connection that lasts).
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		problem(w, http.StatusMethodNotAllowed, "connect with GET")
-		return
+	switch r.URL.Path {
+	case streamPath:
+		g.serveStream(w, r)
+	case ackPath:
+		g.serveAck(w, r)
+	default:
+		g.serveWebSocket(w, r)
+	}
+}
+
+// identify says whose token a request with a method has; if there is none it is answered.
+func (g *Gateway) identify(w http.ResponseWriter, r *http.Request, method string) (job.Recipient, bool) {
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		problem(w, http.StatusMethodNotAllowed, "ask with "+method)
+		return 0, false
 	}
 	who, err := g.cfg.Verifier.VerifyRecipient(token(r))
-	if err != nil {
-		g.counters.refusedTokens.Add(1)
-		if job.CodeOf(err) == job.CodeUnavailable {
-			retryLater(w, "tokens cannot be checked now")
-			return
-		}
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		problem(w, http.StatusUnauthorized, "a valid recipient token is needed, in Authorization: Bearer or ?token=")
+	if err == nil {
+		return who, true
+	}
+	g.counters.refusedTokens.Add(1)
+	if job.CodeOf(err) == job.CodeUnavailable {
+		retryLater(w, "tokens cannot be checked now")
+		return 0, false
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	problem(w, http.StatusUnauthorized, "a valid recipient token is needed, in Authorization: Bearer or ?token=")
+	return 0, false
+}
+
+func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	who, ok := g.identify(w, r, http.MethodGet)
+	if !ok {
 		return
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") { // it takes no room
@@ -50,7 +71,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// with it than any client. So origins are not checked.
 	hijacker := &smallBuffers{ResponseWriter: w}
 	ws, err := websocket.Accept(hijacker, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-	c.ws, c.socket = ws, hijacker.conn
+	c.wire, c.socket = webSocket{ws}, hijacker.conn
 	if !g.start(c, err) {
 		if err != nil {
 			return // answered by Accept
@@ -60,7 +81,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ws.SetReadLimit(maxFrame)
 	g.counters.connections.Add(1)
-	go c.read() // not in the handler's goroutine, whose stack and buffers are larger
+	go c.read(ws) // not in the handler's goroutine, whose stack and buffers are larger
 }
 
 // smallBuffers gives a connection buffers of 1 KiB instead of the server's 4: idle
