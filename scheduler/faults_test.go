@@ -97,6 +97,60 @@ func TestWhatADeadWorkerHadIsOfferedAtOnce(t *testing.T) {
 	})
 }
 
+// slow is a ledger that takes its time for each append, of many at once no more.
+type slow struct {
+	*ledger.Memory
+	on atomic.Bool
+}
+
+// Append implements ledger.Log.
+func (l *slow) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	if l.on.Load() {
+		time.Sleep(30 * time.Millisecond)
+	}
+	return l.Memory.Append(ctx, subject, last, data)
+}
+
+// A scheduler that dies leaves hundreds of jobs: they are taken over together, in the
+// time of a few claims.
+func TestManyJobsAreTakenOverTogether(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const jobs = 300
+		w.setAnswer(takes)
+		gone := w.start("gone", 1)
+		var ids []job.ID
+		for n := range jobs {
+			ids = append(ids, w.submit(0, func(s *job.Spec) { s.ID, s.Class = job.ID{byte(n), byte(n >> 8), 1}, job.Realtime }))
+		}
+		w.reaches(ids[jobs-1], job.Sending, time.Minute)
+		gone.stop()
+		w.ring = func() Ring { return &among{workers: []string{"w"}, lapsed: map[string]bool{"gone": true}} }
+		log := &slow{Memory: w.log}
+		log.on.Store(true)
+		defer w.startOn(log, job.Journal{Worker: "s", Incarnation: 1}).stop()
+		began := time.Now()
+		for _, id := range ids {
+			for {
+				c, err := ledger.LastClaim(t.Context(), w.log, ledger.JobThing(id))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.Journal.Worker == "s" {
+					break
+				}
+				if time.Since(began) > time.Second {
+					t.Fatalf("after %s job %x still has %s", time.Since(began), id[:3], c.Journal)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		t.Logf("%d jobs are taken over in %s", jobs, time.Since(began))
+		if got := w.warned.take(); len(got) > 0 {
+			t.Errorf("warned %q", got)
+		}
+	})
+}
+
 // Nobody listens at first: a worker that starts later is offered everything.
 func TestAWorkerThatComesLate(t *testing.T) {
 	inWorld(t, func(w *world) {

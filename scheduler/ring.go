@@ -3,9 +3,12 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"crier/job"
+	"crier/state/jobs"
 	"crier/state/ledger"
 )
 
@@ -81,6 +84,52 @@ func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
 	ring := s.cfg.Ring()
 	choice := ring.Choice(id)
 	return !ring.Frozen() && choice >= 0 && now.Sub(p.free) >= time.Duration(choice)*yieldTo
+}
+
+// together is how many jobs are taken over in one look.
+const together = 256
+
+// takeOver claims jobs that another moved on before, all at once: who dies leaves as many
+// as it held, and each claim waits for the ledger. Those that are sent go last: they only
+// wait for acknowledgements.
+func (s *Scheduler) takeOver(ctx context.Context, live []jobs.Job) {
+	var todo []jobs.Job
+	now := time.Now()
+	for _, j := range live {
+		if id := j.Spec.ID; j.State >= job.Queued && s.mayMove(id, now) && !s.holds(id) && !now.Before(s.planOf(id).retryAt) {
+			todo = append(todo, j)
+		}
+	}
+	slices.SortStableFunc(todo, func(a, b jobs.Job) int {
+		switch isSent := b.State == job.Sent; {
+		case (a.State == job.Sent) == isSent:
+			return 0
+		case isSent:
+			return -1
+		}
+		return 1
+	})
+	if len(todo) > together {
+		todo = todo[:together]
+		s.soon()
+	}
+	var all sync.WaitGroup
+	for _, j := range todo {
+		all.Go(func() {
+			if err := s.claim(ctx, j.Spec.ID); err != nil {
+				s.noteAdvance(ctx, j, s.planOf(j.Spec.ID), err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// holds reports whether this scheduler has claimed a job, as far as it knows.
+func (s *Scheduler) holds(id job.ID) bool {
+	p := s.planOf(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !p.claim.Journal.IsZero()
 }
 
 // give releases a job that this scheduler holds, so that another moves it on.

@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -187,15 +188,19 @@ func (s *Scheduler) look(ctx context.Context) {
 	}
 	ahead, full := 0, s.cfg.Jobs.Full()
 	var spent time.Duration // on new ones
+	silent := s.cfg.Silent()
+	if !silent {
+		s.takeOver(ctx, live)
+	}
 	for _, j := range live {
 		if ctx.Err() != nil {
 			return
 		}
-		if s.cfg.Silent() {
+		if silent {
 			s.give(ctx, j.Spec.ID)
 			continue
 		}
-		if !s.mayMove(j.Spec.ID, time.Now()) {
+		if !s.mayMove(j.Spec.ID, time.Now()) || j.State >= job.Queued && !s.holds(j.Spec.ID) {
 			continue
 		}
 		if full && j.State <= job.Queued && !j.Controls.Cancelled {
@@ -246,6 +251,9 @@ func (s *Scheduler) planOf(id job.ID) *plan {
 func (s *Scheduler) noteAdvance(ctx context.Context, j jobs.Job, p *plan, err error) {
 	switch {
 	case ctx.Err() != nil:
+		return
+	case errors.Is(err, ledger.ErrHeld): // another was faster; the table will tell
+		p.retryAt = time.Now().Add(2 * round)
 		return
 	case err == nil:
 		if p.trouble != "" {
