@@ -63,6 +63,7 @@ type Node struct {
 	done     chan struct{}
 	snapshot atomic.Pointer[Snapshot]
 	changed  chan struct{} // of size 1: there is a newer snapshot
+	silenced chan string   // of size 1: what an operator wants now, to be kept
 	running  chan struct{} // a token for each request that is executed
 	group    sync.WaitGroup
 	asks     asks
@@ -96,7 +97,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	cfg.Member.Addr = cfg.Transport.Addr()
 	n := &Node{cfg: cfg, log: cfg.Logger.With("member", cfg.Member.ID), timers: cfg.Member.Timers, boot: time.Now().Add(-time.Hour),
-		events: make(chan any, eventQueue), done: make(chan struct{}), changed: make(chan struct{}, 1), running: make(chan struct{}, maxRunning), alive: true}
+		events: make(chan any, eventQueue), done: make(chan struct{}), changed: make(chan struct{}, 1), silenced: make(chan string, 1), running: make(chan struct{}, maxRunning), alive: true}
 	n.asks.mu.open = map[uint64]chan<- apta.Answered{}
 	core, err := apta.New(cfg.Member, n.now())
 	if err != nil {
@@ -125,6 +126,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	n.spawn(func() { n.watch(ctx) })
 	n.spawn(func() { n.notify(ctx) })
+	n.spawn(func() { n.keepSilence(ctx) })
 	err := n.loop(ctx)
 	close(n.done)
 	cancel()
@@ -226,6 +228,24 @@ func (n *Node) notify(ctx context.Context) {
 			return
 		case <-n.changed:
 			n.cfg.App.Changed(n.snapshot.Load())
+		}
+	}
+}
+
+// keepSilence has the application keep the newest wish of an operator, the last one also
+// when the node ends.
+func (n *Node) keepSilence(ctx context.Context) {
+	for {
+		select {
+		case reason := <-n.silenced:
+			n.cfg.App.Silenced(reason)
+		case <-ctx.Done():
+			select {
+			case reason := <-n.silenced:
+				n.cfg.App.Silenced(reason)
+			default:
+			}
+			return
 		}
 	}
 }

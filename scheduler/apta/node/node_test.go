@@ -34,9 +34,14 @@ type application struct {
 	rejoined    atomic.Int64
 	changes     atomic.Int64
 	slow        atomic.Int64 // ns that a request takes
+	disk        atomic.Int64 // ns that keeping something takes
+	kept        atomic.Value // what an operator wants: a string
 }
 
-func (a *application) Silenced(string)          {}
+func (a *application) Silenced(reason string) {
+	time.Sleep(time.Duration(a.disk.Load()))
+	a.kept.Store(reason)
+}
 func (a *application) Beat() bool               { return !a.hangs.Load() }
 func (a *application) Changed(s *node.Snapshot) { a.changes.Add(1) }
 func (a *application) Rejoin(context.Context) (uint32, error) {
@@ -270,6 +275,30 @@ func TestHanging(t *testing.T) {
 		b.app.hangs.Store(false)
 		within(t, 20*time.Second, "both work again", func() bool { return settled(a, b) })
 		end(t, a, b)
+	})
+}
+
+// TestSlowDisk: a member that keeps for long what an operator wants stays there, and what
+// was wanted last is kept, also by one that ends.
+func TestSlowDisk(t *testing.T) {
+	inMemory(t, func(t *testing.T, c *city, _ *transport.Network) {
+		a, b := c.start("a"), c.start("b")
+		within(t, 20*time.Second, "both work", func() bool { return settled(a, b) })
+		b.app.disk.Store(int64(time.Minute))
+		b.Tell(apta.Operate{Action: apta.GoSilent, Reason: "one"})
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if len(a.Snapshot().Members) != 2 {
+				t.Fatal("a misses b, whose disk is slow")
+			}
+		}
+		b.Tell(apta.Operate{Action: apta.Resume})
+		b.Tell(apta.Operate{Action: apta.GoSilent, Reason: "two"})
+		time.Sleep(time.Second)
+		end(t, a, b)
+		if got := b.app.kept.Load(); got != "an operator asked for it: two" {
+			t.Errorf("kept is %v", got)
+		}
 	})
 }
 
