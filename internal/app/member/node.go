@@ -220,8 +220,12 @@ type noted struct {
 	n *Node
 }
 
-// Watch implements node.Leases.
+// Watch implements node.Leases. It begins with nobody: who went away since the last one is
+// not told.
 func (l noted) Watch(ctx context.Context, seen func(wire.Lease, bool), sawAll func()) error {
+	l.n.leases.Lock()
+	clear(l.n.leases.live)
+	l.n.leases.Unlock()
 	return l.Leases.Watch(ctx, func(x wire.Lease, alive bool) {
 		if x.ID != l.n.cfg.Core.ID {
 			l.n.leases.Lock()

@@ -207,12 +207,30 @@ func (n *Node) receive(ctx context.Context, frame []byte) {
 	n.post(ctx, apta.Received{Message: m})
 }
 
-// watch follows the leases in the store.
+// watch follows the leases in the store. Who went away between two watches is told by
+// none of them: it is known by the next one, once that has seen all.
 func (n *Node) watch(ctx context.Context) {
+	there := map[string]bool{}
 	for ctx.Err() == nil {
-		err := n.cfg.Leases.Watch(ctx,
-			func(l wire.Lease, alive bool) { n.post(ctx, apta.LeaseSeen{Lease: l, Alive: alive}) },
-			func() { n.post(ctx, apta.StoreAnswered{}) })
+		met := map[string]bool{} // nil once all is seen
+		err := n.cfg.Leases.Watch(ctx, func(l wire.Lease, alive bool) {
+			if delete(there, l.ID); alive {
+				there[l.ID] = true
+			}
+			if met != nil {
+				met[l.ID] = true
+			}
+			n.post(ctx, apta.LeaseSeen{Lease: l, Alive: alive})
+		}, func() {
+			for id := range there {
+				if met != nil && !met[id] {
+					delete(there, id)
+					n.post(ctx, apta.LeaseSeen{Lease: wire.Lease{Identity: wire.Identity{ID: id}}})
+				}
+			}
+			met = nil
+			n.post(ctx, apta.StoreAnswered{})
+		})
 		if ctx.Err() == nil {
 			n.log.Warn("membership: watching the members' leases", "error", err)
 			pause(ctx, retry)

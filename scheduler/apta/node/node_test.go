@@ -75,6 +75,7 @@ type member struct {
 type city struct {
 	t      *testing.T
 	leases *node.Memory
+	over   func(node.Leases) node.Leases // what the members see of them; nil: all
 	listen func(id string) node.Transport
 	timers timing.Timers
 	seeds  []string
@@ -92,7 +93,11 @@ func (c *city) start(id string, change ...func(*apta.Config)) *member {
 	}
 	m := &member{app: &application{}, done: make(chan error, 1)}
 	m.app.incarnation.Store(cfg.Incarnation)
-	n, err := node.New(node.Config{Member: cfg, Transport: tr, Leases: c.leases, App: m.app, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	var leases node.Leases = c.leases
+	if c.over != nil {
+		leases = c.over(leases)
+	}
+	n, err := node.New(node.Config{Member: cfg, Transport: tr, Leases: leases, App: m.app, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -299,6 +304,45 @@ func TestSlowDisk(t *testing.T) {
 		if got := b.app.kept.Load(); got != "an operator asked for it: two" {
 			t.Errorf("kept is %v", got)
 		}
+	})
+}
+
+// broken is leases of which each watch ends at once as long as it is so.
+type broken struct {
+	node.Leases
+	is *atomic.Bool
+}
+
+func (b broken) Watch(ctx context.Context, seen func(wire.Lease, bool), sawAll func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil && !b.is.Load() {
+			time.Sleep(100 * time.Millisecond)
+		}
+		cancel()
+	}()
+	return b.Leases.Watch(ctx, seen, sawAll)
+}
+
+// TestWatchBeginsAnew: who dies while nobody's watch works is lapsed when it does again.
+func TestWatchBeginsAnew(t *testing.T) {
+	inMemory(t, func(t *testing.T, c *city, _ *transport.Network) {
+		var is atomic.Bool
+		c.over = func(l node.Leases) node.Leases { return broken{l, &is} }
+		a, b := c.start("a"), c.start("b")
+		within(t, 20*time.Second, "both work", func() bool { return settled(a, b) })
+		is.Store(true)
+		time.Sleep(time.Second)
+		end(t, b)
+		time.Sleep(10 * time.Second)
+		is.Store(false)
+		within(t, 15*time.Second, "b is lapsed", func() bool {
+			lapsed, err := a.Lapsed(context.Background(), "b", 1)
+			return err == nil && lapsed
+		})
+		end(t, a)
+		time.Sleep(time.Second)
 	})
 }
 

@@ -34,7 +34,8 @@ type Leases interface {
 	// or is gone (alive is false, and only the ID counts), in order for each member;
 	// renewals may be left out. It calls sawAll when all that the store had when it was
 	// asked has been seen, at least every second while the store answers. It returns
-	// when ctx ends, or an error, after which it is called again.
+	// when ctx ends, or an error, after which it is called again, and begins anew. It calls
+	// both one at a time.
 	Watch(ctx context.Context, seen func(l wire.Lease, alive bool), sawAll func()) error
 }
 
