@@ -31,6 +31,7 @@ type Table struct {
 	mu      struct {
 		sync.RWMutex
 		last map[ledger.Thing]ledger.Claim
+		over map[job.ID]bool // jobs that were not live when Prune looked last
 	}
 }
 
@@ -99,16 +100,24 @@ func (t *Table) All(kind ledger.ClaimKind, fn func(ledger.Claim)) {
 	}
 }
 
-// Prune drops the claims of jobs, and of their slices, that are not live.
+// Prune drops the claims of jobs, and of their slices, that are not live now and were not
+// when it was called last: whoever tells may not know yet of a job that is claimed already,
+// and a claim that is dropped does not come back.
 func (t *Table) Prune(live func(job.ID) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	over := map[job.ID]bool{}
 	maps.DeleteFunc(t.mu.last, func(thing ledger.Thing, _ ledger.Claim) bool {
 		if thing.Kind != ledger.ClaimJob && thing.Kind != ledger.ClaimSlice {
 			return false
 		}
 		name, _, _ := strings.Cut(thing.ID, "-")
 		id, err := job.ParseID(name)
-		return err != nil || !live(id)
+		if err != nil || live(id) {
+			return err != nil
+		}
+		over[id] = true
+		return t.mu.over[id]
 	})
+	t.mu.over = over
 }

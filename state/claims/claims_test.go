@@ -99,6 +99,12 @@ func TestPruneDropsWhatIsOfJobsThatAreOver(t *testing.T) {
 				t.Fatalf("the %s is nobody's before", thing)
 			}
 		}
+		x.Prune(func(job.ID) bool { return false }) // it does not know of a job yet
+		for _, thing := range append(slices.Clone(keep), drop[:3]...) {
+			if x.Of(thing).Journal != b {
+				t.Errorf("the claim on the %s is gone at the first look", thing)
+			}
+		}
 		x.Prune(func(id job.ID) bool { return id == live })
 		for _, thing := range keep {
 			if x.Of(thing).Journal != b {
