@@ -87,7 +87,8 @@ func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.
 	if err != nil || same(old) {
 		return old, err
 	}
-	now := SliceStatus{Version: old.Version + 1, State: x.State, Worker: x.Worker, Epoch: x.Epoch, Since: time.Now().UTC()}
+	// What another has removed meanwhile goes on from the version that was written here.
+	now := SliceStatus{Version: max(old.Version, last.Version) + 1, State: x.State, Worker: x.Worker, Epoch: x.Epoch, Since: time.Now().UTC()}
 	b, err := json.Marshal(now)
 	if err != nil {
 		return old, fmt.Errorf("encoding %s: %w", key, err)
@@ -150,6 +151,11 @@ func (r *Recorder) sweepSlices(ctx context.Context) error {
 			if err != nil || r.Jobs.IsLive(id) {
 				continue
 			}
+			if over, err := r.over(ctx, id); err != nil {
+				return err
+			} else if !over {
+				continue
+			}
 			if err := r.slice(ctx, e, false); err != nil {
 				return err
 			}
@@ -158,4 +164,14 @@ func (r *Recorder) sweepSlices(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// over reports whether a job is over by what is projected of it. That it is not live is not
+// enough: the table may not know it yet, or be cut off from the ledger.
+func (r *Recorder) over(ctx context.Context, id job.ID) (bool, error) {
+	j, err := r.Store.Get(ctx, id)
+	if job.CodeOf(err) == job.CodeNotFound {
+		return false, nil
+	}
+	return j.State.Terminal(), err
 }

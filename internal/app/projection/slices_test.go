@@ -1,0 +1,97 @@
+package projection
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/job"
+	"crier/state/coord"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/sql"
+)
+
+// trial is a recorder and what it works with. It knows no job but by what it projects: its
+// table is behind.
+type trial struct {
+	*Recorder
+	store coord.Store
+	table *jobs.Table // of another process
+	spec  job.Spec
+}
+
+func newTrial(t *testing.T) trial {
+	db, err := sql.Open(t.Context(), sql.Config{Path: filepath.Join(t.TempDir(), "crier.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	log, controls, store := ledger.NewMemory(ledger.MemoryConfig{}), ledger.NewMemory(ledger.MemoryConfig{}), coord.NewMemory(time.Now)
+	now := time.Now().UTC()
+	spec := job.Spec{ID: job.NewID(now, [10]byte{1}), Priority: 1, SubmittedAt: now, ExpiresAt: now.Add(time.Hour)}
+	r := &Recorder{Log: log, Store: db.Jobs, Jobs: jobs.New(log, controls), Coord: store, Logger: slog.New(slog.DiscardHandler)}
+	x := trial{r, store, jobs.New(log, controls), spec}
+	if _, _, err := x.table.Accept(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// A slice's status stays until its job is over, whatever the recorder's table of jobs knows.
+func TestStatusesOfLiveJobsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = x.Run(ctx) })
+		defer func() { stop(); running.Wait(); synctest.Wait() }()
+		key := sliceKey(x.spec.ID, 0)
+		value, err := json.Marshal(SliceStatus{Version: 1, State: job.SliceSending, Since: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.store.Put(ctx, key, value, 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2*sweepEvery + time.Second)
+		if _, err := x.store.Get(ctx, key); err != nil {
+			t.Errorf("the job is live: %v", err)
+		}
+		if _, err := x.table.Transition(ctx, x.spec.ID, job.JobFailed, "", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(sweepEvery + time.Second)
+		if e, err := x.store.Get(ctx, key); err == nil {
+			t.Errorf("the job is over: %s", e.Value)
+		}
+	})
+}
+
+// A status that was removed goes on with the next version, so that SQL takes it.
+func TestVersionsOfAStatusGoOn(t *testing.T) {
+	store := coord.NewMemory(time.Now)
+	m := &Slices{Store: store, Logger: slog.New(slog.DiscardHandler)}
+	x := sql.Slice{Job: job.ID{1}, State: job.SliceSending}
+	key := sliceKey(x.Job, 0)
+	last, err := m.write(t.Context(), key, SliceStatus{}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := store.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), key, e.Version); err != nil {
+		t.Fatal(err)
+	}
+	x.State = job.SliceSent
+	if next, err := m.write(t.Context(), key, last, x); err != nil || next.Version <= last.Version {
+		t.Errorf("version %d, %v; want one above %d", next.Version, err, last.Version)
+	}
+}
