@@ -99,7 +99,6 @@ func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.
 
 // recordSlices projects the statuses of slices until ctx ends.
 func (r *Recorder) recordSlices(ctx context.Context) {
-	go again(ctx, r.Logger, "removing the statuses of slices of jobs that are over", r.sweepSlices)
 	again(ctx, r.Logger, "projecting slices to SQL", func(ctx context.Context) error {
 		return r.Coord.Watch(ctx, "slices", func(c coord.Change) error { return r.slice(ctx, c.Entry, c.Gone) }, nil)
 	})
@@ -129,6 +128,11 @@ func parseSliceKey(key string) (job.ID, uint32, error) {
 	id, err := job.ParseID(parts[1])
 	n, err2 := strconv.ParseUint(parts[2], 10, 32)
 	return id, uint32(n), cmp.Or(err, err2)
+}
+
+// sweepStatuses sweeps until ctx ends.
+func (r *Recorder) sweepStatuses(ctx context.Context) {
+	again(ctx, r.Logger, "removing the statuses of slices of jobs that are over", r.sweepSlices)
 }
 
 // sweepSlices removes the statuses of jobs that are over, after projecting them, again

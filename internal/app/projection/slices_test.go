@@ -95,3 +95,37 @@ func TestVersionsOfAStatusGoOn(t *testing.T) {
 		t.Errorf("version %d, %v; want one above %d", next.Version, err, last.Version)
 	}
 }
+
+// What a recorder began beside is over when Run returns: then its stores are closed.
+func TestNothingOfARecorderGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		x.Jobs = x.table
+		counting, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		x.Tally = func(job.Spec) (job.Counts, uint64, error) {
+			close(counting)
+			<-release
+			return job.Counts{}, 1, nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = x.table.Run(ctx) })
+		for _, s := range []job.State{job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending} {
+			if _, err := x.table.Transition(ctx, x.spec.ID, s, "", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		running.Go(func() { _ = x.Run(ctx); close(ended) })
+		<-counting
+		stop()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Error("Run has returned, and it still counts")
+		default:
+		}
+		close(release)
+		running.Wait()
+		synctest.Wait()
+	})
+}
