@@ -83,6 +83,10 @@ func (a *app) openMember(context.Context) (err error) {
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
 		Owned:  a.owned, Log: a.log,
 		Silenced: func(reason string) error { return datadir.Silenced(a.cfg.Data, *a.node, reason) }})
+	if err == nil {
+		// The next try of a process that cannot begin again yet listens at the same address.
+		a.onClose("membership", func() error { a.member.Close(); return nil })
+	}
 	return err
 }
 
