@@ -26,14 +26,21 @@ type Leases struct {
 	store coord.Store
 	mu    struct {
 		sync.Mutex
-		versions map[string]coord.Version // of what was written here last
+		turn    uint64
+		written map[string]written
 	}
+}
+
+// written is what was written here last of a lease.
+type written struct {
+	version coord.Version
+	turn    uint64 // of the writes, as they were begun
 }
 
 // NewLeases makes leases in a store.
 func NewLeases(store coord.Store) *Leases {
 	l := &Leases{store: store}
-	l.mu.versions = map[string]coord.Version{}
+	l.mu.written = map[string]written{}
 	return l
 }
 
@@ -42,13 +49,45 @@ func key(id string) string { return prefix + "/" + id }
 func (l *Leases) version(id string) coord.Version {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.versions[id]
+	return l.mu.written[id].version
 }
 
-func (l *Leases) wrote(id string, v coord.Version) {
+func (l *Leases) begin() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.versions[id] = v
+	l.mu.turn++
+	return l.mu.turn
+}
+
+func (l *Leases) wrote(id string, w written) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.turn > l.mu.written[id].turn {
+		l.mu.written[id] = w
+	}
+}
+
+// write stores a lease. The version of one that is answered after ctx has ended is noted,
+// too: else the next renewal would have to look first, take three times as long, and be
+// late as well, and so on as long as the store is slow.
+func (l *Leases) write(ctx context.Context, id string, value []byte, expect coord.Version, ttl time.Duration) error {
+	turn := l.begin()
+	answer := make(chan error, 1)
+	go func() {
+		long, cancel := context.WithTimeout(context.WithoutCancel(ctx), ttl)
+		defer cancel()
+		v, err := l.store.Lease(long, key(id), value, expect, ttl)
+		if err == nil {
+			l.wrote(id, written{v, turn})
+		}
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Renew implements node.Leases.
@@ -59,9 +98,8 @@ func (l *Leases) Renew(ctx context.Context, mine wire.Lease, ttl time.Duration) 
 	}
 	// What was written last is what is there, but after a pause or a successor.
 	for expect, looked := l.version(mine.ID), false; ; looked = true {
-		v, err := l.store.Lease(ctx, key(mine.ID), value, expect, ttl)
+		err := l.write(ctx, mine.ID, value, expect, ttl)
 		if err == nil {
-			l.wrote(mine.ID, v)
 			return wire.Lease{}, true, nil
 		}
 		if !errors.Is(err, coord.ErrConflict) || looked {

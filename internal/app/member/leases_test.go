@@ -51,6 +51,73 @@ func TestWhoHasALease(t *testing.T) {
 	})
 }
 
+// slow is a store whose answers take their time; what is asked of it it does, whether or
+// not anybody waits.
+type slow struct {
+	coord.Store
+	takes time.Duration
+}
+
+func answered[T any](ctx context.Context, s *slow, do func() (T, error)) (T, error) {
+	type answer struct {
+		v   T
+		err error
+	}
+	takes, done := s.takes, make(chan answer, 1)
+	go func() {
+		time.Sleep(takes / 2)
+		v, err := do()
+		time.Sleep(takes / 2)
+		done <- answer{v, err}
+	}()
+	select {
+	case a := <-done:
+		return a.v, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+func (s *slow) Get(ctx context.Context, key string) (coord.Entry, error) {
+	return answered(ctx, s, func() (coord.Entry, error) { return s.Store.Get(context.WithoutCancel(ctx), key) })
+}
+
+func (s *slow) Lease(ctx context.Context, key string, value []byte, expect coord.Version, ttl time.Duration) (coord.Version, error) {
+	return answered(ctx, s, func() (coord.Version, error) {
+		return s.Store.Lease(context.WithoutCancel(ctx), key, value, expect, ttl)
+	})
+}
+
+// A renewal that is answered too late costs the next ones nothing.
+func TestALateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slow{Store: coord.NewMemory(time.Now), takes: 200 * time.Millisecond}
+		l := member.NewLeases(store)
+		renew := func() bool {
+			try, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			_, ok, _ := l.Renew(try, lease("m", 1, 10, 7), 5*time.Second)
+			return ok
+		}
+		if !renew() {
+			t.Fatal("it is not made")
+		}
+		store.takes = 800 * time.Millisecond
+		if renew() {
+			t.Fatal("it is renewed in time")
+		}
+		store.takes = 200 * time.Millisecond
+		for i := range 4 {
+			time.Sleep(time.Second)
+			if !renew() {
+				t.Errorf("renewal %d after the late one is late, too", i+1)
+			}
+		}
+		time.Sleep(10 * time.Second)
+	})
+}
+
 // The watcher tells who came and who is gone, and nothing of renewals.
 func TestWatchTellsWhoIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
