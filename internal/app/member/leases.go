@@ -33,6 +33,7 @@ type Leases struct {
 
 // written is what was written here last of a lease.
 type written struct {
+	lease   wire.Lease
 	version coord.Version
 	turn    uint64 // of the writes, as they were begun
 }
@@ -46,10 +47,15 @@ func NewLeases(store coord.Store) *Leases {
 
 func key(id string) string { return prefix + "/" + id }
 
-func (l *Leases) version(id string) coord.Version {
+// version is what a lease is expected to have: that of what was written last, if it may be
+// replaced. Leases of others are written here, too, and of a duplicate or a former start.
+func (l *Leases) version(mine wire.Lease) coord.Version {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.written[id].version
+	if w := l.mu.written[mine.ID]; node.Replaces(mine, w.lease) {
+		return w.version
+	}
+	return 0
 }
 
 func (l *Leases) begin() uint64 {
@@ -70,15 +76,15 @@ func (l *Leases) wrote(id string, w written) {
 // write stores a lease. The version of one that is answered after ctx has ended is noted,
 // too: else the next renewal would have to look first, take three times as long, and be
 // late as well, and so on as long as the store is slow.
-func (l *Leases) write(ctx context.Context, id string, value []byte, expect coord.Version, ttl time.Duration) error {
+func (l *Leases) write(ctx context.Context, mine wire.Lease, value []byte, expect coord.Version, ttl time.Duration) error {
 	turn := l.begin()
 	answer := make(chan error, 1)
 	go func() {
 		long, cancel := context.WithTimeout(context.WithoutCancel(ctx), ttl)
 		defer cancel()
-		v, err := l.store.Lease(long, key(id), value, expect, ttl)
+		v, err := l.store.Lease(long, key(mine.ID), value, expect, ttl)
 		if err == nil {
-			l.wrote(id, written{v, turn})
+			l.wrote(mine.ID, written{mine, v, turn})
 		}
 		answer <- err
 	}()
@@ -97,8 +103,8 @@ func (l *Leases) Renew(ctx context.Context, mine wire.Lease, ttl time.Duration) 
 		return wire.Lease{}, false, fmt.Errorf("encoding the lease of %s: %w", mine.ID, err)
 	}
 	// What was written last is what is there, but after a pause or a successor.
-	for expect, looked := l.version(mine.ID), false; ; looked = true {
-		err := l.write(ctx, mine.ID, value, expect, ttl)
+	for expect, looked := l.version(mine), false; ; looked = true {
+		err := l.write(ctx, mine, value, expect, ttl)
 		if err == nil {
 			return wire.Lease{}, true, nil
 		}

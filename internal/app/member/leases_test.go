@@ -42,6 +42,8 @@ func TestWhoHasALease(t *testing.T) {
 			t.Fatal(err)
 		}
 		renew(a, first, false)
+		renew(b, first, false) // it wrote the successor's itself
+		renew(b, twin, false)
 		time.Sleep(9 * time.Second)
 		renew(a, twin, true)
 		if err := a.Release(ctx, twin); err != nil {
