@@ -119,6 +119,25 @@ func TestPruneDropsWhatIsOfJobsThatAreOver(t *testing.T) {
 	})
 }
 
+// How long the ledger has been silent is not told by a clock that may be set.
+func TestHeardByTheMonotonicClock(t *testing.T) {
+	x := New(ledger.NewMemory(ledger.MemoryConfig{}))
+	if !x.Heard().IsZero() {
+		t.Error("it heard of the ledger before it asked")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	<-x.Ready()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if at := x.Heard(); at == at.Round(0) {
+		t.Errorf("%v has no monotonic reading", at)
+	}
+}
+
 // A claim that cannot be read ends the table: whoever goes on without it would take for
 // free what is held.
 func TestAClaimThatCannotBeReadEndsTheTable(t *testing.T) {
