@@ -89,6 +89,33 @@ func TestNoWorkWithoutStore(t *testing.T) {
 	}
 }
 
+// TestSlowStart: who needs longer than the dead interval until its ledger answers, or until
+// it runs at all, begins once, and not again and again.
+func TestSlowStart(t *testing.T) {
+	for name, others := range map[string]int{"alone": 0, "beside another": 1} {
+		u := newUniverse()
+		if others > 0 {
+			u.start(1)
+			u.run(6 * time.Second)
+		}
+		u.begin(0)
+		u.now = u.now.Add(4 * time.Second)
+		if others == 0 {
+			u.run(8 * time.Second)
+		}
+		u.step(0, Tick{})
+		if st := u.procs[0].core.Status(); st.State != link.Joining {
+			t.Errorf("%s: it is %s (%s) before it has begun, want JOINING", name, st.State, st.Reason)
+		}
+		u.step(0, SelfCheck{OK: true})
+		u.step(0, Ledger{Answers: true})
+		u.run(8 * time.Second)
+		if !u.procs[0].takes(u.now) || u.rejoins > 0 || u.wrong != "" {
+			t.Errorf("%s: it takes work: %v, after beginning again %d times (%s)", name, u.procs[0].takes(u.now), u.rejoins, u.wrong)
+		}
+	}
+}
+
 // TestNotLapsedWhileReachable: a member without a lease is not over while it is there.
 func TestNotLapsedWhileReachable(t *testing.T) {
 	u := pair(t)
