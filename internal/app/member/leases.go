@@ -164,6 +164,7 @@ func (l *Leases) Watch(ctx context.Context, saw func(lease wire.Lease, alive boo
 		if err := json.Unmarshal(c.Value, &lease); err != nil {
 			return fmt.Errorf("decoding the lease of member %s: %w", id, err)
 		}
+		lease.ID = id          // one of a process that is alone does not say it
 		if last[id] != lease { // a renewal is no news
 			last[id] = lease
 			saw(lease, true)

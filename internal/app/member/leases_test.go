@@ -3,6 +3,7 @@ package member_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,12 +147,16 @@ func TestWatchTellsWhoIsThere(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(9 * time.Second)
+		if _, err := store.Lease(ctx, "members/alone", []byte(`{"roles":["api"]}`), 0, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		if len(told) != 2 || told[0] != "+m" || told[1] != "-m" || answered < 5 {
+		if want := []string{"+m", "-m", "+alone", "-alone"}; !slices.Equal(told, want) || answered < 5 {
 			t.Fatalf("told %q, %d answers", told, answered)
 		}
 	})
