@@ -71,8 +71,30 @@ func (m *Slices) Run(ctx context.Context) error {
 				keep[key] = now
 			}
 		}
+		for key, last := range written {
+			if _, ok := keep[key]; !ok && !m.end(ctx, key, last) {
+				keep[key] = last
+			}
+		}
 		written = keep
 	}
+}
+
+// end writes the last status of a slice that is not listed any more: a job may be over
+// before it is looked at again. It reports whether nothing is left to be written.
+func (m *Slices) end(ctx context.Context, key string, last SliceStatus) bool {
+	id, number, err := parseSliceKey(key)
+	if err != nil || m.Jobs.IsLive(id) || last.State == job.SliceSent {
+		return true // another moves it on, or it is written
+	}
+	j, err := m.Jobs.Get(ctx, id)
+	if err == nil && (j.State == job.Completed || j.State == job.JobExpired) { // after it was sent
+		_, err = m.write(ctx, key, last, sql.Slice{Job: id, Number: number, State: job.SliceSent, Worker: last.Worker, Epoch: last.Epoch})
+	}
+	if err != nil && ctx.Err() == nil {
+		m.Logger.Warn("writing a slice's last status to the coordination store; it is tried again", "slice", key, "error", err)
+	}
+	return err == nil
 }
 
 // write stores a slice's status if it is another than what is there.

@@ -73,6 +73,39 @@ func TestStatusesOfLiveJobsAreKept(t *testing.T) {
 	})
 }
 
+// A job that is over as soon as it is sent leaves its slices sent.
+func TestTheLastStatusIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer func() { stop(); running.Wait() }()
+		m := &Slices{Store: x.store, Jobs: x.table, Logger: x.Logger, Of: func(id job.ID) []sql.Slice {
+			return []sql.Slice{{Job: id, Number: 7, State: job.SliceSending, Worker: "w-m1", Epoch: 1}}
+		}}
+		running.Go(func() { _ = x.table.Run(ctx) })
+		running.Go(func() { _ = m.Run(ctx) })
+		move := func(states ...job.State) {
+			for _, s := range states {
+				if _, err := x.table.Transition(ctx, x.spec.ID, s, "", time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * slicesEvery)
+		}
+		move(job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending)
+		move(job.Sent, job.Completed)
+		e, err := x.store.Get(ctx, sliceKey(x.spec.ID, 7))
+		var got SliceStatus
+		if err == nil {
+			err = json.Unmarshal(e.Value, &got)
+		}
+		if err != nil || got.State != job.SliceSent || got.Version != 2 || got.Worker != "w-m1" {
+			t.Errorf("%+v, %v; want it sent", got, err)
+		}
+	})
+}
+
 // A status that was removed goes on with the next version, so that SQL takes it.
 func TestVersionsOfAStatusGoOn(t *testing.T) {
 	store := coord.NewMemory(time.Now)
