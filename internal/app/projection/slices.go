@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func sliceKey(id job.ID, number uint32) string {
 
 // Run writes until ctx ends.
 func (m *Slices) Run(ctx context.Context) error {
-	written := map[string]SliceStatus{}
+	written, failing := map[string]SliceStatus{}, false
 	t := time.NewTicker(slicesEvery)
 	defer t.Stop()
 	for {
@@ -57,44 +58,61 @@ func (m *Slices) Run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		keep := map[string]SliceStatus{}
-		for _, j := range m.Jobs.Live() {
-			for _, x := range m.Of(j.Spec.ID) {
-				key := sliceKey(x.Job, x.Number)
-				now, err := m.write(ctx, key, written[key], x)
-				if err != nil {
-					if ctx.Err() == nil {
-						m.Logger.Warn("writing a slice's status to the coordination store; it is tried again", "slice", key, "error", err)
-					}
-					continue
-				}
-				keep[key] = now
+		now, err := m.round(ctx, written)
+		if err != nil {
+			maps.Copy(written, now) // the rest is as it was
+			if !failing && ctx.Err() == nil {
+				m.Logger.Warn("writing the statuses of slices to the coordination store; it goes on when that answers", "error", err)
 			}
+		} else {
+			written = now
 		}
-		for key, last := range written {
-			if _, ok := keep[key]; !ok && !m.end(ctx, key, last) {
-				keep[key] = last
-			}
-		}
-		written = keep
+		failing = err != nil
 	}
 }
 
+// round writes each status that is another than the one that was written last, and gives
+// those that are written. It ends at the first error of the store, which it has for all.
+func (m *Slices) round(ctx context.Context, written map[string]SliceStatus) (now map[string]SliceStatus, err error) {
+	now = map[string]SliceStatus{}
+	for _, j := range m.Jobs.Live() {
+		for _, x := range m.Of(j.Spec.ID) {
+			key := sliceKey(x.Job, x.Number)
+			s, err := m.write(ctx, key, written[key], x)
+			switch {
+			case err == nil:
+				now[key] = s
+			case !errors.Is(err, coord.ErrConflict): // after which it is read again
+				return now, err
+			}
+		}
+	}
+	for key, last := range written {
+		if _, ok := now[key]; ok {
+			continue
+		}
+		if err := m.end(ctx, key, last); err != nil {
+			return now, err
+		}
+	}
+	return now, nil
+}
+
 // end writes the last status of a slice that is not listed any more: a job may be over
-// before it is looked at again. It reports whether nothing is left to be written.
-func (m *Slices) end(ctx context.Context, key string, last SliceStatus) bool {
+// before it is looked at again.
+func (m *Slices) end(ctx context.Context, key string, last SliceStatus) error {
 	id, number, err := parseSliceKey(key)
 	if err != nil || m.Jobs.IsLive(id) || last.State == job.SliceSent {
-		return true // another moves it on, or it is written
+		return err // another moves it on, or it is written
 	}
 	j, err := m.Jobs.Get(ctx, id)
 	if err == nil && (j.State == job.Completed || j.State == job.JobExpired) { // after it was sent
 		_, err = m.write(ctx, key, last, sql.Slice{Job: id, Number: number, State: job.SliceSent, Worker: last.Worker, Epoch: last.Epoch})
 	}
-	if err != nil && ctx.Err() == nil {
-		m.Logger.Warn("writing a slice's last status to the coordination store; it is tried again", "slice", key, "error", err)
+	if errors.Is(err, coord.ErrConflict) {
+		return nil // another wrote it
 	}
-	return err == nil
+	return err
 }
 
 // write stores a slice's status if it is another than what is there.

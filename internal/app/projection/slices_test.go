@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +103,62 @@ func TestTheLastStatusIsWritten(t *testing.T) {
 		}
 		if err != nil || got.State != job.SliceSent || got.Version != 2 || got.Worker != "w-m1" {
 			t.Errorf("%+v, %v; want it sent", got, err)
+		}
+	})
+}
+
+// counting counts what is logged.
+type counting struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+func (c counting) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c counting) Handle(context.Context, slog.Record) error {
+	c.n.Add(1)
+	return nil
+}
+
+// A store that does not answer is asked once a round, and complained of once; what was
+// written is not forgotten meanwhile.
+func TestAStoreThatIsDownIsAskedOnceARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer func() { stop(); running.Wait() }()
+		store, logged, sending := coord.NewMemory(time.Now), new(atomic.Int64), new(atomic.Bool)
+		m := &Slices{Store: store, Jobs: x.table, Logger: slog.New(counting{slog.DiscardHandler, logged}), Of: func(id job.ID) (all []sql.Slice) {
+			state := job.SliceOffered
+			if sending.Load() {
+				state = job.SliceSending
+			}
+			for n := range uint32(50) {
+				all = append(all, sql.Slice{Job: id, Number: n, State: state})
+			}
+			return all
+		}}
+		running.Go(func() { _ = x.table.Run(ctx) })
+		running.Go(func() { _ = m.Run(ctx) })
+		time.Sleep(2 * slicesEvery)
+		store.SetDown(true)
+		sending.Store(true)
+		time.Sleep(20 * slicesEvery)
+		if n := logged.Load(); n != 1 {
+			t.Errorf("%d complaints", n)
+		}
+		store.SetDown(false)
+		time.Sleep(2 * slicesEvery)
+		all, err := store.List(ctx, "slices")
+		if err != nil || len(all) != 50 {
+			t.Fatalf("%d statuses, %v", len(all), err)
+		}
+		for _, e := range all {
+			var got SliceStatus
+			if err := json.Unmarshal(e.Value, &got); err != nil || got.State != job.SliceSending || got.Version != 2 {
+				t.Errorf("%s: %+v, %v", e.Key, got, err)
+			}
 		}
 	})
 }
