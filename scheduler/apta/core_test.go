@@ -116,6 +116,26 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
+// TestManyStrangers: who is refused is told of once, however many there are.
+func TestManyStrangers(t *testing.T) {
+	u := pair(t)
+	a, told := u.procs[0].core, 0
+	for range 10 {
+		u.now = u.now.Add(100 * time.Millisecond)
+		for i := range uint64(100) {
+			from := wire.Identity{ID: "s", Incarnation: 1, Nonce: 100 + i}
+			for _, e := range a.Step(u.clock(), Received{&wire.Message{From: from, Hello: &wire.Hello{Cluster: "other", Protocol: wire.Protocol, Wall: u.clock().Wall.UnixMilli(), Addr: "s:1"}}}) {
+				if _, ok := e.(Refused); ok {
+					told++
+				}
+			}
+		}
+	}
+	if told == 0 || told > 100 {
+		t.Errorf("100 strangers are told of %d times", told)
+	}
+}
+
 // TestNotLapsedWhileReachable: a member without a lease is not over while it is there.
 func TestNotLapsedWhileReachable(t *testing.T) {
 	u := pair(t)
