@@ -276,9 +276,7 @@ func (n *Node) Lapsed(id string, incarnation uint32) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
 	defer cancel()
 	lapsed, err := n.shell.Lapsed(ctx, id, incarnation)
-	if err != nil {
-		return false
-	}
+	lapsed = lapsed && err == nil // without an answer it is not known, and asked soon enough
 	if len(n.lapsed.known) >= maxLapses {
 		clear(n.lapsed.known)
 	}
