@@ -106,11 +106,16 @@ func (m *Slices) end(ctx context.Context, key string, last SliceStatus) error {
 		return err // another moves it on, or it is written
 	}
 	j, err := m.Jobs.Get(ctx, id)
-	if err == nil && (j.State == job.Completed || j.State == job.JobExpired) { // after it was sent
-		_, err = m.write(ctx, key, last, sql.Slice{Job: id, Number: number, State: job.SliceSent, Worker: last.Worker, Epoch: last.Epoch})
+	if err != nil || j.State != job.Completed && j.State != job.JobExpired { // only what was sent is
+		return err
 	}
+	old, _, err := get[SliceStatus](ctx, m.Store, key)
+	if err != nil || old.Version > last.Version {
+		return err // another has moved it on since
+	}
+	_, err = m.write(ctx, key, last, sql.Slice{Job: id, Number: number, State: job.SliceSent, Worker: last.Worker, Epoch: last.Epoch})
 	if errors.Is(err, coord.ErrConflict) {
-		return nil // another wrote it
+		return nil
 	}
 	return err
 }

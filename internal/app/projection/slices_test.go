@@ -82,7 +82,10 @@ func TestTheLastStatusIsWritten(t *testing.T) {
 		var running sync.WaitGroup
 		defer func() { stop(); running.Wait() }()
 		m := &Slices{Store: x.store, Jobs: x.table, Logger: x.Logger, Of: func(id job.ID) []sql.Slice {
-			return []sql.Slice{{Job: id, Number: 7, State: job.SliceSending, Worker: "w-m1", Epoch: 1}}
+			one := sql.Slice{Job: id, Number: 7, State: job.SliceSending, Worker: "w-m1", Epoch: 1}
+			two := one
+			two.Number = 8
+			return []sql.Slice{one, two}
 		}}
 		running.Go(func() { _ = x.table.Run(ctx) })
 		running.Go(func() { _ = m.Run(ctx) })
@@ -95,7 +98,22 @@ func TestTheLastStatusIsWritten(t *testing.T) {
 			time.Sleep(2 * slicesEvery)
 		}
 		move(job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending)
+		other := sliceKey(x.spec.ID, 8)
+		theirs, err := json.Marshal(SliceStatus{Version: 4, State: job.SliceSent, Worker: "w-m2", Epoch: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := x.store.Get(ctx, other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.store.Put(ctx, other, theirs, before.Version); err != nil {
+			t.Fatal(err)
+		}
 		move(job.Sent, job.Completed)
+		if e, err := x.store.Get(ctx, other); err != nil || string(e.Value) != string(theirs) {
+			t.Errorf("what another wrote is %s, %v", e.Value, err)
+		}
 		e, err := x.store.Get(ctx, sliceKey(x.spec.ID, 7))
 		var got SliceStatus
 		if err == nil {
