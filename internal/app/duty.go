@@ -109,6 +109,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // pruneClaims keeps the table of claims to the jobs that are not over.
 func (a *app) pruneClaims(ctx context.Context) error {
+	select {
+	case <-a.jobs.Ready(): // it knows all of them
+	case <-ctx.Done():
+		return nil
+	}
 	for pause(ctx, pruneEvery) {
 		a.claims.Prune(a.jobs.IsLive)
 	}

@@ -83,6 +83,10 @@ func (a *app) openMember(context.Context) (err error) {
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
 		Owned:  a.owned, Log: a.log,
 		Silenced: func(reason string) error { return datadir.Silenced(a.cfg.Data, *a.node, reason) }})
+	if err == nil {
+		// The next try of a process that cannot begin again yet listens at the same address.
+		a.onClose("membership", func() error { a.member.Close(); return nil })
+	}
 	return err
 }
 
@@ -118,17 +122,31 @@ func (a *app) leave(ctx context.Context) {
 	a.member.Leave(ctx)
 }
 
-// owned counts the claims that this process holds.
+// owned counts the claims that this process holds. Those on jobs that are over, and on
+// their slices, are not released, and mean nothing any more.
 func (a *app) owned() int {
 	n := 0
 	for _, kind := range []ledger.ClaimKind{ledger.ClaimJob, ledger.ClaimSlice, ledger.ClaimRange, ledger.ClaimRole} {
 		a.claims.All(kind, func(c ledger.Claim) {
-			if member.Of(c.Journal.Worker) == a.node.Name && !c.Journal.IsZero() {
+			if !c.Journal.IsZero() && member.Of(c.Journal.Worker) == a.node.Name && a.matters(c.Thing()) {
 				n++
 			}
 		})
 	}
 	return n
+}
+
+// matters reports whether a thing is none of a job that is over.
+func (a *app) matters(t ledger.Thing) bool {
+	switch t.Kind {
+	case ledger.ClaimJob:
+		id, err := job.ParseID(t.ID)
+		return err == nil && a.jobs.IsLive(id)
+	case ledger.ClaimSlice:
+		id, _, ok := ledger.SliceOf(t)
+		return ok && a.jobs.IsLive(id)
+	}
+	return true
 }
 
 // silent reports whether this process is to give up what it holds.

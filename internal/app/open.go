@@ -173,6 +173,7 @@ func (a *app) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	a.content = content.New(a.blobs, a.members, a.jobs)
+	a.onClose("content", func() error { a.content.Close(); return nil })
 	return nil
 }
 

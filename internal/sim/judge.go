@@ -8,6 +8,7 @@ import (
 
 	"crier/internal/idset"
 	"crier/job"
+	"crier/scheduler/apta/link"
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/state/proof"
@@ -38,6 +39,9 @@ func (w *World) judgeSeal(s *start, j job.Journal) {
 	}
 	if w.apta && max(x.p.skew, -x.p.skew, s.p.skew, -s.p.skew) > 50*time.Second {
 		return // apta refuses a member whose clock is off
+	}
+	if w.apta && x.run.member.core.Status().State == link.Offline {
+		return // cut off from the ledger and all others at once it lets its lease go, and waits for one of them
 	}
 	if w.now-x.p.well > 9*time.Second && w.now-x.run.since > 9*time.Second {
 		w.fail("I7", "%s seals %s, which is well and has a lease", s.mine, j)

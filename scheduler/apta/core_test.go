@@ -89,6 +89,53 @@ func TestNoWorkWithoutStore(t *testing.T) {
 	}
 }
 
+// TestSlowStart: who needs longer than the dead interval until its ledger answers, or until
+// it runs at all, begins once, and not again and again.
+func TestSlowStart(t *testing.T) {
+	for name, others := range map[string]int{"alone": 0, "beside another": 1} {
+		u := newUniverse()
+		if others > 0 {
+			u.start(1)
+			u.run(6 * time.Second)
+		}
+		u.begin(0)
+		u.now = u.now.Add(4 * time.Second)
+		if others == 0 {
+			u.run(8 * time.Second)
+		}
+		u.step(0, Tick{})
+		if st := u.procs[0].core.Status(); st.State != link.Joining {
+			t.Errorf("%s: it is %s (%s) before it has begun, want JOINING", name, st.State, st.Reason)
+		}
+		u.step(0, SelfCheck{OK: true})
+		u.step(0, Ledger{Answers: true})
+		u.run(8 * time.Second)
+		if !u.procs[0].takes(u.now) || u.rejoins > 0 || u.wrong != "" {
+			t.Errorf("%s: it takes work: %v, after beginning again %d times (%s)", name, u.procs[0].takes(u.now), u.rejoins, u.wrong)
+		}
+	}
+}
+
+// TestManyStrangers: who is refused is told of once, however many there are.
+func TestManyStrangers(t *testing.T) {
+	u := pair(t)
+	a, told := u.procs[0].core, 0
+	for range 10 {
+		u.now = u.now.Add(100 * time.Millisecond)
+		for i := range uint64(100) {
+			from := wire.Identity{ID: "s", Incarnation: 1, Nonce: 100 + i}
+			for _, e := range a.Step(u.clock(), Received{&wire.Message{From: from, Hello: &wire.Hello{Cluster: "other", Protocol: wire.Protocol, Wall: u.clock().Wall.UnixMilli(), Addr: "s:1"}}}) {
+				if _, ok := e.(Refused); ok {
+					told++
+				}
+			}
+		}
+	}
+	if told == 0 || told > 100 {
+		t.Errorf("100 strangers are told of %d times", told)
+	}
+}
+
 // TestNotLapsedWhileReachable: a member without a lease is not over while it is there.
 func TestNotLapsedWhileReachable(t *testing.T) {
 	u := pair(t)

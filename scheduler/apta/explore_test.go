@@ -70,6 +70,7 @@ type universe struct {
 	leases  []storedLease // by id
 	watchAt Instant
 	faults  int
+	rejoins int      // how often a process began again
 	trace   []string // what was done, for the report
 	wrong   string
 }
@@ -89,6 +90,13 @@ func newUniverse() *universe {
 }
 
 func (u *universe) start(i int) {
+	u.begin(i)
+	u.step(i, SelfCheck{OK: true})
+	u.step(i, Ledger{Answers: true})
+}
+
+// begin makes a process that was told nothing yet.
+func (u *universe) begin(i int) {
 	p := &u.procs[i]
 	core, err := New(Config{Cluster: "x", ID: p.id, Incarnation: p.inc, Nonce: p.nonce, Home: uint64(i + 1), Addr: addr(i),
 		Weights: link.Weights{link.Worker: 1}, Seeds: []string{addr(0), addr(1)}, Timers: exploreTimers()}, u.clock())
@@ -96,8 +104,6 @@ func (u *universe) start(i int) {
 		panic(err)
 	}
 	p.core, p.ended, p.known = core, false, nil
-	u.step(i, SelfCheck{OK: true})
-	u.step(i, Ledger{Answers: true})
 }
 
 func (u *universe) clock() Now { return Now{Mono: u.now, Wall: time.Unix(0, int64(u.now)).UTC()} }
@@ -136,6 +142,7 @@ func (u *universe) effects(i int, ev Event) (letters []letter) {
 		case Changed:
 			u.checkChange(i, e)
 		case Rejoin:
+			u.rejoins++
 			letters = append(letters, u.effects(i, Rejoined{p.inc})...)
 		case Refused:
 			p.ended = p.ended || e.Final
@@ -525,7 +532,7 @@ type summer struct {
 	id     string
 }
 
-var skipped = []string{"universe.trace", "universe.faults", "universe.now", "State.cfg", "State.t", "State.wall", "State.now", "State.out", "State.random",
+var skipped = []string{"universe.trace", "universe.faults", "universe.rejoins", "universe.now", "State.cfg", "State.t", "State.wall", "State.now", "State.out", "State.random",
 	"State.nextReq", "State.reason", "origin.at", "origin.links", "entry.at", "DB.digest", "DB.byKey", "Record.Age", "Book.t", "State.since", "universe.watchAt"}
 
 func (s *summer) add(v reflect.Value, owner string) {

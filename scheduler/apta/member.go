@@ -23,7 +23,7 @@ func (s *State) judge() {
 }
 
 func (s *State) transit() {
-	if s.state != link.Offline && s.lonely() && !s.ledger {
+	if s.state != link.Offline && s.state != link.Joining && s.lonely() && !s.ledger { // who joins has nothing to lose
 		s.own.activeFrom = 0
 		s.become(link.Offline, "no neighbour and no ledger")
 		return
@@ -85,7 +85,7 @@ func (s *State) joined() string {
 	}
 	if len(s.routes.hops) <= 1 {
 		s.agreed = 0
-		if s.book.Looked() && !s.book.AnyAlive() && !s.anyHeard() {
+		if s.ledger && s.book.Looked() && !s.book.AnyAlive() && !s.anyHeard() {
 			return "nobody else is registered"
 		}
 		return ""

@@ -17,7 +17,7 @@ type refusal struct {
 	at    Instant
 }
 
-const maxRefusals = 64
+const maxRefusals = 64 // nobody is told of more
 
 // unfit says why a hello is not taken; code is "" if it is. used is the highest
 // incarnation known of the id, with wire.RefusedUsed.
@@ -75,8 +75,8 @@ func (s *State) refuse(from wire.Identity, addr string, r wire.Refuse) {
 	}
 	if len(s.refusals) < maxRefusals {
 		s.refusals = append(s.refusals, refusal{from.Nonce, r.Code, s.now})
+		s.out = append(s.out, Refused{Code: r.Code, Peer: from.ID, Addr: addr, Incarnation: from.Incarnation, Text: r.Text})
 	}
-	s.out = append(s.out, Refused{Code: r.Code, Peer: from.ID, Addr: addr, Incarnation: from.Incarnation, Text: r.Text})
 }
 
 // dropRefusals forgets who has not called for a while.

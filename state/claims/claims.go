@@ -27,10 +27,11 @@ type Table struct {
 	// not block for long.
 	OnClaim func(ledger.Claim)
 	ready   chan struct{}
-	heard   atomic.Int64 // when all that stood in the ledger was seen last, in Unix nanoseconds
+	heard   atomic.Pointer[time.Time] // when all that stood in the ledger was seen last
 	mu      struct {
 		sync.RWMutex
 		last map[ledger.Thing]ledger.Claim
+		over map[job.ID]bool // jobs that were not live when Prune looked last
 	}
 }
 
@@ -44,14 +45,21 @@ func New(log ledger.Log) *Table {
 // Ready is closed when the table has all that stood in the ledger when Run began.
 func (t *Table) Ready() <-chan struct{} { return t.ready }
 
-// Heard is when the ledger answered last; every second or so while it does.
-func (t *Table) Heard() time.Time { return time.Unix(0, t.heard.Load()) }
+// Heard is when the ledger answered last; every second or so while it does. It has the
+// monotonic clock's reading, so that a step of the other clock says nothing about it.
+func (t *Table) Heard() time.Time {
+	if at := t.heard.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
+}
 
 // Run follows the ledger until ctx ends.
 func (t *Table) Run(ctx context.Context) error {
 	var once sync.Once
 	err := t.log.Follow(ctx, 1, ledger.AllClaims, t.take, func() {
-		t.heard.Store(time.Now().UnixNano())
+		now := time.Now()
+		t.heard.Store(&now)
 		once.Do(func() { close(t.ready) })
 	})
 	if ctx.Err() != nil {
@@ -99,16 +107,24 @@ func (t *Table) All(kind ledger.ClaimKind, fn func(ledger.Claim)) {
 	}
 }
 
-// Prune drops the claims of jobs, and of their slices, that are not live.
+// Prune drops the claims of jobs, and of their slices, that are not live now and were not
+// when it was called last: whoever tells may not know yet of a job that is claimed already,
+// and a claim that is dropped does not come back.
 func (t *Table) Prune(live func(job.ID) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	over := map[job.ID]bool{}
 	maps.DeleteFunc(t.mu.last, func(thing ledger.Thing, _ ledger.Claim) bool {
 		if thing.Kind != ledger.ClaimJob && thing.Kind != ledger.ClaimSlice {
 			return false
 		}
 		name, _, _ := strings.Cut(thing.ID, "-")
 		id, err := job.ParseID(name)
-		return err != nil || !live(id)
+		if err != nil || live(id) {
+			return err != nil
+		}
+		over[id] = true
+		return t.mu.over[id]
 	})
+	t.mu.over = over
 }

@@ -99,6 +99,12 @@ func TestPruneDropsWhatIsOfJobsThatAreOver(t *testing.T) {
 				t.Fatalf("the %s is nobody's before", thing)
 			}
 		}
+		x.Prune(func(job.ID) bool { return false }) // it does not know of a job yet
+		for _, thing := range append(slices.Clone(keep), drop[:3]...) {
+			if x.Of(thing).Journal != b {
+				t.Errorf("the claim on the %s is gone at the first look", thing)
+			}
+		}
 		x.Prune(func(id job.ID) bool { return id == live })
 		for _, thing := range keep {
 			if x.Of(thing).Journal != b {
@@ -111,6 +117,25 @@ func TestPruneDropsWhatIsOfJobsThatAreOver(t *testing.T) {
 			}
 		}
 	})
+}
+
+// How long the ledger has been silent is not told by a clock that may be set.
+func TestHeardByTheMonotonicClock(t *testing.T) {
+	x := New(ledger.NewMemory(ledger.MemoryConfig{}))
+	if !x.Heard().IsZero() {
+		t.Error("it heard of the ledger before it asked")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	<-x.Ready()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if at := x.Heard(); at == at.Round(0) {
+		t.Errorf("%v has no monotonic reading", at)
+	}
 }
 
 // A claim that cannot be read ends the table: whoever goes on without it would take for

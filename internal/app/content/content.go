@@ -46,6 +46,10 @@ func New(blobs *blob.Dir, m *members.Store, table *jobs.Table) *Content {
 		bodies: cache[job.ID, *handoff.Message]{limit: openBodies}}
 }
 
+// Close lets go of what is open: a process that begins again makes another one. What
+// somebody still reads is read to its end.
+func (c *Content) Close() { c.sets.clear() }
+
 // Set opens a blob that holds a set; it stays open here.
 func (c *Content) Set(ctx context.Context, digest job.Digest) (*audience.Set, error) {
 	return c.sets.get(digest, func() (*audience.Set, error) {
@@ -167,6 +171,18 @@ func (c *cache[K, V]) get(k K, make func() (V, error)) (V, error) {
 	c.mu.values[k] = v
 	c.mu.order = append(c.mu.order, k)
 	return v, nil
+}
+
+// clear has all values leave.
+func (c *cache[K, V]) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drop != nil {
+		for _, v := range c.mu.values {
+			c.drop(v)
+		}
+	}
+	c.mu.values, c.mu.order = nil, nil
 }
 
 func (c *cache[K, V]) touch(k K) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -204,6 +205,32 @@ func TestASetThatLeavesStaysOpen(t *testing.T) {
 	if err != nil || !slices.Equal(slices.Collect(ids.All()), []uint32{3, 5}) {
 		t.Errorf("%v", err)
 	}
+}
+
+// Of a content that is closed no set stays mapped: a process makes many of them.
+func TestNothingStaysOpen(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3, 5)
+	mapped := func() int {
+		b, err := os.ReadFile("/proc/self/maps")
+		must(t, err)
+		h, err := f.blobs.Open(t.Context(), spec.Package)
+		must(t, err)
+		defer h.Close()
+		return strings.Count(string(b), h.Path())
+	}
+	_, err := f.Package(t.Context(), spec)
+	must(t, err)
+	if mapped() != 1 {
+		t.Fatal("it is not mapped: the test means nothing")
+	}
+	f.Close()
+	for range 100 {
+		if runtime.GC(); mapped() == 0 {
+			return
+		}
+	}
+	t.Error("it is still mapped")
 }
 
 // The index asks by the job alone.

@@ -91,9 +91,18 @@ func Open(ctx context.Context, cfg Config) (*Desk, error) {
 	return d, d.update(ctx, func(have Identity) (Identity, error) { return settle(have, mine) })
 }
 
+// Times of a change of the identity: all of it, and the pauses between tries.
+const (
+	updateWithin    = 30 * time.Second
+	firstUpdateWait = 5 * time.Millisecond
+	lastUpdateWait  = time.Second
+)
+
 // update changes the identity, if it is to be another; change may be called again.
 func (d *Desk) update(ctx context.Context, change func(Identity) (Identity, error)) error {
-	for {
+	ctx, cancel := context.WithTimeout(ctx, updateWithin)
+	defer cancel()
+	for wait := firstUpdateWait; ; wait = min(2*wait, lastUpdateWait) {
 		st, err := d.log.Last(ctx, ledger.ClusterSubject)
 		if err != nil && !errors.Is(err, ledger.ErrNoRecord) {
 			return fmt.Errorf("reading the cluster's identity in the ledger: %w", err)
@@ -116,10 +125,20 @@ func (d *Desk) update(ctx context.Context, change func(Identity) (Identity, erro
 		if err != nil {
 			return fmt.Errorf("encoding the cluster's identity: %w", err)
 		}
-		if _, err := d.log.Append(ctx, ledger.ClusterSubject, st.Seq, b); err != nil && ctx.Err() != nil {
+		_, err = d.log.Append(ctx, ledger.ClusterSubject, st.Seq, b)
+		if err != nil && (errors.Is(err, ledger.ErrFull) || !pause(ctx, wait)) {
 			return fmt.Errorf("writing the cluster's identity: %w", err)
 		}
 		// Another was first, or it is not known, or it is stored: the next look tells.
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -56,6 +56,39 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// refusing is a ledger that answers each append at once with an error.
+type refusing struct {
+	ledger.Log
+	err   error
+	tries int
+	end   func()
+}
+
+func (r *refusing) Append(context.Context, string, uint64, []byte) (uint64, error) {
+	if r.tries++; r.tries == 1000 {
+		r.end()
+	}
+	return 0, r.err
+}
+
+// A ledger that takes no identity is not asked again and again without a pause, and the
+// process hears why.
+func TestIdentityThatTheLedgerDoesNotTake(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		tries int // at most
+	}{{ledger.ErrFull, 1}, {errors.New("no permission"), 50}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, end := context.WithCancel(t.Context())
+			log := &refusing{Log: ledger.NewMemory(ledger.MemoryConfig{}), err: c.err, end: end}
+			_, err := Open(ctx, Config{Log: log, Cluster: "a", Coordination: "nats"})
+			if !errors.Is(err, c.err) || log.tries > c.tries {
+				t.Errorf("%v: %v after %d tries", c.err, err, log.tries)
+			}
+		})
+	}
+}
+
 // put plants an identity.
 func put(t *testing.T, log ledger.Log, i Identity) {
 	t.Helper()

@@ -26,29 +26,74 @@ type Leases struct {
 	store coord.Store
 	mu    struct {
 		sync.Mutex
-		versions map[string]coord.Version // of what was written here last
+		turn    uint64
+		written map[string]written
 	}
+}
+
+// written is what was written here last of a lease.
+type written struct {
+	lease   wire.Lease
+	version coord.Version
+	turn    uint64 // of the writes, as they were begun
 }
 
 // NewLeases makes leases in a store.
 func NewLeases(store coord.Store) *Leases {
 	l := &Leases{store: store}
-	l.mu.versions = map[string]coord.Version{}
+	l.mu.written = map[string]written{}
 	return l
 }
 
 func key(id string) string { return prefix + "/" + id }
 
-func (l *Leases) version(id string) coord.Version {
+// version is what a lease is expected to have: that of what was written last, if it may be
+// replaced. Leases of others are written here, too, and of a duplicate or a former start.
+func (l *Leases) version(mine wire.Lease) coord.Version {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.versions[id]
+	if w := l.mu.written[mine.ID]; node.Replaces(mine, w.lease) {
+		return w.version
+	}
+	return 0
 }
 
-func (l *Leases) wrote(id string, v coord.Version) {
+func (l *Leases) begin() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.versions[id] = v
+	l.mu.turn++
+	return l.mu.turn
+}
+
+func (l *Leases) wrote(id string, w written) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.turn > l.mu.written[id].turn {
+		l.mu.written[id] = w
+	}
+}
+
+// write stores a lease. The version of one that is answered after ctx has ended is noted,
+// too: else the next renewal would have to look first, take three times as long, and be
+// late as well, and so on as long as the store is slow.
+func (l *Leases) write(ctx context.Context, mine wire.Lease, value []byte, expect coord.Version, ttl time.Duration) error {
+	turn := l.begin()
+	answer := make(chan error, 1)
+	go func() {
+		long, cancel := context.WithTimeout(context.WithoutCancel(ctx), ttl)
+		defer cancel()
+		v, err := l.store.Lease(long, key(mine.ID), value, expect, ttl)
+		if err == nil {
+			l.wrote(mine.ID, written{mine, v, turn})
+		}
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Renew implements node.Leases.
@@ -58,10 +103,9 @@ func (l *Leases) Renew(ctx context.Context, mine wire.Lease, ttl time.Duration) 
 		return wire.Lease{}, false, fmt.Errorf("encoding the lease of %s: %w", mine.ID, err)
 	}
 	// What was written last is what is there, but after a pause or a successor.
-	for expect, looked := l.version(mine.ID), false; ; looked = true {
-		v, err := l.store.Lease(ctx, key(mine.ID), value, expect, ttl)
+	for expect, looked := l.version(mine), false; ; looked = true {
+		err := l.write(ctx, mine, value, expect, ttl)
 		if err == nil {
-			l.wrote(mine.ID, v)
 			return wire.Lease{}, true, nil
 		}
 		if !errors.Is(err, coord.ErrConflict) || looked {
@@ -120,6 +164,7 @@ func (l *Leases) Watch(ctx context.Context, saw func(lease wire.Lease, alive boo
 		if err := json.Unmarshal(c.Value, &lease); err != nil {
 			return fmt.Errorf("decoding the lease of member %s: %w", id, err)
 		}
+		lease.ID = id          // one of a process that is alone does not say it
 		if last[id] != lease { // a renewal is no news
 			last[id] = lease
 			saw(lease, true)

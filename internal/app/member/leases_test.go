@@ -3,6 +3,7 @@ package member_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,12 +43,81 @@ func TestWhoHasALease(t *testing.T) {
 			t.Fatal(err)
 		}
 		renew(a, first, false)
+		renew(b, first, false) // it wrote the successor's itself
+		renew(b, twin, false)
 		time.Sleep(9 * time.Second)
 		renew(a, twin, true)
 		if err := a.Release(ctx, twin); err != nil {
 			t.Fatal(err)
 		}
 		renew(b, successor, true)
+	})
+}
+
+// slow is a store whose answers take their time; what is asked of it it does, whether or
+// not anybody waits.
+type slow struct {
+	coord.Store
+	takes time.Duration
+}
+
+func answered[T any](ctx context.Context, s *slow, do func() (T, error)) (T, error) {
+	type answer struct {
+		v   T
+		err error
+	}
+	takes, done := s.takes, make(chan answer, 1)
+	go func() {
+		time.Sleep(takes / 2)
+		v, err := do()
+		time.Sleep(takes / 2)
+		done <- answer{v, err}
+	}()
+	select {
+	case a := <-done:
+		return a.v, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+func (s *slow) Get(ctx context.Context, key string) (coord.Entry, error) {
+	return answered(ctx, s, func() (coord.Entry, error) { return s.Store.Get(context.WithoutCancel(ctx), key) })
+}
+
+func (s *slow) Lease(ctx context.Context, key string, value []byte, expect coord.Version, ttl time.Duration) (coord.Version, error) {
+	return answered(ctx, s, func() (coord.Version, error) {
+		return s.Store.Lease(context.WithoutCancel(ctx), key, value, expect, ttl)
+	})
+}
+
+// A renewal that is answered too late costs the next ones nothing.
+func TestALateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slow{Store: coord.NewMemory(time.Now), takes: 200 * time.Millisecond}
+		l := member.NewLeases(store)
+		renew := func() bool {
+			try, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			_, ok, _ := l.Renew(try, lease("m", 1, 10, 7), 5*time.Second)
+			return ok
+		}
+		if !renew() {
+			t.Fatal("it is not made")
+		}
+		store.takes = 800 * time.Millisecond
+		if renew() {
+			t.Fatal("it is renewed in time")
+		}
+		store.takes = 200 * time.Millisecond
+		for i := range 4 {
+			time.Sleep(time.Second)
+			if !renew() {
+				t.Errorf("renewal %d after the late one is late, too", i+1)
+			}
+		}
+		time.Sleep(10 * time.Second)
 	})
 }
 
@@ -77,12 +147,16 @@ func TestWatchTellsWhoIsThere(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(9 * time.Second)
+		if _, err := store.Lease(ctx, "members/alone", []byte(`{"roles":["api"]}`), 0, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		if len(told) != 2 || told[0] != "+m" || told[1] != "-m" || answered < 5 {
+		if want := []string{"+m", "-m", "+alone", "-alone"}; !slices.Equal(told, want) || answered < 5 {
 			t.Fatalf("told %q, %d answers", told, answered)
 		}
 	})

@@ -49,6 +49,7 @@ type Config struct {
 type Node struct {
 	cfg     Config
 	addr    string
+	tcp     *transport.TCP
 	shell   *node.Node
 	since   atomic.Pointer[since]
 	ring    atomic.Pointer[Ring]
@@ -73,24 +74,28 @@ const (
 	askWithin = time.Second            // for an answer of the owner of the core
 )
 
-// New makes a node that listens; Run runs it.
+// New makes a node that listens; Run runs it, and Close releases it.
 func New(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, working: make(chan struct{}), rejoin: make(chan struct{})}
 	tcp, err := transport.ListenTCP(transport.TCPConfig{Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: cfg.TLS, Logger: cfg.Log})
 	if err != nil {
 		return nil, job.Invalid("cluster.listen", "cluster.listen: listening for other members; give another address, or stop who has it", err)
 	}
-	n.addr, cfg.Core.Addr = tcp.Addr(), tcp.Addr()
+	n.addr, n.tcp, cfg.Core.Addr = tcp.Addr(), tcp, tcp.Addr()
 	n.lapsed.known = map[lapse]lapseAnswer{}
 	n.leases.live = map[string]wire.Lease{}
 	n.since.Store(&since{link.Joining, time.Now().UTC()})
 	n.shell, err = node.New(node.Config{Member: cfg.Core, Transport: tcp, Leases: noted{cfg.Leases, n}, App: application{n}, Logger: cfg.Log})
 	if err != nil {
+		tcp.Close()
 		return nil, err
 	}
 	n.ring.Store(NewRing(cfg.Core.ID, link.NewView(cfg.Core.ID, nil)))
 	return n, nil
 }
+
+// Close releases the address, also if the node was never run. It is idempotent.
+func (n *Node) Close() { n.tcp.Close() }
 
 // Run is a member until ctx ends, and gives nil then. Any other end is an error: the
 // process must not go on as it is.
@@ -220,8 +225,12 @@ type noted struct {
 	n *Node
 }
 
-// Watch implements node.Leases.
+// Watch implements node.Leases. It begins with nobody: who went away since the last one is
+// not told.
 func (l noted) Watch(ctx context.Context, seen func(wire.Lease, bool), sawAll func()) error {
+	l.n.leases.Lock()
+	clear(l.n.leases.live)
+	l.n.leases.Unlock()
 	return l.Leases.Watch(ctx, func(x wire.Lease, alive bool) {
 		if x.ID != l.n.cfg.Core.ID {
 			l.n.leases.Lock()
@@ -267,9 +276,7 @@ func (n *Node) Lapsed(id string, incarnation uint32) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
 	defer cancel()
 	lapsed, err := n.shell.Lapsed(ctx, id, incarnation)
-	if err != nil {
-		return false
-	}
+	lapsed = lapsed && err == nil // without an answer it is not known, and asked soon enough
 	if len(n.lapsed.known) >= maxLapses {
 		clear(n.lapsed.known)
 	}

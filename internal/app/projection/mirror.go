@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"crier/job"
@@ -46,10 +47,14 @@ type status struct {
 }
 
 // Run mirrors until ctx ends. Nothing waits for it: a store that does not answer is
-// tried again.
+// tried again. Nothing of it goes on when it has returned.
 func (m *Mirror) Run(ctx context.Context) error {
-	go again(ctx, m.Logger, "mirroring claims", func(ctx context.Context) error {
-		return m.Log.Follow(ctx, 1, ledger.AllClaims, func(st ledger.Stored) error { return m.claim(ctx, st) }, nil)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() {
+		again(ctx, m.Logger, "mirroring claims", func(ctx context.Context) error {
+			return m.Log.Follow(ctx, 1, ledger.AllClaims, func(st ledger.Stored) error { return m.claim(ctx, st) }, nil)
+		})
 	})
 	again(ctx, m.Logger, "mirroring jobs", func(ctx context.Context) error {
 		return m.Log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st) }, nil)

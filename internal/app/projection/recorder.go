@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"crier/job"
@@ -41,10 +42,14 @@ const (
 )
 
 // Run follows the ledger until ctx ends; a store that fails is tried again, and
-// nothing else waits for it.
+// nothing else waits for it. Nothing of it goes on when it has returned: what it reads and
+// writes may be closed.
 func (r *Recorder) Run(ctx context.Context) error {
-	go r.recordCounts(ctx)
-	go r.recordSlices(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { r.recordCounts(ctx) })
+	beside.Go(func() { r.sweepStatuses(ctx) })
+	beside.Go(func() { r.recordSlices(ctx) })
 	for {
 		err := r.follow(ctx)
 		if ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func sliceKey(id job.ID, number uint32) string {
 
 // Run writes until ctx ends.
 func (m *Slices) Run(ctx context.Context) error {
-	written := map[string]SliceStatus{}
+	written, failing := map[string]SliceStatus{}, false
 	t := time.NewTicker(slicesEvery)
 	defer t.Stop()
 	for {
@@ -57,22 +58,66 @@ func (m *Slices) Run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		keep := map[string]SliceStatus{}
-		for _, j := range m.Jobs.Live() {
-			for _, x := range m.Of(j.Spec.ID) {
-				key := sliceKey(x.Job, x.Number)
-				now, err := m.write(ctx, key, written[key], x)
-				if err != nil {
-					if ctx.Err() == nil {
-						m.Logger.Warn("writing a slice's status to the coordination store; it is tried again", "slice", key, "error", err)
-					}
-					continue
-				}
-				keep[key] = now
+		now, err := m.round(ctx, written)
+		if err != nil {
+			maps.Copy(written, now) // the rest is as it was
+			if !failing && ctx.Err() == nil {
+				m.Logger.Warn("writing the statuses of slices to the coordination store; it goes on when that answers", "error", err)
+			}
+		} else {
+			written = now
+		}
+		failing = err != nil
+	}
+}
+
+// round writes each status that is another than the one that was written last, and gives
+// those that are written. It ends at the first error of the store, which it has for all.
+func (m *Slices) round(ctx context.Context, written map[string]SliceStatus) (now map[string]SliceStatus, err error) {
+	now = map[string]SliceStatus{}
+	for _, j := range m.Jobs.Live() {
+		for _, x := range m.Of(j.Spec.ID) {
+			key := sliceKey(x.Job, x.Number)
+			s, err := m.write(ctx, key, written[key], x)
+			switch {
+			case err == nil:
+				now[key] = s
+			case !errors.Is(err, coord.ErrConflict): // after which it is read again
+				return now, err
 			}
 		}
-		written = keep
 	}
+	for key, last := range written {
+		if _, ok := now[key]; ok {
+			continue
+		}
+		if err := m.end(ctx, key, last); err != nil {
+			return now, err
+		}
+	}
+	return now, nil
+}
+
+// end writes the last status of a slice that is not listed any more: a job may be over
+// before it is looked at again.
+func (m *Slices) end(ctx context.Context, key string, last SliceStatus) error {
+	id, number, err := parseSliceKey(key)
+	if err != nil || m.Jobs.IsLive(id) || last.State == job.SliceSent {
+		return err // another moves it on, or it is written
+	}
+	j, err := m.Jobs.Get(ctx, id)
+	if err != nil || j.State != job.Completed && j.State != job.JobExpired { // only what was sent is
+		return err
+	}
+	old, _, err := get[SliceStatus](ctx, m.Store, key)
+	if err != nil || old.Version > last.Version {
+		return err // another has moved it on since
+	}
+	_, err = m.write(ctx, key, last, sql.Slice{Job: id, Number: number, State: job.SliceSent, Worker: last.Worker, Epoch: last.Epoch})
+	if errors.Is(err, coord.ErrConflict) {
+		return nil
+	}
+	return err
 }
 
 // write stores a slice's status if it is another than what is there.
@@ -87,7 +132,8 @@ func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.
 	if err != nil || same(old) {
 		return old, err
 	}
-	now := SliceStatus{Version: old.Version + 1, State: x.State, Worker: x.Worker, Epoch: x.Epoch, Since: time.Now().UTC()}
+	// What another has removed meanwhile goes on from the version that was written here.
+	now := SliceStatus{Version: max(old.Version, last.Version) + 1, State: x.State, Worker: x.Worker, Epoch: x.Epoch, Since: time.Now().UTC()}
 	b, err := json.Marshal(now)
 	if err != nil {
 		return old, fmt.Errorf("encoding %s: %w", key, err)
@@ -98,7 +144,6 @@ func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.
 
 // recordSlices projects the statuses of slices until ctx ends.
 func (r *Recorder) recordSlices(ctx context.Context) {
-	go again(ctx, r.Logger, "removing the statuses of slices of jobs that are over", r.sweepSlices)
 	again(ctx, r.Logger, "projecting slices to SQL", func(ctx context.Context) error {
 		return r.Coord.Watch(ctx, "slices", func(c coord.Change) error { return r.slice(ctx, c.Entry, c.Gone) }, nil)
 	})
@@ -130,6 +175,11 @@ func parseSliceKey(key string) (job.ID, uint32, error) {
 	return id, uint32(n), cmp.Or(err, err2)
 }
 
+// sweepStatuses sweeps until ctx ends.
+func (r *Recorder) sweepStatuses(ctx context.Context) {
+	again(ctx, r.Logger, "removing the statuses of slices of jobs that are over", r.sweepSlices)
+}
+
 // sweepSlices removes the statuses of jobs that are over, after projecting them, again
 // and again until ctx ends.
 func (r *Recorder) sweepSlices(ctx context.Context) error {
@@ -150,6 +200,11 @@ func (r *Recorder) sweepSlices(ctx context.Context) error {
 			if err != nil || r.Jobs.IsLive(id) {
 				continue
 			}
+			if over, err := r.over(ctx, id); err != nil {
+				return err
+			} else if !over {
+				continue
+			}
 			if err := r.slice(ctx, e, false); err != nil {
 				return err
 			}
@@ -158,4 +213,14 @@ func (r *Recorder) sweepSlices(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// over reports whether a job is over by what is projected of it. That it is not live is not
+// enough: the table may not know it yet, or be cut off from the ledger.
+func (r *Recorder) over(ctx context.Context, id job.ID) (bool, error) {
+	j, err := r.Store.Get(ctx, id)
+	if job.CodeOf(err) == job.CodeNotFound {
+		return false, nil
+	}
+	return j.State.Terminal(), err
 }

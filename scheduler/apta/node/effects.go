@@ -28,7 +28,11 @@ func (n *Node) do(ctx context.Context, e apta.Effect) {
 	case apta.Changed:
 		n.log.Info("membership: state", "from", e.From, "to", e.To, "reason", e.Reason)
 	case apta.Silenced:
-		n.cfg.App.Silenced(e.Reason)
+		select {
+		case <-n.silenced: // nobody needs an older one
+		default:
+		}
+		n.silenced <- e.Reason // only the owner puts one in
 	case apta.Rejoin:
 		n.spawn(func() { n.rejoin(ctx) })
 	case apta.Refused:

@@ -63,6 +63,7 @@ type Node struct {
 	done     chan struct{}
 	snapshot atomic.Pointer[Snapshot]
 	changed  chan struct{} // of size 1: there is a newer snapshot
+	silenced chan string   // of size 1: what an operator wants now, to be kept
 	running  chan struct{} // a token for each request that is executed
 	group    sync.WaitGroup
 	asks     asks
@@ -96,7 +97,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	cfg.Member.Addr = cfg.Transport.Addr()
 	n := &Node{cfg: cfg, log: cfg.Logger.With("member", cfg.Member.ID), timers: cfg.Member.Timers, boot: time.Now().Add(-time.Hour),
-		events: make(chan any, eventQueue), done: make(chan struct{}), changed: make(chan struct{}, 1), running: make(chan struct{}, maxRunning), alive: true}
+		events: make(chan any, eventQueue), done: make(chan struct{}), changed: make(chan struct{}, 1), silenced: make(chan string, 1), running: make(chan struct{}, maxRunning), alive: true}
 	n.asks.mu.open = map[uint64]chan<- apta.Answered{}
 	core, err := apta.New(cfg.Member, n.now())
 	if err != nil {
@@ -125,6 +126,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	n.spawn(func() { n.watch(ctx) })
 	n.spawn(func() { n.notify(ctx) })
+	n.spawn(func() { n.keepSilence(ctx) })
 	err := n.loop(ctx)
 	close(n.done)
 	cancel()
@@ -205,12 +207,30 @@ func (n *Node) receive(ctx context.Context, frame []byte) {
 	n.post(ctx, apta.Received{Message: m})
 }
 
-// watch follows the leases in the store.
+// watch follows the leases in the store. Who went away between two watches is told by
+// none of them: it is known by the next one, once that has seen all.
 func (n *Node) watch(ctx context.Context) {
+	there := map[string]bool{}
 	for ctx.Err() == nil {
-		err := n.cfg.Leases.Watch(ctx,
-			func(l wire.Lease, alive bool) { n.post(ctx, apta.LeaseSeen{Lease: l, Alive: alive}) },
-			func() { n.post(ctx, apta.StoreAnswered{}) })
+		met := map[string]bool{} // nil once all is seen
+		err := n.cfg.Leases.Watch(ctx, func(l wire.Lease, alive bool) {
+			if delete(there, l.ID); alive {
+				there[l.ID] = true
+			}
+			if met != nil {
+				met[l.ID] = true
+			}
+			n.post(ctx, apta.LeaseSeen{Lease: l, Alive: alive})
+		}, func() {
+			for id := range there {
+				if met != nil && !met[id] {
+					delete(there, id)
+					n.post(ctx, apta.LeaseSeen{Lease: wire.Lease{Identity: wire.Identity{ID: id}}})
+				}
+			}
+			met = nil
+			n.post(ctx, apta.StoreAnswered{})
+		})
 		if ctx.Err() == nil {
 			n.log.Warn("membership: watching the members' leases", "error", err)
 			pause(ctx, retry)
@@ -226,6 +246,24 @@ func (n *Node) notify(ctx context.Context) {
 			return
 		case <-n.changed:
 			n.cfg.App.Changed(n.snapshot.Load())
+		}
+	}
+}
+
+// keepSilence has the application keep the newest wish of an operator, the last one also
+// when the node ends.
+func (n *Node) keepSilence(ctx context.Context) {
+	for {
+		select {
+		case reason := <-n.silenced:
+			n.cfg.App.Silenced(reason)
+		case <-ctx.Done():
+			select {
+			case reason := <-n.silenced:
+				n.cfg.App.Silenced(reason)
+			default:
+			}
+			return
 		}
 	}
 }

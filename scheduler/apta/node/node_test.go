@@ -34,9 +34,14 @@ type application struct {
 	rejoined    atomic.Int64
 	changes     atomic.Int64
 	slow        atomic.Int64 // ns that a request takes
+	disk        atomic.Int64 // ns that keeping something takes
+	kept        atomic.Value // what an operator wants: a string
 }
 
-func (a *application) Silenced(string)          {}
+func (a *application) Silenced(reason string) {
+	time.Sleep(time.Duration(a.disk.Load()))
+	a.kept.Store(reason)
+}
 func (a *application) Beat() bool               { return !a.hangs.Load() }
 func (a *application) Changed(s *node.Snapshot) { a.changes.Add(1) }
 func (a *application) Rejoin(context.Context) (uint32, error) {
@@ -70,6 +75,7 @@ type member struct {
 type city struct {
 	t      *testing.T
 	leases *node.Memory
+	over   func(node.Leases) node.Leases // what the members see of them; nil: all
 	listen func(id string) node.Transport
 	timers timing.Timers
 	seeds  []string
@@ -87,7 +93,11 @@ func (c *city) start(id string, change ...func(*apta.Config)) *member {
 	}
 	m := &member{app: &application{}, done: make(chan error, 1)}
 	m.app.incarnation.Store(cfg.Incarnation)
-	n, err := node.New(node.Config{Member: cfg, Transport: tr, Leases: c.leases, App: m.app, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	var leases node.Leases = c.leases
+	if c.over != nil {
+		leases = c.over(leases)
+	}
+	n, err := node.New(node.Config{Member: cfg, Transport: tr, Leases: leases, App: m.app, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -270,6 +280,69 @@ func TestHanging(t *testing.T) {
 		b.app.hangs.Store(false)
 		within(t, 20*time.Second, "both work again", func() bool { return settled(a, b) })
 		end(t, a, b)
+	})
+}
+
+// TestSlowDisk: a member that keeps for long what an operator wants stays there, and what
+// was wanted last is kept, also by one that ends.
+func TestSlowDisk(t *testing.T) {
+	inMemory(t, func(t *testing.T, c *city, _ *transport.Network) {
+		a, b := c.start("a"), c.start("b")
+		within(t, 20*time.Second, "both work", func() bool { return settled(a, b) })
+		b.app.disk.Store(int64(time.Minute))
+		b.Tell(apta.Operate{Action: apta.GoSilent, Reason: "one"})
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if len(a.Snapshot().Members) != 2 {
+				t.Fatal("a misses b, whose disk is slow")
+			}
+		}
+		b.Tell(apta.Operate{Action: apta.Resume})
+		b.Tell(apta.Operate{Action: apta.GoSilent, Reason: "two"})
+		time.Sleep(time.Second)
+		end(t, a, b)
+		if got := b.app.kept.Load(); got != "an operator asked for it: two" {
+			t.Errorf("kept is %v", got)
+		}
+	})
+}
+
+// broken is leases of which each watch ends at once as long as it is so.
+type broken struct {
+	node.Leases
+	is *atomic.Bool
+}
+
+func (b broken) Watch(ctx context.Context, seen func(wire.Lease, bool), sawAll func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil && !b.is.Load() {
+			time.Sleep(100 * time.Millisecond)
+		}
+		cancel()
+	}()
+	return b.Leases.Watch(ctx, seen, sawAll)
+}
+
+// TestWatchBeginsAnew: who dies while nobody's watch works is lapsed when it does again.
+func TestWatchBeginsAnew(t *testing.T) {
+	inMemory(t, func(t *testing.T, c *city, _ *transport.Network) {
+		var is atomic.Bool
+		c.over = func(l node.Leases) node.Leases { return broken{l, &is} }
+		a, b := c.start("a"), c.start("b")
+		within(t, 20*time.Second, "both work", func() bool { return settled(a, b) })
+		is.Store(true)
+		time.Sleep(time.Second)
+		end(t, b)
+		time.Sleep(10 * time.Second)
+		is.Store(false)
+		within(t, 15*time.Second, "b is lapsed", func() bool {
+			lapsed, err := a.Lapsed(context.Background(), "b", 1)
+			return err == nil && lapsed
+		})
+		end(t, a)
+		time.Sleep(time.Second)
 	})
 }
 

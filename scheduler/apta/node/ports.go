@@ -34,12 +34,13 @@ type Leases interface {
 	// or is gone (alive is false, and only the ID counts), in order for each member;
 	// renewals may be left out. It calls sawAll when all that the store had when it was
 	// asked has been seen, at least every second while the store answers. It returns
-	// when ctx ends, or an error, after which it is called again.
+	// when ctx ends, or an error, after which it is called again, and begins anew. It calls
+	// both one at a time.
 	Watch(ctx context.Context, seen func(l wire.Lease, alive bool), sawAll func()) error
 }
 
 // Application is what the member's owner does for it. All methods but Beat may take
-// their time; they are called by goroutines of their own, Changed by one.
+// their time; they are called by goroutines of their own, Changed and Silenced by one each.
 type Application interface {
 	// Beat reports whether the application's own loop goes on. It must not wait. A
 	// member whose application does not says no hello and renews no lease.
@@ -48,7 +49,7 @@ type Application interface {
 	// of both; what was passed quickly is left out.
 	Changed(s *Snapshot)
 	// Silenced keeps what an operator wants of the member for its next start, whose
-	// Config.Silence it is.
+	// Config.Silence it is. What was passed quickly is left out, the last one never.
 	Silenced(reason string)
 	// Rejoin releases what the member holds, or seals its journal; it returns the
 	// incarnation that the member goes on with. It was cut off, and others may have

@@ -69,7 +69,8 @@ type TCP struct {
 	group sync.WaitGroup
 }
 
-// ListenTCP listens. Run must be called to receive and to release what it holds.
+// ListenTCP listens. Run must be called to receive, and Run or Close to release what it
+// holds.
 func ListenTCP(cfg TCPConfig) (*TCP, error) {
 	if cfg.Wait == 0 {
 		cfg.Wait = time.Second
@@ -147,6 +148,12 @@ func (t *TCP) leave(c net.Conn) {
 	delete(t.mu.conns, c)
 	t.mu.Unlock()
 	t.group.Done()
+}
+
+// Close releases everything, also without Run; what runs ends. It is idempotent.
+func (t *TCP) Close() {
+	t.close()
+	t.group.Wait()
 }
 
 func (t *TCP) close() {

@@ -1,0 +1,61 @@
+package member_test
+
+import (
+	"log/slog"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/internal/app/member"
+	"crier/scheduler/apta"
+	"crier/scheduler/apta/timing"
+	"crier/state/coord"
+)
+
+// A node that was made and never ran leaves its address to the next one.
+func TestTheAddressIsReleased(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := member.Config{Core: apta.Config{Cluster: "a", Incarnation: 1, Nonce: 1, Timers: timing.Default()}, Listen: addr,
+		Leases: member.NewLeases(coord.NewMemory(nil)), Log: slog.New(slog.DiscardHandler)}
+	if _, err := member.New(cfg); err == nil {
+		t.Fatal("it has no name")
+	}
+	cfg.Core.ID = "m1"
+	for range 2 {
+		n, err := member.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Close()
+		n.Close()
+	}
+}
+
+// A core that does not answer is waited for once, and not for each of many claims.
+func TestACoreThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := member.New(member.Config{Core: apta.Config{Cluster: "a", ID: "m1", Incarnation: 1, Nonce: 1, Timers: timing.Default()}, Listen: "127.0.0.1:0",
+			Leases: member.NewLeases(coord.NewMemory(nil)), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		began := time.Now()
+		for range 100 {
+			if n.Lapsed("m2", 1) {
+				t.Fatal("it is not known")
+			}
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it was waited for %s", took)
+		}
+	})
+}

@@ -1,0 +1,239 @@
+package projection
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crier/job"
+	"crier/state/coord"
+	"crier/state/jobs"
+	"crier/state/ledger"
+	"crier/state/sql"
+)
+
+// trial is a recorder and what it works with. It knows no job but by what it projects: its
+// table is behind.
+type trial struct {
+	*Recorder
+	store coord.Store
+	table *jobs.Table // of another process
+	spec  job.Spec
+}
+
+func newTrial(t *testing.T) trial {
+	db, err := sql.Open(t.Context(), sql.Config{Path: filepath.Join(t.TempDir(), "crier.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	log, controls, store := ledger.NewMemory(ledger.MemoryConfig{}), ledger.NewMemory(ledger.MemoryConfig{}), coord.NewMemory(time.Now)
+	now := time.Now().UTC()
+	spec := job.Spec{ID: job.NewID(now, [10]byte{1}), Priority: 1, SubmittedAt: now, ExpiresAt: now.Add(time.Hour)}
+	r := &Recorder{Log: log, Store: db.Jobs, Jobs: jobs.New(log, controls), Coord: store, Logger: slog.New(slog.DiscardHandler)}
+	x := trial{r, store, jobs.New(log, controls), spec}
+	if _, _, err := x.table.Accept(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// A slice's status stays until its job is over, whatever the recorder's table of jobs knows.
+func TestStatusesOfLiveJobsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = x.Run(ctx) })
+		defer func() { stop(); running.Wait(); synctest.Wait() }()
+		key := sliceKey(x.spec.ID, 0)
+		value, err := json.Marshal(SliceStatus{Version: 1, State: job.SliceSending, Since: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.store.Put(ctx, key, value, 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2*sweepEvery + time.Second)
+		if _, err := x.store.Get(ctx, key); err != nil {
+			t.Errorf("the job is live: %v", err)
+		}
+		if _, err := x.table.Transition(ctx, x.spec.ID, job.JobFailed, "", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(sweepEvery + time.Second)
+		if e, err := x.store.Get(ctx, key); err == nil {
+			t.Errorf("the job is over: %s", e.Value)
+		}
+	})
+}
+
+// A job that is over as soon as it is sent leaves its slices sent.
+func TestTheLastStatusIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer func() { stop(); running.Wait() }()
+		m := &Slices{Store: x.store, Jobs: x.table, Logger: x.Logger, Of: func(id job.ID) []sql.Slice {
+			one := sql.Slice{Job: id, Number: 7, State: job.SliceSending, Worker: "w-m1", Epoch: 1}
+			two := one
+			two.Number = 8
+			return []sql.Slice{one, two}
+		}}
+		running.Go(func() { _ = x.table.Run(ctx) })
+		running.Go(func() { _ = m.Run(ctx) })
+		move := func(states ...job.State) {
+			for _, s := range states {
+				if _, err := x.table.Transition(ctx, x.spec.ID, s, "", time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * slicesEvery)
+		}
+		move(job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending)
+		other := sliceKey(x.spec.ID, 8)
+		theirs, err := json.Marshal(SliceStatus{Version: 4, State: job.SliceSent, Worker: "w-m2", Epoch: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := x.store.Get(ctx, other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.store.Put(ctx, other, theirs, before.Version); err != nil {
+			t.Fatal(err)
+		}
+		move(job.Sent, job.Completed)
+		if e, err := x.store.Get(ctx, other); err != nil || string(e.Value) != string(theirs) {
+			t.Errorf("what another wrote is %s, %v", e.Value, err)
+		}
+		e, err := x.store.Get(ctx, sliceKey(x.spec.ID, 7))
+		var got SliceStatus
+		if err == nil {
+			err = json.Unmarshal(e.Value, &got)
+		}
+		if err != nil || got.State != job.SliceSent || got.Version != 2 || got.Worker != "w-m1" {
+			t.Errorf("%+v, %v; want it sent", got, err)
+		}
+	})
+}
+
+// counting counts what is logged.
+type counting struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+func (c counting) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c counting) Handle(context.Context, slog.Record) error {
+	c.n.Add(1)
+	return nil
+}
+
+// A store that does not answer is asked once a round, and complained of once; what was
+// written is not forgotten meanwhile.
+func TestAStoreThatIsDownIsAskedOnceARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer func() { stop(); running.Wait() }()
+		store, logged, sending := coord.NewMemory(time.Now), new(atomic.Int64), new(atomic.Bool)
+		m := &Slices{Store: store, Jobs: x.table, Logger: slog.New(counting{slog.DiscardHandler, logged}), Of: func(id job.ID) (all []sql.Slice) {
+			state := job.SliceOffered
+			if sending.Load() {
+				state = job.SliceSending
+			}
+			for n := range uint32(50) {
+				all = append(all, sql.Slice{Job: id, Number: n, State: state})
+			}
+			return all
+		}}
+		running.Go(func() { _ = x.table.Run(ctx) })
+		running.Go(func() { _ = m.Run(ctx) })
+		time.Sleep(2 * slicesEvery)
+		store.SetDown(true)
+		sending.Store(true)
+		time.Sleep(20 * slicesEvery)
+		if n := logged.Load(); n != 1 {
+			t.Errorf("%d complaints", n)
+		}
+		store.SetDown(false)
+		time.Sleep(2 * slicesEvery)
+		all, err := store.List(ctx, "slices")
+		if err != nil || len(all) != 50 {
+			t.Fatalf("%d statuses, %v", len(all), err)
+		}
+		for _, e := range all {
+			var got SliceStatus
+			if err := json.Unmarshal(e.Value, &got); err != nil || got.State != job.SliceSending || got.Version != 2 {
+				t.Errorf("%s: %+v, %v", e.Key, got, err)
+			}
+		}
+	})
+}
+
+// A status that was removed goes on with the next version, so that SQL takes it.
+func TestVersionsOfAStatusGoOn(t *testing.T) {
+	store := coord.NewMemory(time.Now)
+	m := &Slices{Store: store, Logger: slog.New(slog.DiscardHandler)}
+	x := sql.Slice{Job: job.ID{1}, State: job.SliceSending}
+	key := sliceKey(x.Job, 0)
+	last, err := m.write(t.Context(), key, SliceStatus{}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := store.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), key, e.Version); err != nil {
+		t.Fatal(err)
+	}
+	x.State = job.SliceSent
+	if next, err := m.write(t.Context(), key, last, x); err != nil || next.Version <= last.Version {
+		t.Errorf("version %d, %v; want one above %d", next.Version, err, last.Version)
+	}
+}
+
+// What a recorder began beside is over when Run returns: then its stores are closed.
+func TestNothingOfARecorderGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t)
+		x.Jobs = x.table
+		counting, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		x.Tally = func(job.Spec) (job.Counts, uint64, error) {
+			close(counting)
+			<-release
+			return job.Counts{}, 1, nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = x.table.Run(ctx) })
+		for _, s := range []job.State{job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending} {
+			if _, err := x.table.Transition(ctx, x.spec.ID, s, "", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		running.Go(func() { _ = x.Run(ctx); close(ended) })
+		<-counting
+		stop()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Error("Run has returned, and it still counts")
+		default:
+		}
+		close(release)
+		running.Wait()
+		synctest.Wait()
+	})
+}
