@@ -120,6 +120,36 @@ func TestClosedBeforeTheGatewayWasTold(t *testing.T) {
 	})
 }
 
+// A worker is killed while one client is slow and what was sent after it is closed. The
+// gateway remembers none of that for ever: its room for reserves is bounded.
+func TestAGatewayForgetsWhatASealedJournalClosed(t *testing.T) {
+	inWorld(t, 22, func(w *world) {
+		w.content.followers = people{7: true, 8: true}
+		w.gw.connect(true, 7, 8)
+		w.until("they are online", func() bool { return w.planes.Count() == 2 })
+		w.gw.with(func() { w.gw.clients[7].deaf = true })
+		slow := w.submit(people{7: true}, nil)
+		w.send(slow)
+		for range 3 {
+			id := w.submit(people{8: true}, nil)
+			w.send(id)
+			w.until("it is closed", func() bool { return w.counts(id).Delivered == 1 })
+		}
+		var st gateway.Stats
+		stats := func() gateway.Stats {
+			w.gw.with(func() { st = w.gw.state.Stats() })
+			return st
+		}
+		w.until("the gateway has closed them", func() bool { return stats().Closed == 3 })
+		w.restart()
+		w.until("its connection was closed", func() bool { return w.counts(slow).Parked == 1 })
+		w.passes(time.Minute)
+		if st := stats(); st.Closed+st.Reserves != 0 {
+			t.Errorf("it remembers %d that are closed, %d that are open", st.Closed, st.Reserves)
+		}
+	})
+}
+
 // A late copy of an announcement, from before a home that was new asked for all of
 // them again, takes nobody offline and hides none that follow.
 func TestLateCopyOfAnAnnouncement(t *testing.T) {
