@@ -10,6 +10,7 @@ import (
 	"crier/job"
 	"crier/presence/gateway"
 	"crier/presence/handoff"
+	"crier/state/ledger"
 )
 
 // Two clients come back before the doubt about what the lost incarnation wrote is
@@ -147,6 +148,31 @@ func TestAGatewayForgetsWhatASealedJournalClosed(t *testing.T) {
 		if st := stats(); st.Closed+st.Reserves != 0 {
 			t.Errorf("it remembers %d that are closed, %d that are open", st.Closed, st.Reserves)
 		}
+	})
+}
+
+// The worker claimed, and was killed before its journal had a record. Its next start finds
+// nothing to seal in the ledger but the claims.
+func TestAFormerJournalWithoutARecordIsSealed(t *testing.T) {
+	inWorld(t, 23, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		id := w.submit(pkg, nil)
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		ghost := ledger.Taker{Journal: job.Journal{Worker: "w1", Incarnation: 2}, Sealed: w.index.Sealed}
+		for _, thing := range []ledger.Thing{ledger.RangeThing(0), ledger.SliceThing(id, 0)} {
+			if _, err := ledger.Take(context.Background(), w.log, thing, ghost); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.starts = 3
+		w.start()
+		w.home(0)
+		w.send(id)
+		w.gw.connect(true, 7)
+		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
 	})
 }
 

@@ -131,7 +131,7 @@ func (w *Worker) openOf(j job.Journal) []outbound.Inherited {
 }
 
 // known is what the core of tenure has to be told at the start: every journal, and every
-// claim on a range or a journal.
+// claim on a range, a journal or a slice.
 func (w *Worker) known() []tenure.Event {
 	var out []tenure.Event
 	for _, c := range w.inherited {
@@ -144,7 +144,7 @@ func (w *Worker) known() []tenure.Event {
 			out = append(out, tenure.Seen{Journal: j})
 		}
 	}
-	for _, kind := range []ledger.ClaimKind{ledger.ClaimRange, ledger.ClaimJournal} {
+	for _, kind := range []ledger.ClaimKind{ledger.ClaimRange, ledger.ClaimJournal, ledger.ClaimSlice} {
 		w.cfg.Claims.All(kind, func(c ledger.Claim) { out = append(out, tenure.Claimed{Claim: c}) })
 	}
 	return out

@@ -140,7 +140,8 @@ type world struct {
 	blobs   *blob.Memory // reports and checkpoints, if the ledger is folded
 	planes  *presence.Planes
 	content *content
-	drains  int // DrainRate
+	drains  int    // DrainRate
+	starts  uint32 // of the worker's process; 0 is not counted
 	gw      *host
 	table   *jobs.Table
 	claims  *claims.Table
@@ -205,7 +206,7 @@ func (w *world) start() {
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
+	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}
