@@ -99,7 +99,7 @@ func (s *State) announce(a *announcer) {
 		f.join = append(f.join, id)
 		for _, c := range p.conns {
 			if !c.told {
-				c.told = true
+				c.told, c.toldAt = true, s.now
 				h := c.hello()
 				f.hellos = append(f.hellos, h)
 				bytes += 20 + len(h.Have)*len(job.ID{})
