@@ -34,6 +34,7 @@ type (
 	}
 	assign struct {
 		offer work.Offer
+		epoch uint64 // of the claim under which todo was read
 		todo  []job.Span
 	}
 	whereIs struct {
@@ -224,14 +225,14 @@ func (l *loop) whereIs(k sliceKey) job.SliceState {
 
 func (l *loop) assign(now time.Time, ev assign) {
 	k := sliceKey{ev.offer.Job, ev.offer.Number}
-	// What is to do was read some time ago: of a slice that was sent since, it would
-	// be reserved twice. The controls are those of now: one that came since the offer was
+	// What is to do was read some time ago: of a slice that was sent since, or given up,
+	// it would be reserved twice. The controls are those of now: one that came since the offer was
 	// told to lanes that did not have the slice, and every later one is told them again.
 	j, live := l.w.cfg.Jobs.Current(k.id)
 	if l.whereIs(k) != job.SliceClaimed || !live {
 		return
 	}
-	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number)) {
+	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number), ev.epoch) {
 		return
 	}
 	spec := j.Spec

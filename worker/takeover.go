@@ -108,7 +108,8 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if err != nil {
 		return work.Reply{}, err
 	}
-	if err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
+	epoch, err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number))
+	if err != nil {
 		return work.Reply{}, err
 	}
 	answer := make(chan job.SliceState, 1)
@@ -129,7 +130,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 		return work.Reply{State: job.SliceSent}, nil
 	}
 	w.blocks.WantHomes(todo)
-	w.post(ctx, assign{o, todo})
+	w.post(ctx, assign{o, epoch, todo})
 	return work.Reply{State: job.SliceSending}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"crier/presence/gateway"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/worker/lane"
 )
 
 // crowd makes a package of n recipients in four ranges, most of them followers,
@@ -396,6 +397,10 @@ func TestLateAssignment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		epoch, err := w.worker.slices.Claim(context.Background(), ledger.SliceThing(id, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
 		w.send(id)
 		w.until("it is closed", func() bool { return w.counts(id).Open() == 0 })
 		for _, s := range []job.State{job.Sent, job.Completed} {
@@ -405,11 +410,47 @@ func TestLateAssignment(t *testing.T) {
 		}
 		over := time.Now().Add(3 * time.Second)
 		w.until("the worker has forgotten it", func() bool { return time.Now().After(over) })
-		w.worker.post(context.Background(), assign{offer, todo})
+		w.worker.post(context.Background(), assign{offer, epoch, todo})
 		synctest.Wait()
 		w.restart() // fails if the worker has ended
 		w.reconcile(id)
 		w.checkShown(id, only(w.admitted(pkg), online))
+	})
+}
+
+// What was to do of a slice was read under a claim that was given up since, and another
+// one follows: only what was read under that counts.
+func TestAssignmentOfAnEarlierClaim(t *testing.T) {
+	inWorld(t, 24, func(w *world) {
+		pkg, online := w.crowd(100, 1)
+		id := w.submit(pkg, func(s *job.Spec) { s.Rate = 20 })
+		offer := work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}}
+		thing := ledger.SliceThing(id, 0)
+		early, err := w.worker.slices.Claim(context.Background(), thing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := w.table.Get(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		todo, err := w.worker.todo(context.Background(), j.Spec, offer.Span)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.offer(id)
+		w.until("some have it", func() bool { return w.counts(id).Delivered > 10 })
+		w.worker.post(context.Background(), lane.Drop{})
+		w.until("it is given up", func() bool { return w.claims.Of(thing).Journal.IsZero() })
+		w.until("it is claimed again", func() bool {
+			_, err := w.worker.slices.Claim(context.Background(), thing)
+			return err == nil
+		})
+		w.worker.post(context.Background(), assign{offer, early, todo})
+		w.send(id)
+		w.until("it is closed", func() bool { return w.counts(id).Open() == 0 })
+		w.checkShown(id, only(w.admitted(pkg), online))
+		w.reconcile(id)
 	})
 }
 
