@@ -278,7 +278,7 @@ func (s *State) watch() {
 		}
 		if again && c.told && !c.closing {
 			c.told = false
-			s.dirty(c.person.id)
+			s.announceSoon(c.person.id, false)
 		}
 	}
 }
