@@ -331,6 +331,31 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 	})
 }
 
+// Somebody comes for whom more waits than a pass takes: the budget of drains is spent on
+// what leaves, not again and again on what stays.
+func TestADrainOfMoreThanAPassKeepsItsRate(t *testing.T) {
+	inWorld(t, 25, func(w *world) {
+		w.drains = 10
+		w.restart()
+		const n = 200
+		pkg := people{7: true}
+		w.content.followers = pkg
+		var ids []job.ID
+		for range n {
+			ids = append(ids, w.submit(pkg, nil))
+			w.send(ids[len(ids)-1])
+		}
+		start := time.Now()
+		w.gw.connect(true, 7)
+		for _, id := range ids {
+			w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
+		}
+		if took := time.Since(start); took < n/10*time.Second-2*time.Second || took > n/10*time.Second*3/2 {
+			t.Errorf("%d at 10 a second took %s", n, took)
+		}
+	})
+}
+
 // The controls cannot be read, and a pause is among them: who logs in waits.
 func TestNothingIsDrainedOnOldControls(t *testing.T) {
 	inWorld(t, 14, func(w *world) {
