@@ -413,12 +413,8 @@ func TestLateAssignment(t *testing.T) {
 	inWorld(t, 19, func(w *world) {
 		pkg, online := w.crowd(100, 1)
 		id := w.submit(pkg, nil)
-		j, err := w.table.Get(context.Background(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
 		offer := work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}}
-		todo, err := w.worker.todo(context.Background(), j.Spec, offer.Span)
+		todo, err := w.worker.todo(pkg, offer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -455,11 +451,7 @@ func TestAssignmentOfAnEarlierClaim(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		j, err := w.table.Get(context.Background(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		todo, err := w.worker.todo(context.Background(), j.Spec, offer.Span)
+		todo, err := w.worker.todo(pkg, offer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -500,6 +492,28 @@ func TestADamagedJobHoldsUpNoOther(t *testing.T) {
 		w.content.mu.Unlock()
 		w.until("it is drained when it can be read again", func() bool { return w.counts(damaged).Delivered == 1 })
 		w.checkShown(damaged, pkg)
+	})
+}
+
+// A worker that cannot read a package does not claim its slices: they are offered to
+// nobody else as long as it holds them.
+func TestWhoCannotReadAPackageClaimsNothing(t *testing.T) {
+	inWorld(t, 26, func(w *world) {
+		id := w.submit(people{7: true}, nil)
+		missing := func(id job.ID) {
+			w.content.mu.Lock()
+			defer w.content.mu.Unlock()
+			w.content.missing = id
+		}
+		missing(id)
+		if got := w.offer(id); got != job.SlicePlanned {
+			t.Errorf("the slice is %s", got)
+		}
+		if c, err := ledger.LastClaim(context.Background(), w.log, ledger.SliceThing(id, 0)); err != nil || c.Epoch != 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		missing(job.ID{})
+		w.send(id)
 	})
 }
 

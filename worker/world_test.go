@@ -70,6 +70,7 @@ type content struct {
 	followers  people
 	suppressed people        // replaced, never changed, once a worker runs
 	damaged    job.ID        // whose lists cannot be read
+	missing    job.ID        // whose package is not there
 	held       chan struct{} // if there is one, reading lists waits until it is closed
 	waiting    atomic.Bool   // for held
 	mu         sync.Mutex    // for all but followers
@@ -98,7 +99,12 @@ func (c *content) suppress(ids ...uint32) {
 }
 
 func (c *content) Package(_ context.Context, spec job.Spec) (block.Package, error) {
-	return c.pkg(spec.ID), nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if spec.ID == c.missing {
+		return nil, errors.New("the package is not there")
+	}
+	return c.packages[spec.ID], nil
 }
 
 func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idset.Set, error) {
