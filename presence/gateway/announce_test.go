@@ -98,6 +98,7 @@ func TestWhatIsNotSettledIsToldAgain(t *testing.T) {
 	g := newRig(t, Config{})
 	g.connect(1, 5, 1, jobID(3), jobID(4))
 	g.connect(2, 6, 1)
+	g.connect(3, 7, 0, jobID(4)) // gave no id
 	answer := func() []Announce {
 		got := g.announcements()
 		for _, a := range got {

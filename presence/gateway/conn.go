@@ -276,7 +276,7 @@ func (s *State) watch() {
 			}
 			again = again || e.has && !e.settled && s.now-max(e.at, c.toldAt) >= tellAgain
 		}
-		if again && c.told && !c.closing {
+		if again && c.told && !c.closing && c.client != 0 { // else its home would take it for one more
 			c.told = false
 			s.announceSoon(c.person.id, false)
 		}
