@@ -161,7 +161,7 @@ func (w *Worker) known() []tenure.Event {
 	}
 	for j, sealed := range w.cfg.Index.Journals() {
 		if sealed {
-			out = append(out, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})
+			out = append(out, tenure.Sealed{Journal: j, Open: w.cfg.Index.HasOpen(j)})
 		} else if j != w.journal {
 			out = append(out, tenure.Seen{Journal: j})
 		}

@@ -191,7 +191,7 @@ func (l *loop) nobodys(now time.Time, ev outbound.Event) {
 	if !ok || l.outbound.Owns(r.Report.Ref.Journal) {
 		return
 	}
-	if j := r.Report.Ref.Journal; l.w.cfg.Index.Sealed(j) && len(l.w.openOf(j)) == 0 {
+	if j := r.Report.Ref.Journal; l.w.cfg.Index.Sealed(j) && !l.w.cfg.Index.HasOpen(j) {
 		l.doOutbound(l.outbound.Step(now, outbound.Closed{Journal: j}))
 	}
 }

@@ -285,7 +285,7 @@ func (w *Worker) noteJournal(ctx context.Context, st ledger.Stored, known map[jo
 	now := w.cfg.Index.Sealed(j)
 	known[j] = now
 	if now && !was {
-		w.post(ctx, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})
+		w.post(ctx, tenure.Sealed{Journal: j, Open: w.cfg.Index.HasOpen(j)})
 	} else if !seen {
 		w.post(ctx, tenure.Seen{Journal: j})
 	}
