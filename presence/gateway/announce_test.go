@@ -109,9 +109,9 @@ func TestWhatIsNotSettledIsToldAgain(t *testing.T) {
 	g.tick(batchWithin)
 	answer()
 	g.do(Settled{handoff.Settle{Inc: me, Recipient: 5, Jobs: []job.ID{jobID(3)}}})
-	for range 2 {
+	for _, seconds := range []int{31, 61, 121} {
 		var got []Announce
-		for range 31 {
+		for range seconds {
 			g.tick(watchEvery)
 			g.tick(batchWithin)
 			got = append(got, answer()...)

@@ -18,9 +18,10 @@ type conn struct {
 	closing  bool // a Close is out; nothing more is sent
 	told     bool // its hello is in an announcement
 	toldAt   time.Duration
-	settling bool // in State.settling
-	settled  int  // entries that can be told
-	index    int  // in State.order
+	retold   uint8 // how often its hello was told again, at most 5
+	settling bool  // in State.settling
+	settled  int   // entries that can be told
+	index    int   // in State.order
 	entries  []entry
 }
 
@@ -268,16 +269,16 @@ func (s *State) watch() {
 		if c.closing {
 			continue
 		}
-		again := false
+		again, after := false, tellAgain<<c.retold
 		for _, e := range c.entries {
 			if !e.has && s.now-e.at >= s.cfg.AckWithin {
 				s.close(c, Unacknowledged)
 				break
 			}
-			again = again || e.has && !e.settled && s.now-max(e.at, c.toldAt) >= tellAgain
+			again = again || e.has && !e.settled && s.now-max(e.at, c.toldAt) >= after
 		}
 		if again && c.told && !c.closing && c.client != 0 { // else its home would take it for one more
-			c.told = false
+			c.told, c.retold = false, min(c.retold+1, 5)
 			s.announceSoon(c.person.id, false)
 		}
 	}
