@@ -26,7 +26,7 @@ type (
 		id  job.ID
 		sum job.Controls
 	}
-	controlsCaughtUp struct{}
+	controlsCaughtUp struct{ at time.Time }
 	applied          struct {
 		seq    uint64
 		ranges []job.Range
@@ -143,7 +143,9 @@ func (l *loop) step(ev any) {
 	case controlsChanged:
 		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: ev.sum}))
 	case controlsCaughtUp:
-		l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
+		if now.Sub(ev.at) < lane.ControlsMaxAge { // else the loop was held up
+			l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
+		}
 	case applied:
 		l.applied(ev)
 	case assign:

@@ -134,8 +134,9 @@ func New(cfg Config) (*Worker, error) {
 	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
-		w.sure.Store(time.Now().UnixNano())
-		w.postSoon(controlsCaughtUp{})
+		now := time.Now()
+		w.sure.Store(now.UnixNano())
+		w.postSoon(controlsCaughtUp{now})
 	}
 	return w, nil
 }

@@ -382,6 +382,28 @@ func TestNothingIsDrainedOnOldControls(t *testing.T) {
 	})
 }
 
+// The loop was held up for long: that the controls were all known when it last heard so
+// says nothing of those that came since.
+func TestOldNewsOfTheControlsCountsForNothing(t *testing.T) {
+	inWorld(t, 27, func(w *world) {
+		pkg, _ := w.crowd(1000, 1)
+		id := w.submit(pkg, func(s *job.Spec) { s.Rate = 20 })
+		w.offer(id)
+		w.until("it is being sent", func() bool { return len(w.gw.shown(id)) > 20 })
+		heard := time.Now()
+		w.ctl.on.Store(true)
+		w.passes(5 * time.Second)
+		n := len(w.gw.shown(id))
+		w.worker.post(context.Background(), controlsCaughtUp{heard})
+		w.passes(2 * time.Second)
+		if now := len(w.gw.shown(id)); now != n {
+			t.Errorf("%d were sent on what was known %s ago", now-n, time.Since(heard))
+		}
+		w.ctl.on.Store(false)
+		w.until("it goes on", func() bool { return len(w.gw.shown(id)) > n })
+	})
+}
+
 // A ledger that is full or does not answer is asked again some times a second, not
 // all the time; what it did not take is taken when there is room.
 func TestAppendsWaitForAFullLedger(t *testing.T) {
