@@ -10,6 +10,7 @@ import (
 	"crier/job"
 	"crier/presence/gateway"
 	"crier/presence/handoff"
+	"crier/state/ledger"
 )
 
 // Two clients come back before the doubt about what the lost incarnation wrote is
@@ -117,6 +118,61 @@ func TestClosedBeforeTheGatewayWasTold(t *testing.T) {
 		w.gw.untold.Store(false)
 		w.until("the client may forget it", func() bool { return w.gw.remembered() == 0 })
 		w.checkShown(id, pkg)
+	})
+}
+
+// A worker is killed while one client is slow and what was sent after it is closed. The
+// gateway remembers none of that for ever: its room for reserves is bounded.
+func TestAGatewayForgetsWhatASealedJournalClosed(t *testing.T) {
+	inWorld(t, 22, func(w *world) {
+		w.content.followers = people{7: true, 8: true}
+		w.gw.connect(true, 7, 8)
+		w.until("they are online", func() bool { return w.planes.Count() == 2 })
+		w.gw.with(func() { w.gw.clients[7].deaf = true })
+		slow := w.submit(people{7: true}, nil)
+		w.send(slow)
+		for range 3 {
+			id := w.submit(people{8: true}, nil)
+			w.send(id)
+			w.until("it is closed", func() bool { return w.counts(id).Delivered == 1 })
+		}
+		var st gateway.Stats
+		stats := func() gateway.Stats {
+			w.gw.with(func() { st = w.gw.state.Stats() })
+			return st
+		}
+		w.until("the gateway has closed them", func() bool { return stats().Closed == 3 })
+		w.restart()
+		w.until("its connection was closed", func() bool { return w.counts(slow).Parked == 1 })
+		w.passes(time.Minute)
+		if st := stats(); st.Closed+st.Reserves != 0 {
+			t.Errorf("it remembers %d that are closed, %d that are open", st.Closed, st.Reserves)
+		}
+	})
+}
+
+// The worker claimed, and was killed before its journal had a record. Its next start finds
+// nothing to seal in the ledger but the claims.
+func TestAFormerJournalWithoutARecordIsSealed(t *testing.T) {
+	inWorld(t, 23, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		id := w.submit(pkg, nil)
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		ghost := ledger.Taker{Journal: job.Journal{Worker: "w1", Incarnation: 2}, Sealed: w.index.Sealed}
+		for _, thing := range []ledger.Thing{ledger.RangeThing(0), ledger.SliceThing(id, 0)} {
+			if _, err := ledger.Take(context.Background(), w.log, thing, ghost); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.starts = 3
+		w.start()
+		w.home(0)
+		w.send(id)
+		w.gw.connect(true, 7)
+		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
 	})
 }
 

@@ -249,6 +249,43 @@ func TestAMachineThatIsLost(t *testing.T) {
 	})
 }
 
+// A client acknowledged at a gateway that was killed before its owner heard of it, and is at
+// another one when that is known: it must be told there that it may forget the message, or
+// it would have no room for others as long as it is connected.
+func TestWhoHasItElsewhereMayForgetIt(t *testing.T) {
+	inWorld(t, 35, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		g2 := &host{w: w, name: "g2", clients: map[job.Recipient]*client{}, window: 1}
+		g2.start(1, gateway.History{})
+		defer g2.end()
+		w.gw.connect(true, 7)
+		w.until("it is online", func() bool { return w.planes.Count() == 1 })
+		c := w.gw.clients[7]
+		w.gw.with(func() { c.deaf = true })
+		id := w.submit(pkg, nil)
+		w.send(id)
+		w.until("it is shown", func() bool { return w.gw.shown(id)[7] == 1 })
+		w.gw.lets(true, false)
+		w.gw.post(gateway.Acked{Conn: c.conn, IDs: []job.ID{id}})
+		left := w.gw.end()
+		g2.clients[7] = c
+		g2.connect(true, 7)
+		w.passes(2 * time.Second)
+		w.gw.start(2, gateway.History{First: 1, Ended: []gateway.Ended{left}})
+		w.gw.lets(true, true)
+		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
+		g2.with(func() { c.deaf = false })
+		next := w.submit(pkg, nil)
+		w.send(next)
+		w.until("the next one is delivered", func() bool { return w.counts(next).Delivered == 1 })
+		w.until("it may forget both", func() bool { return g2.remembered() == 0 })
+		w.gw.clients[7] = c
+		w.checkShown(id, pkg)
+		w.checkShown(next, pkg)
+	})
+}
+
 // A gateway is cut off from everybody but its devices. It is called over; a device goes
 // elsewhere, gets the message there, may forget it, and comes back: a copy of the hand-off
 // that reaches the gateway then must not be taken, and what it reports is not believed.

@@ -306,6 +306,35 @@ func TestReportsAreLeftToWhoClosesTheJournal(t *testing.T) {
 	})
 }
 
+// A worker is lost for good when the last done is durable and the gateway does not know
+// it. Nothing of its journal is open, and still somebody answers what the gateway reports:
+// else it would keep the reserve for ever.
+func TestReportsOfAWorkerThatNeverComesBackAreAnswered(t *testing.T) {
+	inFleet(t, 9, 2, func(f *fleet, gws []*host) {
+		first := f.members[0]
+		ids := in(f.rangeOf(first, 0), 1)
+		pkg := peopleOf(ids)
+		f.content.followers = pkg
+		gws[0].connect(true, ids...)
+		f.onlineAt(ids...)
+		gws[0].untold.Store(true)
+		id := f.submit(pkg, nil)
+		f.sendBy(first, id)
+		f.until("it is delivered", func() bool { return f.counts(id).Delivered == 1 })
+		first.kill()
+		f.lapsed[first.worker.journal] = true
+		f.out[first.name] = true
+		f.tell()
+		gws[0].untold.Store(false)
+		f.until("the gateway keeps nothing", func() bool {
+			var st gateway.Stats
+			gws[0].with(func() { st = gws[0].state.Stats() })
+			return st.Reserves+st.Closed == 0
+		})
+		f.until("the client may forget it", func() bool { return gws[0].remembered() == 0 })
+	})
+}
+
 // A worker claimed, and died before its journal had a record: that is sealed by its first.
 func TestAJournalWithoutARecordIsSealed(t *testing.T) {
 	inFleet(t, 8, 2, func(f *fleet, gws []*host) {

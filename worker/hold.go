@@ -117,8 +117,30 @@ func (w *Worker) sealFor(ctx context.Context, j job.Journal) {
 	defer cancel()
 	if err := w.seal(try, j); err != nil {
 		w.log.Warn("sealing the journal of a worker that is gone; it is tried again", "journal", j.String(), "error", err)
+	} else {
+		w.hearOf(ctx, j)
 	}
 	w.post(ctx, tenure.NotSealed{Journal: j}) // if it is, the index tells
+}
+
+// hearTries is how often a gateway is asked to report of a sealed journal.
+const hearTries = 10
+
+// hearOf lets all gateways report to this worker, too, what they have of a sealed journal.
+// Where something is open, its claimant fences them; but its owner may have closed the
+// rest before they heard so, and they would keep that for ever (rule 14).
+func (w *Worker) hearOf(ctx context.Context, j job.Journal) {
+	for _, inc := range w.arrivals.AllHeard() {
+		w.beside.Go(func() {
+			fence := handoff.Fence{Journal: j, To: inc, By: w.journal}
+			for range hearTries {
+				a, err := w.ask(ctx, handoff.FenceTo(inc.Gateway), fence.Bytes())
+				if err == nil && a.Kind != handoff.InProgress || !wait(ctx, time.Second) {
+					return
+				}
+			}
+		})
+	}
 }
 
 // openOf lists what a sealed journal left open, for this worker to close.
@@ -131,7 +153,7 @@ func (w *Worker) openOf(j job.Journal) []outbound.Inherited {
 }
 
 // known is what the core of tenure has to be told at the start: every journal, and every
-// claim on a range or a journal.
+// claim on a range, a journal or a slice.
 func (w *Worker) known() []tenure.Event {
 	var out []tenure.Event
 	for _, c := range w.inherited {
@@ -139,12 +161,12 @@ func (w *Worker) known() []tenure.Event {
 	}
 	for j, sealed := range w.cfg.Index.Journals() {
 		if sealed {
-			out = append(out, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})
+			out = append(out, tenure.Sealed{Journal: j, Open: w.cfg.Index.HasOpen(j)})
 		} else if j != w.journal {
 			out = append(out, tenure.Seen{Journal: j})
 		}
 	}
-	for _, kind := range []ledger.ClaimKind{ledger.ClaimRange, ledger.ClaimJournal} {
+	for _, kind := range []ledger.ClaimKind{ledger.ClaimRange, ledger.ClaimJournal, ledger.ClaimSlice} {
 		w.cfg.Claims.All(kind, func(c ledger.Claim) { out = append(out, tenure.Claimed{Claim: c}) })
 	}
 	return out

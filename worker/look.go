@@ -92,11 +92,12 @@ func (w *Worker) waitToDrain(ctx context.Context, f *home.Findings) error {
 	if err := w.describe(ctx, f); err != nil {
 		return err
 	}
+	leaving := leavingOf(f.Items)
 	for _, it := range f.Items {
 		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {
 			continue
 		}
-		for n := it.Set.Card(); n > 0; {
+		for n := leaving(it.Set); n > 0; {
 			part := min(n, w.drains.Burst())
 			if err := w.drains.WaitN(ctx, part); err != nil {
 				return err
@@ -105,6 +106,24 @@ func (w *Worker) waitToDrain(ctx context.Context, f *home.Findings) error {
 		}
 	}
 	return nil
+}
+
+// leavingOf counts how many of one set after the other a pass takes: of each recipient no
+// more than it takes of anybody.
+func leavingOf(items []parked.Item) func(*idset.Set) int {
+	if len(items) <= home.PassLimit { // nobody has more
+		return (*idset.Set).Card
+	}
+	taken := map[uint32]int{}
+	return func(s *idset.Set) (n int) {
+		for id := range s.All() {
+			if taken[id] < home.PassLimit {
+				taken[id]++
+				n++
+			}
+		}
+		return n
+	}
 }
 
 // describe looks up every job that the findings name.

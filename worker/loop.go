@@ -26,7 +26,7 @@ type (
 		id  job.ID
 		sum job.Controls
 	}
-	controlsCaughtUp struct{}
+	controlsCaughtUp struct{ at time.Time }
 	applied          struct {
 		seq    uint64
 		ranges []job.Range
@@ -34,6 +34,7 @@ type (
 	}
 	assign struct {
 		offer work.Offer
+		epoch uint64 // of the claim under which todo was read
 		todo  []job.Span
 	}
 	whereIs struct {
@@ -142,7 +143,9 @@ func (l *loop) step(ev any) {
 	case controlsChanged:
 		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: ev.sum}))
 	case controlsCaughtUp:
-		l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
+		if now.Sub(ev.at) < lane.ControlsMaxAge { // else the loop was held up
+			l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
+		}
 	case applied:
 		l.applied(ev)
 	case assign:
@@ -190,7 +193,7 @@ func (l *loop) nobodys(now time.Time, ev outbound.Event) {
 	if !ok || l.outbound.Owns(r.Report.Ref.Journal) {
 		return
 	}
-	if j := r.Report.Ref.Journal; l.w.cfg.Index.Sealed(j) && len(l.w.openOf(j)) == 0 {
+	if j := r.Report.Ref.Journal; l.w.cfg.Index.Sealed(j) && !l.w.cfg.Index.HasOpen(j) {
 		l.doOutbound(l.outbound.Step(now, outbound.Closed{Journal: j}))
 	}
 }
@@ -224,14 +227,14 @@ func (l *loop) whereIs(k sliceKey) job.SliceState {
 
 func (l *loop) assign(now time.Time, ev assign) {
 	k := sliceKey{ev.offer.Job, ev.offer.Number}
-	// What is to do was read some time ago: of a slice that was sent since, it would
-	// be reserved twice. The controls are those of now: one that came since the offer was
+	// What is to do was read some time ago: of a slice that was sent since, or given up,
+	// it would be reserved twice. The controls are those of now: one that came since the offer was
 	// told to lanes that did not have the slice, and every later one is told them again.
 	j, live := l.w.cfg.Jobs.Current(k.id)
 	if l.whereIs(k) != job.SliceClaimed || !live {
 		return
 	}
-	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number)) {
+	if !l.w.slices.Has(ledger.SliceThing(k.id, k.number), ev.epoch) {
 		return
 	}
 	spec := j.Spec

@@ -8,6 +8,7 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/worker/block"
 	"crier/worker/outbound"
 )
 
@@ -108,7 +109,14 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	if err != nil {
 		return work.Reply{}, err
 	}
-	if err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number)); err != nil {
+	// Who holds a slice is the only one it is offered to: what cannot be read is left to
+	// others.
+	pkg, err := w.cfg.Content.Package(ctx, j.Spec)
+	if err != nil {
+		return work.Reply{}, fmt.Errorf("opening the package of %s: %w", o.Job, err)
+	}
+	epoch, err := w.slices.Claim(ctx, ledger.SliceThing(o.Job, o.Number))
+	if err != nil {
 		return work.Reply{}, err
 	}
 	answer := make(chan job.SliceState, 1)
@@ -121,7 +129,7 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 	case <-ctx.Done():
 		return work.Reply{}, ctx.Err()
 	}
-	todo, err := w.todo(ctx, j.Spec, o.Span)
+	todo, err := w.todo(pkg, o)
 	if err != nil {
 		return work.Reply{}, err
 	}
@@ -129,23 +137,19 @@ func (w *Worker) takeOffer(ctx context.Context, o work.Offer) (work.Reply, error
 		return work.Reply{State: job.SliceSent}, nil
 	}
 	w.blocks.WantHomes(todo)
-	w.post(ctx, assign{o, todo})
+	w.post(ctx, assign{o, epoch, todo})
 	return work.Reply{State: job.SliceSending}, nil
 }
 
 // todo lists what of a slice's span no reserve covers, range by range.
-func (w *Worker) todo(ctx context.Context, spec job.Spec, span job.Span) ([]job.Span, error) {
-	pkg, err := w.cfg.Content.Package(ctx, spec)
-	if err != nil {
-		return nil, fmt.Errorf("opening the package of %s: %w", spec.ID, err)
-	}
+func (w *Worker) todo(pkg block.Package, o work.Offer) ([]job.Span, error) {
 	var todo []job.Span
 	for r := range pkg.Ranges() {
-		s := job.Span{Lo: max(span.Lo, uint64(r.Lo())), Hi: min(span.Hi, uint64(r.Lo())+1<<job.RangeBits)}
+		s := job.Span{Lo: max(o.Span.Lo, uint64(r.Lo())), Hi: min(o.Span.Hi, uint64(r.Lo())+1<<job.RangeBits)}
 		if s.IsEmpty() {
 			continue
 		}
-		cell, err := w.cfg.Index.Cell(r, spec.ID)
+		cell, err := w.cfg.Index.Cell(r, o.Job)
 		if err != nil {
 			return nil, err
 		}

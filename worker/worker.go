@@ -134,8 +134,9 @@ func New(cfg Config) (*Worker, error) {
 	w.outbox = outbound.NewOutbox()
 	cfg.Jobs.OnControls = func(id job.ID, c job.Controls) { w.postSoon(controlsChanged{id, c}) }
 	cfg.Jobs.OnCaughtUp = func() {
-		w.sure.Store(time.Now().UnixNano())
-		w.postSoon(controlsCaughtUp{})
+		now := time.Now()
+		w.sure.Store(now.UnixNano())
+		w.postSoon(controlsCaughtUp{now})
 	}
 	return w, nil
 }
@@ -285,7 +286,7 @@ func (w *Worker) noteJournal(ctx context.Context, st ledger.Stored, known map[jo
 	now := w.cfg.Index.Sealed(j)
 	known[j] = now
 	if now && !was {
-		w.post(ctx, tenure.Sealed{Journal: j, Open: len(w.openOf(j)) > 0})
+		w.post(ctx, tenure.Sealed{Journal: j, Open: w.cfg.Index.HasOpen(j)})
 	} else if !seen {
 		w.post(ctx, tenure.Seen{Journal: j})
 	}

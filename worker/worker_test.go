@@ -14,6 +14,7 @@ import (
 	"crier/presence/gateway"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/worker/lane"
 )
 
 // crowd makes a package of n recipients in four ranges, most of them followers,
@@ -330,6 +331,31 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 	})
 }
 
+// Somebody comes for whom more waits than a pass takes: the budget of drains is spent on
+// what leaves, not again and again on what stays.
+func TestADrainOfMoreThanAPassKeepsItsRate(t *testing.T) {
+	inWorld(t, 25, func(w *world) {
+		w.drains = 10
+		w.restart()
+		const n = 200
+		pkg := people{7: true}
+		w.content.followers = pkg
+		var ids []job.ID
+		for range n {
+			ids = append(ids, w.submit(pkg, nil))
+			w.send(ids[len(ids)-1])
+		}
+		start := time.Now()
+		w.gw.connect(true, 7)
+		for _, id := range ids {
+			w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })
+		}
+		if took := time.Since(start); took < n/10*time.Second-2*time.Second || took > n/10*time.Second*3/2 {
+			t.Errorf("%d at 10 a second took %s", n, took)
+		}
+	})
+}
+
 // The controls cannot be read, and a pause is among them: who logs in waits.
 func TestNothingIsDrainedOnOldControls(t *testing.T) {
 	inWorld(t, 14, func(w *world) {
@@ -353,6 +379,28 @@ func TestNothingIsDrainedOnOldControls(t *testing.T) {
 		}
 		w.ctl.on.Store(false)
 		w.until("it is drained", func() bool { return w.counts(id).Delivered == 1 })
+	})
+}
+
+// The loop was held up for long: that the controls were all known when it last heard so
+// says nothing of those that came since.
+func TestOldNewsOfTheControlsCountsForNothing(t *testing.T) {
+	inWorld(t, 27, func(w *world) {
+		pkg, _ := w.crowd(1000, 1)
+		id := w.submit(pkg, func(s *job.Spec) { s.Rate = 20 })
+		w.offer(id)
+		w.until("it is being sent", func() bool { return len(w.gw.shown(id)) > 20 })
+		heard := time.Now()
+		w.ctl.on.Store(true)
+		w.passes(5 * time.Second)
+		n := len(w.gw.shown(id))
+		w.worker.post(context.Background(), controlsCaughtUp{heard})
+		w.passes(2 * time.Second)
+		if now := len(w.gw.shown(id)); now != n {
+			t.Errorf("%d were sent on what was known %s ago", now-n, time.Since(heard))
+		}
+		w.ctl.on.Store(false)
+		w.until("it goes on", func() bool { return len(w.gw.shown(id)) > n })
 	})
 }
 
@@ -387,12 +435,12 @@ func TestLateAssignment(t *testing.T) {
 	inWorld(t, 19, func(w *world) {
 		pkg, online := w.crowd(100, 1)
 		id := w.submit(pkg, nil)
-		j, err := w.table.Get(context.Background(), id)
+		offer := work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}}
+		todo, err := w.worker.todo(pkg, offer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		offer := work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}}
-		todo, err := w.worker.todo(context.Background(), j.Spec, offer.Span)
+		epoch, err := w.worker.slices.Claim(context.Background(), ledger.SliceThing(id, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -405,11 +453,43 @@ func TestLateAssignment(t *testing.T) {
 		}
 		over := time.Now().Add(3 * time.Second)
 		w.until("the worker has forgotten it", func() bool { return time.Now().After(over) })
-		w.worker.post(context.Background(), assign{offer, todo})
+		w.worker.post(context.Background(), assign{offer, epoch, todo})
 		synctest.Wait()
 		w.restart() // fails if the worker has ended
 		w.reconcile(id)
 		w.checkShown(id, only(w.admitted(pkg), online))
+	})
+}
+
+// What was to do of a slice was read under a claim that was given up since, and another
+// one follows: only what was read under that counts.
+func TestAssignmentOfAnEarlierClaim(t *testing.T) {
+	inWorld(t, 24, func(w *world) {
+		pkg, online := w.crowd(100, 1)
+		id := w.submit(pkg, func(s *job.Spec) { s.Rate = 20 })
+		offer := work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}}
+		thing := ledger.SliceThing(id, 0)
+		early, err := w.worker.slices.Claim(context.Background(), thing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		todo, err := w.worker.todo(pkg, offer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.offer(id)
+		w.until("some have it", func() bool { return w.counts(id).Delivered > 10 })
+		w.worker.post(context.Background(), lane.Drop{})
+		w.until("it is given up", func() bool { return w.claims.Of(thing).Journal.IsZero() })
+		w.until("it is claimed again", func() bool {
+			_, err := w.worker.slices.Claim(context.Background(), thing)
+			return err == nil
+		})
+		w.worker.post(context.Background(), assign{offer, early, todo})
+		w.send(id)
+		w.until("it is closed", func() bool { return w.counts(id).Open() == 0 })
+		w.checkShown(id, only(w.admitted(pkg), online))
+		w.reconcile(id)
 	})
 }
 
@@ -434,6 +514,28 @@ func TestADamagedJobHoldsUpNoOther(t *testing.T) {
 		w.content.mu.Unlock()
 		w.until("it is drained when it can be read again", func() bool { return w.counts(damaged).Delivered == 1 })
 		w.checkShown(damaged, pkg)
+	})
+}
+
+// A worker that cannot read a package does not claim its slices: they are offered to
+// nobody else as long as it holds them.
+func TestWhoCannotReadAPackageClaimsNothing(t *testing.T) {
+	inWorld(t, 26, func(w *world) {
+		id := w.submit(people{7: true}, nil)
+		missing := func(id job.ID) {
+			w.content.mu.Lock()
+			defer w.content.mu.Unlock()
+			w.content.missing = id
+		}
+		missing(id)
+		if got := w.offer(id); got != job.SlicePlanned {
+			t.Errorf("the slice is %s", got)
+		}
+		if c, err := ledger.LastClaim(context.Background(), w.log, ledger.SliceThing(id, 0)); err != nil || c.Epoch != 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		missing(job.ID{})
+		w.send(id)
 	})
 }
 

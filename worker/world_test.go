@@ -70,6 +70,7 @@ type content struct {
 	followers  people
 	suppressed people        // replaced, never changed, once a worker runs
 	damaged    job.ID        // whose lists cannot be read
+	missing    job.ID        // whose package is not there
 	held       chan struct{} // if there is one, reading lists waits until it is closed
 	waiting    atomic.Bool   // for held
 	mu         sync.Mutex    // for all but followers
@@ -98,7 +99,12 @@ func (c *content) suppress(ids ...uint32) {
 }
 
 func (c *content) Package(_ context.Context, spec job.Spec) (block.Package, error) {
-	return c.pkg(spec.ID), nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if spec.ID == c.missing {
+		return nil, errors.New("the package is not there")
+	}
+	return c.packages[spec.ID], nil
 }
 
 func (c *content) PackageRange(_ context.Context, id job.ID, r job.Range) (*idset.Set, error) {
@@ -140,7 +146,8 @@ type world struct {
 	blobs   *blob.Memory // reports and checkpoints, if the ledger is folded
 	planes  *presence.Planes
 	content *content
-	drains  int // DrainRate
+	drains  int    // DrainRate
+	starts  uint32 // of the worker's process; 0 is not counted
 	gw      *host
 	table   *jobs.Table
 	claims  *claims.Table
@@ -205,7 +212,7 @@ func (w *world) start() {
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
+	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}

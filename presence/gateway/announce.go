@@ -20,11 +20,11 @@ const (
 // the life of the incarnation, for their counts: 4,096 at most.
 type announcer struct {
 	rng    job.Range
-	round  uint64                     // how often it began to tell everything
-	seq    uint64                     // of this round
-	dirty  map[job.Recipient]struct{} // came or left since the last announcement
-	since  time.Duration              // when the first of them did
-	force  bool                       // announce although nobody came or left
+	round  uint64                 // how often it began to tell everything
+	seq    uint64                 // of this round
+	dirty  map[job.Recipient]bool // to be in the next announcement; true: came or left since the last one
+	since  time.Duration          // when the first of them did
+	force  bool                   // announce although nobody came or left
 	flight *flight
 }
 
@@ -39,7 +39,7 @@ type flight struct {
 func (s *State) announcer(r job.Range) *announcer {
 	a := s.announcers[r]
 	if a == nil {
-		a = &announcer{rng: r, round: 1, dirty: map[job.Recipient]struct{}{}}
+		a = &announcer{rng: r, round: 1, dirty: map[job.Recipient]bool{}}
 		s.announcers[r] = a
 		s.announcing = append(s.announcing, a)
 	}
@@ -47,12 +47,16 @@ func (s *State) announcer(r job.Range) *announcer {
 }
 
 // dirty notes that a recipient came, left, or said hello.
-func (s *State) dirty(id job.Recipient) {
+func (s *State) dirty(id job.Recipient) { s.announceSoon(id, true) }
+
+// announceSoon puts a recipient into the next announcement. One that did not move is not
+// among those who came: it may be elsewhere by now.
+func (s *State) announceSoon(id job.Recipient, moved bool) {
 	a := s.announcer(id.Range())
 	if len(a.dirty) == 0 {
 		a.since = s.now
 	}
-	a.dirty[id] = struct{}{}
+	a.dirty[id] = a.dirty[id] || moved
 	s.flushSoon(a)
 }
 
@@ -90,16 +94,19 @@ func (s *State) announce(a *announcer) {
 		if len(f.join)+len(f.leave) >= maxJoins || bytes >= maxHelloData {
 			break
 		}
+		moved := a.dirty[id]
 		delete(a.dirty, id)
 		p := s.people[id]
 		if p == nil || len(p.conns) == 0 {
 			f.leave = append(f.leave, id)
 			continue
 		}
-		f.join = append(f.join, id)
+		if moved {
+			f.join = append(f.join, id)
+		}
 		for _, c := range p.conns {
 			if !c.told {
-				c.told = true
+				c.told, c.toldAt = true, s.now
 				h := c.hello()
 				f.hellos = append(f.hellos, h)
 				bytes += 20 + len(h.Have)*len(job.ID{})
@@ -171,7 +178,7 @@ func (s *State) anew(r job.Range) {
 	for _, c := range s.order {
 		if c.person.id.Range() == r {
 			c.told = false
-			a.dirty[c.person.id] = struct{}{}
+			a.dirty[c.person.id] = true
 		}
 	}
 	s.flushSoon(a)

@@ -92,6 +92,47 @@ func TestAnnouncements(t *testing.T) {
 	}
 }
 
+// What a client has and nobody settled is told again. It moves nobody: the recipient may
+// have come elsewhere meanwhile.
+func TestWhatIsNotSettledIsToldAgain(t *testing.T) {
+	g := newRig(t, Config{})
+	g.connect(1, 5, 1, jobID(3), jobID(4))
+	g.connect(2, 6, 1)
+	g.connect(3, 7, 0, jobID(4)) // gave no id
+	answer := func() []Announce {
+		got := g.announcements()
+		for _, a := range got {
+			g.do(Announced{Range: 0, Flight: a.Flight})
+		}
+		return got
+	}
+	g.tick(batchWithin)
+	answer()
+	g.do(Settled{handoff.Settle{Inc: me, Recipient: 5, Jobs: []job.ID{jobID(3)}}})
+	for _, seconds := range []int{31, 61, 121} {
+		var got []Announce
+		for range seconds {
+			g.tick(watchEvery)
+			g.tick(batchWithin)
+			got = append(got, answer()...)
+		}
+		if len(got) != 1 || !got[0].Message.Join.IsEmpty() || !got[0].Message.Leave.IsEmpty() {
+			t.Fatalf("told again: %s", describe(g.effects))
+		}
+		if h := got[0].Message.Hellos; len(h) != 1 || h[0].Recipient != 5 || !slices.Equal(h[0].Have, []job.ID{jobID(4)}) {
+			t.Fatalf("hellos %v", h)
+		}
+	}
+	g.do(Settled{handoff.Settle{Inc: me, Recipient: 5, Jobs: []job.ID{jobID(4)}}})
+	for range 40 {
+		g.tick(watchEvery)
+		g.tick(batchWithin)
+		if got := answer(); len(got) > 0 {
+			t.Fatalf("told although all is settled: %s", describe(g.effects))
+		}
+	}
+}
+
 func TestAnnouncementsAreBounded(t *testing.T) {
 	g := newRig(t, Config{})
 	const people = maxJoins + 10

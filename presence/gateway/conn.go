@@ -17,9 +17,11 @@ type conn struct {
 	speaks   bool
 	closing  bool // a Close is out; nothing more is sent
 	told     bool // its hello is in an announcement
-	settling bool // in State.settling
-	settled  int  // entries that can be told
-	index    int  // in State.order
+	toldAt   time.Duration
+	retold   uint8 // how often its hello was told again, at most 5
+	settling bool  // in State.settling
+	settled  int   // entries that can be told
+	index    int   // in State.order
 	entries  []entry
 }
 
@@ -259,17 +261,25 @@ func (s *State) forget(p *person) {
 	}
 }
 
-// watch closes connections with a message that is too long unacknowledged.
+// watch closes connections with a message that is too long unacknowledged, and tells the
+// home again what a client has that nobody has settled: the home's word may have got lost,
+// or the outcome was open when it looked, and an unsettled id takes room in the window.
 func (s *State) watch() {
 	for _, c := range s.order {
 		if c.closing {
 			continue
 		}
+		again, after := false, tellAgain<<c.retold
 		for _, e := range c.entries {
 			if !e.has && s.now-e.at >= s.cfg.AckWithin {
 				s.close(c, Unacknowledged)
 				break
 			}
+			again = again || e.has && !e.settled && s.now-max(e.at, c.toldAt) >= after
+		}
+		if again && c.told && !c.closing && c.client != 0 { // else its home would take it for one more
+			c.told, c.retold = false, min(c.retold+1, 5)
+			s.announceSoon(c.person.id, false)
 		}
 	}
 }

@@ -20,6 +20,7 @@ const (
 	beatEvery    = time.Second
 	repeatEvery  = time.Second      // reports and announcements without an answer
 	settledBatch = 16               // settled ids that are not kept waiting
+	tellAgain    = 30 * time.Second // what a client has and nobody settled is told its home again, then after twice as long
 	redirectAge  = 10 * time.Second // a younger connection is not redirected, so that nobody goes in circles
 	maxJournals  = 1 << 16
 	levels       = 100 // of urgency

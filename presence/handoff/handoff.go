@@ -135,7 +135,8 @@ type Hello struct {
 // Seq counts the announcements of an incarnation to a range, from 1, without a
 // gap; a repeated one changes nothing. Round counts, from 1, how often the incarnation
 // began to tell everything: with another round Seq starts again, and whoever is not
-// told is not there. Join holds the recipients of Hellos too.
+// told is not there. Join holds the recipients of Hellos too, but for those that are told
+// again.
 type Announce struct {
 	Inc    job.Incarnation
 	Round  uint64

@@ -306,6 +306,9 @@ func checkOpen(t fataler, x *parked.Index, h *history) {
 		if x.Sealed(w.journal) != w.sealed {
 			t.Fatalf("%s sealed: %v, want %v", w.journal, !w.sealed, w.sealed)
 		}
+		if got := x.HasOpen(w.journal); got != (open[w.journal] > 0) {
+			t.Fatalf("%s has anything open: %v, want %d", w.journal, got, open[w.journal])
+		}
 		for _, o := range x.OpenReserves(func(j job.Journal) bool { return j == w.journal }) {
 			if o.Ref.Journal != w.journal {
 				t.Fatalf("%s is not of %s", o.Ref, w.journal)

@@ -214,6 +214,20 @@ func (x *Index) OpenReserves(want func(job.Journal) bool) []*Open {
 	return out
 }
 
+// HasOpen reports whether OpenReserves would list anything of a journal; it copies nothing.
+func (x *Index) HasOpen(j job.Journal) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, reserves := range []map[string]*Open{x.mu.open, x.mu.late} {
+		for _, o := range reserves {
+			if o.Ref.Journal == j {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // JournalInfo is what the index knows of a journal.
 type JournalInfo struct {
 	Journal job.Journal

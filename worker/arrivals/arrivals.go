@@ -7,6 +7,8 @@
 package arrivals
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -145,6 +147,13 @@ func (a *Log) Heard(inc job.Incarnation) bool {
 	defer a.mu.Unlock()
 	_, ok := a.heard[inc]
 	return ok
+}
+
+// AllHeard lists the incarnations that beat, in no order.
+func (a *Log) AllHeard() []job.Incarnation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Keys(a.heard))
 }
 
 // Silent forgets the incarnations that were not heard for too long and gives them; paused

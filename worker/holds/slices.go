@@ -34,8 +34,8 @@ type Slices struct {
 
 type claimed struct {
 	sync.Mutex
-	done   atomic.Bool // it is claimed
-	giving atomic.Bool // nothing more is reserved of it here
+	epoch  atomic.Uint64 // of its claim; 0 if it is not claimed
+	giving atomic.Bool   // nothing more is reserved of it here
 	claim  ledger.Claim
 }
 
@@ -60,31 +60,37 @@ func (s *Slices) of(thing ledger.Thing, add bool) *claimed {
 	return c
 }
 
-// Has reports whether a slice is claimed and not being given up.
-func (s *Slices) Has(thing ledger.Thing) bool {
+// Has reports whether a slice is claimed, still by the claim with that epoch, and not
+// being given up.
+func (s *Slices) Has(thing ledger.Thing, epoch uint64) bool {
 	c := s.of(thing, false)
-	return c != nil && c.done.Load() && !c.giving.Load()
+	return c != nil && epoch > 0 && c.epoch.Load() == epoch && !c.giving.Load()
 }
 
-// Claim makes the journal the sender of a slice (rule 4). It is idempotent.
-func (s *Slices) Claim(ctx context.Context, thing ledger.Thing) error {
+// Claim makes the journal the sender of a slice (rule 4) and gives the claim's epoch. It
+// is idempotent.
+func (s *Slices) Claim(ctx context.Context, thing ledger.Thing) (epoch uint64, err error) {
 	c := s.of(thing, true)
 	if !c.TryLock() { // the ledger is slow, and offers are repeated
-		return errors.New("it is being claimed")
+		return 0, errors.New("it is being claimed")
 	}
 	defer c.Unlock()
-	switch {
-	case c.giving.Load():
-		return errors.New("this worker is giving it up")
-	case c.done.Load():
-		return nil
+	if c.giving.Load() {
+		return 0, errors.New("this worker is giving it up")
 	}
-	err := s.cfg.MayTake()
-	if err == nil {
-		c.claim, err = ledger.Take(ctx, s.cfg.Log, thing, s.cfg.Taker())
+	if epoch := c.epoch.Load(); epoch > 0 {
+		return epoch, nil
 	}
-	c.done.Store(err == nil)
-	return err
+	if err := s.cfg.MayTake(); err != nil {
+		return 0, err
+	}
+	claim, err := ledger.Take(ctx, s.cfg.Log, thing, s.cfg.Taker())
+	if err != nil {
+		return 0, err
+	}
+	c.claim = claim
+	c.epoch.Store(claim.Epoch)
+	return claim.Epoch, nil
 }
 
 // Give begins to release a slice of which nothing is under way any more, and of which

@@ -22,28 +22,28 @@ func TestASliceIsGivenUpForGood(t *testing.T) {
 		}
 		a, b, thing := of("a"), of("b"), ledger.SliceThing(job.ID{1}, 3)
 		refuse = errors.New("silent")
-		if err := a.Claim(t.Context(), thing); !errors.Is(err, refuse) || a.Has(thing) {
+		if n, err := a.Claim(t.Context(), thing); !errors.Is(err, refuse) || a.Has(thing, n) {
 			t.Fatalf("claimed by who may take nothing: %v", err)
 		}
 		refuse = nil
 		for range 2 {
-			if err := a.Claim(t.Context(), thing); err != nil || !a.Has(thing) {
-				t.Fatalf("claimed: %v, %v", err, a.Has(thing))
+			if n, err := a.Claim(t.Context(), thing); err != nil || n != 1 || !a.Has(thing, n) || a.Has(thing, n+1) {
+				t.Fatalf("claimed: %d, %v, %v", n, err, a.Has(thing, n))
 			}
 		}
-		if err := b.Claim(t.Context(), thing); !errors.Is(err, ledger.ErrHeld) {
+		if _, err := b.Claim(t.Context(), thing); !errors.Is(err, ledger.ErrHeld) {
 			t.Fatalf("claimed by a second: %v", err)
 		}
 		release := log.Hold(ledger.AllClaims)
 		a.Give(t.Context(), thing, 0)
 		a.Give(t.Context(), thing, 0)
 		synctest.Wait()
-		if err := a.Claim(t.Context(), thing); err == nil || a.Has(thing) {
-			t.Fatalf("taken again while it is given up: %v, %v", err, a.Has(thing))
+		if _, err := a.Claim(t.Context(), thing); err == nil || a.Has(thing, 1) {
+			t.Fatalf("taken again while it is given up: %v, %v", err, a.Has(thing, 1))
 		}
 		release()
 		synctest.Wait()
-		if err := b.Claim(t.Context(), thing); err != nil {
+		if _, err := b.Claim(t.Context(), thing); err != nil {
 			t.Fatalf("claimed after its release: %v", err)
 		}
 		if n, err := log.Subjects(t.Context(), ledger.AllClaims); err != nil || n[ledger.ClaimSubject(thing)] != 3 {

@@ -657,6 +657,26 @@ func TestTheWatermarkFollowsTheFirstOpenReserve(t *testing.T) {
 	}
 }
 
+// Of a sealed journal nothing follows: once all that was handed over is closed, all of it
+// is, what its owner closed behind that included.
+func TestTheWatermarkOfASealedJournalGoesToItsEnd(t *testing.T) {
+	s := New(job.Journal{Worker: "w", Incarnation: 2})
+	var keys []Key
+	for n := range 2 {
+		_, k := quiet(2*n + 1)
+		s.Step(start, Inherited{Key: k, Job: job.ID{1}, Range: testRange, Open: idset.Of(testRange.Lo() + 1)})
+		keys = append(keys, k)
+	}
+	last := job.Ref{Journal: keys[0].Ref.Journal, N: 1 << 50}
+	for i, k := range keys {
+		s.Step(start, Reported{&handoff.Report{Ref: k.Ref, Inc: k.Inc, Version: 1, Rest: handoff.RestAcked}})
+		told := only[Tell](t, s.Step(start, Recorded{k})).Recorded
+		if all := !told.Settled.Before(last); all != (i == 1) {
+			t.Fatalf("after %s: settled up to %s", k.Ref, told.Settled)
+		}
+	}
+}
+
 func TestWhatWasInDoubtAndIsInheritedIsHandedOffAgain(t *testing.T) {
 	for _, doubted := range []bool{false, true} {
 		s := New(job.Journal{Worker: "w", Incarnation: 2})

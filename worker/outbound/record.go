@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -21,7 +22,7 @@ func (s *State) report(now time.Time, p *handoff.Report) []Effect {
 	case s.isOver(p.Inc):
 		return nil // it may be closed by a doubt that is final, and the client must remember
 	case s.owned[p.Ref.Journal]:
-		return []Effect{tell(c, p.Ref, p.Inc, p.Version)}
+		return []Effect{s.tell(c, p.Ref, p.Inc, p.Version)}
 	default:
 		return nil
 	}
@@ -37,17 +38,26 @@ func (s *State) report(now time.Time, p *handoff.Report) []Effect {
 		}
 		return out
 	case p.Version == f.version && f.version > 0 && !f.doubted:
-		return append(out, tell(c, p.Ref, p.Inc, f.version))
+		return append(out, s.tell(c, p.Ref, p.Inc, f.version))
 	}
 	return append(out, s.record(f, p)...)
 }
 
-func tell(c *channel, ref job.Ref, inc job.Incarnation, version uint32) Effect {
+func (s *State) tell(c *channel, ref job.Ref, inc job.Incarnation, version uint32) Effect {
 	m := &handoff.Recorded{Ref: ref, Inc: inc, Version: version}
-	if c != nil {
+	switch {
+	case ref.Journal != s.mine && (c == nil || len(c.flights) == 0):
+		m.Settled = last(ref.Journal)
+	case c != nil:
 		m.Settled = c.settled
 	}
 	return Tell{m}
+}
+
+// last is behind everything of a sealed journal. What its former owners closed behind
+// the last reserve that was handed over is settled, too, which nobody else tells.
+func last(j job.Journal) job.Ref {
+	return job.Ref{Journal: j, N: math.MaxUint64, Entry: math.MaxUint16}
 }
 
 // record appends a done for a report, unless everything still waits. What was in
@@ -123,7 +133,7 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 		if f.open.IsEmpty() {
 			s.close(c, f)
 		}
-		out = append(out, tell(c, f.Ref, f.Inc, f.version))
+		out = append(out, s.tell(c, f.Ref, f.Inc, f.version))
 	}
 	if p := f.latest; p != nil && !f.closed {
 		f.latest = nil

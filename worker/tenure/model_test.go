@@ -145,7 +145,8 @@ func (w *world) effect(x *worker, e Effect) {
 			w.t.Fatalf("%s takes the %s (%+v): frozen %v, silent %v", x.journal, e.Thing, known, x.view.frozen, x.silent)
 		}
 	case Seal:
-		if !x.view.lapsed[e.Journal] || x.view.frozen || x.silent || e.Journal == x.journal {
+		former := e.Journal.Worker == x.journal.Worker && e.Journal.Incarnation < x.journal.Incarnation
+		if !former && !x.view.lapsed[e.Journal] || x.view.frozen || x.silent || e.Journal == x.journal {
 			w.t.Fatalf("%s seals %s", x.journal, e.Journal)
 		}
 	case Begin:

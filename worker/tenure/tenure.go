@@ -2,10 +2,10 @@
 // and the sealed journals of dead workers whose open reserves it closes.
 //
 // It guarantees that nothing is taken from an owner whose journal is open (rule 4);
-// that a journal is sealed only when the ring calls its owner lapsed (rule 5); that a
-// worker which is frozen takes nothing new (rule 24); that a range is given up only
-// after everything that this worker appends about it is durable; and that no claim but
-// its own is ever given up.
+// that a journal is sealed only when the ring calls its owner lapsed, or it is of an
+// earlier start of this worker (rule 5); that a worker which is frozen takes nothing new
+// (rule 24); that a range is given up only after everything that this worker appends
+// about it is durable; and that no claim but its own is ever given up.
 //
 // A wrong ring costs a try that fails, never more: claims decide.
 package tenure
@@ -125,7 +125,7 @@ type Sealed struct {
 	Open    bool // it has open reserves
 }
 
-// Claimed is a claim in the order of the ledger.
+// Claimed is a claim in the order of the ledger; those on slices only tell of journals.
 type Claimed struct{ Claim ledger.Claim }
 
 // Wanted says that somebody needs the home of a range.
@@ -299,13 +299,13 @@ func (s *State) at(t ledger.Thing) *tenancy {
 
 func (s *State) claimed(now time.Time, c ledger.Claim) []Effect {
 	x := s.at(c.Thing())
+	if !c.Journal.IsZero() && c.Journal != s.mine && (x != nil || c.Kind == ledger.ClaimSlice) {
+		s.journal(c.Journal) // a worker's, which may have to be sealed and have no record
+	}
 	if x == nil || c.Epoch <= x.claim.Epoch {
 		return nil
 	}
 	x.claim = c
-	if !c.Journal.IsZero() && c.Journal != s.mine {
-		s.journal(c.Journal) // it may have to be sealed
-	}
 	if j, err := job.ParseJournal(c.ID); c.Kind == ledger.ClaimJournal && err == nil && !s.journals[j].isLeft() && !s.isForgotten(x) {
 		return nil
 	}
@@ -424,14 +424,18 @@ func (s *State) considerSeal(now time.Time, j job.Journal, x *journal, out []Eff
 	if x.sealed || x.sealing || j == s.mine {
 		return out
 	}
-	if now.Sub(x.first) < newborn || !s.ring.Lapsed(j) {
+	former := j.Worker == s.mine.Worker && j.Incarnation < s.mine.Incarnation
+	if !former && (now.Sub(x.first) < newborn || !s.ring.Lapsed(j)) {
 		x.lapsed = time.Time{}
 		return out
 	}
 	if x.lapsed.IsZero() {
 		x.lapsed = now
 	}
-	choice := s.ring.Choice(ledger.JournalThing(j))
+	choice := 0 // of a former one whoever succeeds it
+	if !former {
+		choice = s.ring.Choice(ledger.JournalThing(j))
+	}
 	if s.silent || s.ring.Frozen() || choice < 0 || now.Before(x.retry) || now.Sub(x.lapsed) < time.Duration(choice)*yieldTo {
 		return out
 	}

@@ -31,7 +31,13 @@ type Dial struct {
 
 // Connect makes a connection to one of the servers elsewhere. It fails if none is
 // there now; once made, the connection comes back by itself for ever, to any of them.
-func Connect(d Dial) (*nats.Conn, error) { return connect(d, nats.PingInterval(pingInterval)) }
+func Connect(d Dial) (*nats.Conn, error) { return connect(d, outside()...) }
+
+// outside are the options of a connection that can be cut. A write that does not get on
+// keeps pings from being sent and counted, so that it has to notice the cut itself.
+func outside() []nats.Option {
+	return []nats.Option{nats.PingInterval(pingInterval), nats.FlusherTimeout((pingsOut + 1) * pingInterval)}
+}
 
 func connect(d Dial, more ...nats.Option) (*nats.Conn, error) {
 	log := d.Logger
