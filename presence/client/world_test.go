@@ -402,12 +402,13 @@ func newSpy() *spy {
 func (s *spy) Load() (string, []string, error) { return "spy", s.list(), nil }
 
 func (s *spy) Add(id string) error {
+	err := s.fail("add") // before the lock: it takes the world's, and who has that asks the spy
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
 		return errGone
 	}
-	if err := s.fail("add"); err != nil {
+	if err != nil {
 		return err
 	}
 	s.written[id] = true
@@ -428,12 +429,13 @@ func (s *spy) Forget(ids []string) error {
 }
 
 func (s *spy) Sync() error {
+	err := s.fail("sync")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
 		return errGone
 	}
-	if err := s.fail("sync"); err != nil {
+	if err != nil {
 		return err
 	}
 	s.durable = maps.Clone(s.written)

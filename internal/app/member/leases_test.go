@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,7 +59,7 @@ func TestWhoHasALease(t *testing.T) {
 // not anybody waits.
 type slow struct {
 	coord.Store
-	takes time.Duration
+	takes atomic.Int64 // ns
 }
 
 func answered[T any](ctx context.Context, s *slow, do func() (T, error)) (T, error) {
@@ -66,7 +67,7 @@ func answered[T any](ctx context.Context, s *slow, do func() (T, error)) (T, err
 		v   T
 		err error
 	}
-	takes, done := s.takes, make(chan answer, 1)
+	takes, done := time.Duration(s.takes.Load()), make(chan answer, 1)
 	go func() {
 		time.Sleep(takes / 2)
 		v, err := do()
@@ -95,7 +96,8 @@ func (s *slow) Lease(ctx context.Context, key string, value []byte, expect coord
 // A renewal that is answered too late costs the next ones nothing.
 func TestALateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &slow{Store: coord.NewMemory(time.Now), takes: 200 * time.Millisecond}
+		store := &slow{Store: coord.NewMemory(time.Now)}
+		store.takes.Store(int64(200 * time.Millisecond))
 		l := member.NewLeases(store)
 		renew := func() bool {
 			try, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -106,11 +108,11 @@ func TestALateAnswer(t *testing.T) {
 		if !renew() {
 			t.Fatal("it is not made")
 		}
-		store.takes = 800 * time.Millisecond
+		store.takes.Store(int64(800 * time.Millisecond))
 		if renew() {
 			t.Fatal("it is renewed in time")
 		}
-		store.takes = 200 * time.Millisecond
+		store.takes.Store(int64(200 * time.Millisecond))
 		for i := range 4 {
 			time.Sleep(time.Second)
 			if !renew() {

@@ -55,6 +55,7 @@ type Node struct {
 	ring    atomic.Pointer[Ring]
 	working chan struct{} // closed when it has been WORKING, or SILENCE, once
 	rejoin  chan struct{} // closed when it has to begin again
+	left    chan struct{} // closed when it is no member any more
 	lapsed  lapses
 	leases  struct {
 		sync.Mutex
@@ -76,7 +77,7 @@ const (
 
 // New makes a node that listens; Run runs it, and Close releases it.
 func New(cfg Config) (*Node, error) {
-	n := &Node{cfg: cfg, working: make(chan struct{}), rejoin: make(chan struct{})}
+	n := &Node{cfg: cfg, working: make(chan struct{}), rejoin: make(chan struct{}), left: make(chan struct{})}
 	tcp, err := transport.ListenTCP(transport.TCPConfig{Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: cfg.TLS, Logger: cfg.Log})
 	if err != nil {
 		return nil, job.Invalid("cluster.listen", "cluster.listen: listening for other members; give another address, or stop who has it", err)
@@ -101,7 +102,10 @@ func (n *Node) Close() { n.tcp.Close() }
 // process must not go on as it is.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.shell.Run(ctx) })
+	g.Go(func() error {
+		defer close(n.left)
+		return n.shell.Run(ctx)
+	})
 	g.Go(func() error { return n.lookAtSelf(ctx) })
 	g.Go(func() error {
 		select {
@@ -139,7 +143,10 @@ func (n *Node) lookAtSelf(ctx context.Context) error {
 func (n *Node) Leave(ctx context.Context) {
 	n.shell.Tell(apta.Owned{Claims: n.cfg.Owned()}) // what was told last may be old
 	n.shell.Stop()
-	<-ctx.Done()
+	select {
+	case <-n.left:
+	case <-ctx.Done():
+	}
 }
 
 // Working is closed when the member has become WORKING for the first time, or SILENCE

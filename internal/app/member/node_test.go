@@ -1,6 +1,7 @@
 package member_test
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"testing"
@@ -58,4 +59,39 @@ func TestACoreThatDoesNotAnswer(t *testing.T) {
 			t.Errorf("it was waited for %s", took)
 		}
 	})
+}
+
+// A member that owns nothing is gone at once when it is asked to leave, and its lease with
+// it.
+func TestLeave(t *testing.T) {
+	store := coord.NewMemory(nil)
+	n, err := member.New(member.Config{Core: apta.Config{Cluster: "a", ID: "m1", Incarnation: 1, Nonce: 1, Timers: timing.Fast()}, Listen: "127.0.0.1:0",
+		Leases: member.NewLeases(store), Ledger: func() bool { return true }, Alive: func() bool { return true }, Owned: func() int { return 0 },
+		Silenced: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	select {
+	case <-n.Working():
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	}
+	if list, err := store.List(ctx, "members"); err != nil || len(list) != 1 {
+		t.Fatalf("leases: %v, %v", list, err)
+	}
+	n.Leave(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("it waited as long as it may")
+	}
+	if list, err := store.List(ctx, "members"); err != nil || len(list) != 0 {
+		t.Errorf("leases: %v, %v", list, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
