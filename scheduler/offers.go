@@ -34,17 +34,16 @@ func (o *offering) answered(refusal string) {
 	}
 }
 
-// isDue reports whether the slice may be offered again. holder says who has it now: when
-// that changes, as it does when who had it is gone, whoever may have it is asked at once.
-func (o *offering) isDue(now time.Time, holder func() string) bool {
-	if o.asking {
-		return false
-	}
-	if o.refusal == "" {
-		return now.Sub(o.at) >= reoffer
-	}
-	if h := holder(); h != o.holder {
-		o.holder, o.wait = h, 0
+// rests reports whether the slice is not to be offered, whoever has it.
+func (o *offering) rests(now time.Time) bool {
+	return o.asking || o.refusal == "" && now.Sub(o.at) < reoffer
+}
+
+// isDue reports whether a slice that does not rest may be offered again. When its holder
+// is another, as it is when who had it is gone, whoever may have it is asked at once.
+func (o *offering) isDue(now time.Time, holder string) bool {
+	if holder != o.holder {
+		o.holder, o.wait = holder, 0
 	}
 	return now.Sub(o.at) >= o.wait
 }
@@ -61,16 +60,19 @@ func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
 	now, of := time.Now(), s.sendersOf(j)
 	for i, x := range p.slices {
 		o := &p.offers[i]
-		if x.State == job.SliceSent || !o.isDue(now, func() string { return of.holder(x.Number) }) {
+		if x.State == job.SliceSent || o.rests(now) {
 			continue
 		}
 		holder := of.holder(x.Number)
+		if !o.isDue(now, holder) {
+			continue
+		}
 		to, err := of.next(x.Number, holder, p.tries)
 		if err != nil {
 			o.refusal = err.Error()
 			continue
 		}
-		o.at, o.holder, o.asking = now, holder, true
+		o.at, o.asking = now, true
 		s.busy.Go(func() {
 			refusal := ""
 			if err := s.offer(ctx, to, work.Offer{Job: j.Spec.ID, Number: x.Number, Span: x.Span}); err != nil {

@@ -86,30 +86,42 @@ func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
 	return !ring.Frozen() && choice >= 0 && now.Sub(p.free) >= time.Duration(choice)*yieldTo
 }
 
+// mine gives the jobs that this scheduler may move on, in their order. One that is silent
+// gives up those it has.
+func (s *Scheduler) mine(ctx context.Context, live []jobs.Job) (mine []jobs.Job) {
+	silent := s.cfg.Silent()
+	for _, j := range live {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case silent:
+			s.give(ctx, j.Spec.ID)
+		case s.mayMove(j.Spec.ID, time.Now()):
+			mine = append(mine, j)
+		}
+	}
+	return mine
+}
+
 // together is how many jobs are taken over in one look.
 const together = 256
 
-// takeOver claims jobs that another moved on before, all at once: who dies leaves as many
-// as it held, and each claim waits for the ledger. Those that are sent go last: they only
-// wait for acknowledgements.
-func (s *Scheduler) takeOver(ctx context.Context, live []jobs.Job) {
-	var todo []jobs.Job
-	now := time.Now()
-	for _, j := range live {
-		if id := j.Spec.ID; j.State >= job.Queued && s.mayMove(id, now) && !s.holds(id) && !now.Before(s.planOf(id).retryAt) {
+// takeOver claims those jobs that another moved on before, all at once: who dies leaves as
+// many as it held, and each claim waits for the ledger. Those that are sent go last: they
+// only wait for acknowledgements. It gives the jobs without those that it could not claim
+// yet; new ones are claimed one by one.
+func (s *Scheduler) takeOver(ctx context.Context, mine []jobs.Job) []jobs.Job {
+	var todo, sent []jobs.Job
+	for _, j := range mine {
+		switch {
+		case !s.isLeft(j) || time.Now().Before(s.planOf(j.Spec.ID).retryAt):
+		case j.State == job.Sent:
+			sent = append(sent, j)
+		default:
 			todo = append(todo, j)
 		}
 	}
-	slices.SortStableFunc(todo, func(a, b jobs.Job) int {
-		switch isSent := b.State == job.Sent; {
-		case (a.State == job.Sent) == isSent:
-			return 0
-		case isSent:
-			return -1
-		}
-		return 1
-	})
-	if len(todo) > together {
+	if todo = append(todo, sent...); len(todo) > together {
 		todo = todo[:together]
 		s.soon()
 	}
@@ -122,14 +134,19 @@ func (s *Scheduler) takeOver(ctx context.Context, live []jobs.Job) {
 		})
 	}
 	all.Wait()
+	return slices.DeleteFunc(mine, s.isLeft)
 }
 
-// holds reports whether this scheduler has claimed a job, as far as it knows.
-func (s *Scheduler) holds(id job.ID) bool {
-	p := s.planOf(id)
+// isLeft reports whether another moved a job on before, and this scheduler has not claimed
+// it, as far as it knows.
+func (s *Scheduler) isLeft(j jobs.Job) bool {
+	if j.State < job.Queued {
+		return false
+	}
+	p := s.planOf(j.Spec.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !p.claim.Journal.IsZero()
+	return p.claim.Journal.IsZero()
 }
 
 // give releases a job that this scheduler holds, so that another moves it on.

@@ -188,20 +188,9 @@ func (s *Scheduler) look(ctx context.Context) {
 	}
 	ahead, full := 0, s.cfg.Jobs.Full()
 	var spent time.Duration // on new ones
-	silent := s.cfg.Silent()
-	if !silent {
-		s.takeOver(ctx, live)
-	}
-	for _, j := range live {
+	for _, j := range s.takeOver(ctx, s.mine(ctx, live)) {
 		if ctx.Err() != nil {
 			return
-		}
-		if silent {
-			s.give(ctx, j.Spec.ID)
-			continue
-		}
-		if !s.mayMove(j.Spec.ID, time.Now()) || j.State >= job.Queued && !s.holds(j.Spec.ID) {
-			continue
 		}
 		if full && j.State <= job.Queued && !j.Controls.Cancelled {
 			s.mu.Lock()

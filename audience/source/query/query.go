@@ -48,16 +48,17 @@ type Config struct {
 // Source is the answer to a query, as an audience.Source. The query runs when it is first
 // read.
 type Source struct {
-	cfg  Config
-	open func() (*sql.DB, error)
-	db   *sql.DB
-	conn *sql.Conn
-	rows *sql.Rows
-	cell []sql.RawBytes // of the row under way
-	into []any          // pointers to these
-	at   int            // column of the ids
-	row  uint64
-	err  error // sticky
+	cfg      Config
+	open     func() (*sql.DB, error)
+	readOnly string // makes the session one for reading, if its database needs that
+	db       *sql.DB
+	conn     *sql.Conn
+	rows     *sql.Rows
+	cell     []sql.RawBytes // of the row under way
+	into     []any          // pointers to these
+	at       int            // column of the ids
+	row      uint64
+	err      error // sticky
 }
 
 // New makes a source; it names what is wrong with the configuration.
@@ -79,6 +80,7 @@ func New(cfg Config) (*Source, error) {
 		}
 		my.Timeout, my.MultiStatements = dialWithin, false
 		s.open = func() (*sql.DB, error) { return openMySQL(my) }
+		s.readOnly = "SET SESSION TRANSACTION READ ONLY" // a DROP TABLE would end START TRANSACTION READ ONLY first
 	default:
 		return nil, job.Invalid("dsn", "the DSN is of no database that is known; want sqlite:PATH or mysql:user:password@tcp(host:3306)/database", nil)
 	}
@@ -129,9 +131,8 @@ func (s *Source) start(ctx context.Context) (err error) {
 	if s.conn, err = s.db.Conn(ctx); err != nil {
 		return fmt.Errorf("connecting to the database of the DSN: %w", err)
 	}
-	if strings.HasPrefix(s.cfg.DSN, onMySQL) {
-		// Not START TRANSACTION READ ONLY: a DROP TABLE would end that first.
-		if _, err := s.conn.ExecContext(ctx, "SET SESSION TRANSACTION READ ONLY"); err != nil {
+	if s.readOnly != "" {
+		if _, err := s.conn.ExecContext(ctx, s.readOnly); err != nil {
 			return fmt.Errorf("making the session one for reading: %w", err)
 		}
 	}
