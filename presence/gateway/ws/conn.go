@@ -38,6 +38,8 @@ type wire interface {
 	close(code websocket.StatusCode, reason string) error
 	// ping gives an error if the other side is not there, as far as can be told.
 	ping(ctx context.Context) error
+	// elsewhere is where its client connects to the gateway with a URL for WebSockets.
+	elsewhere(url string) string
 }
 
 // webSocket is the wire of a client that speaks WebSocket.
@@ -51,6 +53,7 @@ func (s webSocket) close(code websocket.StatusCode, reason string) error {
 	return s.Close(code, reason)
 }
 func (s webSocket) ping(ctx context.Context) error { return s.Ping(ctx) }
+func (s webSocket) elsewhere(url string) string    { return url }
 
 // conn is one connection of a client.
 type conn struct {
@@ -58,6 +61,7 @@ type conn struct {
 	id      gateway.Conn
 	who     job.Recipient
 	wire    wire
+	ack     string      // where a client acknowledges that cannot do so on the wire
 	socket  net.Conn    // below it
 	greeted atomic.Bool // the core knows it, or is about to
 	heard   atomic.Bool // something came since the last look
@@ -147,7 +151,7 @@ func (c *conn) malformed(code websocket.StatusCode, what string) bool {
 		c.close(code, "malformed frames")
 		return true
 	}
-	c.say(typeError, errorFrame{typeError, "malformed", what})
+	c.say(errorFrame{typeError, "malformed", what})
 	return false
 }
 
@@ -158,7 +162,7 @@ func (c *conn) greet(ev gateway.Connected) bool {
 	}
 	c.g.post(func() {
 		if c.connected(ev); !c.gone {
-			c.say(typeHello, c.g.greeting(c))
+			c.say(c.g.greeting(c))
 		}
 	})
 	return true
@@ -193,13 +197,13 @@ func (c *conn) disconnected() {
 }
 
 // say queues a frame behind everything before.
-func (c *conn) say(kind string, f any) {
+func (c *conn) say(f frame) {
 	b, err := json.Marshal(f)
 	if err != nil {
 		c.g.cfg.Log.Error("writing a frame", "err", err)
 		return
 	}
-	q := queued{kind: kind, bytes: b}
+	q := queued{kind: f.kind(), bytes: b}
 	if s, ok := f.(settledFrame); ok {
 		q.settled = s.IDs
 	}
@@ -274,7 +278,8 @@ const maxReason = 123
 // redirect says where the client is to go. One that knows what the frame means
 // acknowledges what it has shown and leaves; else the closing code says it again.
 func (c *conn) redirect(to string) {
-	c.say(typeRedirect, redirectFrame{typeRedirect, to})
+	to = c.wire.elsewhere(to)
+	c.say(redirectFrame{typeRedirect, to})
 	time.AfterFunc(c.g.cfg.LeaveWait, func() {
 		if len(to) > maxReason {
 			to = ""

@@ -40,7 +40,7 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 		g.deliver(e)
 	case gateway.SendSettled:
 		if c := g.conns[e.Conn]; c != nil {
-			c.say(typeSettled, settledFrame{typeSettled, e.IDs})
+			c.say(settledFrame{typeSettled, e.IDs})
 		}
 	case gateway.Close:
 		if c := g.conns[e.Conn]; c != nil {

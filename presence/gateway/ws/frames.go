@@ -68,6 +68,14 @@ func jobIDs(list []string) []job.ID {
 	return ids
 }
 
+// frame is a frame of the gateway.
+type frame interface{ kind() string }
+
+func (f settledFrame) kind() string  { return f.Type }
+func (f redirectFrame) kind() string { return f.Type }
+func (f errorFrame) kind() string    { return f.Type }
+func (f helloFrame) kind() string    { return f.Type }
+
 type messageFrame struct {
 	Type        string    `json:"type"`
 	ID          job.ID    `json:"id"`

@@ -347,9 +347,5 @@ func (g *Gateway) stopped() bool {
 
 // greeting says to a client that from now on it is connected.
 func (g *Gateway) greeting(c *conn) helloFrame {
-	f := helloFrame{Type: typeHello, Gateway: g.cfg.Core.Incarnation.String(), Recipient: c.who, Window: g.state.Window(), ServerTime: serverTime()}
-	if _, isStream := c.wire.(*stream); isStream {
-		f.Ack = g.ackAddress(c.id)
-	}
-	return f
+	return helloFrame{Type: typeHello, Gateway: g.cfg.Core.Incarnation.String(), Recipient: c.who, Window: g.state.Window(), Ack: c.ack, ServerTime: serverTime()}
 }

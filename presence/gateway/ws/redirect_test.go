@@ -47,6 +47,8 @@ func TestARedirectedClientIsToldWhereToGo(t *testing.T) {
 	for i := range cases {
 		all[i] = w.connect(uint32(i))
 	}
+	stream := &reader{w: w, who: 99, query: "client=x&have="}
+	stream.open()
 	for i, x := range cases {
 		w.redirect("the client is redirected", x.to, []uint32{uint32(i)}, func() bool { return w.g.Stats().Core.ClosedMoved == uint64(i)+1 })
 		if f := all[i].expect("redirect"); f["url"] != x.to {
@@ -57,6 +59,14 @@ func TestARedirectedClientIsToldWhereToGo(t *testing.T) {
 		if !errors.As(err, &closed) || closed.Code != codeMoved || closed.Reason != x.reason {
 			t.Errorf("closed by %v, want %d %q", err, codeMoved, x.reason)
 		}
+	}
+	w.redirect("the stream is redirected", cases[0].to, []uint32{99}, func() bool { return w.g.Stats().Core.ClosedMoved == uint64(len(cases))+1 })
+	const there = "https://gw2.example.net/v1/stream"
+	if f := stream.expect("redirect"); f["url"] != there {
+		t.Errorf("a stream is redirected to %v", f["url"])
+	}
+	if f := stream.expect("close"); f["code"] != float64(codeMoved) || f["reason"] != there {
+		t.Errorf("a stream is closed by %v", f)
 	}
 	if took := time.Since(began); took < redirectAge {
 		t.Errorf("connections were redirected within %v", took)

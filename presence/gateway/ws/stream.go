@@ -52,24 +52,23 @@ type stream struct {
 	}
 }
 
-// write sends a frame as an event.
+// write sends a frame as an event. The bytes of a message are those of all who get it.
 func (s *stream) write(q queued) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !q.job.IsZero() && !slices.Contains(s.mu.has, q.job) {
 		s.mu.has = append(s.mu.has, q.job)
 	}
-	s.mu.has = slices.DeleteFunc(s.mu.has, func(id job.ID) bool { return slices.Contains(q.settled, id) })
-	if q.kind == typeRedirect {
-		q.bytes = forStreams(q.bytes)
+	if len(q.settled) > 0 {
+		s.mu.has = slices.DeleteFunc(s.mu.has, func(id job.ID) bool { return slices.Contains(q.settled, id) })
 	}
-	_, err := s.socket.Write(event(s.mu.has, q.kind, q.bytes))
+	_, err := event(s.mu.has, q.kind, q.bytes).WriteTo(s.socket)
 	return err
 }
 
 // event is an event as it is written. JSON has no line breaks.
-func event(has []job.ID, kind string, data []byte) []byte {
-	b := append(make([]byte, 0, 64+32*len(has)+len(data)), "id: "...)
+func event(has []job.ID, kind string, data []byte) *net.Buffers {
+	b := append(make([]byte, 0, 64+32*len(has)), "id: "...)
 	for i, id := range has {
 		if i > 0 {
 			b = append(b, ',')
@@ -82,22 +81,11 @@ func event(has []job.ID, kind string, data []byte) []byte {
 	if kind != typeMessage { // which is what a browser calls an event without a name
 		b = append(append(b, "\nevent: "...), kind...)
 	}
-	b = append(append(b, "\ndata: "...), data...)
-	return append(b, "\n\n"...)
+	return &net.Buffers{append(b, "\ndata: "...), data, []byte("\n\n")}
 }
 
-// forStreams changes the URL of a redirect to the one of streams.
-func forStreams(frame []byte) []byte {
-	var f redirectFrame
-	if json.Unmarshal(frame, &f) != nil {
-		return frame
-	}
-	f.URL = streamURL(f.URL)
-	if b, err := json.Marshal(f); err == nil {
-		return b
-	}
-	return frame
-}
+// elsewhere implements wire.
+func (s *stream) elsewhere(url string) string { return streamURL(url) }
 
 // streamURL is where streams connect to the gateway whose WebSockets connect to a URL.
 func streamURL(connect string) string {
@@ -120,11 +108,8 @@ type closeFrame struct {
 // close ends what is being written, says why, and closes the socket.
 func (s *stream) close(code websocket.StatusCode, reason string) error {
 	retry := retrySoon
-	switch {
-	case code == codeReplaced:
+	if code == codeReplaced {
 		retry = retryLate
-	case code == codeMoved && reason != "":
-		reason = streamURL(reason)
 	}
 	b, err := json.Marshal(closeFrame{typeClose, code, reason})
 	if err == nil {
@@ -133,7 +118,7 @@ func (s *stream) close(code websocket.StatusCode, reason string) error {
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, err = s.socket.Write(fmt.Appendf(event(s.mu.has, typeClose, b), "retry: %d\n\n", retry))
+		_, err = event(s.mu.has, typeClose, fmt.Appendf(b, "\nretry: %d", retry)).WriteTo(s.socket)
 	}
 	return errors.Join(err, s.socket.Close())
 }
@@ -171,7 +156,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	socket, rest, err := http.NewResponseController(w).Hijack()
 	if err == nil {
-		c.wire, c.socket = newStream(socket, ev.Have), socket
+		c.wire, c.socket, c.ack = newStream(socket, ev.Have), socket, g.ackAddress(c.id)
 		err = begin(socket)
 	}
 	if !g.start(c, err) {

@@ -256,10 +256,6 @@ func TestStreamURL(t *testing.T) {
 			t.Errorf("%s becomes %s, want %s", connect, got, want)
 		}
 	}
-	frame := forStreams([]byte(`{"type":"redirect","url":"wss://gw2/v1/connect"}`))
-	if string(frame) != `{"type":"redirect","url":"https://gw2/v1/stream"}` {
-		t.Errorf("a redirect becomes %s", frame)
-	}
 }
 
 // TestStreamsEndToEnd sends jobs to browsers, some of which lose their connection
