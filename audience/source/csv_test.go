@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"crier/audience/audiencetest"
 	"crier/job"
 )
 
@@ -19,7 +21,7 @@ func readCSV(text, column string) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return drain(c, 3)
+	return audiencetest.Read(context.Background(), c, 3)
 }
 
 func TestCSVForms(t *testing.T) {
@@ -125,7 +127,7 @@ func TestCSVMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := drain(c, 10); !errors.Is(err, errLongRecord) {
+	if _, err := audiencetest.Read(context.Background(), c, 10); !errors.Is(err, errLongRecord) {
 		t.Error(err)
 	}
 	runtime.ReadMemStats(&after)

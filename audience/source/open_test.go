@@ -18,6 +18,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"crier/audience"
+	"crier/audience/audiencetest"
 	"crier/internal/testdata"
 	"crier/job"
 )
@@ -93,7 +94,7 @@ func contents(t *testing.T, path string) []uint32 {
 	if err := s.Verify(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	ids, err := drain(NewFollowers("x", s), 1000)
+	ids, err := audiencetest.Read(context.Background(), NewFollowers("x", s), 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -18,12 +19,13 @@ import (
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 
 	"crier/audience"
+	"crier/audience/audiencetest"
 	"crier/internal/testdata"
 	"crier/job"
 )
 
 func readRoaring(b []byte) ([]uint32, error) {
-	return drain(NewRoaring(input(bytes.NewReader(b))), 1000)
+	return audiencetest.Read(context.Background(), NewRoaring(input(bytes.NewReader(b))), 1000)
 }
 
 // someBitmap has arrays, bitmaps and runs.
@@ -57,7 +59,7 @@ func TestRoaringAgreesWithTheLibrary(t *testing.T) {
 		if seed%2 == 0 {
 			r = iotest.HalfReader(r)
 		}
-		if got, err := drain(NewRoaring(input(r)), 1+int(seed)*999); err != nil || !slices.Equal(got, o.ToArray()) {
+		if got, err := audiencetest.Read(context.Background(), NewRoaring(input(r)), 1+int(seed)*999); err != nil || !slices.Equal(got, o.ToArray()) {
 			t.Fatalf("seed %d: %d ids, want %d (%v)", seed, len(got), o.GetCardinality(), err)
 		}
 	}
@@ -165,7 +167,7 @@ func TestRoaringPassesErrorsOfReadingOn(t *testing.T) {
 	broken := errors.New("the disk is broken")
 	for _, n := range []int{0, 3, 10, len(b) / 2, len(b)} {
 		r := io.MultiReader(bytes.NewReader(b[:n]), iotest.ErrReader(broken))
-		if _, err := drain(NewRoaring(input(r)), 100); !errors.Is(err, broken) || job.CodeOf(err) != "" {
+		if _, err := audiencetest.Read(context.Background(), NewRoaring(input(r)), 100); !errors.Is(err, broken) || job.CodeOf(err) != "" {
 			t.Errorf("after %d of %d bytes: %v", n, len(b), err)
 		}
 	}
@@ -210,7 +212,7 @@ func TestFollowersGiveTheirSet(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := NewFollowers("followers", set)
-		got, err := drain(f, 1+int(seed)*777)
+		got, err := audiencetest.Read(context.Background(), f, 1+int(seed)*777)
 		if err != nil || !slices.Equal(got, o.ToArray()) || f.Name() != "followers" {
 			t.Fatalf("seed %d: %d ids, want %d (%v)", seed, len(got), o.GetCardinality(), err)
 		}

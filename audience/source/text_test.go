@@ -14,32 +14,11 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"crier/audience"
+	"crier/audience/audiencetest"
 	"crier/job"
 )
 
 func input(r io.Reader) Input { return Input{Name: "p", File: "in.txt", R: io.NopCloser(r)} }
-
-// drain reads a source to its end, in batches of n.
-func drain(s audience.Source, n int) (ids []uint32, err error) {
-	buf := make([]uint32, n)
-	for {
-		k, err := s.NextBatch(context.Background(), buf)
-		ids = append(ids, buf[:k]...)
-		if err == io.EOF {
-			if _, again := s.NextBatch(context.Background(), buf); again != io.EOF {
-				return nil, fmt.Errorf("after the end: %w", again)
-			}
-			return ids, s.Close()
-		}
-		if err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-		if k == 0 {
-			return nil, errors.New("neither ids nor an error")
-		}
-	}
-}
 
 // naive reads an id text by its description, all at once.
 func naive(text string) (ids []uint32, ok bool) {
@@ -86,7 +65,7 @@ func TestTextForms(t *testing.T) {
 		packed("\ufeff5"):             {5},
 	} {
 		for _, n := range []int{1, 2, 100} {
-			if got, err := drain(NewText(input(strings.NewReader(text))), n); err != nil || !slices.Equal(got, want) {
+			if got, err := audiencetest.Read(context.Background(), NewText(input(strings.NewReader(text))), n); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%q in batches of %d: %v, want %v (%v)", text, n, got, want, err)
 			}
 		}
@@ -120,7 +99,7 @@ func TestTextErrorsSayWhere(t *testing.T) {
 		strings.Repeat("0", 64) + "5":   `in.txt: line 1, column 1: recipient "0000000000000000000000000000000000000000…" has more than 64 characters`,
 		strings.Repeat("y", 1<<20):      `in.txt: line 1, column 1: recipient "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy…" has more than 64 characters`,
 	} {
-		_, err := drain(NewText(input(strings.NewReader(text))), 1000)
+		_, err := audiencetest.Read(context.Background(), NewText(input(strings.NewReader(text))), 1000)
 		var where *SyntaxError
 		if job.CodeOf(err) != job.CodeInvalid || !errors.As(err, &where) || where.Error() != want {
 			t.Errorf("%.40q: %v, want %s", text, err, want)
@@ -151,7 +130,7 @@ func TestTextSkip(t *testing.T) {
 	} {
 		in := input(strings.NewReader(c.text))
 		in.Skip = c.skip
-		got, err := drain(NewText(in), 100)
+		got, err := audiencetest.Read(context.Background(), NewText(in), 100)
 		if c.err == "" && (err != nil || !slices.Equal(got, c.want)) {
 			t.Errorf("%.40q without %d lines: %v, want %v (%v)", c.text, c.skip, got, c.want, err)
 		}
@@ -164,7 +143,7 @@ func TestTextSkip(t *testing.T) {
 func TestDamagedGzip(t *testing.T) {
 	whole := packed(strings.Repeat("123456\n", 10000))
 	for _, text := range []string{whole[:len(whole)-1], whole[:5], whole[:len(whole)-8] + "12345678", whole[:30] + "\xff\xff\xff" + whole[33:]} {
-		if _, err := drain(NewText(input(strings.NewReader(text))), 1000); job.CodeOf(err) != job.CodeInvalid {
+		if _, err := audiencetest.Read(context.Background(), NewText(input(strings.NewReader(text))), 1000); job.CodeOf(err) != job.CodeInvalid {
 			t.Errorf("%d of %d bytes: %v", len(text), len(whole), err)
 		}
 	}
@@ -204,7 +183,7 @@ func TestTextAgreesWithTheNaiveReader(t *testing.T) {
 		case 2:
 			r = iotest.DataErrReader(iotest.HalfReader(r))
 		}
-		got, err := drain(NewText(input(r)), 1+rng.IntN(3000))
+		got, err := audiencetest.Read(context.Background(), NewText(input(r)), 1+rng.IntN(3000))
 		if (err == nil) != ok || ok && !slices.Equal(got, want) {
 			t.Fatalf("seed %d: %d ids, want %d (%v): %.80q", seed, len(got), len(want), err, text)
 		}
@@ -219,7 +198,7 @@ func TestTextAgreesWithTheNaiveReader(t *testing.T) {
 
 func TestTextPassesErrorsOfReadingOn(t *testing.T) {
 	broken := errors.New("the disk is broken")
-	_, err := drain(NewText(input(io.MultiReader(strings.NewReader("1\n2\n"), iotest.ErrReader(broken)))), 10)
+	_, err := audiencetest.Read(context.Background(), NewText(input(io.MultiReader(strings.NewReader("1\n2\n"), iotest.ErrReader(broken)))), 10)
 	if !errors.Is(err, broken) || job.CodeOf(err) != "" {
 		t.Error(err)
 	}
@@ -236,11 +215,11 @@ func FuzzText(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.HasPrefix(text, "\x1f\x8b") {
-			_, _ = drain(NewText(input(strings.NewReader(text))), 100)
+			_, _ = audiencetest.Read(context.Background(), NewText(input(strings.NewReader(text))), 100)
 			return
 		}
 		want, ok := naive(text)
-		got, err := drain(NewText(input(strings.NewReader(text))), 3)
+		got, err := audiencetest.Read(context.Background(), NewText(input(strings.NewReader(text))), 3)
 		if (err == nil) != ok || ok && !slices.Equal(got, want) {
 			t.Fatalf("%v, want %v, %v (%v)", got, want, ok, err)
 		}

@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"crier/audience/audiencetest"
 	"crier/internal/servers"
 	"crier/job"
 )
@@ -36,21 +36,6 @@ func database(t *testing.T) string {
 		}
 	}
 	return path
-}
-
-// all reads a source to its end, in batches of odd sizes.
-func all(ctx context.Context, s *Source) (ids []uint32, err error) {
-	buf := make([]uint32, 777)
-	for {
-		n, err := s.NextBatch(ctx, buf)
-		ids = append(ids, buf[:n]...)
-		if errors.Is(err, io.EOF) {
-			return ids, nil
-		}
-		if err != nil {
-			return ids, err
-		}
-	}
 }
 
 func TestSQLite(t *testing.T) {
@@ -89,7 +74,7 @@ func TestSQLite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := all(t.Context(), s)
+		got, err := audiencetest.Read(t.Context(), s, 777)
 		if job.CodeOf(err) != c.code || c.says != "" && !strings.Contains(err.Error(), c.says) || len(fmt.Sprint(err)) > 400 {
 			t.Errorf("%s: error %v, want %s with %q", c.sql, err, c.code, c.says)
 		}
@@ -105,7 +90,7 @@ func TestSQLite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if got, err := all(t.Context(), s); err != nil || !slices.Equal(got, everybody) {
+	if got, err := audiencetest.Read(t.Context(), s, 777); err != nil || !slices.Equal(got, everybody) {
 		t.Errorf("something of the users is gone: %d, %v", len(got), err)
 	}
 }
@@ -121,7 +106,7 @@ func TestStopped(t *testing.T) {
 		t.Fatalf("%d ids, %v", n, err)
 	}
 	cancel()
-	if _, err := all(ctx, s); err == nil {
+	if _, err := audiencetest.Read(ctx, s, 777); err == nil {
 		t.Error("it went on to its end")
 	}
 	if err := s.Close(); err != nil {
@@ -146,7 +131,7 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := all(t.Context(), s); err == nil || job.CodeOf(err) != code || strings.Contains(err.Error(), "hush") {
+		if _, err := audiencetest.Read(t.Context(), s, 777); err == nil || job.CodeOf(err) != code || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", dsn, err)
 		}
 		s.Close()
@@ -184,7 +169,7 @@ func TestMariaDB(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := all(ctx, s)
+		got, err := audiencetest.Read(ctx, s, 777)
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) || len(got) != c.want {
 			t.Errorf("%s: %d ids, %v", c.sql, len(got), err)
 		}
@@ -202,7 +187,7 @@ func TestMariaDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := all(ctx, s); err == nil || strings.Contains(err.Error(), "hush") {
+	if _, err := audiencetest.Read(ctx, s, 777); err == nil || strings.Contains(err.Error(), "hush") {
 		t.Errorf("with a wrong password: %v", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -12,24 +11,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"crier/audience/audiencetest"
 	"crier/internal/servers"
 	"crier/job"
 )
-
-// all reads a source to its end, in batches of odd sizes.
-func all(ctx context.Context, s *Source) (ids []uint32, err error) {
-	buf := make([]uint32, 777)
-	for {
-		n, err := s.NextBatch(ctx, buf)
-		ids = append(ids, buf[:n]...)
-		if errors.Is(err, io.EOF) {
-			return ids, nil
-		}
-		if err != nil {
-			return ids, err
-		}
-	}
-}
 
 // start starts a server and gives it some keys.
 func start(t *testing.T) (*servers.RedisServer, *redis.Client) {
@@ -85,7 +70,7 @@ func TestSets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := all(t.Context(), s)
+		got, err := audiencetest.Read(t.Context(), s, 777)
 		if job.CodeOf(err) != x.code || x.says != "" && !strings.Contains(err.Error(), x.says) || len(fmt.Sprint(err)) > 400 {
 			t.Errorf("%s: error %v, want %s with %q", x.key, err, x.code, x.says)
 		}
@@ -110,7 +95,7 @@ func TestSets(t *testing.T) {
 	if err := c.Del(t.Context(), "large").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := all(t.Context(), s); job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "removed") {
+	if _, err := audiencetest.Read(t.Context(), s, 777); job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "removed") {
 		t.Errorf("removed meanwhile: %v", err)
 	}
 
@@ -123,7 +108,7 @@ func TestSets(t *testing.T) {
 		t.Fatalf("%d ids, %v", n, err)
 	}
 	server.Kill()
-	if _, err := all(t.Context(), s); err == nil || job.CodeOf(err) != "" {
+	if _, err := audiencetest.Read(t.Context(), s, 777); err == nil || job.CodeOf(err) != "" {
 		t.Errorf("a server that died: %v", err)
 	}
 }
@@ -142,7 +127,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := all(t.Context(), s); err == nil || strings.Contains(err.Error(), "hush") {
+	if _, err := audiencetest.Read(t.Context(), s, 777); err == nil || strings.Contains(err.Error(), "hush") {
 		t.Errorf("nobody there: %v", err)
 	}
 }
