@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/pause"
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
@@ -34,19 +35,9 @@ func (l *loop) readLast() {
 			return
 		}
 		l.w.log.Warn("reading the journal's last record", "error", err)
-		if !wait(l.ctx, ledgerRetry) {
+		if !pause.For(l.ctx, ledgerRetry) {
 			return
 		}
-	}
-}
-
-// wait reports whether ctx lasted for so long.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

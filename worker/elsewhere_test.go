@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/pause"
 	"crier/job"
 	"crier/presence/gateway"
 	"crier/presence/handoff"
@@ -381,7 +382,7 @@ func (h *host) licensed(log ledger.Log, over func()) (stop func()) {
 	h.may.Store(&may)
 	go func() {
 		defer close(done)
-		for ok := true; ok; ok = wait(ctx, lease.Ask) {
+		for ok := true; ok; ok = pause.For(ctx, lease.Ask) {
 			sent := time.Since(began)
 			c, err := ledger.LastClaim(context.Background(), log, ledger.GatewayThing(inc))
 			if err != nil || h.cut.Load() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"crier/internal/pause"
 	"crier/job"
 	"crier/presence/handoff"
 	"crier/state/ledger"
@@ -135,7 +136,7 @@ func (w *Worker) hearOf(ctx context.Context, j job.Journal) {
 			fence := handoff.Fence{Journal: j, To: inc, By: w.journal}
 			for range hearTries {
 				a, err := w.ask(ctx, handoff.FenceTo(inc.Gateway), fence.Bytes())
-				if err == nil && a.Kind != handoff.InProgress || !wait(ctx, time.Second) {
+				if err == nil && a.Kind != handoff.InProgress || !pause.For(ctx, time.Second) {
 					return
 				}
 			}

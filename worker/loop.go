@@ -8,6 +8,7 @@ import (
 
 	"crier/internal/bus"
 	"crier/internal/idset"
+	"crier/internal/pause"
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
@@ -394,7 +395,7 @@ func (l *loop) markFull(now time.Time) {
 }
 
 func (l *loop) append(e journal.Append) {
-	if e.Tries > 0 && !wait(l.ctx, ledgerRetry) {
+	if e.Tries > 0 && !pause.For(l.ctx, ledgerRetry) {
 		return
 	}
 	seq, err := l.w.cfg.Log.Append(l.ctx, ledger.JournalSubject(l.w.journal), e.Last, e.Data)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/pause"
 	"crier/state/ledger"
 )
 
@@ -142,7 +143,7 @@ func (f *faraway) Append(ctx context.Context, subject string, last uint64, data 
 		return f.Log.Append(ctx, subject, last, data) // while somebody waits for the claimer's mutex, fake time stands still
 	}
 	ctx = context.WithoutCancel(ctx)
-	wait(ctx, f.c.upTo(15*time.Millisecond))
+	pause.For(ctx, f.c.upTo(15*time.Millisecond))
 	switch {
 	case f.c.of(0.01):
 		return 0, ledger.ErrNoAnswer
@@ -152,7 +153,7 @@ func (f *faraway) Append(ctx context.Context, subject string, last uint64, data 
 		return 0, ledger.ErrNoAnswer
 	}
 	seq, err := f.Log.Append(ctx, subject, last, data)
-	wait(ctx, f.c.upTo(15*time.Millisecond))
+	pause.For(ctx, f.c.upTo(15*time.Millisecond))
 	if f.c.of(0.01) {
 		return 0, ledger.ErrNoAnswer
 	}

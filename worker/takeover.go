@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"crier/internal/pause"
 	"crier/internal/work"
 	"crier/job"
 	"crier/state/ledger"
@@ -69,7 +70,7 @@ func (w *Worker) seal(ctx context.Context, j job.Journal) error {
 			return &job.Error{Code: job.CodeFull, Message: "the ledger is full, so that nothing can be taken over; start with a larger limits.ledger", Err: err}
 		}
 		w.log.Warn("sealing a journal: reading back what happened", "journal", j.String(), "error", err)
-		if !wait(ctx, ledgerRetry) {
+		if !pause.For(ctx, ledgerRetry) {
 			return err
 		}
 	}

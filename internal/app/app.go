@@ -29,6 +29,7 @@ import (
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
 	"crier/internal/app/projection"
+	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -209,7 +210,7 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 				a.log.Warn("this process cannot begin again yet; it goes on trying", "why", err)
 			}
 			err = nil // the disk is not why
-			pause(ctx, time.Second)
+			pause.For(ctx, time.Second)
 		}
 		cfg.Announce = nil // it was told
 	}

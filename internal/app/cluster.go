@@ -7,6 +7,7 @@ import (
 
 	"crier/internal/app/member"
 	"crier/internal/bus"
+	"crier/internal/pause"
 	"crier/internal/work"
 	"crier/job"
 	"crier/scheduler"
@@ -93,7 +94,7 @@ func (a *app) hearOfSuppression(ctx context.Context) error {
 		return fmt.Errorf("subscribing to changes of suppression lists: %w", err)
 	}
 	defer sub.Unsubscribe()
-	for pause(ctx, suppressionLook) {
+	for pause.For(ctx, suppressionLook) {
 		a.members.Touch()
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
 )
@@ -40,7 +41,7 @@ func (a *app) duty(name string, run func(context.Context) error) func(context.Co
 					return err
 				}
 			}
-			if !pause(ctx, dutyLook) {
+			if !pause.For(ctx, dutyLook) {
 				return nil
 			}
 		}
@@ -98,15 +99,6 @@ func (a *app) onDuty(ctx context.Context, thing ledger.Thing, run func(context.C
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // pruneClaims keeps the table of claims to the jobs that are not over.
 func (a *app) pruneClaims(ctx context.Context) error {
 	select {
@@ -114,7 +106,7 @@ func (a *app) pruneClaims(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	for pause(ctx, pruneEvery) {
+	for pause.For(ctx, pruneEvery) {
 		a.claims.Prune(a.jobs.IsLive)
 	}
 	return nil

@@ -9,7 +9,7 @@ var excuses = []Excuse{
 }
 
 // base is what everything may import.
-var base = []string{"job", "internal/idset", "internal/bin"}
+var base = []string{"job", "internal/idset", "internal/bin", "internal/pause"}
 
 func with(more ...string) []string { return append(append([]string{}, base...), more...) }
 
@@ -17,13 +17,14 @@ func with(more ...string) []string { return append(append([]string{}, base...), 
 var arrowTable = []Arrow{
 	{"job", nil, "the vocabulary imports the standard library only, so that everything may import it"},
 	{"internal/crew", nil, "it runs what it is given"},
+	{"internal/pause", nil, "it waits"},
 	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
 	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
 	{"internal/testdata", nil, "it finds files"},
 	{"internal/archtest", nil, "it reads source text and runs none of it"},
 	{"internal/auth", []string{"job"}, "keys know recipients, not how they are asked for"},
 	{"internal/config", []string{"job"}, "configuration is values; whoever needs one gets it passed"},
-	{"internal/bus/...", nil, "the bus carries bytes and knows nothing of ours"},
+	{"internal/bus/...", []string{"internal/pause"}, "the bus carries bytes and knows nothing of ours"},
 	{"internal/work", with(), "scheduler and worker meet here: messages only"},
 
 	{"audience/...", with("state/blob"), "sets of recipients know nothing of jobs under way; snapshots are blobs"},
@@ -53,7 +54,7 @@ var arrowTable = []Arrow{
 	{"state/events/...", with("internal/bus/..."), "an adapter knows its seam and its driver"},
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
-	{"scheduler/apta/...", []string{"job"}, "membership knows members, shards and time; what is placed by it is its users' business"},
+	{"scheduler/apta/...", []string{"job", "internal/pause"}, "membership knows members, shards and time; what is placed by it is its users' business"},
 	{"scheduler/...", with("internal/bus", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
 	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"crier/internal/pause"
 	"crier/job"
 )
 
@@ -217,7 +218,7 @@ func Take(ctx context.Context, l Log, thing Thing, by Taker) (Claim, error) {
 		if err == nil {
 			return mine, nil
 		}
-		if errors.Is(err, ErrFull) || !pause(ctx, wait) {
+		if errors.Is(err, ErrFull) || !pause.For(ctx, wait) {
 			return last, fmt.Errorf("claiming the %s: %w", thing, err)
 		}
 		wait = min(2*wait, lastTakeWait)
@@ -241,7 +242,7 @@ func Give(ctx context.Context, l Log, c Claim, after uint64) error {
 		if _, err = l.Append(ctx, ClaimSubject(c.Thing()), last.Seq, free.Bytes()); err == nil {
 			return nil
 		}
-		if errors.Is(err, ErrFull) || !pause(ctx, wait) {
+		if errors.Is(err, ErrFull) || !pause.For(ctx, wait) {
 			return fmt.Errorf("releasing the %s: %w", c.Thing(), err)
 		}
 	}
@@ -264,18 +265,3 @@ const (
 	firstTakeWait = 5 * time.Millisecond
 	lastTakeWait  = time.Second
 )
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"crier/internal/app/datadir"
+	"crier/internal/pause"
 	"crier/job"
 	"crier/scheduler/apta/wire"
 	"crier/state/ledger"
@@ -126,19 +127,10 @@ func (d *Desk) update(ctx context.Context, change func(Identity) (Identity, erro
 			return fmt.Errorf("encoding the cluster's identity: %w", err)
 		}
 		_, err = d.log.Append(ctx, ledger.ClusterSubject, st.Seq, b)
-		if err != nil && (errors.Is(err, ledger.ErrFull) || !pause(ctx, wait)) {
+		if err != nil && (errors.Is(err, ledger.ErrFull) || !pause.For(ctx, wait)) {
 			return fmt.Errorf("writing the cluster's identity: %w", err)
 		}
 		// Another was first, or it is not known, or it is stored: the next look tells.
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"crier/internal/pause"
 	"crier/job"
 	"crier/presence/lease"
 	"crier/state/coord"
@@ -72,7 +73,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 				return
 			}
 			g.Logger.Warn("coordination store: renewing the gateway's lease; it is tried again", "gateway", g.Incarnation.String(), "error", err)
-			if !pause(ctx, retry) {
+			if !pause.For(ctx, retry) {
 				return
 			}
 		}
@@ -81,7 +82,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		if err := g.ask(ctx); err != nil {
 			return err
 		}
-		if !pause(ctx, lease.Ask) {
+		if !pause.For(ctx, lease.Ask) {
 			return nil
 		}
 	}
@@ -130,7 +131,7 @@ func (g *Gateway) keep(ctx context.Context) error {
 		if version, err = g.Store.Lease(ctx, key, value, version, lease.TTL); err != nil {
 			return err
 		}
-		if !pause(ctx, lease.Renew) {
+		if !pause.For(ctx, lease.Renew) {
 			return ctx.Err()
 		}
 	}
@@ -168,12 +169,12 @@ func (g *Watch) Run(ctx context.Context) error {
 				return
 			}
 			g.Logger.Warn("coordination store: watching the gateways; it is tried again", "error", err)
-			if !pause(ctx, retry) {
+			if !pause.For(ctx, retry) {
 				return
 			}
 		}
 	})
-	for pause(ctx, lease.Ask/2) {
+	for pause.For(ctx, lease.Ask/2) {
 		var over []job.Incarnation
 		silent := g.Silent()
 		g.with(func() { over = g.mu.watch.Look(time.Now(), silent) })
@@ -216,13 +217,4 @@ func (g *Watch) follow(ctx context.Context) error {
 		})
 		return nil
 	}, func() { g.with(func() { g.mu.watch.Answered(time.Now()) }) })
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

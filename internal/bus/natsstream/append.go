@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"crier/internal/pause"
 )
 
 // The server's error codes that say that nothing was stored, and why.
@@ -45,10 +47,10 @@ func (s *Stream) Append(ctx context.Context, p Put) (uint64, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.appendWait)
 	defer cancel()
-	for pause := racingPause; ; pause = min(2*pause, racingPauseMax) {
+	for wait := racingPause; ; wait = min(2*wait, racingPauseMax) {
 		ack, err := s.store(ctx, p.message())
 		var refused *apiError
-		if err == nil || !errors.As(err, &refused) || refused.ErrCode != codeWrongLastRacing || !wait(ctx, pause) {
+		if err == nil || !errors.As(err, &refused) || refused.ErrCode != codeWrongLastRacing || !pause.For(ctx, wait) {
 			if err != nil {
 				return 0, fmt.Errorf("storing in %s: %w", p.Subject, err)
 			}
@@ -63,18 +65,6 @@ const (
 	racingPause    = 100 * time.Microsecond
 	racingPauseMax = 20 * time.Millisecond
 )
-
-// wait waits, and reports whether ctx goes on.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 func (p Put) message() *nats.Msg {
 	m := nats.NewMsg(p.Subject)

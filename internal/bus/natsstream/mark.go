@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"crier/internal/pause"
 )
 
 // markRetry is the pause before a server that has not the mark yet is asked again.
@@ -77,7 +79,7 @@ func (s *Stream) untilMarked(ctx context.Context, ask func(ctx context.Context, 
 		if done || err != nil {
 			return err
 		}
-		if !wait(ctx, markRetry) {
+		if !pause.For(ctx, markRetry) {
 			return fmt.Errorf("no server that answers has record %d: %w", mark, ctx.Err())
 		}
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"crier/internal/pause"
 )
 
 // Open creates the stream, or takes the one there is if its configuration is the
@@ -66,7 +68,7 @@ func (s *Stream) create(ctx context.Context, cfg Config) error {
 			told = true
 			s.log.Warn("the servers are not ready for a stream; waiting for them", "error", err)
 		}
-		if !wait(ctx, retryAfter) {
+		if !pause.For(ctx, retryAfter) {
 			return errors.Join(err, ctx.Err())
 		}
 	}

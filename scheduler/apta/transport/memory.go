@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"crier/internal/pause"
 )
 
 // Network is a network in memory: the twin of TCP for many members in one process. It
@@ -81,7 +83,7 @@ func (e *End) Run(ctx context.Context, deliver func(frame []byte)) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case in := <-e.inbox:
-			if d := time.Until(in.at.Add(e.net.Delay)); d > 0 && !wait(ctx, d) {
+			if d := time.Until(in.at.Add(e.net.Delay)); d > 0 && !pause.For(ctx, d) {
 				return ctx.Err()
 			}
 			deliver(append([]byte(nil), in.frame...))

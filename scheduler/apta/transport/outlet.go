@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"crier/internal/pause"
 )
 
 // outlet is the way to one address: a queue, and a goroutine that sends it as long as
@@ -55,7 +57,7 @@ func (t *TCP) Send(addr string, frame []byte) {
 // run sends until the transport ends or nothing was sent for a while.
 func (o *outlet) run() {
 	defer o.t.group.Done()
-	pause := leastPause
+	wait := leastPause
 	for {
 		first, ok := o.next(idle)
 		if !ok {
@@ -65,14 +67,14 @@ func (o *outlet) run() {
 			continue
 		}
 		if o.converse(first) {
-			pause = leastPause
+			wait = leastPause
 			continue
 		}
 		// What waited for a connection that could not be made is old by then.
-		if !wait(o.t.ctx, pause) {
+		if !pause.For(o.t.ctx, wait) {
 			return
 		}
-		pause = min(2*pause, mostPause)
+		wait = min(2*wait, mostPause)
 	}
 }
 

@@ -19,6 +19,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"crier/internal/pause"
 )
 
 const (
@@ -105,7 +107,7 @@ func (t *TCP) Run(ctx context.Context, deliver func(frame []byte)) error {
 			if t.isClosed() {
 				break
 			}
-			if !wait(t.ctx, 50*time.Millisecond) { // out of descriptors, for example
+			if !pause.For(t.ctx, 50*time.Millisecond) { // out of descriptors, for example
 				break
 			}
 			continue
@@ -233,15 +235,4 @@ func readFrame(r io.Reader) ([]byte, error) {
 	frame := make([]byte, n)
 	_, err := io.ReadFull(r, frame)
 	return frame, err
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
