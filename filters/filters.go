@@ -8,6 +8,7 @@ package filters
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -46,14 +47,25 @@ type Chain []Stage
 type Lists struct {
 	Followers  Set // of the account, at the revision that the job recorded
 	Suppressed Set // global and the account's, as they are now
+	// What a home knows of who was charged: who got what is sent once, and who has had the
+	// messages of the day. Without them nothing is charged.
+	Marked Set
+	Full   []Set
 }
 
 // New is the chain: which stages a message goes through, in which order.
 func New(l Lists) Chain {
-	return Chain{
+	all := Chain{
 		Relation{l.Followers},
 		Suppression{l.Suppressed},
+		SendOnce{l.Marked},
+		Frequency{l.Full},
 	}
+	return slices.DeleteFunc(all, func(s Stage) bool {
+		once, isOnce := s.(SendOnce)
+		frequency, isFrequency := s.(Frequency)
+		return isOnce && once.Marked == nil || isFrequency && len(frequency.Full) == 0
+	})
 }
 
 // Run passes a block's recipients through the chain. keep becomes the batch's.

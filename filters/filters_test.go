@@ -41,8 +41,9 @@ func TestKeepAndDroppedAreWhatCameIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		in, followers, suppressed := randomList(rng, 3000), randomList(rng, 300000), randomList(rng, 100000)
+		marked, full, fullHere := randomList(rng, 100000), randomList(rng, 100000), randomList(rng, 100000)
 		keep, _ := in.Range(1)
-		b, err := New(Lists{followers, suppressed}).Run(context.Background(), keep)
+		b, err := New(Lists{Followers: followers, Suppressed: suppressed, Marked: marked, Full: []Set{full, fullHere}}).Run(context.Background(), keep)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +66,10 @@ func TestKeepAndDroppedAreWhatCameIn(t *testing.T) {
 				want = job.ReasonRelation
 			case suppressed[id]:
 				want = job.ReasonSuppressed
+			case marked[id]:
+				want = job.ReasonSendOnce
+			case full[id] || fullHere[id]:
+				want = job.ReasonFrequency
 			}
 			if got[id] != want || b.Keep.Has(id) != (want == job.NoReason) {
 				t.Fatalf("%d: dropped for %q, kept %v, want %q", id, got[id], b.Keep.Has(id), want)
@@ -78,7 +83,8 @@ func TestKeepAndDroppedAreWhatCameIn(t *testing.T) {
 }
 
 func TestAnUnreadableListStopsTheChain(t *testing.T) {
-	for _, l := range []Lists{{broken{}, list{}}, {list{1: true}, broken{}}} {
+	for _, l := range []Lists{{Followers: broken{}, Suppressed: list{}}, {Followers: list{1: true}, Suppressed: broken{}},
+		{Followers: list{1: true}, Suppressed: list{}, Marked: broken{}}, {Followers: list{1: true}, Suppressed: list{}, Full: []Set{list{}, broken{}}}} {
 		if _, err := New(l).Run(context.Background(), idset.Of(1)); err == nil {
 			t.Error("the chain went on without a list")
 		}

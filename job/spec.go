@@ -104,7 +104,8 @@ type Spec struct {
 	Rate           uint32    `json:"rate"`     // recipients a second; 0 is unlimited
 	OnUnknown      OnUnknown `json:"on_unknown"`
 	CollapseKey    string    `json:"collapse_key,omitempty"`
-	Request        Digest    `json:"request"` // SHA-256 of the submitted request, for idempotency
+	SendOnce       *SendOnce `json:"send_once,omitempty"` // nil: as often as jobs ask for it
+	Request        Digest    `json:"request"`             // SHA-256 of the submitted request, for idempotency
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
 	Nonce          Digest    `json:"nonce"` // random: tells one submit from another
 	SubmittedAt    time.Time `json:"submitted_at"`
@@ -133,6 +134,10 @@ func (s Spec) Validate() error {
 		return Invalid("ttl", fmt.Sprintf("the time to live is over %d days", MaxTTL/(24*time.Hour)), nil)
 	case len(s.CollapseKey) > 128:
 		return Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
+	case s.SendOnce != nil && s.SendOnce.Key.IsZero():
+		return Invalid("send_once", "what is sent once needs a key", nil)
+	case s.SendOnce != nil && (s.SendOnce.Window <= 0 || s.SendOnce.Window > MaxTTL):
+		return Invalid("send_once.window", fmt.Sprintf("the window of what is sent once must be positive and at most %d days", MaxTTL/(24*time.Hour)), nil)
 	}
 	return nil
 }

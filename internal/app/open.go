@@ -35,6 +35,7 @@ import (
 	"crier/state/ledger/jetstream"
 	"crier/state/outbox"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/parked/level"
 	"crier/state/report"
 	"crier/state/sql"
@@ -64,7 +65,7 @@ type parts struct {
 	clocks    []entry.Clock
 	content   *content.Content
 	index     *parked.Index
-	kv        parked.KV
+	kv        kv.Store
 	planes    *presence.Planes
 	timers    timing.Timers // by the cluster's profile
 	core      apta.Config   // of the member

@@ -82,7 +82,7 @@ var arrowTable = []Arrow{
 	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/...", "!internal/sim/..."), "what runs on this machine runs in internal"},
 	{"internal/sim/oracle", with("state/ledger"), "a judge shares with what it judges the forms of the records and nothing else"},
 	{"internal/sim/stream", with("internal/bus/subject", "state/ledger"), "it stands in for the stream of the ledger"},
-	{"internal/sim", with("internal/sim/...", "presence/...", "scheduler/apta/...", "state/ledger", "state/jobs", "state/parked", "state/proof", "worker/..."), "the simulator drives the cores of production; only the command that runs it may import it, for it alone can break a rule"},
+	{"internal/sim", with("internal/sim/...", "presence/...", "scheduler/apta/...", "state/ledger", "state/jobs", "state/parked/...", "state/proof", "worker/..."), "the simulator drives the cores of production; only the command that runs it may import it, for it alone can break a rule"},
 	{"cmd/crier-sim", []string{"internal/sim"}, "the simulator's command runs it and prints"},
 	{"cmd/crier/out", []string{"api", "job"}, "showing data needs no way to get it"},
 }

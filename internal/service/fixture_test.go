@@ -20,6 +20,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/sql"
 )
 
@@ -48,7 +49,7 @@ func newFixture(t *testing.T) *fixture {
 	m, err := members.New(members.Config{Sets: store.Sets, Blobs: blobs, Scratch: filepath.Join(f.dir, "scratch")})
 	f.must(err)
 	table := jobs.New(f.log, f.controls)
-	index, err := parked.New(t.Context(), parked.NewMemory(), f, f.log)
+	index, err := parked.New(t.Context(), kv.NewMemory(), f, f.log)
 	f.must(err)
 	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },

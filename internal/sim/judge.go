@@ -11,6 +11,7 @@ import (
 	"crier/scheduler/apta/link"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/proof"
 )
 
@@ -198,7 +199,7 @@ func (w *World) judgeIndexes() {
 	if w.counts.Purges > 0 {
 		return
 	}
-	index, err := parked.New(background, parked.NewMemory(), packages{w}, w.ledger)
+	index, err := parked.New(background, kv.NewMemory(), packages{w}, w.ledger)
 	if err != nil {
 		panic(err)
 	}

@@ -141,7 +141,7 @@ func (p *Prover) Explain(ctx context.Context, id job.ID, pkg Package, who job.Re
 			return
 		}
 		last = now
-		x.Evidence = append(x.Evidence, Evidence{e.Seq, in, e.Ref, says(e.Entry, now), e.Time})
+		x.Evidence = append(x.Evidence, Evidence{e.Seq, in, e.Ref, says(e.Entry, who, now), e.Time})
 	})
 	if err != nil {
 		return x, err
@@ -152,20 +152,33 @@ func (p *Prover) Explain(ctx context.Context, id job.ID, pkg Package, who job.Re
 	return x, nil
 }
 
-// mentions reports whether a drain names the recipient: it may have been handed
-// off before, so that its place alone shows no change.
+// mentions reports whether an entry names the recipient although its place may show no
+// change: a charge, and a drain of one that was handed off before.
 func mentions(e ledger.Entry, who job.Recipient) bool {
-	d, ok := e.(*ledger.Drain)
-	return ok && slices.ContainsFunc(d.Targets.Sets, func(s *idset.Set) bool { return s.Has(uint32(who)) })
+	switch e := e.(type) {
+	case *ledger.Charge:
+		return e.Span.Has(who)
+	case *ledger.Drain:
+		return slices.ContainsFunc(e.Targets.Sets, func(s *idset.Set) bool { return s.Has(uint32(who)) })
+	}
+	return false
 }
 
 // says puts in words what an entry did to a recipient.
-func says(e ledger.Entry, now ending) string {
+func says(e ledger.Entry, who job.Recipient, now ending) string {
 	what := now.outcome.String()
 	if now.reason != job.NoReason {
 		what += " (" + now.reason.String() + ")"
 	}
 	switch e := e.(type) {
+	case *ledger.Charge:
+		day := time.Unix(int64(e.Terms.Day)*24*60*60, 0).UTC().Format(time.DateOnly)
+		for _, d := range e.Dropped {
+			if d.Set.Has(uint32(who)) {
+				return fmt.Sprintf("charge of block %s for %s: refused (%s)", e.Span, day, d.Reason)
+			}
+		}
+		return fmt.Sprintf("charged for %s with block %s: %s", day, e.Span, what)
 	case *ledger.Reserve:
 		return fmt.Sprintf("block %s reserved: %s", e.Span, what)
 	case *ledger.Drain:
