@@ -29,10 +29,39 @@ type SubmitJob struct {
 	TTL         Duration      `json:"ttl,omitzero" doc:"How long the message may wait for a login, such as 36h or 7d; absent means 7d, at most 366d."`
 	OnUnknown   job.OnUnknown `json:"on_unknown,omitzero" enum:"hold,resend" doc:"What becomes of a recipient in doubt: hold (default) or resend."`
 	CollapseKey string        `json:"collapse_key,omitzero" doc:"Of the messages with this key a client displays only the newest; all are delivered. At most 128 bytes."`
+	SendOnce    *SendOnce     `json:"send_once,omitzero" doc:"Whoever got the same before does not get it again; absent means that everybody does."`
 	DisplayAt   time.Time     `json:"display_at,omitzero" doc:"When clients show it; absent means at once."`
 	// IdempotencyKey travels in the header Idempotency-Key. Empty means none;
 	// otherwise 1 to 255 printable ASCII characters.
 	IdempotencyKey string `json:"-"`
+}
+
+// SendOnce says what the same is.
+type SendOnce struct {
+	Key    string   `json:"key,omitzero" doc:"Jobs with the same key bring the same; absent means those with the same message do. At most 128 bytes."`
+	Window Duration `json:"window,omitzero" doc:"For how long, such as 36h or 7d; absent means 30d, at most 366d."`
+	Scope  string   `json:"scope,omitzero" enum:"account,all" doc:"Among the jobs of the account (default), or of all accounts."`
+}
+
+// The scopes of a send-once key.
+const (
+	ScopeAccount = "account"
+	ScopeAll     = "all"
+)
+
+// validate names the first field that is out of its bounds.
+func (o *SendOnce) validate() error {
+	switch {
+	case o == nil:
+		return nil
+	case len(o.Key) > 128:
+		return job.Invalid("send_once.key", "a key of what is sent once has at most 128 bytes", nil)
+	case o.Window < 0 || time.Duration(o.Window) > job.MaxTTL:
+		return job.Invalid("send_once.window", fmt.Sprintf("a window of %s is not between 1ns and %s", o.Window, Duration(job.MaxTTL)), nil)
+	case o.Scope != "" && o.Scope != ScopeAccount && o.Scope != ScopeAll:
+		return job.Invalid("send_once.scope", fmt.Sprintf("scope %q: want account or all", o.Scope), nil)
+	}
+	return nil
 }
 
 // Message is the body, whichever way it was given.
@@ -60,6 +89,9 @@ func (r SubmitJob) Validate() error {
 		return job.Invalid("ttl", fmt.Sprintf("a time to live of %s is not between 1ns and %s", r.TTL, Duration(job.MaxTTL)), nil)
 	case len(r.CollapseKey) > 128:
 		return job.Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
+	}
+	if err := r.SendOnce.validate(); err != nil {
+		return err
 	}
 	if err := ValidateIdempotencyKey(r.IdempotencyKey); err != nil {
 		return err
@@ -120,6 +152,7 @@ type Job struct {
 	Revision       uint64        `json:"followers_revision" doc:"Revision of the account's followers that it uses."`
 	BodyBytes      uint32        `json:"body_bytes"`
 	CollapseKey    string        `json:"collapse_key,omitzero"`
+	SendOnce       *Once         `json:"send_once,omitzero"`
 	IdempotencyKey string        `json:"idempotency_key,omitzero"`
 	SubmittedAt    time.Time     `json:"submitted_at"`
 	UpdatedAt      time.Time     `json:"updated_at" doc:"When it came to this state."`
@@ -127,6 +160,12 @@ type Job struct {
 	ExpiresAt      time.Time     `json:"expires_at"`
 	// Counts is the progress as far as it is known; reconcile gives the proof.
 	Counts job.Counts `json:"counts"`
+}
+
+// Once is what a job sends once.
+type Once struct {
+	Key    job.OnceKey `json:"key" doc:"Stands for the key and its scope, or for the message: equal in all jobs that bring the same."`
+	Window Duration    `json:"window"`
 }
 
 // Done is the number of recipients that the job has dealt with once: all but

@@ -1,7 +1,9 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -58,7 +60,15 @@ func (f *Fake) SubmitJob(_ context.Context, req api.SubmitJob) (api.Job, error) 
 	if priority == 0 {
 		priority = api.DefaultPriority
 	}
-	r := &record{req: req, job: api.Job{Job: id, State: Life[0], Version: 1, WaitingOn: "a free worker",
+	var once *api.Once
+	if o := req.SendOnce; o != nil {
+		scope := a.ID
+		if o.Scope == api.ScopeAll {
+			scope = 0
+		}
+		once = &api.Once{Key: job.KeyOnce(scope, o.Key, sha256.Sum256(req.Message())), Window: cmp.Or(o.Window, api.Duration(job.DefaultOnceWindow))}
+	}
+	r := &record{req: req, job: api.Job{Job: id, SendOnce: once, State: Life[0], Version: 1, WaitingOn: "a free worker",
 		Account: a.Name, AccountID: a.ID, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
 		Package: set, Recipients: n, Revision: a.Revision, BodyBytes: uint32(len(req.Message())),
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),

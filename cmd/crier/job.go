@@ -55,7 +55,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			state += ", paused by an operator"
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
-		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"idempotency key", j.IdempotencyKey}} {
+		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"sent once", onceWords(j.SendOnce)}, {"idempotency key", j.IdempotencyKey}} {
 			if r[1] != "" {
 				rows = append(rows, r)
 			}
@@ -68,6 +68,14 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"done", fmt.Sprintf("%s of %s (%s)", out.Count(j.Done()), out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients))})
 		return out.Grid{Rows: append(rows, countRows(j.Counts)...)}
 	}
+}
+
+// onceWords says for how long whoever gets the message does not get it again.
+func onceWords(o *api.Once) string {
+	if o == nil {
+		return ""
+	}
+	return fmt.Sprintf("in %s, by the key %s", o.Window, o.Key)
 }
 
 // onUnknownWords says what becomes of who is in doubt.

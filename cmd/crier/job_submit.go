@@ -20,6 +20,8 @@ type submitFlags struct {
 	account, pkg, audience, body, class, ttl, onUnknown, collapseKey, displayAt, key, wait string
 	priority                                                                               uint8
 	rate                                                                                   uint32
+	once                                                                                   bool
+	onceKey, onceWindow, onceScope                                                         string
 }
 
 func (c *commands) jobSubmit() *cobra.Command {
@@ -39,6 +41,10 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
 	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
 	set.StringVar(&f.collapseKey, "collapse-key", "", "of the messages with this key a client displays only the newest")
+	set.BoolVar(&f.once, "send-once", false, "whoever got this message before does not get it again")
+	set.StringVar(&f.onceKey, "send-once-key", "", "the same for whoever got a message with this key")
+	set.StringVar(&f.onceWindow, "send-once-window", "30d", "for how long, such as 36h or 7d")
+	set.StringVar(&f.onceScope, "send-once-scope", api.ScopeAccount, "account or all: whose messages count")
 	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z (default: at once)")
 	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job, or a conflict if it differs")
 	set.StringVar(&f.wait, "wait", "", "wait until the job is sent, or with --wait=completed until nobody is left, or until it is over")
@@ -47,6 +53,7 @@ func (c *commands) jobSubmit() *cobra.Command {
 	_ = cmd.MarkFlagRequired("body")
 	_ = cmd.RegisterFlagCompletionFunc("class", cobra.FixedCompletions([]string{"normal", "realtime"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("audience", cobra.FixedCompletions([]string{api.AudienceFollowers}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("send-once-scope", cobra.FixedCompletions([]string{api.ScopeAccount, api.ScopeAll}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("on-unknown", cobra.FixedCompletions([]string{"hold", "resend"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -134,6 +141,9 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 		return req, cli.Usage("--ttl %q: want a length of time such as 36h or 7d", f.ttl)
 	}
 	req.TTL = ttl
+	if req.SendOnce, err = f.sendOnce(); err != nil {
+		return req, err
+	}
 	if f.displayAt != "" {
 		if req.DisplayAt, err = time.Parse(time.RFC3339, f.displayAt); err != nil {
 			return req, cli.Usage("--display-at %q: want a time such as 2026-05-01T12:00:00Z", f.displayAt)
@@ -145,6 +155,18 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	body, err := c.body(f.body)
 	req.Body = string(body)
 	return req, err
+}
+
+// sendOnce reads the flags of what is sent once; nil if it is not asked for.
+func (f submitFlags) sendOnce() (*api.SendOnce, error) {
+	if !f.once && f.onceKey == "" {
+		return nil, nil
+	}
+	window, err := api.ParseDuration(f.onceWindow)
+	if err != nil || window <= 0 {
+		return nil, cli.Usage("--send-once-window %q: want a length of time such as 36h or 7d", f.onceWindow)
+	}
+	return &api.SendOnce{Key: f.onceKey, Window: window, Scope: f.onceScope}, nil
 }
 
 // body reads the message: the text itself, or a file after @.

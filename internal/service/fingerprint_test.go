@@ -37,15 +37,19 @@ func TestFingerprint(t *testing.T) {
 		}
 	}
 	for name, other := range map[string]func(*api.SubmitJob){
-		"body":         func(r *api.SubmitJob) { r.Body = "c" },
-		"package":      func(r *api.SubmitJob) { r.Audience, r.Package = "", job.Digest{1} },
-		"class":        func(r *api.SubmitJob) { r.Class = job.Realtime },
-		"priority":     func(r *api.SubmitJob) { r.Priority = 51 },
-		"rate":         func(r *api.SubmitJob) { r.Rate = 1 },
-		"ttl":          func(r *api.SubmitJob) { r.TTL = api.Duration(job.DefaultTTL + 1) },
-		"on unknown":   func(r *api.SubmitJob) { r.OnUnknown = job.Resend },
-		"collapse key": func(r *api.SubmitJob) { r.CollapseKey = "k" },
-		"display at":   func(r *api.SubmitJob) { r.DisplayAt = at.Add(1) },
+		"body":             func(r *api.SubmitJob) { r.Body = "c" },
+		"package":          func(r *api.SubmitJob) { r.Audience, r.Package = "", job.Digest{1} },
+		"class":            func(r *api.SubmitJob) { r.Class = job.Realtime },
+		"priority":         func(r *api.SubmitJob) { r.Priority = 51 },
+		"rate":             func(r *api.SubmitJob) { r.Rate = 1 },
+		"ttl":              func(r *api.SubmitJob) { r.TTL = api.Duration(job.DefaultTTL + 1) },
+		"on unknown":       func(r *api.SubmitJob) { r.OnUnknown = job.Resend },
+		"send once":        func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{} },
+		"send-once key":    func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Key: "k"} },
+		"send-once window": func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Window: 1} },
+		"send-once scope":  func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Scope: api.ScopeAll} },
+		"collapse key":     func(r *api.SubmitJob) { r.CollapseKey = "k" },
+		"display at":       func(r *api.SubmitJob) { r.DisplayAt = at.Add(1) },
 	} {
 		if of(other) == want {
 			t.Errorf("another %s makes the same request", name)

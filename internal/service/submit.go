@@ -77,6 +77,11 @@ func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 	req.Priority = cmp.Or(req.Priority, api.DefaultPriority)
 	req.TTL = cmp.Or(req.TTL, api.Duration(job.DefaultTTL))
 	req.DisplayAt = req.DisplayAt.UTC()
+	if req.SendOnce != nil {
+		once := *req.SendOnce
+		once.Window, once.Scope = cmp.Or(once.Window, api.Duration(job.DefaultOnceWindow)), cmp.Or(once.Scope, api.ScopeAccount)
+		req.SendOnce = &once
+	}
 	b, err := json.Marshal(req)
 	if err != nil {
 		return job.Digest{}, fmt.Errorf("encoding the request: %w", err)
@@ -120,6 +125,13 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 		return spec, fmt.Errorf("storing the body: %w", err)
 	}
 	spec.Body, spec.BodyBytes = body, uint32(size)
+	if once := req.SendOnce; once != nil {
+		scope := a.Number
+		if once.Scope == api.ScopeAll {
+			scope = 0
+		}
+		spec.SendOnce = &job.SendOnce{Key: job.KeyOnce(scope, once.Key, body), Window: cmp.Or(time.Duration(once.Window), job.DefaultOnceWindow)}
+	}
 	return spec, nil
 }
 
