@@ -176,6 +176,7 @@ func (l *loop) lookRound(now time.Time) {
 		}
 		if silent {
 			l.doLanes(l.lanes.Step(now, lane.Drop{}))
+			l.giveIdle()
 		}
 	}
 	if ring := l.w.cfg.Ring(); ring != l.ring {
@@ -184,6 +185,29 @@ func (l *loop) lookRound(now time.Time) {
 		return
 	}
 	l.doTenure(l.tenure.Step(now, tenure.Tick{}))
+}
+
+// giveMost is how many slices without work are given up in one look: each is an append.
+const giveMost = 64
+
+// giveIdle gives up slices that the lanes do not have: they are sent, or an offer of them is
+// being answered, which begins nothing any more.
+func (l *loop) giveIdle() {
+	n := 0
+	for _, thing := range l.w.slices.Held() {
+		if id, number, ok := ledger.SliceOf(thing); ok && !l.lanes.Holds(id, number) {
+			l.giveSlice(thing)
+			if n++; n == giveMost {
+				return
+			}
+		}
+	}
+}
+
+// giveSlice gives up a slice of which nothing is under way. Whoever takes it has to have
+// read all of it, what others reserved before, too.
+func (l *loop) giveSlice(thing ledger.Thing) {
+	l.w.slices.Give(l.ctx, thing, max(l.last, l.w.cfg.Index.Watermark()-1))
 }
 
 // nobodys lets reports about another worker's journal be answered once that is sealed and
@@ -308,7 +332,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 				l.markFull(now)
 			})
 		case lane.Dropped:
-			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
+			l.giveSlice(ledger.SliceThing(e.Job, e.Number))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			l.w.beside.Go(func() { l.w.tellSent(e.Job, e.Number) })
