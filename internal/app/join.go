@@ -122,13 +122,14 @@ func (a *app) leave(ctx context.Context) {
 	a.member.Leave(ctx)
 }
 
-// owned counts the claims that this process holds. Those on jobs that are over, and on
-// their slices, are not released, and mean nothing any more.
+// owned counts the claims that this start of the process holds. What an earlier one claimed
+// is there for others to take; claims on jobs that are over, and on slices of those that are
+// sent, mean nothing any more.
 func (a *app) owned() int {
 	n := 0
 	for _, kind := range []ledger.ClaimKind{ledger.ClaimJob, ledger.ClaimSlice, ledger.ClaimRange, ledger.ClaimRole} {
 		a.claims.All(kind, func(c ledger.Claim) {
-			if !c.Journal.IsZero() && member.Of(c.Journal.Worker) == a.node.Name && a.matters(c.Thing()) {
+			if member.Of(c.Journal.Worker) == a.node.Name && c.Journal.Incarnation >= a.node.Starts && a.matters(c.Thing()) {
 				n++
 			}
 		})
@@ -136,7 +137,7 @@ func (a *app) owned() int {
 	return n
 }
 
-// matters reports whether a thing is none of a job that is over.
+// matters reports whether something is left to do about a thing.
 func (a *app) matters(t ledger.Thing) bool {
 	switch t.Kind {
 	case ledger.ClaimJob:
@@ -144,7 +145,8 @@ func (a *app) matters(t ledger.Thing) bool {
 		return err == nil && a.jobs.IsLive(id)
 	case ledger.ClaimSlice:
 		id, _, ok := ledger.SliceOf(t)
-		return ok && a.jobs.IsLive(id)
+		j, live := a.jobs.Current(id)
+		return ok && live && j.State != job.Sent
 	}
 	return true
 }
