@@ -57,7 +57,8 @@ func (m *Mirror) Run(ctx context.Context) error {
 		})
 	})
 	again(ctx, m.Logger, "mirroring jobs", func(ctx context.Context) error {
-		return m.Log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st) }, nil)
+		over := map[job.ID]bool{}
+		return m.Log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st, over) }, nil)
 	})
 	return nil
 }
@@ -110,24 +111,48 @@ func (m *Lease) lease(ctx context.Context) error {
 	}
 }
 
-// job mirrors one transition; an entry that is as new already stays.
-func (m *Mirror) job(ctx context.Context, st ledger.Stored) error {
+// job mirrors one transition; an entry that is as new already stays. A job that is not there
+// may be over: such ones are noted until the end of each is read, and not brought back.
+func (m *Mirror) job(ctx context.Context, st ledger.Stored, over map[job.ID]bool) error {
 	var tr job.Transition
 	if err := json.Unmarshal(st.Data, &tr); err != nil {
 		return fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
 	}
-	old, version, err := get[status](ctx, m.Store, "jobs/"+tr.Job.String())
-	if err != nil || version != 0 && old.Version >= tr.Version {
-		return err
+	ends := tr.State.Terminal()
+	if ends {
+		delete(over, tr.Job)
+	} else if over[tr.Job] {
+		return nil
 	}
 	key := "jobs/" + tr.Job.String()
-	if tr.State.Terminal() {
-		if version == 0 {
-			return nil
-		}
+	old, version, err := get[status](ctx, m.Store, key)
+	switch {
+	case err != nil || version != 0 && old.Version >= tr.Version:
+		return err
+	case ends && version == 0:
+		return nil
+	case ends:
 		return m.Store.Delete(ctx, key, version)
+	case version == 0:
+		if is, err := m.isOver(ctx, st.Subject); err != nil || is {
+			over[tr.Job] = is
+			return err
+		}
 	}
 	return m.put(ctx, key, status{tr.Version, tr.State, tr.Reason, tr.At}, version)
+}
+
+// isOver reports whether the job of a subject is over by its last record.
+func (m *Mirror) isOver(ctx context.Context, subject string) (bool, error) {
+	st, err := m.Log.Last(ctx, subject)
+	if err != nil {
+		return false, fmt.Errorf("reading the last record of %s: %w", subject, err)
+	}
+	var tr job.Transition
+	if err := json.Unmarshal(st.Data, &tr); err != nil {
+		return false, fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
+	}
+	return tr.State.Terminal(), nil
 }
 
 // claim mirrors one claim; an entry with as high an epoch stays.
