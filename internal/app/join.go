@@ -12,6 +12,7 @@ import (
 	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
 	"crier/internal/app/member"
+	"crier/internal/app/projection"
 	"crier/job"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
@@ -38,10 +39,7 @@ const (
 func (a *app) enter(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
-		if len(a.cfg.Messaging.Servers) == 0 {
-			return nil // the ledger is inside
-		}
-		return entry.Sole(ctx, a.coord, a.node.Name, clearWithin)
+		return a.enterAlone(ctx)
 	}
 	if err := entry.CheckClock(ctx, a.clocks, a.log); err != nil {
 		return err
@@ -61,6 +59,33 @@ func (a *app) enter(ctx context.Context) (err error) {
 		return err
 	}
 	return a.entry.Seat(ctx)
+}
+
+// enterAlone is enter of a process that knows of no others. It looks twice: first before it
+// leaves a lease, and then, for another may have looked at the same time, with a lease, that is
+// kept until the process ends: at least one of two sees the other's.
+func (a *app) enterAlone(ctx context.Context) error {
+	lease := &projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}
+	if len(a.cfg.Messaging.Servers) == 0 { // the ledger is inside
+		a.keep(lease)
+		return nil
+	}
+	if err := entry.Sole(ctx, a.coord, a.node.Name, clearWithin); err != nil {
+		return err
+	}
+	if err := lease.Begin(ctx); err != nil {
+		return fmt.Errorf("saying in the coordination store that this process is there: %w", err)
+	}
+	a.keep(lease)
+	return entry.Sole(ctx, a.coord, a.node.Name, clearWithin)
+}
+
+// keep renews a lease until the process is closed.
+func (a *app) keep(lease *projection.Lease) {
+	ctx, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lease.Run(ctx) }()
+	a.onClose("lease", func() error { end(); return <-ended })
 }
 
 // openMember makes the process a member of its cluster, if it has one.

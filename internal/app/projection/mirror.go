@@ -63,6 +63,12 @@ func (m *Mirror) Run(ctx context.Context) error {
 	return nil
 }
 
+// Begin takes the lease, so that others see it before Run renews it.
+func (m *Lease) Begin(ctx context.Context) error {
+	_, err := m.first(ctx)
+	return err
+}
+
 // Run keeps the lease until ctx ends.
 func (m *Lease) Run(ctx context.Context) error {
 	again(ctx, m.Logger, "renewing the member's lease", m.lease)
@@ -86,30 +92,38 @@ func again(ctx context.Context, log *slog.Logger, doing string, fn func(context.
 
 // lease says that this member is there, again and again.
 func (m *Lease) lease(ctx context.Context) error {
-	key := "members/" + m.Member
-	value, err := json.Marshal(map[string]any{"roles": m.Roles})
-	if err != nil {
-		return fmt.Errorf("encoding the member: %w", err)
-	}
-	var version coord.Version
-	if e, err := m.Store.Get(ctx, key); err == nil {
-		version = e.Version // of a former process with the same data directory
-	} else if !errors.Is(err, coord.ErrNotFound) {
-		return err
-	}
+	version, err := m.first(ctx)
 	t := time.NewTicker(memberRenew)
 	defer t.Stop()
-	for {
-		if version, err = m.Store.Lease(ctx, key, value, version, memberLease); err != nil {
-			return err
-		}
+	for err == nil {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
 		}
+		version, err = m.renew(ctx, version)
 	}
+	return err
 }
+
+// first takes the lease, from a former process with the same data directory or from nobody.
+func (m *Lease) first(ctx context.Context) (coord.Version, error) {
+	e, err := m.Store.Get(ctx, m.key()) // version 0 if it is not there
+	if err != nil && !errors.Is(err, coord.ErrNotFound) {
+		return 0, fmt.Errorf("reading the lease of this process: %w", err)
+	}
+	return m.renew(ctx, e.Version)
+}
+
+func (m *Lease) renew(ctx context.Context, expect coord.Version) (coord.Version, error) {
+	value, err := json.Marshal(map[string]any{"roles": m.Roles})
+	if err != nil {
+		return 0, fmt.Errorf("encoding the member: %w", err)
+	}
+	return m.Store.Lease(ctx, m.key(), value, expect, memberLease)
+}
+
+func (m *Lease) key() string { return "members/" + m.Member }
 
 // job mirrors one transition; an entry that is as new already stays. A job that is not there
 // may be over: such ones are noted until the end of each is read, and not brought back.

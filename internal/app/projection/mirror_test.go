@@ -135,7 +135,10 @@ func TestJobsThatAreOverAreNotMirroredAgain(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { _ = (&Mirror{Log: log, Store: store, Logger: slog.New(slog.DiscardHandler)}).Run(ctx); close(done) }()
+		go func() {
+			_ = (&Mirror{Log: log, Store: store, Logger: slog.New(slog.DiscardHandler)}).Run(ctx)
+			close(done)
+		}()
 		synctest.Wait()
 		cancel()
 		<-done
