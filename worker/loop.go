@@ -320,6 +320,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 			l.w.beside.Go(func() { l.w.makeBlock(l.ctx, e.Task) })
 		case lane.Append:
 			l.w.stats.Reserves.Add(1)
+			decided := time.Now()
 			l.submit(e.Reserve, func(d journal.Durable, ok bool) {
 				if !ok {
 					l.doLanes(l.lanes.Step(time.Now(), lane.Refused{Lane: e.Lane}))
@@ -328,7 +329,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 				now := time.Now()
 				l.doLanes(l.lanes.Step(now, lane.Reserved{Lane: e.Lane, Ref: d.Ref}))
 				l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: e.Reserve.Job, Range: e.Reserve.Range(),
-					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
+					Urgent: e.Urgent, Targets: e.Reserve.Targets, Late: l.isLate(now, decided, e.Reserve.Job)}))
 				l.markFull(now)
 			})
 		case lane.Dropped:
@@ -379,10 +380,27 @@ func (l *loop) doHome(effects []home.Effect) {
 	}
 }
 
+// lateAfter is how long the ledger may take for a reserve of a job that may still be sent.
+const lateAfter = 30 * time.Second
+
+// isLate reports whether the ledger took a reserve so long after it was decided that it is not
+// to be sent: its job may be cancelled, paused or over since, its recipients suppressed or gone.
+// They are parked again, and what is so now decides about them (rules 20, 21).
+func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
+	switch age := now.Sub(decided); {
+	case age <= lane.ControlsMaxAge:
+		return false
+	case age > lateAfter:
+		return true
+	}
+	j, live := l.w.cfg.Jobs.Current(id)
+	return !live || j.Controls.Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
+}
+
 // appendPass submits the entries of a pass and tells the home when the last of
 // them is settled.
 func (l *loop) appendPass(e home.Append) {
-	left, stored, top := len(e.Entries), 0, uint64(0)
+	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
 	for i, entry := range e.Entries {
 		l.submit(entry, func(d journal.Durable, ok bool) {
 			left--
@@ -391,8 +409,9 @@ func (l *loop) appendPass(e home.Append) {
 				top = max(top, d.Seq)
 				if drain, isDrain := entry.(*ledger.Drain); isDrain {
 					l.w.stats.Drains.Add(1)
-					l.doOutbound(l.outbound.Step(time.Now(), outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
-						Urgent: e.Urgent[i], Targets: drain.Targets}))
+					now := time.Now()
+					l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
+						Urgent: e.Urgent[i], Targets: drain.Targets, Late: l.isLate(now, decided, drain.Job)}))
 				}
 			}
 			switch {
