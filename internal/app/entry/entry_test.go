@@ -348,6 +348,9 @@ func TestReach(t *testing.T) {
 		{"nobody answers", map[string]error{"a": silent, "b": silent}, false},
 		{"whoever answers turns it away", map[string]error{"a": away, "b": silent}, true},
 		{"only itself, from before", map[string]error{"m": away}, false},
+		{"the first are dead", map[string]error{"a": silent, "b": silent, "c": silent, "m": silent, "z": away}, true},
+		{"the first are dead, and one takes it", map[string]error{"a": silent, "b": silent, "c": silent, "x": away, "y": away, "z": nil}, false},
+		{"enough turn it away", map[string]error{"a": away, "b": away, "c": away, "d": errors.New("asked")}, true},
 	} {
 		store := coord.NewMemory(time.Now)
 		for addr := range c.answers {
@@ -359,7 +362,12 @@ func TestReach(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := Reach(t.Context(), store, "m", func(_ context.Context, addr string) error { return c.answers[addr] })
+		err := Reach(t.Context(), store, "m", func(_ context.Context, addr string) error {
+			if addr == "d" {
+				t.Errorf("%s: one more is asked", c.name)
+			}
+			return c.answers[addr]
+		})
 		if (err != nil) != c.refused || err != nil && (job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "cluster.tls.ca")) {
 			t.Errorf("%s: %v", c.name, err)
 		}
