@@ -42,10 +42,20 @@ type Set interface {
 // Chain is the stages in their order.
 type Chain []Stage
 
-// Lists is what the stages of an account read.
+// Segment is a segment at the revision that the job recorded.
+type Segment struct {
+	Name     string
+	Revision uint64
+	Set
+}
+
+// Lists is what the stages of a job read.
 type Lists struct {
-	Followers  Set // of the account, at the revision that the job recorded
-	Suppressed Set // global and the account's, as they are now
+	Followers  Set          // of the account, at the revision that the job recorded
+	Suppressed Set          // global and the account's, as they are now
+	Include    []Segment    // who is in none of them is out; none: nobody is
+	Exclude    []Segment    // who is in any of them is out
+	Control    ControlGroup // of the account; its zero value has nobody
 }
 
 // New is the chain: which stages a message goes through, in which order.
@@ -53,6 +63,8 @@ func New(l Lists) Chain {
 	return Chain{
 		Relation{l.Followers},
 		Suppression{l.Suppressed},
+		Targeting{l.Include, l.Exclude},
+		l.Control,
 	}
 }
 
