@@ -15,6 +15,7 @@ type Explanation struct {
 	Recipient job.Recipient `json:"recipient"`
 	Outcome   job.Outcome   `json:"outcome"`
 	Reason    job.Reason    `json:"reason" doc:"Why it was dropped or failed; empty otherwise."`
+	Because   string        `json:"because,omitzero" doc:"In words, by what a filter dropped it: the segments, or its lot in the control group."`
 	Evidence  []Evidence    `json:"evidence"`
 }
 
