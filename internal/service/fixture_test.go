@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,9 @@ func newFixture(t *testing.T) *fixture {
 	f.must(err)
 	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },
+		Why: func(_ context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
+			return fmt.Sprintf("%s of %s in %d segments", reason, who, len(spec.Include)+len(spec.Exclude)), nil
+		},
 		Scratch: filepath.Join(f.dir, "scratch")})
 	table.OnJob = func(j jobs.Job) {
 		f.JobChanged(j.Spec.ID)

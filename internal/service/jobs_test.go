@@ -50,7 +50,8 @@ func TestDescribe(t *testing.T) {
 	}
 	for who, want := range map[job.Recipient]job.Outcome{3 << 20: job.Dropped, 3<<20 + 100: job.Parked, 3<<20 + 999: job.Expired} {
 		x, err := f.ExplainJob(t.Context(), id, who)
-		if err != nil || x.Outcome != want || len(x.Evidence) == 0 {
+		because := fmt.Sprintf("%s of %s in 0 segments", x.Reason, who) // as the fixture has it
+		if err != nil || x.Outcome != want || len(x.Evidence) == 0 || x.Because != because {
 			t.Errorf("recipient %s: %+v, %v", who, x, err)
 		}
 	}

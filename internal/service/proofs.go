@@ -16,7 +16,7 @@ import (
 
 // ExplainJob implements api.Proofs.
 func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (api.Explanation, error) {
-	_, pkg, err := s.jobAndPackage(ctx, id)
+	j, pkg, err := s.jobAndPackage(ctx, id)
 	if err != nil {
 		return api.Explanation{}, err
 	}
@@ -32,6 +32,9 @@ func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (a
 	out := api.Explanation{Job: id, Recipient: r, Outcome: x.Outcome, Reason: x.Reason, Evidence: []api.Evidence{}}
 	for _, e := range x.Evidence {
 		out.Evidence = append(out.Evidence, api.Evidence{Seq: e.Seq, Report: e.Report, Record: e.Ref.String(), Says: e.Says, At: e.At})
+	}
+	if out.Because, err = s.cfg.Why(ctx, j.Spec, x.Reason, r); err != nil {
+		return api.Explanation{}, fmt.Errorf("looking why a filter of job %s dropped recipient %s: %w", id, r, err)
 	}
 	return out, nil
 }
