@@ -34,6 +34,9 @@ func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 		outcome += " (" + strings.ReplaceAll(x.Reason.String(), "_", " ") + ")"
 	}
 	g := out.Grid{Rows: [][]string{{"job", x.Job.String()}, {"recipient", x.Recipient.String()}, {"outcome", outcome}}}
+	if x.Because != "" {
+		g.Rows = append(g.Rows, []string{"because", x.Because})
+	}
 	for _, e := range x.Evidence {
 		where := fmt.Sprintf("ledger %d", e.Seq)
 		if !e.Report.IsZero() {
