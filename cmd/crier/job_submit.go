@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +105,9 @@ func (c *commands) submit(ctx context.Context, f submitFlags) error {
 
 // warnOfNobody says that a job reaches nobody, for nothing is wrong with it otherwise.
 func (c *commands) warnOfNobody(ctx context.Context, svc api.Service, j api.Job) {
+	if len(j.Include) > 0 && !slices.ContainsFunc(j.Include, func(s api.SegmentRef) bool { return s.Recipients > 0 }) {
+		c.Say("warning: nobody is in the segments to include: the message reaches nobody")
+	}
 	if a, err := svc.GetAccount(ctx, j.Account); err == nil && a.Followers == 0 {
 		c.Say("warning: nobody follows account %s: the message reaches nobody; to add followers: crier followers import --account %s", j.Account, shellQuote(j.Account))
 	}
