@@ -79,8 +79,7 @@ func newLots(salt job.Digest) (l lots) {
 
 // digit gives one digit of the lots of a word's 64 recipients.
 func (l *lots) digit(word, d uint32) uint64 {
-	binary.LittleEndian.PutUint32(l[8:], word)
-	binary.LittleEndian.PutUint32(l[12:], d)
+	binary.LittleEndian.PutUint64(l[8:], uint64(d)<<32|uint64(word)) // both at once, for the hash reads them so
 	return xxhash.Sum64(l[:])
 }
 
