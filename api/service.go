@@ -141,7 +141,8 @@ type Proofs interface {
 	// ExplainJob gives one recipient's outcome with its evidence. A recipient who
 	// is not in the job's package is not found.
 	ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (Explanation, error)
-	// ReconcileJob proves the law of conservation for a job by set algebra.
+	// ReconcileJob proves the law of conservation for a job by set algebra, and asks the
+	// filters again whose lists the job recorded.
 	ReconcileJob(ctx context.Context, id job.ID) (Reconciliation, error)
 	// TailLedger calls fn for each record that the request asks for, in the order
 	// of the ledger, each once; with Follow it goes on until ctx ends.

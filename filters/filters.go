@@ -8,6 +8,7 @@ package filters
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -66,6 +67,12 @@ func New(l Lists) Chain {
 		Targeting{l.Include, l.Exclude},
 		l.Control,
 	}
+}
+
+// Recorded is the stages whose lists the job recorded, so that whoever asks them again
+// gets the same answer: all but suppression, which reads its lists as they are.
+func Recorded(l Lists) Chain {
+	return slices.DeleteFunc(New(l), func(s Stage) bool { return s.Reason() == job.ReasonSuppressed })
 }
 
 // Run passes a block's recipients through the chain. keep becomes the batch's.

@@ -51,7 +51,11 @@ func (s *Service) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliati
 	}
 	defer done()
 	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobCancelled
-	res, err := s.prover.Reconcile(ctx, id, pkg, sent)
+	filters, err := s.cfg.Filters(ctx, j.Spec)
+	if err != nil {
+		return api.Reconciliation{}, fmt.Errorf("opening what the filters of job %s read: %w", id, err)
+	}
+	res, err := s.prover.Reconcile(ctx, id, pkg, sent, filters...)
 	return api.Reconciliation{Job: id, State: j.State, Counts: res.Counts, Conserved: res.Conserved(), Violations: res.Violations}, err
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	// Set opens a blob that holds a set: a package or a snapshot of followers. It
 	// stays open with whoever gives it.
 	Set func(ctx context.Context, blob job.Digest) (*audience.Set, error)
+	// Filters gives the filters whose lists a job recorded.
+	Filters func(ctx context.Context, spec job.Spec) ([]proof.Filter, error)
 	// Why says in words by which of a job's lists a filter dropped a recipient; "" if none
 	// of them shows it.
 	Why func(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error)

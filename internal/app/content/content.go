@@ -17,6 +17,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/blob"
 	"crier/state/jobs"
+	"crier/state/proof"
 	"crier/worker/block"
 )
 
@@ -27,7 +28,7 @@ const openSets = 128
 // openBodies is how many message bodies stay in memory, of at most 256 KiB each.
 const openBodies = 64
 
-// Content serves worker, scheduler and the parked index.
+// Content serves worker, scheduler, the parked index and the proofs.
 type Content struct {
 	blobs       *blob.Dir
 	suppression *members.SuppressionLists
@@ -93,6 +94,18 @@ func (c *Content) segments(ctx context.Context, all []job.Segment) (out []filter
 			return nil, fmt.Errorf("opening segment %q at revision %d: %w", x.Name, x.Revision, err)
 		}
 		out = append(out, filters.Segment{Name: x.Name, Revision: x.Revision, Set: set})
+	}
+	return out, nil
+}
+
+// Filters gives the filters whose lists a job recorded, to be asked again.
+func (c *Content) Filters(ctx context.Context, spec job.Spec) (out []proof.Filter, err error) {
+	lists, err := c.Lists(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	for _, stage := range filters.Recorded(lists) {
+		out = append(out, stage)
 	}
 	return out, nil
 }

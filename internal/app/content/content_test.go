@@ -16,6 +16,7 @@ import (
 	"crier/audience"
 	"crier/audience/members"
 	"crier/audience/source"
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/blob"
 	"crier/state/jobs"
@@ -189,6 +190,18 @@ func TestListsOfAJobThatAims(t *testing.T) {
 		`segment "left" at revision 1 [5]`, `segment "left" at revision 1 []`}
 	if !slices.Equal(got, want) || lists.Control.Share != 250_000 || lists.Control.Salt != (job.Digest{9}) {
 		t.Errorf("%q and %+v", got, lists.Control)
+	}
+	again, err := f.Filters(t.Context(), spec)
+	must(t, err)
+	var reasons []job.Reason
+	for _, x := range again {
+		reasons = append(reasons, x.Reason())
+		if refused, err := x.Refuse(t.Context(), idset.Of(3, 4, 5)); x.Reason() == job.ReasonTargeting && (err != nil || !slices.Equal(slices.Collect(refused.All()), []uint32{4, 5})) {
+			t.Errorf("asked again: %v, %v", slices.Collect(refused.All()), err)
+		}
+	}
+	if !slices.Equal(reasons, []job.Reason{job.ReasonRelation, job.ReasonTargeting, job.ReasonControl}) {
+		t.Errorf("asked again are %v", reasons)
 	}
 	for reason, want := range map[job.Reason]string{job.ReasonTargeting: `in segment "left" at revision 1, which the job excludes`, job.ReasonRelation: ""} {
 		if got, err := f.Why(t.Context(), spec, reason, 5); err != nil || got != want {
