@@ -55,7 +55,7 @@ func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 }
 
 func (c *commands) jobReconcile() *cobra.Command {
-	return c.onJob("reconcile JOB", "Prove that nothing of a job is lost or counted twice", cobra.ExactArgs(1),
+	return c.onJob("reconcile JOB", "Prove that nothing of a job is lost or counted twice, and that its filters dropped whom they should", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 			r, err := svc.ReconcileJob(ctx, id)
 			if err != nil {
