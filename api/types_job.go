@@ -20,6 +20,13 @@ type SubmitJob struct {
 	// Package and Audience exclude each other; one is needed.
 	Package  job.Digest `json:"package,omitzero" doc:"Id of the recipient package, 64 hexadecimal characters."`
 	Audience string     `json:"audience,omitzero" enum:"followers" doc:"\"followers\": everyone who follows the account at this moment."`
+	// Of the recipients those stay who are in one of the segments to include, if there are
+	// any, and in none of those to exclude. The segments are those of this moment.
+	IncludeSegments []string `json:"include_segments,omitzero" doc:"Names of segments: who is in none of them gets nothing; absent means all are in. At most 32 with those to exclude."`
+	ExcludeSegments []string `json:"exclude_segments,omitzero" doc:"Names of segments: who is in one of them gets nothing."`
+	// ControlGroup is held out: the same recipients in each job of the account, and more of
+	// them at a larger share.
+	ControlGroup float64 `json:"control_group,omitzero" minimum:"0" maximum:"100" doc:"Percent of all recipients, such as 0.5, that are held out, always the same ones of the account; at most four decimals; absent means nobody."`
 	// Body and BodyBase64 exclude each other; one is needed. UTF-8, at most job.MaxBody bytes.
 	Body        string        `json:"body,omitzero" doc:"The message: UTF-8, at most 262,144 bytes."`
 	BodyBase64  []byte        `json:"body_base64,omitzero" doc:"The message in base 64, instead of body."`
@@ -96,6 +103,9 @@ func (r SubmitJob) Validate() error {
 	if err := ValidateIdempotencyKey(r.IdempotencyKey); err != nil {
 		return err
 	}
+	if err := r.validateTargets(); err != nil {
+		return err
+	}
 	return r.validateBody()
 }
 
@@ -150,6 +160,9 @@ type Job struct {
 	Package        job.Digest    `json:"package" doc:"SHA-256 of the canonical set of its recipients."`
 	Recipients     uint64        `json:"recipients"`
 	Revision       uint64        `json:"followers_revision" doc:"Revision of the account's followers that it uses."`
+	Include        []SegmentRef  `json:"include_segments,omitzero" doc:"Who is in none of these is dropped; absent means nobody is."`
+	Exclude        []SegmentRef  `json:"exclude_segments,omitzero" doc:"Who is in one of these is dropped."`
+	ControlGroup   float64       `json:"control_group,omitzero" doc:"Percent of all recipients that are held out."`
 	BodyBytes      uint32        `json:"body_bytes"`
 	CollapseKey    string        `json:"collapse_key,omitzero"`
 	SendOnce       *Once         `json:"send_once,omitzero"`

@@ -291,7 +291,7 @@ func (a *app) openService(context.Context) error {
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
-		Set:       a.content.Set,
+		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {

@@ -70,7 +70,8 @@ func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) 
 }
 
 // fingerprint is the request's identity: equal for equal requests, whichever way
-// the account was named and the body given, and whether defaults were spelled out.
+// the account was named, the segments ordered and the body given, and whether defaults
+// were spelled out.
 func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 	req.Account = a.Name
 	req.Body, req.BodyBase64 = "", req.Message()
@@ -82,6 +83,7 @@ func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 		once.Window, once.Scope = cmp.Or(once.Window, api.Duration(job.DefaultOnceWindow)), cmp.Or(once.Scope, api.ScopeAccount)
 		req.SendOnce = &once
 	}
+	req.IncludeSegments, req.ExcludeSegments = sorted(req.IncludeSegments), sorted(req.ExcludeSegments)
 	b, err := json.Marshal(req)
 	if err != nil {
 		return job.Digest{}, fmt.Errorf("encoding the request: %w", err)
@@ -107,6 +109,9 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 		if err := s.findPackage(ctx, req, a, &spec); err != nil {
 			return spec, err
 		}
+	}
+	if err := s.aim(ctx, req, &spec); err != nil {
+		return spec, err
 	}
 	pin, err := s.cfg.Members.Pin(ctx, members.Followers(a.Number))
 	if err != nil {

@@ -2,8 +2,8 @@
 // law of conservation by set algebra, and Explain gives one recipient's outcome
 // with the records that say so.
 //
-// It reads the ledger, the reports into which it was folded, and the package, and
-// nothing else: no index, no counter, no projection. Memory is one range's sets and
+// It reads the ledger, the reports into which it was folded, the package, and the lists of
+// filters that the job recorded, and nothing else: no index, no counter, no projection. Memory is one range's sets and
 // what the part of the ledger that is not folded says of the job.
 package proof
 
@@ -43,9 +43,17 @@ type Result struct {
 // of the package and all of it, and every done lies inside its reserve.
 func (r Result) Conserved() bool { return len(r.Violations) == 0 }
 
+// Filter is a filter whose list the job recorded, so that it can be asked again: Refuse
+// gives who of a set it drops, as a set of its caller's.
+type Filter interface {
+	Reason() job.Reason
+	Refuse(ctx context.Context, keep *idset.Set) (*idset.Set, error)
+}
+
 // Reconcile computes the outcome of every recipient of a job, range by range. If
-// sent is true, a recipient whose block has no reserve is a violation.
-func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent bool) (Result, error) {
+// sent is true, a recipient whose block has no reserve is a violation. So is one whom a
+// filter dropped and would not drop again, and one who passed it and would not again.
+func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent bool, filters ...Filter) (Result, error) {
 	res := Result{Counts: job.Counts{Dropped: map[job.Reason]uint64{}}}
 	h, err := p.read(ctx, id, nil)
 	if err != nil {
@@ -62,6 +70,10 @@ func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent boo
 			return res, err
 		}
 		f.check(&res.Counts)
+		if err := f.refilter(ctx, filters); err != nil {
+			f.release()
+			return res, err
+		}
 		res.Violations = append(res.Violations, f.violations...)
 		f.release()
 		delete(stray, r)
