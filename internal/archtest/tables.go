@@ -21,6 +21,7 @@ var arrowTable = []Arrow{
 	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
 	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
 	{"internal/testdata", nil, "it finds files"},
+	{"internal/badinput", []string{"internal/testdata"}, "it makes bad input, and knows nothing of whom it is for"},
 	{"internal/archtest", nil, "it reads source text and runs none of it"},
 	{"internal/auth", []string{"job"}, "keys know recipients, not how they are asked for"},
 	{"internal/config", []string{"job"}, "configuration is values; whoever needs one gets it passed"},
