@@ -33,6 +33,9 @@ func humaProblem(ctx huma.Context, status int, msg string, errs []error) *api.Pr
 		code, msg, errs = api.CodeInternal, api.InternalDetail, nil
 	}
 	p := api.NewProblem(status, code, msg)
+	if status == http.StatusBadRequest && len(errs) == 0 { // the body is missing
+		p = bodyProblem(status, msg)
+	}
 	for _, err := range errs {
 		if found, ok := err.(*api.Problem); ok {
 			q := *found
