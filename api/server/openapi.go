@@ -139,9 +139,10 @@ func handle[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, e
 	register(s, o, fn, (*api.Problem).AsParameters)
 }
 
-// handleBody registers an operation with a JSON body.
+// handleBody registers an operation with a JSON body: a field at fault is one of the
+// body, unless the path has it.
 func handleBody[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
-	register(s, o, fn, func(p *api.Problem) *api.Problem { return p })
+	register(s, o, fn, func(p *api.Problem) *api.Problem { return p.InPath(o.path) })
 }
 
 // output is the body of an answer, with the headers that some have.

@@ -217,7 +217,7 @@ func TestListJobs(t *testing.T) {
 	}
 	wantError(t, "a state", second(f.ListJobs(t.Context(), api.ListJobs{State: "gone"})), job.CodeInvalid, "state")
 	wantError(t, "a cursor", second(f.ListJobs(t.Context(), api.ListJobs{Page: api.Page{Cursor: "x"}})), job.CodeInvalid, "cursor")
-	wantError(t, "an account", second(f.ListJobs(t.Context(), api.ListJobs{Account: "nobody"})), job.CodeNotFound, "")
+	wantError(t, "an account", second(f.ListJobs(t.Context(), api.ListJobs{Account: "nobody"})), job.CodeNotFound, "account")
 }
 
 func TestWaitJob(t *testing.T) {
