@@ -249,8 +249,10 @@ func TestWaitJob(t *testing.T) {
 	if j := <-done; j.State != job.Completed {
 		t.Errorf("the second is told %s", j.State)
 	}
-	if j, err := f.WaitJob(t.Context(), id, api.WaitJob{For: job.Sent}); err != nil || j.State != job.Completed {
-		t.Errorf("one that comes late is told %s, %v", j.State, err)
+	for _, short := range []time.Duration{0, 1} {
+		if j, err := f.WaitJob(t.Context(), id, api.WaitJob{For: job.Sent, Timeout: short}); err != nil || j.State != job.Completed {
+			t.Errorf("one that comes late, and has %s, is told %s, %v", short, j.State, err)
+		}
 	}
 }
 
