@@ -22,7 +22,7 @@ import (
 const Most = 10_000
 
 // Number is how many mutants of a sample a test tries: CRIER_MUTANTS; by default Most,
-// or as many as have 16 MiB together.
+// or as many as have 16 MiB together, and fewer with the race detector.
 func Number(t testing.TB, sample []byte) int {
 	t.Helper()
 	if s := os.Getenv("CRIER_MUTANTS"); s != "" {
@@ -32,7 +32,7 @@ func Number(t testing.TB, sample []byte) int {
 		}
 		return n
 	}
-	return min(Most, 16<<20/(len(sample)+1))
+	return max(1, min(Most, 16<<20/(len(sample)+1))/share)
 }
 
 // Mutant is a sample after one change, or a few.
