@@ -45,7 +45,7 @@ var arrowTable = []Arrow{
 	{"state/fold", with("state/ledger", "state/parked", "state/report"), "folding moves records; what is needed of them, the index says"},
 	{"state/proof", with("state/ledger", "state/report"), "a proof reads the ledger, its reports and packages, never an index or a counter"},
 	{"state/blob/...", []string{"job"}, "blobs are bytes under their digest"},
-	{"state/sql/sqltest", with("audience/members", "internal/servers", "state/outbox", "state/sql/..."), "a suite knows its seam, and starts the servers that it holds to it"},
+	{"state/sql/sqltest", with("audience/members", "internal/badinput", "internal/servers", "state/outbox", "state/sql/..."), "a suite knows its seam, and starts the servers that it holds to it"},
 	{"state/sql/...", with("audience/members", "state/outbox"), "SQL holds projections and accounts behind the ports of their users"},
 	{"state/coord/...", []string{"job"}, "the coordination seam knows keys and values"},
 	{"state/natskv/...", []string{"job", "state/coord", "internal/bus/..."}, "an adapter knows its seam and its driver"},

@@ -89,6 +89,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"events: a lot":                      eventsMany,
 		"accounts: many at once":             accountsAtOnce,
 		"names: byte by byte":                namesByByte,
+		"text: whatever users write":         userText,
 		"sets: increments":                   setIncrements,
 		"sets: all or nothing":               setAtomic,
 		"sets: accounts":                     setAccounts,
