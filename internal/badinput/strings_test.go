@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -225,20 +226,29 @@ func TestQueries(t *testing.T) {
 	}
 }
 
+// dial sends a request byte by byte.
+func (x *server) dial(request string) (net.Conn, error) {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(x.ready.API, "http://"))
+	if err != nil {
+		return nil, err
+	}
+	err = conn.SetDeadline(time.Now().Add(time.Minute))
+	if err == nil {
+		_, err = io.WriteString(conn, request)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
 // raw makes a request byte by byte and gives the status and body of the answer.
 func (x *server) raw(request string) (answer, error) {
-	x.t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(x.ready.API, "http://"))
+	conn, err := x.dial(request)
 	if err != nil {
 		return answer{}, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		return answer{}, err
-	}
-	if _, err := io.WriteString(conn, request); err != nil {
-		return answer{}, err
-	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return answer{}, err
