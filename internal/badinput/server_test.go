@@ -8,12 +8,15 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"crier/internal/app"
 )
@@ -31,6 +34,10 @@ type server struct {
 	member   string // the process itself
 	pkg      string
 	envelope []byte // the package's bytes
+	mu       struct {
+		sync.Mutex
+		accepted map[string]bool // jobs, by their ids
+	}
 }
 
 // safeBuffer is a log that may be read while it is written.
@@ -58,6 +65,7 @@ func (s *safeBuffer) String() string {
 func start(t *testing.T) *server {
 	t.Helper()
 	x := &server{t: t, dir: t.TempDir(), log: &safeBuffer{}}
+	x.mu.accepted = map[string]bool{}
 	transport := &http.Transport{MaxConnsPerHost: 500, MaxIdleConnsPerHost: 500}
 	x.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	ctx, stop := context.WithCancel(context.Background())
@@ -144,6 +152,11 @@ func (x *server) try(method, path, body string, header ...string) (answer, error
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
+	if _, id, ok := strings.Cut(resp.Header.Get("Location"), "/v1/jobs/"); ok && resp.StatusCode == http.StatusAccepted {
+		x.mu.Lock()
+		x.mu.accepted[id] = true
+		x.mu.Unlock()
+	}
 	return answer{resp.StatusCode, resp.Header.Get("Content-Type"), string(data)}, err
 }
 
@@ -166,6 +179,42 @@ func (x *server) refused(what string, a answer) *problem {
 		x.t.Errorf("%.300s: %d %.500s (%s)", what, a.status, a.body, a.contentType)
 	}
 	return p
+}
+
+// jobs is what is asked of each job that is listed: for the rest, they go on by themselves.
+func (x *server) jobs() map[string]string {
+	x.t.Helper()
+	all := map[string]string{}
+	var list struct {
+		Jobs []struct {
+			Job, Package, Decision string
+			Paused                 bool
+			Rate                   uint32
+		}
+		Next string
+	}
+	for next := ""; ; next = list.Next {
+		list.Next, list.Jobs = "", nil
+		x.made("GET", "/v1/jobs?limit=500&cursor="+url.QueryEscape(next), "", &list)
+		for _, j := range list.Jobs {
+			all[j.Job] = fmt.Sprint(j)
+		}
+		if list.Next == "" {
+			return all
+		}
+	}
+}
+
+// lacks reports whether a list lacks a job that was accepted.
+func (x *server) lacks(listed map[string]string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id := range x.mu.accepted {
+		if _, ok := listed[id]; !ok {
+			return true
+		}
+	}
+	return false
 }
 
 type member struct{ ID, State, Reason string }
@@ -191,25 +240,11 @@ func (x *server) state() map[string]string {
 	for _, path := range []string{"/v1/accounts?limit=500", "/v1/packages?limit=500", "/v1/suppression", "/v1/suppression?account=sender"} {
 		get(path)
 	}
-	// Of jobs what is asked of them: they go on by themselves.
-	var list struct {
-		Jobs []struct {
-			Job, Package, Decision string
-			Paused                 bool
-			Rate                   uint32
-		}
-		Next string
+	jobs := x.jobs()
+	for since := time.Now(); x.lacks(jobs) && time.Since(since) < time.Minute; jobs = x.jobs() {
+		runtime.Gosched() // the list follows the ledger
 	}
-	for next := ""; ; next = list.Next {
-		list.Next, list.Jobs = "", nil
-		x.made("GET", "/v1/jobs?limit=500&cursor="+url.QueryEscape(next), "", &list)
-		for _, j := range list.Jobs {
-			s[j.Job] = fmt.Sprint(j)
-		}
-		if list.Next == "" {
-			break
-		}
-	}
+	maps.Copy(s, jobs)
 	s["members"] = fmt.Sprint(x.members())
 	for _, sub := range []string{"blobs", "scratch"} {
 		err := filepath.WalkDir(filepath.Join(x.dir, sub), func(path string, d fs.DirEntry, err error) error {
