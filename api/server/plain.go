@@ -81,8 +81,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
 	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
-		body := &capped{r: r.Body, left: s.cfg.MaxUpload, control: http.NewResponseController(w)}
-		defer body.stop()
+		body := &capped{r: r.Body, left: s.cfg.MaxUpload, w: w}
 		r.Body = io.NopCloser(body)
 		s.answering(o.status, func(r *http.Request) (any, error) {
 			if err := knownQuery(r, query); err != nil {

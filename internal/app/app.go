@@ -331,7 +331,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		return err
 	}
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests }}
 	srv.RegisterOnShutdown(h.EndStreams)
 	g.Go(func() error {
