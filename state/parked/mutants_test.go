@@ -10,6 +10,7 @@ import (
 	"crier/internal/badinput"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // TestRecordsMutated applies mutants of the records that could come next: one is refused,
@@ -25,7 +26,7 @@ func TestRecordsMutated(t *testing.T) {
 		}
 		before, next := h.records[:len(h.records)-1], h.records[len(h.records)-1]
 		start := func() (*parked.Index, string) {
-			x := newIndex(t, parked.NewMemory(), h)
+			x := newIndex(t, kv.NewMemory(), h)
 			apply(t, x, before...)
 			return x, dump(t, x)
 		}
@@ -69,7 +70,7 @@ func TestCheckpointsMutated(t *testing.T) {
 	for range 30 {
 		h.record()
 	}
-	x := newIndex(t, parked.NewMemory(), h)
+	x := newIndex(t, kv.NewMemory(), h)
 	apply(t, x, h.records...)
 	var b bytes.Buffer
 	if _, err := x.WriteCheckpoint(&b); err != nil {
@@ -77,7 +78,7 @@ func TestCheckpointsMutated(t *testing.T) {
 	}
 	limit := func(n int) uint64 { return 4<<20 + 64*uint64(n) }
 	badinput.Feed(t, limit, func(m badinput.Mutant) bool {
-		kv := parked.NewMemory()
+		kv := kv.NewMemory()
 		if err := parked.Restore(kv, bytes.NewReader(m.Bytes)); err != nil {
 			if !errors.Is(err, parked.ErrCheckpoint) {
 				t.Errorf("%s: %v", m, err)
