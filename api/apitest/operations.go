@@ -3,6 +3,7 @@ package apitest
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -72,6 +73,15 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 		change(&s)
 	}
 	return s, nil
+}
+
+// Backup implements api.Service: the backup is a few bytes that no one can restore.
+func (f *Fake) Backup(_ context.Context, w io.Writer) error {
+	if err := f.enter("Backup"); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "a backup")
+	return err
 }
 
 // MintToken implements api.Service with tokens that open nothing.

@@ -29,6 +29,7 @@ import (
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
 	"crier/internal/app/projection"
+	"crier/internal/app/space"
 	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
@@ -115,6 +116,11 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+// disk is whose space is watched.
+func (c *Config) disk() space.Config {
+	return space.Config{Data: c.Data, Keys: c.Keys, Address: c.Listen, Log: c.Logger}
+}
+
 // has reports whether the process plays one of these roles.
 func (c *Config) has(roles ...string) bool {
 	return slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(c.Roles, r) })
@@ -132,7 +138,7 @@ type app struct {
 	log     *slog.Logger
 	node    *datadir.Node
 	started time.Time
-	space   *space
+	space   *space.Space
 	refused *ledger.Refusals
 	closers []closer
 	health  health
@@ -170,9 +176,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := unready(cfg.ReadyFile); err != nil {
 		return err
 	}
-	s := newSpace(cfg)
-	defer s.close()
-	if err := s.probe(); err != nil {
+	s := space.New(cfg.disk())
+	defer s.Close()
+	if err := s.Probe(); err != nil {
 		return err
 	}
 	return runWith(ctx, cfg, s)
@@ -187,10 +193,10 @@ func (c *Config) takenFrom(err error) bool {
 // runWith runs the parts, again and again as long as only the disk, or others, end them,
 // or what they need to begin again does not answer: what keeps a process from its first
 // beginning may be its configuration, and ends it.
-func runWith(ctx context.Context, cfg Config, s *space) (err error) {
+func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
 	started, refused, wasUp := time.Now().UTC(), new(ledger.Refusals), false
 	for {
-		if err := s.wait(ctx, err); err != nil || ctx.Err() != nil {
+		if err := s.Wait(ctx, err); err != nil || ctx.Err() != nil {
 			return err
 		}
 		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s, refused: refused}
@@ -199,11 +205,11 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 			return nil // it was asked to stop, and others have gone on with its work
 		}
 		cut := cfg.takenFrom(err) || wasUp && !a.up
-		if ctx.Err() != nil || !s.ranOut(err) && !cut {
+		if ctx.Err() != nil || !s.RanOut(err) && !cut {
 			return err
 		}
 		wasUp = wasUp || a.up
-		if !s.ranOut(err) {
+		if !s.RanOut(err) {
 			if cfg.takenFrom(err) {
 				a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
 			} else {
@@ -242,7 +248,7 @@ func (a *app) run(asked context.Context) error {
 			return nil
 		})
 	}
-	part("disk", a.space.watch)
+	part("disk", a.space.Watch)
 	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
@@ -314,7 +320,7 @@ func (a *app) waitReady(ctx context.Context) error {
 
 // serve listens and tells the world.
 func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
-	l, err := a.space.listen()
+	l, err := a.space.Listen()
 	if err != nil {
 		return err
 	}
@@ -347,8 +353,8 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		defer cut()
 		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 			cut() // a part failed: what waits for it waits in vain
-			if a.space.ranOut(cause) {
-				if err := a.space.refuse(); err != nil {
+			if a.space.RanOut(cause) {
+				if err := a.space.Refuse(); err != nil {
 					return err
 				}
 			}

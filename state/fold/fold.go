@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"crier/job"
@@ -61,7 +62,8 @@ const (
 // the ledger was folded by another and gives up.
 type Folder struct {
 	cfg  Config
-	base uint64 // bytes of the ledger after the last folding
+	base uint64     // bytes of the ledger after the last folding
+	held sync.Mutex // while it folds, and while somebody holds it
 }
 
 // New makes a folder; Run runs it.
@@ -98,6 +100,13 @@ func (f *Folder) Run(ctx context.Context) error {
 	}
 }
 
+// Hold waits until no folding is under way and keeps the next one from beginning until
+// release: nothing is purged meanwhile, and no checkpoint is deleted.
+func (f *Folder) Hold() (release func()) {
+	f.held.Lock()
+	return f.held.Unlock
+}
+
 // look folds if the ledger has grown enough.
 func (f *Folder) look(ctx context.Context) error {
 	u, err := f.cfg.Log.Usage(ctx)
@@ -122,6 +131,8 @@ func (f *Folder) look(ctx context.Context) error {
 
 // Fold folds everything that the parked index has taken in, and purges it.
 func (f *Folder) Fold(ctx context.Context) error {
+	f.held.Lock()
+	defer f.held.Unlock()
 	began := f.cfg.Now()
 	folds, err := ledger.ReadFolds(ctx, f.cfg.Log)
 	if err != nil {
