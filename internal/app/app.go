@@ -55,6 +55,7 @@ type Config struct {
 	SQL       string       // DSN of a MySQL database; default an SQLite file under Data
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
+	Disk      space.Limits // from how much of a disk on it is told of
 	Lanes     int          // blocks a worker has under way; default 8
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary
@@ -107,6 +108,9 @@ func (c *Config) Validate() error {
 	if c.LedgerMax < 0 {
 		return job.Invalid("ledger_max", "the ledger's limit is negative", nil)
 	}
+	if err := c.Disk.Validate(); err != nil {
+		return err
+	}
 	if err := c.Messaging.validate(); err != nil {
 		return err
 	}
@@ -118,7 +122,8 @@ func (c *Config) Validate() error {
 
 // disk is whose space is watched.
 func (c *Config) disk() space.Config {
-	return space.Config{Data: c.Data, Keys: c.Keys, Address: c.Listen, Log: c.Logger}
+	return space.Config{Data: c.Data, Keys: c.Keys, Address: c.Listen, Log: c.Logger, Limits: c.Disk,
+		Dirs: []space.Dir{{Name: "data", Path: c.Data}, {Name: "accepted", Path: filepath.Join(c.Data, "accepted")}, {Name: "blobs", Path: c.Blobs}}}
 }
 
 // has reports whether the process plays one of these roles.
@@ -249,6 +254,7 @@ func (a *app) run(asked context.Context) error {
 		})
 	}
 	part("disk", a.space.Watch)
+	part("disk alarms", a.space.Alarms.Run)
 	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)

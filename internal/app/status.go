@@ -59,9 +59,19 @@ func (a *app) status(ctx context.Context) api.Status {
 	if a.cfg.SQL == "" {
 		st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: space.Usage(a.path("crier.db")) + space.Usage(a.path("crier.db-wal"))})
 	}
+	st.Disks = a.disks()
 	st.Healthy = len(st.Problems) == 0
 	st.Since = a.health.note(st.Healthy, time.Now().UTC())
 	return st
+}
+
+// disks is how full the disks of this process are.
+func (a *app) disks() (all []api.Disk) {
+	limits := a.space.Alarms.Limits()
+	for _, d := range a.space.Alarms.Look() {
+		all = append(all, api.Disk{Of: d.Of, Used: d.Used, Size: d.Size, Percent: d.Percent(), Level: d.Level.String(), Warn: limits.Warn, Crit: limits.Crit})
+	}
+	return all
 }
 
 // online is how many recipients are online in the ranges that this process is home to.
@@ -112,6 +122,7 @@ func (a *app) metrics() http.Handler {
 	counter := func(name, help string, fn func() float64) {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: name, Help: help}, fn))
 	}
+	reg.MustRegister(a.space.Alarms)
 	if a.planes != nil {
 		gauge("online_recipients", "Recipients who are online.", func() float64 { return float64(a.online()) })
 	}

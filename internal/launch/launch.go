@@ -8,6 +8,7 @@ import (
 
 	"crier/internal/app"
 	"crier/internal/app/member"
+	"crier/internal/app/space"
 	"crier/internal/bus/natsbus"
 	"crier/internal/config"
 )
@@ -25,7 +26,7 @@ func Run(ctx context.Context, cfg config.Server, p Process) error {
 	return app.Run(ctx, app.Config{
 		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Gateway: cfg.GatewayURL, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
 		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
-		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain,
+		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Disk: space.Limits{Warn: float64(cfg.Limits.DiskWarn), Crit: float64(cfg.Limits.DiskCrit)}, Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain,
 		Version: p.Version, Logger: p.Log, Announce: p.Ready})
 }
 

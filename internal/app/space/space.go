@@ -44,6 +44,8 @@ type Config struct {
 	Keys    string // directory of keys
 	Address string // host:port that is kept
 	Log     *slog.Logger
+	Dirs    []Dir  // whose disks are told of when they fill up
+	Limits  Limits // from when on; valid
 }
 
 // Space is what outlasts the parts of a process: it watches the disk of the data
@@ -53,6 +55,7 @@ type Space struct {
 	// Free tells how many bytes the disk has free, and how many it must have. Tests
 	// put another one in its place.
 	Free     func() (free, floor int64, err error)
+	Alarms   *Alarms
 	cfg      Config
 	port     *net.TCPListener // nil until it is needed
 	refusing *http.Server     // nil unless the disk is full
@@ -60,7 +63,7 @@ type Space struct {
 
 // New makes one. It looks at nothing yet.
 func New(cfg Config) *Space {
-	return &Space{cfg: cfg, Free: func() (int64, int64, error) { return freeOf(cfg.Data) }}
+	return &Space{cfg: cfg, Alarms: NewAlarms(cfg.Dirs, cfg.Limits, cfg.Log), Free: func() (int64, int64, error) { return freeOf(cfg.Data) }}
 }
 
 // Close lets the port go.
