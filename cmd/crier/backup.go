@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -21,9 +21,19 @@ const backupAbout = `.
 The server goes on meanwhile. Everything that it acknowledged before the command began
 is in the backup: the ledger, the controls of jobs, accounts, followers and lists, blobs,
 and keys. Whoever has the backup can do what the admin key can. The directory must be
-empty or not there; it is a backup once manifest.json is in it.
+empty or not there; it is a backup once manifest.json is in it. The stream of events is
+not copied, for the ledger knows better.
 
 A server with others, or with NATS or a database elsewhere, is not copied like that.`
+
+// taken is a backup that is done.
+type taken struct {
+	To    string    `json:"to"`
+	Name  string    `json:"name"`  // of the process
+	Taken time.Time `json:"taken"` // everything acknowledged before is in it
+	Files int       `json:"files"`
+	Bytes uint64    `json:"bytes"`
+}
 
 func (c *commands) backupCommand() *cobra.Command {
 	var to string
@@ -43,12 +53,9 @@ func (c *commands) backupCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.Print(m, func(p *out.Printer) out.Grid {
-			rows := [][]string{{"backup", to}, {"of", m.Name}, {"taken", p.Ago(m.Began)}, {"files", out.Count(uint64(len(m.Files)))}, {"bytes", out.Bytes(m.Bytes())}}
-			for _, s := range m.Streams {
-				rows = append(rows, []string{s.Name, fmt.Sprintf("%s, up to %d", out.Many(s.Records, "record"), s.Last)})
-			}
-			return out.Grid{Rows: rows}
+		done := taken{to, m.Name, m.Began, len(m.Files), m.Bytes()}
+		return c.Print(done, func(p *out.Printer) out.Grid {
+			return out.Grid{Rows: [][]string{{"backup", done.To}, {"of", done.Name}, {"taken", p.Ago(done.Taken)}, {"files", out.Count(uint64(done.Files))}, {"bytes", out.Bytes(done.Bytes)}}}
 		})
 	})
 	cmd.Long = cmd.Short + backupAbout
