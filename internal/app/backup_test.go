@@ -33,14 +33,17 @@ func (s *submitting) answered() []job.ID {
 	return slices.Clone(s.jobs)
 }
 
+// submitters is how many submit at the same time.
+const submitters = 4
+
 // submits begins to submit jobs to a package.
 func (x *trial) submits(ctx context.Context, account string, p job.Digest) *submitting {
 	ctx, stop := context.WithCancel(ctx)
 	s := &submitting{stop: stop, done: make(chan struct{})}
 	svc := x.svc
-	go func() {
-		defer close(s.done)
-		for i := 0; ; i++ {
+	var all sync.WaitGroup
+	submit := func(i int) {
+		for ; ; i += submitters {
 			j, err := svc.SubmitJob(ctx, api.SubmitJob{Account: account, Package: p, Body: fmt.Sprint("number ", i), IdempotencyKey: fmt.Sprint("key-", i)})
 			s.mu.Lock()
 			if err == nil {
@@ -56,7 +59,11 @@ func (x *trial) submits(ctx context.Context, account string, p job.Digest) *subm
 				return
 			}
 		}
-	}()
+	}
+	for i := range submitters {
+		all.Go(func() { submit(i) })
+	}
+	go func() { all.Wait(); close(s.done) }()
 	return s
 }
 
@@ -178,6 +185,11 @@ func TestBackupUnderLoad(t *testing.T) {
 		}
 	}
 	x.shownAll(ctx, restored.Open, one)
+	x.eventually(ctx, "SQL lists all jobs as sent", time.Minute, func() bool {
+		list, err := x.svc.ListJobs(ctx, api.ListJobs{State: job.Sent.String(), Page: api.Page{Limit: api.MaxPage}})
+		x.must(err)
+		return len(list.Jobs) == len(restored.Open)
+	})
 	for _, id := range restored.Open {
 		rec, err := x.svc.ReconcileJob(ctx, id)
 		x.must(err)
