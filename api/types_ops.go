@@ -133,7 +133,7 @@ type Store struct {
 // Disk is a file system and how full it is.
 type Disk struct {
 	Member  string   `json:"member" doc:"Whose it is."`
-	Of      []string `json:"of" doc:"What is on it: data, accepted (what gateways accepted), blobs."`
+	Of      []string `json:"of" doc:"What is on it: data, ledger, parked, accepted (what gateways accepted), blobs."`
 	Used    uint64   `json:"used"`
 	Size    uint64   `json:"size" doc:"Bytes that are used or free; without what is kept for root."`
 	Percent float64  `json:"percent" doc:"How much is used."`

@@ -123,7 +123,7 @@ func (c *Config) Validate() error {
 // disk is whose space is watched.
 func (c *Config) disk() space.Config {
 	return space.Config{Data: c.Data, Keys: c.Keys, Address: c.Listen, Log: c.Logger, Limits: c.Disk,
-		Dirs: []space.Dir{{Name: "data", Path: c.Data}, {Name: "accepted", Path: filepath.Join(c.Data, "accepted")}, {Name: "blobs", Path: c.Blobs}}}
+		Dirs: []space.Dir{{Name: "data", Path: c.Data}, {Name: "ledger", Path: filepath.Join(c.Data, "nats")}, {Name: "parked", Path: filepath.Join(c.Data, "parked")}, {Name: "accepted", Path: filepath.Join(c.Data, "accepted")}, {Name: "blobs", Path: c.Blobs}}}
 }
 
 // has reports whether the process plays one of these roles.

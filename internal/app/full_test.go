@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -298,7 +299,7 @@ func (x *trial) disksTold(ctx context.Context) {
 	x.t.Helper()
 	st, err := x.svc.Status(ctx)
 	x.must(err)
-	if len(st.Disks) != 1 || strings.Join(st.Disks[0].Of, " ") != "data accepted blobs" || st.Disks[0].Size != 96<<20 || st.Disks[0].Level != "ok" || st.Disks[0].Member == "" {
+	if len(st.Disks) != 1 || strings.Join(st.Disks[0].Of, " ") != "data ledger parked accepted blobs" || st.Disks[0].Size != 96<<20 || st.Disks[0].Level != "ok" || st.Disks[0].Member == "" {
 		x.t.Errorf("the disks in status are %+v", st.Disks)
 	}
 	a, err := http.Get(x.srv.API + "/metrics")
@@ -329,6 +330,55 @@ func (x *trial) eventually(ctx context.Context, what string, within time.Duratio
 		if time.Now().After(end) {
 			x.t.Fatalf("it did not come to it within %s that %s", within, what)
 		}
+	}
+}
+
+// TestFullStores fills the disk of one store alone, which an operator has put elsewhere.
+func TestFullStores(t *testing.T) {
+	for _, store := range []string{"nats", "parked"} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			defer cancel()
+			x := &trial{t: t, cfg: newTrialConfig(t, "--limit-ledger", "64MiB")}
+			dir := filepath.Join(x.cfg.Dir, "data", store)
+			if !smallDisk(t, dir, 96) {
+				return
+			}
+			x.restart(ctx)
+			_, err := x.svc.CreateAccount(ctx, api.CreateAccount{Name: "full"})
+			x.must(err)
+			_, err = x.svc.AddFollowers(ctx, "full", []job.Recipient{1, 2, 3})
+			x.must(err)
+			before, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "full", Audience: api.AudienceFollowers, Body: "before"})
+			x.must(err)
+			ballast := filepath.Join(dir, "ballast")
+			fillUp(t, ballast, 0)
+			x.refusedSoon(ctx, "full")
+			if status, p, _ := x.post(ctx, "full", "still"); status != http.StatusInsufficientStorage || !strings.Contains(p.Detail, store) {
+				t.Errorf("the next submit is answered %d, %+v", status, p)
+			}
+			x.must(os.Remove(ballast))
+			x.eventually(ctx, "jobs are taken again", recoversWithin, func() bool {
+				status, _, _ := x.post(ctx, "full", "after")
+				return status == http.StatusAccepted
+			})
+			list, err := x.svc.ListJobs(ctx, api.ListJobs{})
+			x.must(err)
+			for _, j := range list.Jobs {
+				j, err := x.svc.WaitJob(ctx, j.Job, api.WaitJob{For: job.Sent})
+				x.must(err)
+				rec, err := x.svc.ReconcileJob(ctx, j.Job)
+				x.must(err)
+				if j.State != job.Sent || !rec.Conserved || rec.Parked != 3 {
+					t.Errorf("job %s is %s and reconciles to %+v", j.Job, j.State, rec)
+				}
+			}
+			if !slices.ContainsFunc(list.Jobs, func(j api.Job) bool { return j.Job == before.Job }) {
+				t.Error("the job from before is not listed")
+			}
+			x.must(x.srv.Stop())
+		})
 	}
 }
 

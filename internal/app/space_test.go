@@ -26,7 +26,7 @@ func TestFullDisk(t *testing.T) {
 	var full atomic.Bool
 	s := space.New(cfg.disk())
 	defer s.Close()
-	s.Free = func() (int64, int64, error) {
+	s.Free = func(string) (int64, int64, error) {
 		if full.Load() {
 			return 0, space.MinFree, nil
 		}
@@ -133,7 +133,7 @@ func TestBeginsAgain(t *testing.T) {
 	var full atomic.Bool
 	s := space.New(cfg.disk())
 	defer s.Close()
-	s.Free = func() (int64, int64, error) {
+	s.Free = func(string) (int64, int64, error) {
 		if full.Load() {
 			return 0, space.MinFree, nil
 		}

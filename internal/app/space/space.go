@@ -48,13 +48,13 @@ type Config struct {
 	Limits  Limits // from when on; valid
 }
 
-// Space is what outlasts the parts of a process: it watches the disk of the data
-// directory, keeps the port, and answers there while the disk is full. One
+// Space is what outlasts the parts of a process: it watches the disks of the data
+// directory and of the stores in it, keeps the port, and answers there while the disk is full. One
 // goroutine at a time uses it, besides Watch.
 type Space struct {
-	// Free tells how many bytes the disk has free, and how many it must have. Tests
-	// put another one in its place.
-	Free     func() (free, floor int64, err error)
+	// Free tells how many bytes the disk of a directory has free, and how many it must
+	// have. Tests put another one in its place.
+	Free     func(dir string) (free, floor int64, err error)
 	Alarms   *Alarms
 	cfg      Config
 	port     *net.TCPListener // nil until it is needed
@@ -63,7 +63,7 @@ type Space struct {
 
 // New makes one. It looks at nothing yet.
 func New(cfg Config) *Space {
-	return &Space{cfg: cfg, Alarms: NewAlarms(cfg.Dirs, cfg.Limits, cfg.Log), Free: func() (int64, int64, error) { return freeOf(cfg.Data) }}
+	return &Space{cfg: cfg, Alarms: NewAlarms(cfg.Dirs, cfg.Limits, cfg.Log), Free: freeOf}
 }
 
 // Close lets the port go.
@@ -129,27 +129,40 @@ func Usage(root string) uint64 {
 	return n
 }
 
-// short says what is wrong if the disk has less than so many times what it must have.
+// stores are the directories in the data directory without whose disks nothing goes on;
+// an operator may have put them elsewhere.
+var stores = []string{"nats", "parked"}
+
+// short says what is wrong if a disk has less than so many times what it must have.
 func (s *Space) short(times int64) error {
-	free, floor, err := s.Free()
-	if err != nil {
-		return err
+	for _, name := range append([]string{""}, stores...) {
+		free, floor, err := s.Free(filepath.Join(s.cfg.Data, name))
+		if name != "" && errors.Is(err, fs.ErrNotExist) {
+			continue // it is not made yet
+		}
+		if err != nil {
+			return err
+		}
+		if free < times*floor {
+			return &job.Error{Code: job.CodeFull, Err: ErrNoSpace, Message: fmt.Sprintf(
+				"the disk of %s has %d KiB free and needs %d KiB; free some and the server goes on by itself", filepath.Join("the data directory", name), free>>10, times*floor>>10)}
+		}
 	}
-	if free >= times*floor {
-		return nil
-	}
-	return &job.Error{Code: job.CodeFull, Err: ErrNoSpace, Message: fmt.Sprintf(
-		"the disk of the data directory has %d KiB free and needs %d KiB; free some and the server goes on by itself", free>>10, times*floor>>10)}
+	return nil
 }
 
 // ForLedger is the ledger's limit: half of what it has and could have, but at least
 // some more than it has, so that the next process can take over.
 func (s *Space) ForLedger() (int64, error) {
-	free, _, err := s.Free()
+	dir := filepath.Join(s.cfg.Data, "nats")
+	free, _, err := s.Free(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		free, _, err = s.Free(s.cfg.Data) // where it will be
+	}
 	if err != nil {
 		return 0, err
 	}
-	has := int64(Usage(filepath.Join(s.cfg.Data, "nats")))
+	has := int64(Usage(dir))
 	return max(min(MaxLedger, (free+has)/2), has+free/8), nil
 }
 

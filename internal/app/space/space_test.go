@@ -19,7 +19,7 @@ func TestForLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ free, want int64 }{{0, 300}, {160, 320}, {700, 500}, {64 << 30, 32<<30 + 150}, {256 << 30, MaxLedger}} {
-		s.Free = func() (int64, int64, error) { return c.free, 0, nil }
+		s.Free = func(string) (int64, int64, error) { return c.free, 0, nil }
 		if got, err := s.ForLedger(); got != c.want || err != nil {
 			t.Errorf("with %d free: %d, %v; want %d", c.free, got, err, c.want)
 		}
