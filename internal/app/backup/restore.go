@@ -17,6 +17,7 @@ import (
 	"crier/internal/app/datadir"
 	"crier/internal/bus/natsbus"
 	"crier/job"
+	"crier/presence/gateway/accepted"
 	"crier/state/blob"
 	"crier/state/jobs"
 	"crier/state/ledger"
@@ -72,6 +73,10 @@ func Restore(ctx context.Context, r Restoring) (done Restored, err error) {
 	}()
 	done = Restored{Data: r.Data, Name: m.Name, Taken: m.Began, Files: len(m.Files), Bytes: m.Bytes(), Paused: !r.Resume}
 	if err := r.files(ctx, m); err != nil {
+		return done, err
+	}
+	// What was handed off by then is in doubt, and the homes decide it.
+	if err := accepted.Lost(filepath.Join(r.Data, "accepted"), m.Starts); err != nil {
 		return done, err
 	}
 	if err := sql.Rewound(ctx, filepath.Join(r.Data, databaseName)); err != nil {
