@@ -16,27 +16,23 @@ func (a *app) backup() func(context.Context, io.Writer) error {
 	if a.cfg.Cluster.isOn() || !a.cfg.Messaging.alone() || a.cfg.SQL != "" || a.store == nil {
 		return nil
 	}
-	return backup.Source{Version: a.cfg.Version, Name: a.node.Name, Starts: a.node.Starts, Hold: a.hold, Streams: a.copied,
+	return backup.Source{Version: a.cfg.Version, Name: a.node.Name, Starts: a.node.Starts, Ledger: a.copied.ledger, Controls: a.copied.controls,
+		HoldFolds: func() (release func()) {
+			if a.folder == nil {
+				return func() {}
+			}
+			return a.folder.Hold()
+		},
+		HoldSQL: func() (release func()) {
+			if a.recorder == nil {
+				return func() {}
+			}
+			return a.recorder.Hold()
+		},
 		Checkpoint: func(ctx context.Context) (job.Digest, error) {
 			folds, err := ledger.ReadFolds(ctx, a.streams.ledger)
 			last, _ := folds.Checkpoint()
 			return last.Checkpoint, err
 		},
 		Database: a.store.CopyTo, Blobs: a.blobs, Keys: filepath.Join(a.cfg.Keys, "keys"), Scratch: a.path("scratch"), Now: time.Now}.Write
-}
-
-// hold keeps the ledger from being folded and projected.
-func (a *app) hold() (release func()) {
-	var releases []func()
-	if a.folder != nil {
-		releases = append(releases, a.folder.Hold())
-	}
-	if a.recorder != nil {
-		releases = append(releases, a.recorder.Hold())
-	}
-	return func() {
-		for _, release := range releases {
-			release()
-		}
-	}
 }

@@ -56,7 +56,7 @@ type parts struct {
 	bus       bus.Bus
 	system    *natsbus.Conn // to servers elsewhere, as one who may ask them
 	streams   streams
-	copied    []backup.Log // the streams, as a backup has them
+	copied    struct{ ledger, controls backup.Log } // the streams, as a backup has them
 	store     *sql.DB
 	blobs     *blob.Dir
 	members   *members.Store
@@ -143,7 +143,7 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 		return err
 	}
 	a.streams.controls = controls
-	a.copied = []backup.Log{{Name: ledger.Stream, Copy: log.Snapshot}, {Name: ledger.ControlStream, Copy: controls.Snapshot}}
+	a.copied.ledger, a.copied.controls = backup.Log{Name: ledger.Stream, Copy: log.Snapshot}, backup.Log{Name: ledger.ControlStream, Copy: controls.Snapshot}
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
 	if a.nats == nil {

@@ -72,8 +72,8 @@ func openData(t *testing.T, dir string) *data {
 }
 
 func (d *data) source() Source {
-	return Source{Version: "test", Name: "a", Starts: 3, Hold: func() func() { return func() {} },
-		Streams:    []Log{{Name: ledger.Stream, Copy: d.log.Snapshot}, {Name: ledger.ControlStream, Copy: d.ctl.Snapshot}},
+	return Source{Version: "test", Name: "a", Starts: 3, HoldFolds: func() func() { return func() {} }, HoldSQL: func() func() { return func() {} },
+		Ledger: Log{Name: ledger.Stream, Copy: d.log.Snapshot}, Controls: Log{Name: ledger.ControlStream, Copy: d.ctl.Snapshot},
 		Checkpoint: func(context.Context) (job.Digest, error) { return job.Digest{}, nil },
 		Database:   d.store.CopyTo, Blobs: d.blobs, Keys: filepath.Join(d.dir, "keys"), Scratch: filepath.Join(d.dir, "scratch"), Now: time.Now}
 }
@@ -361,7 +361,7 @@ func TestCheckpointDeleted(t *testing.T) {
 	must(t, err)
 	s := d.source()
 	held := false
-	s.Hold = func() func() {
+	s.HoldFolds = func() func() {
 		held = true
 		return func() { held = false; must(t, d.blobs.Delete(t.Context(), old)) }
 	}
@@ -377,5 +377,45 @@ func TestCheckpointDeleted(t *testing.T) {
 	must(t, err)
 	if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Name == blobName(old) }) {
 		t.Error("the checkpoint is not in the backup")
+	}
+}
+
+// TestSQLFitsTheLedger: the copy of the SQL store is made after it is clear how far the
+// ledger goes, while it is held back, and no longer.
+func TestSQLFitsTheLedger(t *testing.T) {
+	d, _ := filled(t, job.Sending)
+	for _, broken := range []error{nil, errors.New("the copy broke off")} {
+		s := d.source()
+		var events []string
+		released := make(chan struct{})
+		s.HoldSQL = func() func() {
+			events = append(events, "held")
+			return func() { events = append(events, "released"); close(released) }
+		}
+		s.Ledger.Copy = func(ctx context.Context, w io.Writer, begun func()) (jetstream.Snapshot, error) {
+			events = append(events, "ledger begins")
+			snap, err := d.log.Snapshot(ctx, w, begun)
+			<-released // whoever gets the ledger may take its time
+			events = append(events, "ledger ends")
+			return snap, err
+		}
+		s.Database = func(ctx context.Context, path string) error {
+			events = append(events, "SQL")
+			return errors.Join(broken, d.store.CopyTo(ctx, path))
+		}
+		if err := s.Write(t.Context(), io.Discard); !errors.Is(err, broken) {
+			t.Errorf("the backup: %v, want %v", err, broken)
+		}
+		if got, want := strings.Join(events, ", "), "held, ledger begins, SQL, released, ledger ends"; got != want {
+			t.Errorf("in the order %s; want %s", got, want)
+		}
+	}
+	s := d.source()
+	s.Ledger.Copy = func(context.Context, io.Writer, func()) (jetstream.Snapshot, error) {
+		return jetstream.Snapshot{}, io.EOF
+	}
+	s.Database = func(context.Context, string) error { t.Error("a copy without a ledger"); return nil }
+	if err := s.Write(t.Context(), io.Discard); !errors.Is(err, io.EOF) {
+		t.Errorf("a backup without a ledger: %v", err)
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
 	"path"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"crier/job"
@@ -18,20 +20,19 @@ import (
 	"crier/state/ledger/jetstream"
 )
 
-// partBytes is the size of a file of a stream, which is held in memory once.
-const partBytes = 8 << 20
+// partBytes is the size of a file of a stream, which is held in memory. While one is on its
+// way nothing of the stream is taken, which must not last longer than natsstream allows.
+const partBytes = 1 << 20
 
 // Source is what is copied. All of it is required but Checkpoint's digest.
 type Source struct {
 	Version string // of this crier
 	Name    string // of the process
 	Starts  uint32
-	// Hold keeps what the ledger names from being deleted, and the projection of the
-	// ledger to SQL from going on, until release.
-	Hold func() (release func())
-	// Streams are copied one after the other: what names something comes before it, and
-	// what another is built from comes before that.
-	Streams []Log
+	// HoldFolds keeps what the ledger names from being deleted, HoldSQL the projection of
+	// the ledger to SQL from going on, until release.
+	HoldFolds, HoldSQL func() (release func())
+	Ledger, Controls   Log
 	// Checkpoint is the blob of the ledger's last checkpoint, the only one that may be
 	// deleted later; zero if there is none.
 	Checkpoint func(ctx context.Context) (job.Digest, error)
@@ -46,7 +47,7 @@ type Source struct {
 // Log is a stream to be copied.
 type Log struct {
 	Name string
-	Copy func(ctx context.Context, w io.Writer) (jetstream.Snapshot, error)
+	Copy func(ctx context.Context, w io.Writer, begun func()) (jetstream.Snapshot, error)
 }
 
 // Blobs is the store of blobs; *blob.Dir has it.
@@ -84,17 +85,23 @@ func (s Source) Write(ctx context.Context, w io.Writer) error {
 }
 
 // writeHeld writes what must fit together, with the last checkpoint, whose digest it
-// gives. The ledger comes before the SQL store, which has the accounts that the ledger
-// names, and which is held back, so that of jobs it has nothing that the ledger lacks; the
-// controls come after the ledger: what a job did because of one is seen together with it.
+// gives. The controls come after the ledger: what a job did because of one is seen together
+// with it.
 func (s Source) writeHeld(ctx context.Context, p *packer) (checkpoint job.Digest, err error) {
-	defer s.Hold()()
-	for _, l := range s.Streams {
-		if err := p.stream(ctx, l); err != nil {
-			return checkpoint, err
-		}
+	defer s.HoldFolds()()
+	dir, err := os.MkdirTemp(s.Scratch, "backup-*")
+	if err != nil {
+		return checkpoint, fmt.Errorf("making room for a copy of the SQL store: %w", err)
 	}
-	if err := s.writeDatabase(ctx, p); err != nil {
+	defer os.RemoveAll(dir)
+	database := filepath.Join(dir, databaseName)
+	if err := s.writeLedger(ctx, p, database); err != nil {
+		return checkpoint, err
+	}
+	if err := p.stream(ctx, s.Controls, nil); err != nil {
+		return checkpoint, err
+	}
+	if err := p.file(databaseName, database); err != nil {
 		return checkpoint, err
 	}
 	checkpoint, err = s.Checkpoint(ctx)
@@ -104,17 +111,31 @@ func (s Source) writeHeld(ctx context.Context, p *packer) (checkpoint job.Digest
 	return checkpoint, s.writeBlob(ctx, p, checkpoint)
 }
 
-func (s Source) writeDatabase(ctx context.Context, p *packer) error {
-	dir, err := os.MkdirTemp(s.Scratch, "backup-*")
+// writeLedger writes the ledger and makes a copy of the SQL store that goes with it: of
+// after it was clear how far the ledger goes, so that it has the accounts that the ledger
+// names; and held back from before that on, so that of jobs it has nothing that the ledger
+// lacks. How long the ledger takes to whoever gets it keeps nobody waiting.
+func (s Source) writeLedger(ctx context.Context, p *packer, database string) error {
+	release := sync.OnceFunc(s.HoldSQL())
+	defer release()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	copied := make(chan error, 1)
+	begun := false
+	err := p.stream(ctx, s.Ledger, func() {
+		begun = true
+		go func() {
+			defer release()
+			copied <- s.Database(ctx, database)
+		}()
+	})
 	if err != nil {
-		return fmt.Errorf("making room for a copy of the SQL store: %w", err)
+		cancel()
 	}
-	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, databaseName)
-	if err := s.Database(ctx, file); err != nil {
-		return err
+	if begun {
+		err = errors.Join(err, <-copied)
 	}
-	return p.file(databaseName, file)
+	return err
 }
 
 // writeKeys writes the files of keys. They are whole, and never change.
@@ -207,9 +228,9 @@ func (p *packer) file(name, from string) error {
 }
 
 // stream writes the files of a stream.
-func (p *packer) stream(ctx context.Context, l Log) error {
+func (p *packer) stream(ctx context.Context, l Log, begun func()) error {
 	w := &parts{p: p, name: l.Name}
-	snap, err := l.Copy(ctx, w)
+	snap, err := l.Copy(ctx, w, begun)
 	if err == nil {
 		err = w.flush()
 	}

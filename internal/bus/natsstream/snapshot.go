@@ -36,10 +36,11 @@ type snapshotAnswer struct {
 }
 
 // Snapshot writes a copy of the stream as it is now, with its sequences and times, in the
-// server's own form, and says what is in it. Appends go on meanwhile and are not in it;
-// what is purged meanwhile may be missing. Whoever takes w's bytes must not stand still
-// for more than 5 s, or the server gives up.
-func (s *Stream) Snapshot(ctx context.Context, w io.Writer) (Snapshot, error) {
+// server's own form, and says what is in it. begun, if not nil, is called when it is clear
+// how far the copy goes: appends go on meanwhile and are not in it. What is purged
+// meanwhile may be missing. Whoever takes w's bytes must not stand still for more than
+// 5 s, or the server gives up.
+func (s *Stream) Snapshot(ctx context.Context, w io.Writer, begun func()) (Snapshot, error) {
 	fail := func(err error) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("copying the stream %s: %w", s.name, err)
 	}
@@ -53,6 +54,9 @@ func (s *Stream) Snapshot(ctx context.Context, w io.Writer) (Snapshot, error) {
 	err = s.ask(ctx, "$JS.API.STREAM.SNAPSHOT."+s.name, map[string]any{"deliver_subject": inbox, "no_consumers": true, "chunk_size": snapshotChunk}, &a)
 	if err != nil {
 		return fail(err)
+	}
+	if begun != nil {
+		begun()
 	}
 	for {
 		m, err := nextChunk(ctx, sub)

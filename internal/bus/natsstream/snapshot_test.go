@@ -46,11 +46,12 @@ func TestSnapshot(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	snap, err := st.Snapshot(t.Context(), grow)
+	begun := 0
+	snap, err := st.Snapshot(t.Context(), grow, func() { begun++ })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if snap.Last != 3000 || snap.Records != uint64(len(want)) {
+	if begun != 1 || snap.Last != 3000 || snap.Records != uint64(len(want)) {
 		t.Errorf("the copy has %d records up to %d, want %d up to 3000", snap.Records, snap.Last, len(want))
 	}
 	if info, err := st.Info(t.Context()); err != nil || info.Last <= snap.Last {
@@ -105,11 +106,11 @@ func TestSnapshotNobodyTakes(t *testing.T) {
 	s, st, _ := serve(t)
 	fill(t, s, st, 1000, 900)
 	refused := errors.New("the disk is full")
-	if _, err := st.Snapshot(t.Context(), &onWrite{err: refused}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "stream S") {
+	if _, err := st.Snapshot(t.Context(), &onWrite{err: refused}, nil); !errors.Is(err, refused) || !strings.Contains(err.Error(), "stream S") {
 		t.Errorf("copying to a full disk: %v", err)
 	}
 	var b bytes.Buffer
-	if _, err := st.Snapshot(t.Context(), &b); err != nil {
+	if _, err := st.Snapshot(t.Context(), &b, nil); err != nil {
 		t.Errorf("the next copy: %v", err)
 	}
 }

@@ -111,9 +111,9 @@ func (l *Log) Usage(ctx context.Context) (ledger.Usage, error) {
 // Snapshot is a copy of the stream.
 type Snapshot = natsstream.Snapshot
 
-// Snapshot writes a copy of the stream as it is now, for natsbus's Restore.
-func (l *Log) Snapshot(ctx context.Context, w io.Writer) (Snapshot, error) {
-	return l.s.Snapshot(ctx, w)
+// Snapshot writes a copy of the stream as it is when begun is called, for natsbus's Restore.
+func (l *Log) Snapshot(ctx context.Context, w io.Writer, begun func()) (Snapshot, error) {
+	return l.s.Snapshot(ctx, w, begun)
 }
 
 // Time asks the server that leads the stream for its time.
