@@ -114,9 +114,9 @@ func (x *trial) shownTo(r job.Recipient) map[job.ID]int {
 // Who was shown a job before the backup is not shown it again.
 func TestBackupUnderLoad(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
 	x := &trial{t: t, cfg: newTrialConfig(t, "--limit-fold", "1MiB", "--limit-ledger", "64MiB")}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) // without building
+	defer cancel()
 	x.restart(ctx)
 	x.cfg.Listen = mustHost(t, x.srv.API)
 	const size = 300_000

@@ -163,12 +163,12 @@ func (x *trial) hurried(ctx context.Context, account string) (jobs func() []job.
 // must have, and frees it: it refuses, nothing is sent, and all goes on by itself.
 func TestRealFullDisk(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) // without building
+	defer cancel()
 	x := &trial{t: t, cfg: proc.Config{Binary: path, Dir: t.TempDir(), Args: []string{"--limit-ledger", "64MiB"}}}
 	data := filepath.Join(x.cfg.Dir, "data")
 	if !smallDisk(t, data, 96) {
@@ -338,9 +338,9 @@ func TestFullStores(t *testing.T) {
 	for _, store := range []string{"nats", "parked"} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-			defer cancel()
 			x := &trial{t: t, cfg: newTrialConfig(t, "--limit-ledger", "64MiB")}
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // without building
+			defer cancel()
 			dir := filepath.Join(x.cfg.Dir, "data", store)
 			if !smallDisk(t, dir, 96) {
 				return
@@ -386,13 +386,13 @@ func TestFullStores(t *testing.T) {
 // under way goes on, and jobs are taken as soon as there is space.
 func TestFullBlobs(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
 	blobs := filepath.Join(t.TempDir(), "blobs")
 	if !smallDisk(t, blobs, 4) {
 		return
 	}
 	x := &trial{t: t, cfg: newTrialConfig(t, "--blobs", blobs)}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // without building
+	defer cancel()
 	x.restart(ctx)
 	_, err := x.svc.CreateAccount(ctx, api.CreateAccount{Name: "full"})
 	x.must(err)
