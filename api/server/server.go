@@ -109,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Refuse == nil {
 		s.accountRoutes()
 		s.followerRoutes()
+		s.segmentRoutes()
 		s.packageRoutes()
 		s.jobRoutes()
 		s.controlRoutes()

@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"context"
@@ -35,7 +35,8 @@ type taken struct {
 	Bytes uint64    `json:"bytes"`
 }
 
-func (c *commands) backupCommand() *cobra.Command {
+// Backup is the command that copies a server.
+func Backup(c *cli.CLI) *cobra.Command {
 	var to string
 	cmd := c.Command("backup --to DIR", "Copy what a running server has into a directory", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		if to == "" {
@@ -78,7 +79,8 @@ not sent it. With --resume nothing is paused: for a backup after which nothing w
 
 Never run the old server and the restored one at the same time.`
 
-func (c *commands) restoreCommand() *cobra.Command {
+// Restore is the command that makes a data directory of a copy.
+func Restore(c *cli.CLI) *cobra.Command {
 	var r backup.Restoring
 	cmd := c.Command("restore --from DIR --data NEWDIR [--resume]", "Make a data directory of a backup", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		if r.From == "" {
