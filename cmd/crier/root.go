@@ -55,5 +55,6 @@ func (c *commands) root() *cobra.Command {
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
 		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
 		c.tokenCommand(), c.statusCommand(), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+	c.Strict(root)
 	return root
 }

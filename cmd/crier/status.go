@@ -57,7 +57,7 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 		}
 		rows = append(rows, []string{x.Name, size})
 	}
-	return out.Grid{Rows: rows}
+	return out.Grid{Rows: rows, States: []string{"server"}}
 }
 
 // jobsByState lists the states that jobs are in, in the order of a job's life.
