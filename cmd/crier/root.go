@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,8 +44,7 @@ func (c *commands) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.FlagError(err) })
 	root.Version = version
 	root.Long = root.Short + about
-	width, _ := cli.TerminalWidth(c.Out) // 0, which does not fold, if it is no terminal
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
+	c.Help(root)
 	p := root.PersistentFlags()
 	p.StringVar(&c.Server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
 	p.StringVar(&c.DataDir, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
