@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -107,7 +108,7 @@ func (r AskRing) Validate() error {
 	case "", RingRange, RingJob, RingSlice, RingJournal:
 		return r.Page.Validate()
 	}
-	return job.Invalid("kind", fmt.Sprintf("kind %q: want one of %v", Printable(r.Kind), RingKinds), nil)
+	return job.Invalid("kind", fmt.Sprintf("kind %q: want one of %s", Printable(r.Kind), strings.Join(RingKinds, ", ")), nil)
 }
 
 // Ring compares the hint, which is computed from the view of the process that answers,

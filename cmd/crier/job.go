@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,9 +68,13 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"package", j.Package.String()})
 		rows = append(rows, targetRows(j)...)
 		rows = append(rows, []string{"message", out.Bytes(uint64(j.BodyBytes))},
-			[]string{"submitted", p.Ago(j.SubmittedAt)}, []string{"expires", p.Ago(j.ExpiresAt)},
-			[]string{"done", fmt.Sprintf("%s of %s (%s)", out.Count(j.Done()), out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients))})
-		return out.Grid{Rows: append(rows, countRows(j.Counts)...)}
+			[]string{"submitted", p.Ago(j.SubmittedAt)})
+		if !j.DisplayAt.IsZero() {
+			rows = append(rows, []string{"display at", fmt.Sprintf("%s (%s)", j.DisplayAt.UTC().Format(time.RFC3339), p.Ago(j.DisplayAt))})
+		}
+		rows = append(rows, []string{"expires", p.Ago(j.ExpiresAt)},
+			[]string{"handled", fmt.Sprintf("%s of %s (%s)", out.Exact(j.Done()), out.Exact(j.Recipients), out.Percent(j.Done(), j.Recipients))})
+		return out.Grid{States: []string{"state"}, Rows: append(rows, countRows(j.Counts)...)}
 	}
 }
 
@@ -114,19 +119,19 @@ func rateWords(rate uint32) string {
 
 // countRows lists the outcomes that recipients have, the package first.
 func countRows(n job.Counts) [][]string {
-	rows := [][]string{{"recipients", out.Count(n.Package)}}
+	rows := [][]string{{"recipients", out.Exact(n.Package)}}
 	for _, x := range []struct {
 		o job.Outcome
 		n uint64
 	}{{job.Delivered, n.Delivered}, {job.HandedOff, n.HandedOff}, {job.Parked, n.Parked}, {job.Pending, n.Pending}, {job.InDoubt, n.InDoubt},
 		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
 		if x.n > 0 {
-			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), out.Count(x.n)})
+			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), out.Exact(x.n)})
 		}
 	}
 	for r := job.NoReason; r <= job.ReasonUnknown; r++ {
 		if n.Dropped[r] > 0 {
-			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), out.Count(n.Dropped[r])})
+			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), out.Exact(n.Dropped[r])})
 		}
 	}
 	return rows

@@ -58,7 +58,7 @@ func (c *commands) jobResolve() *cobra.Command {
 				return err
 			}
 			err = c.Print(res, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"in doubt", out.Count(res.Resolved)}}}
+				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"in doubt", out.Exact(res.Resolved)}}}
 			})
 			if err == nil && res.Resolved == 0 {
 				err = cli.Exiting(cli.ExitNothing, fmt.Errorf("nobody is in doubt in %s; the decision stands for who comes in doubt later", id))

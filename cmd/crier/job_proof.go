@@ -29,10 +29,11 @@ func (c *commands) jobExplain() *cobra.Command {
 }
 
 func explainFields(p *out.Printer, x api.Explanation) out.Grid {
-	outcome := strings.ReplaceAll(x.Outcome.String(), "_", " ")
+	outcome := x.Outcome.String()
 	if x.Reason != job.NoReason {
-		outcome += " (" + strings.ReplaceAll(x.Reason.String(), "_", " ") + ")"
+		outcome += ": " + x.Reason.String()
 	}
+	outcome = strings.ReplaceAll(outcome, "_", " ")
 	g := out.Grid{Rows: [][]string{{"job", x.Job.String()}, {"recipient", x.Recipient.String()}, {"outcome", outcome}}}
 	if x.Because != "" {
 		g.Rows = append(g.Rows, []string{"because", x.Because})
@@ -67,7 +68,7 @@ func (c *commands) jobReconcile() *cobra.Command {
 				for _, v := range r.Violations {
 					rows = append(rows, []string{"violation", v})
 				}
-				return out.Grid{Rows: rows}
+				return out.Grid{Rows: rows, States: []string{"state", "conserved"}}
 			})
 			if err == nil && !r.Conserved {
 				err = cli.Exiting(cli.ExitError, fmt.Errorf("%s is not conserved", id))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,8 +44,7 @@ func (c *commands) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.FlagError(err) })
 	root.Version = version
 	root.Long = root.Short + about
-	width, _ := cli.TerminalWidth(c.Out) // 0, which does not fold, if it is no terminal
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
+	c.Help(root)
 	p := root.PersistentFlags()
 	p.StringVar(&c.Server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
 	p.StringVar(&c.DataDir, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
@@ -55,5 +53,6 @@ func (c *commands) root() *cobra.Command {
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
 		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
 		c.tokenCommand(), c.statusCommand(), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+	c.Strict(root)
 	return root
 }

@@ -189,7 +189,7 @@ func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Jo
 		return api.Job{}, err
 	}
 	if j.State.Terminal() {
-		return api.Job{}, job.Conflict(fmt.Sprintf("job %s is %s; nothing can be changed any more", id, j.State))
+		return api.Job{}, job.Conflict(fmt.Sprintf("%s is %s; nothing can be changed any more", id, j.State))
 	}
 	c.At = now()
 	if err := s.cfg.Jobs.Control(ctx, id, c); err != nil {

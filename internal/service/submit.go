@@ -64,7 +64,7 @@ func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, er
 func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) (api.Job, error) {
 	if j.Spec.Request != request {
 		return api.Job{}, &job.Error{Code: job.CodeConflict, Field: "Idempotency-Key",
-			Message: fmt.Sprintf("this idempotency key belongs to job %s, which was another request", j.Spec.ID)}
+			Message: fmt.Sprintf("this idempotency key belongs to %s, which was another request", j.Spec.ID)}
 	}
 	return s.describe(ctx, j)
 }

@@ -81,7 +81,7 @@ func ledgerVerify(c *cli.CLI) *cobra.Command {
 			for _, p := range r.Problems {
 				rows = append(rows, []string{"problem", p})
 			}
-			return out.Grid{Rows: rows}
+			return out.Grid{Rows: rows, States: []string{"valid"}}
 		})
 		if err == nil && !r.Valid {
 			err = cli.Exiting(cli.ExitError, errors.New("the ledger is not valid"))

@@ -225,7 +225,7 @@ func (c *conn) readStream(ignored int) {
 // ackAddress is where the client of a stream acknowledges: at this gateway.
 func (g *Gateway) ackAddress(c gateway.Conn) string {
 	path := ackPath
-	if g.cfg.Core.URL != "" {
+	if g.cfg.Given && g.cfg.Core.URL != "" {
 		path = streamURL(g.cfg.Core.URL) + strings.TrimPrefix(ackPath, streamPath)
 	}
 	return path + "?connection=" + strconv.FormatUint(uint64(c), 10)
