@@ -42,14 +42,27 @@ type Set interface {
 // Chain is the stages in their order.
 type Chain []Stage
 
+// Mode says what kind of job a block is of.
+type Mode uint8
+
+// The modes.
+const (
+	Message  Mode = iota // goes through all stages
+	Withdraw             // goes through none: whoever may have seen the message is to lose it
+)
+
 // Lists is what the stages of an account read.
 type Lists struct {
+	Mode       Mode
 	Followers  Set // of the account, at the revision that the job recorded
 	Suppressed Set // global and the account's, as they are now
 }
 
 // New is the chain: which stages a message goes through, in which order.
 func New(l Lists) Chain {
+	if l.Mode == Withdraw {
+		return nil
+	}
 	return Chain{
 		Relation{l.Followers},
 		Suppression{l.Suppressed},

@@ -42,7 +42,7 @@ func TestKeepAndDroppedAreWhatCameIn(t *testing.T) {
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		in, followers, suppressed := randomList(rng, 3000), randomList(rng, 300000), randomList(rng, 100000)
 		keep, _ := in.Range(1)
-		b, err := New(Lists{followers, suppressed}).Run(context.Background(), keep)
+		b, err := New(Lists{Followers: followers, Suppressed: suppressed}).Run(context.Background(), keep)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,9 +78,17 @@ func TestKeepAndDroppedAreWhatCameIn(t *testing.T) {
 }
 
 func TestAnUnreadableListStopsTheChain(t *testing.T) {
-	for _, l := range []Lists{{broken{}, list{}}, {list{1: true}, broken{}}} {
+	for _, l := range []Lists{{Followers: broken{}, Suppressed: list{}}, {Followers: list{1: true}, Suppressed: broken{}}} {
 		if _, err := New(l).Run(context.Background(), idset.Of(1)); err == nil {
 			t.Error("the chain went on without a list")
 		}
+	}
+}
+
+// A withdrawal reaches those, too, who left or were suppressed since they got the message.
+func TestAWithdrawalGoesToEverybody(t *testing.T) {
+	b, err := New(Lists{Mode: Withdraw}).Run(t.Context(), idset.Of(1, 2, 3))
+	if err != nil || len(b.Dropped) > 0 || !b.Keep.Equal(idset.Of(1, 2, 3)) {
+		t.Errorf("%+v, %v", b, err)
 	}
 }

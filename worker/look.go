@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"crier/filters"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
@@ -180,7 +181,7 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 // suppressed gives who of a range must not get a job.
 func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
 	lists, err := w.cfg.Content.Lists(ctx, spec)
-	if err != nil {
+	if err != nil || lists.Mode == filters.Withdraw {
 		return nil, err
 	}
 	return lists.Suppressed.Range(r)
