@@ -192,6 +192,14 @@ func (c *Controls) Apply(x Control) {
 	}
 }
 
+// RecallReason is the reason of the state that a recall leads to.
+func (c Controls) RecallReason() string {
+	if c.Reason == "" {
+		return "recall was asked for"
+	}
+	return "recall was asked for: " + c.Reason
+}
+
 // Over is what becomes of those whom the job has not reached: Cancelled or Recalled, or
 // Parked while it may be sent. What was cancelled before a recall stays cancelled.
 func (c Controls) Over() Outcome {

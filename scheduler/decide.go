@@ -89,7 +89,7 @@ func decide(v view) (s step, ok bool) {
 	c := v.job.Controls
 	closed, allSent := v.closed(), v.allSent()
 	if c.Recalled && v.job.State != job.Recalling && v.job.State.CanBecome(job.Recalling) {
-		return step{job.Recalling, saying("recall was asked for", c.Reason)}, true
+		return step{job.Recalling, c.RecallReason()}, true
 	}
 	if c.Cancelled && v.job.State != job.Cancelling && v.job.State.CanBecome(job.Cancelling) {
 		return step{job.Cancelling, "cancel was asked for"}, true
@@ -156,19 +156,11 @@ func decide(v view) (s step, ok bool) {
 
 // recalled ends a job of which nothing is left but its withdrawal.
 func recalled(v view) step {
-	reason := "nothing of it is open, and what was delivered is being withdrawn"
+	reason := "nothing of it is open, and what was delivered is withdrawn at whoever has it"
 	if !v.closed() {
-		reason = fmt.Sprintf("what was delivered is being withdrawn; %d recipients were never handled: %s", v.pending(), v.failure)
+		reason = fmt.Sprintf("what was delivered is withdrawn at whoever has it; %d recipients were never handled: %s", v.pending(), v.failure)
 	}
-	return step{job.JobRecalled, saying(reason, v.job.Controls.Reason)}
-}
-
-// saying adds the words of whoever asked for something.
-func saying(reason, words string) string {
-	if words == "" {
-		return reason
-	}
-	return reason + ": " + words
+	return step{job.JobRecalled, v.job.Controls.RecallReason() + "; " + reason}
 }
 
 // fail ends a job whose package cannot be used, and says how many nobody was told of.

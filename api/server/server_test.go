@@ -145,7 +145,7 @@ func (h *harness) operations() []operation {
 	}
 	want := strings.Fields(`create-account list-accounts get-account add-followers remove-followers import-followers
 		add-suppressed remove-suppressed get-suppression import-package list-packages get-package
-		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job set-rate resolve-job explain-job reconcile-job
+		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job reconcile-job
 		tail-ledger tail-events verify-ledger status mint-token
 		list-members get-member silence-member resume-member get-ring list-journals list-lanes`)
 	slices.Sort(ids)
