@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"crier/internal/work"
@@ -41,6 +42,7 @@ func TestRecall(t *testing.T) {
 				w.recall(id)
 				w.reaches(id, job.Recalling, time.Second)
 				time.Sleep(time.Minute) // its worker has not closed it
+				synctest.Wait()
 				if got := w.state(id); got != job.Recalling || w.askedFor(id) > 0 {
 					t.Fatalf("it is %s, withdrawn %d times, with a slice open, or somebody parked", got, w.askedFor(id))
 				}
