@@ -21,6 +21,7 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 		want          job.Counts
 	}{
 		"cancelled": {order: job.Control{Cancel: true}, want: job.Counts{Package: 2, Cancelled: 2}},
+		"recalled":  {order: job.Control{Recall: true}, want: job.Counts{Package: 2, Recalled: 2}},
 		"paused":    {order: job.Control{Pause: &yes}, want: job.Counts{Package: 2, Pending: 2}},
 		"resumed":   {before: job.Control{Pause: &yes}, order: job.Control{Pause: &no}, want: job.Counts{Package: 2, Delivered: 2}},
 	} {
@@ -46,7 +47,7 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 				release()
 				until := time.Now().Add(10 * time.Second)
 				w.until("it could be sent", func() bool { return time.Now().After(until) })
-				if c := w.counts(id); c.Delivered != x.want.Delivered || c.Pending != x.want.Pending || c.Cancelled != x.want.Cancelled {
+				if c := w.counts(id); c.Delivered != x.want.Delivered || c.Pending != x.want.Pending || c.Cancelled != x.want.Cancelled || c.Recalled != x.want.Recalled {
 					t.Errorf("%+v, want %+v", c, x.want)
 				}
 			})
