@@ -137,3 +137,32 @@ func TestAWithdrawalIsTriedUntilItIsRecorded(t *testing.T) {
 		}
 	})
 }
+
+// What was delivered of a job that failed can be withdrawn, although its package cannot be
+// read: whom nobody handled stays pending.
+func TestRecallOfAFailedJob(t *testing.T) {
+	inWorld(t, func(w *world) {
+		s := w.start("s", 1)
+		w.setAnswer(takes)
+		id := w.submit(1)
+		w.reaches(id, job.Sending, time.Minute)
+		w.setTotal(id, parked.Tally{Reserved: 600, Delivered: 600})
+		s.stop()
+		w.setCheck(func(context.Context) ([]job.Range, []int, error) {
+			return nil, nil, job.Invalid("package", "the stored package is damaged", nil)
+		})
+		defer w.start("s", 2).stop()
+		w.reaches(id, job.JobFailed, time.Minute)
+		w.recall(id)
+		w.reaches(id, job.Recalling, 10*time.Second)
+		w.reaches(id, job.JobRecalled, time.Minute)
+		h := w.history(id)
+		if last := h[len(h)-1].Reason; !strings.Contains(last, "400 recipients were never handled") || w.askedFor(id) != 1 {
+			t.Errorf("withdrawn %d times; %q", w.askedFor(id), last)
+		}
+		time.Sleep(time.Minute)
+		if again := w.history(id); len(again) != len(h) {
+			t.Errorf("it goes round: %s", w.path(id))
+		}
+	})
+}
