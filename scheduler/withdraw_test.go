@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"crier/internal/work"
 	"crier/job"
+	"crier/state/ledger"
 	"crier/state/parked"
 )
 
@@ -163,6 +165,44 @@ func TestRecallOfAFailedJob(t *testing.T) {
 		time.Sleep(time.Minute)
 		if again := w.history(id); len(again) != len(h) {
 			t.Errorf("it goes round: %s", w.path(id))
+		}
+	})
+}
+
+// places is a ring in which a scheduler has a place of its own.
+type places struct {
+	Alone
+	choice int
+}
+
+// Choice implements Ring.
+func (p places) Choice(job.ID) int { return p.choice }
+
+// A job was moved on by a scheduler that the ring would not choose now, and is over for so
+// long that the tables of claims have dropped that. It is recalled by that scheduler, which
+// is there; nobody else may take it.
+func TestRecallOfWhatAnotherHolds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var place atomic.Int32
+		w.ring = func() Ring { return places{Alone{"w"}, int(place.Load())} }
+		holder := w.start("a", 1)
+		defer holder.stop()
+		id := w.submit(1)
+		w.reaches(id, job.Completed, time.Minute)
+		time.Sleep(time.Minute)
+		place.Store(-1)
+		w.ring = alone
+		other := w.start("b", 1)
+		defer other.stop()
+		for range 2 {
+			holder.cfg.Claims.Prune(holder.table.IsLive)
+			other.cfg.Claims.Prune(other.table.IsLive)
+		}
+		w.recall(id)
+		w.reaches(id, job.JobRecalled, time.Minute)
+		c, err := ledger.LastClaim(t.Context(), w.log, ledger.JobThing(id))
+		if err != nil || c.Journal.Worker != "a" || w.askedFor(id) != 1 {
+			t.Errorf("held by %s, %v; withdrawn %d times", c.Journal, err, w.askedFor(id))
 		}
 	})
 }

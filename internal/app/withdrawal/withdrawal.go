@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"crier/audience"
@@ -33,10 +34,12 @@ type Maker struct {
 	Blobs   *blob.Dir
 	Scratch string           // directory for packages under way, made if need be
 	Now     func() time.Time // default: time.Now
+
+	packing sync.Mutex // one proof at a time: each may take as much memory as the ledger grows between two foldings
 }
 
 // Withdraw implements scheduler.Withdrawals. Memory is one range's recipients, and what
-// the proof takes.
+// one proof takes.
 func (m *Maker) Withdraw(ctx context.Context, recalled job.Spec) error {
 	id := job.WithdrawalID(recalled.ID)
 	j, err := m.Jobs.Get(ctx, id)
@@ -81,6 +84,11 @@ func (m *Maker) check(j jobs.Job, recalled job.Spec) error {
 
 // pack stores the package; ok is false if it is empty.
 func (m *Maker) pack(ctx context.Context, recalled job.Spec) (spec job.Spec, ok bool, err error) {
+	m.packing.Lock()
+	defer m.packing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return spec, false, err
+	}
 	if err := os.MkdirAll(m.Scratch, 0o700); err != nil {
 		return spec, false, err
 	}
