@@ -54,6 +54,7 @@ type member struct {
 	done    chan struct{} // closed when it has ended, by err
 	err     error
 	refused atomic.Int64 // appends to its journals
+	silent  atomic.Bool  // by order of an operator
 }
 
 // view is what a member believes about the others at one moment.
@@ -266,7 +267,7 @@ func (m *member) start() {
 		w.t.Fatal(err)
 	}
 	m.worker, err = New(Config{Name: m.name, Log: log, Bus: &gatedBus{w.bus, &m.gate}, Index: m.index, Jobs: table, Claims: who, Presence: m.planes,
-		Content: w.content, DrainRate: w.drains, Logger: slog.New(slog.DiscardHandler), Ring: m.look})
+		Content: w.content, DrainRate: w.drains, Logger: slog.New(slog.DiscardHandler), Ring: m.look, Silent: m.silent.Load})
 	if err != nil {
 		w.t.Fatal(err)
 	}

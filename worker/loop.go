@@ -176,6 +176,7 @@ func (l *loop) lookRound(now time.Time) {
 		}
 		if silent {
 			l.doLanes(l.lanes.Step(now, lane.Drop{}))
+			l.giveIdle()
 		}
 	}
 	if ring := l.w.cfg.Ring(); ring != l.ring {
@@ -184,6 +185,29 @@ func (l *loop) lookRound(now time.Time) {
 		return
 	}
 	l.doTenure(l.tenure.Step(now, tenure.Tick{}))
+}
+
+// giveMost is how many slices without work are given up in one look: each is an append.
+const giveMost = 64
+
+// giveIdle gives up slices that the lanes do not have: they are sent, or an offer of them is
+// being answered, which begins nothing any more.
+func (l *loop) giveIdle() {
+	n := 0
+	for _, thing := range l.w.slices.Held() {
+		if id, number, ok := ledger.SliceOf(thing); ok && !l.lanes.Holds(id, number) {
+			l.giveSlice(thing)
+			if n++; n == giveMost {
+				return
+			}
+		}
+	}
+}
+
+// giveSlice gives up a slice of which nothing is under way. Whoever takes it has to have
+// read all of it, what others reserved before, too.
+func (l *loop) giveSlice(thing ledger.Thing) {
+	l.w.slices.Give(l.ctx, thing, max(l.last, l.w.cfg.Index.Watermark()-1))
 }
 
 // nobodys lets reports about another worker's journal be answered once that is sealed and
@@ -296,6 +320,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 			l.w.beside.Go(func() { l.w.makeBlock(l.ctx, e.Task) })
 		case lane.Append:
 			l.w.stats.Reserves.Add(1)
+			decided := time.Now()
 			l.submit(e.Reserve, func(d journal.Durable, ok bool) {
 				if !ok {
 					l.doLanes(l.lanes.Step(time.Now(), lane.Refused{Lane: e.Lane}))
@@ -304,11 +329,11 @@ func (l *loop) doLanes(effects []lane.Effect) {
 				now := time.Now()
 				l.doLanes(l.lanes.Step(now, lane.Reserved{Lane: e.Lane, Ref: d.Ref}))
 				l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: e.Reserve.Job, Range: e.Reserve.Range(),
-					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
+					Urgent: e.Urgent, Targets: e.Reserve.Targets, Late: l.isLate(now, decided, e.Reserve.Job)}))
 				l.markFull(now)
 			})
 		case lane.Dropped:
-			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
+			l.giveSlice(ledger.SliceThing(e.Job, e.Number))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			l.w.beside.Go(func() { l.w.tellSent(e.Job, e.Number) })
@@ -355,10 +380,27 @@ func (l *loop) doHome(effects []home.Effect) {
 	}
 }
 
+// lateAfter is how long the ledger may take for a reserve of a job that may still be sent.
+const lateAfter = 30 * time.Second
+
+// isLate reports whether the ledger took a reserve so long after it was decided that it is not
+// to be sent: its job may be cancelled, paused or over since, its recipients suppressed or gone.
+// They are parked again, and what is so now decides about them (rules 20, 21).
+func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
+	switch age := now.Sub(decided); {
+	case age <= lane.ControlsMaxAge:
+		return false
+	case age > lateAfter:
+		return true
+	}
+	j, live := l.w.cfg.Jobs.Current(id)
+	return !live || j.Controls.Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
+}
+
 // appendPass submits the entries of a pass and tells the home when the last of
 // them is settled.
 func (l *loop) appendPass(e home.Append) {
-	left, stored, top := len(e.Entries), 0, uint64(0)
+	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
 	for i, entry := range e.Entries {
 		l.submit(entry, func(d journal.Durable, ok bool) {
 			left--
@@ -367,8 +409,9 @@ func (l *loop) appendPass(e home.Append) {
 				top = max(top, d.Seq)
 				if drain, isDrain := entry.(*ledger.Drain); isDrain {
 					l.w.stats.Drains.Add(1)
-					l.doOutbound(l.outbound.Step(time.Now(), outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
-						Urgent: e.Urgent[i], Targets: drain.Targets}))
+					now := time.Now()
+					l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
+						Urgent: e.Urgent[i], Targets: drain.Targets, Late: l.isLate(now, decided, drain.Job)}))
 				}
 			}
 			switch {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,6 +82,7 @@ type Worker struct {
 	slices    *holds.Slices
 	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    *outbound.Outbox
+	slow      sync.Map     // jobs for whose body hand-offs wait beside the others
 	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats

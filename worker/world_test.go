@@ -68,12 +68,13 @@ func (p people) Cardinality() uint64 { return uint64(len(p)) }
 type content struct {
 	packages   map[job.ID]people
 	followers  people
-	suppressed people        // replaced, never changed, once a worker runs
-	damaged    job.ID        // whose lists cannot be read
-	missing    job.ID        // whose package is not there
-	held       chan struct{} // if there is one, reading lists waits until it is closed
-	waiting    atomic.Bool   // for held
-	mu         sync.Mutex    // for all but followers
+	suppressed people                   // replaced, never changed, once a worker runs
+	damaged    job.ID                   // whose lists cannot be read
+	missing    job.ID                   // whose package is not there
+	held       chan struct{}            // if there is one, reading lists waits until it is closed
+	waiting    atomic.Bool              // for held
+	slow       map[job.ID]chan struct{} // reading the body of a job waits until it is closed
+	mu         sync.Mutex               // for all but followers
 }
 
 func (c *content) add(id job.ID, pkg people) {
@@ -125,6 +126,12 @@ func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error)
 }
 
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {
+	c.mu.Lock()
+	slow := c.slow[spec.ID]
+	c.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
 	return &handoff.Message{Body: []byte("hello")}, nil
 }
 

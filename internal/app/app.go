@@ -28,7 +28,6 @@ import (
 	"crier/internal/app/datadir"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
-	"crier/internal/app/projection"
 	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
@@ -253,9 +252,6 @@ func (a *app) run(asked context.Context) error {
 		part("slices", a.slices.Run)
 		part("recorder", a.duty("recorder", a.recorder.Run))
 		part("mirror", a.duty("mirror", a.mirror.Run))
-	}
-	if a.member == nil {
-		part("lease", (&projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}).Run)
 	}
 	switch {
 	case a.worker != nil:

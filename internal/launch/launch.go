@@ -22,11 +22,16 @@ type Process struct {
 
 // Run runs the server until ctx ends; see app.Run.
 func Run(ctx context.Context, cfg config.Server, p Process) error {
-	return app.Run(ctx, app.Config{
+	return app.Run(ctx, settings(cfg, p))
+}
+
+// settings is what a configuration makes of a server.
+func settings(cfg config.Server, p Process) app.Config {
+	return app.Config{
 		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Gateway: cfg.GatewayURL, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
 		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
 		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain,
-		Version: p.Version, Logger: p.Log, Announce: p.Ready})
+		Version: p.Version, Logger: p.Log, Announce: p.Ready}
 }
 
 func cluster(cfg config.Server) app.Cluster {

@@ -87,8 +87,11 @@ func ReadMark(ctx context.Context, dsn string) (string, error) {
 	return engine.ReadMark(ctx, engine.Config{DSN: dsn})
 }
 
-// SetMark marks the database, which is MySQL's; see engine.Engine.
-func (db *DB) SetMark(ctx context.Context, mark string) error { return db.c.SetMark(ctx, mark) }
+// SetMark marks the database, which is MySQL's, unless it is marked, and gives its mark; see
+// engine.Engine.
+func (db *DB) SetMark(ctx context.Context, mark string) (string, error) {
+	return db.c.SetMark(ctx, mark)
+}
 
 // Time asks the server, which is MySQL, for its time.
 func (db *DB) Time(ctx context.Context) (time.Time, error) { return db.c.Time(ctx) }

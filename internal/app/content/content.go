@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sync/singleflight"
+
 	"crier/audience"
 	"crier/audience/members"
 	"crier/filters"
@@ -143,27 +145,50 @@ func (c *Content) Check(ctx context.Context, spec job.Spec) (ranges []job.Range,
 
 // cache keeps the values used last. Its zero value needs a limit.
 type cache[K comparable, V any] struct {
-	limit int
-	drop  func(V) // of a value that leaves; may be nil
-	mu    struct {
+	limit  int
+	drop   func(V) // of a value that leaves; may be nil
+	making singleflight.Group
+	mu     struct {
 		sync.Mutex
 		values map[K]V
 		order  []K // least recently used first
 	}
 }
 
-// get gives the value of a key, making it if it is absent.
+// get gives the value of a key, making it if it is absent: once for all who ask meanwhile,
+// and without holding up those who ask for another, for the store may be slow.
 func (c *cache[K, V]) get(k K, make func() (V, error)) (V, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v, ok := c.mu.values[k]; ok {
-		c.touch(k)
+	if v, ok := c.have(k); ok {
 		return v, nil
 	}
-	v, err := make()
-	if err != nil {
+	made, err, _ := c.making.Do(fmt.Sprint(k), func() (any, error) {
+		if v, ok := c.have(k); ok {
+			return v, nil
+		}
+		v, err := make()
+		if err == nil {
+			c.put(k, v)
+		}
 		return v, err
+	})
+	v, _ := made.(V)
+	return v, err
+}
+
+func (c *cache[K, V]) have(k K) (V, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.mu.values[k]
+	if ok {
+		c.touch(k)
 	}
+	return v, ok
+}
+
+// put adds a value that is not there.
+func (c *cache[K, V]) put(k K, v V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.mu.values == nil {
 		c.mu.values = map[K]V{}
 	}
@@ -177,7 +202,6 @@ func (c *cache[K, V]) get(k K, make func() (V, error)) (V, error) {
 	}
 	c.mu.values[k] = v
 	c.mu.order = append(c.mu.order, k)
-	return v, nil
 }
 
 // clear has all values leave.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -271,5 +272,45 @@ func TestCache(t *testing.T) {
 	}
 	if len(left) != 1 || get("d", 4) != 4 || !slices.Equal(left, []int{2, 3}) {
 		t.Errorf("left %v", left)
+	}
+}
+
+// What is slow to open holds up nobody who needs something else, and is opened once for all
+// who need it.
+func TestASlowValueHoldsUpNobodyElse(t *testing.T) {
+	c := cache[string, int]{limit: 2}
+	slow, begun, opened := make(chan struct{}), make(chan struct{}), 0
+	var wg sync.WaitGroup
+	first := func() (int, error) {
+		opened++
+		close(begun)
+		<-slow
+		return 1, nil
+	}
+	for range 3 {
+		wg.Go(func() {
+			if v, err := c.get("slow", first); err != nil || v != 1 {
+				t.Errorf("the slow one is %d, %v", v, err)
+			}
+		})
+	}
+	<-begun
+	other := make(chan struct{})
+	go func() {
+		defer close(other)
+		if v, err := c.get("other", func() (int, error) { return 2, nil }); err != nil || v != 2 {
+			t.Errorf("the other one is %d, %v", v, err)
+		}
+	}()
+	select {
+	case <-other:
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for the slow one")
+	}
+	close(slow)
+	wg.Wait()
+	<-other
+	if opened != 1 {
+		t.Errorf("opened %d times", opened)
 	}
 }
