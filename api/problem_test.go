@@ -50,3 +50,28 @@ func TestProblemOfInternalErrors(t *testing.T) {
 		t.Errorf("an unknown code has status %d; want 500", p.Status)
 	}
 }
+
+// What a message repeats of the input can stand on a terminal, and is short.
+func TestProblemsCanBeShown(t *testing.T) {
+	p := api.ProblemOf(job.Invalid("name", "there is no \x1b[31m\x00\nname\xff "+strings.Repeat("é", 100_000), nil))
+	if want := "there is no \ufffd[31m\ufffd\ufffdname\ufffd éé"; !strings.HasPrefix(p.Detail, want) || len(p.Detail) > 1100 || !strings.HasSuffix(p.Detail, "é…") && !strings.HasSuffix(p.Detail, "\ufffd…") {
+		t.Errorf("%d bytes: %.100q", len(p.Detail), p.Detail)
+	}
+	if p.Errors[0].Detail != p.Detail {
+		t.Errorf("the field's detail is another one: %.100q", p.Errors[0].Detail)
+	}
+}
+
+// A field that is in the path of the operation is a parameter, also where others are in
+// the body.
+func TestProblemInPath(t *testing.T) {
+	for path, want := range map[string]api.FieldError{
+		"/v1/accounts/{account}/followers/add": {Detail: "no", Parameter: "account"},
+		"/v1/suppression/add":                  {Detail: "no", Pointer: "#/account"},
+	} {
+		p := api.ProblemOf(job.Invalid("account", "no", nil)).InPath(path)
+		if len(p.Errors) != 1 || p.Errors[0] != want {
+			t.Errorf("%s: %+v, want %+v", path, p.Errors, want)
+		}
+	}
+}

@@ -20,11 +20,21 @@ func MarshalJSON(v any) ([]byte, error) {
 	return json.Marshal(v, json.Deterministic(true))
 }
 
+// strict is how DecodeStrict reads. A null leaves a field as if it were absent, but in a
+// list of ids it would be taken for recipient 0.
+var strict = json.JoinOptions(json.RejectUnknownMembers(true),
+	json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, _ *job.Recipient) error {
+		if dec.PeekKind() == 'n' {
+			return errors.New("null is no recipient id")
+		}
+		return errors.ErrUnsupported // it is read as usual
+	})))
+
 // DecodeStrict reads one JSON value and nothing after it. Invalid UTF-8, lone
-// surrogates, duplicate names, names in another case and unknown names are
-// refused; the error is a problem that points at the place.
+// surrogates, duplicate names, names in another case, unknown names and ids that are
+// null are refused; the error is a problem that points at the place.
 func DecodeStrict(data []byte, into any) error {
-	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true))
+	err := json.Unmarshal(data, into, strict)
 	if err == nil {
 		return nil
 	}

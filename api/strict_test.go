@@ -88,6 +88,22 @@ func TestDecodeStrictOnTheSuite(t *testing.T) {
 	}
 }
 
+// A null among ids would be recipient 0; where one id is wanted it is an absent one.
+func TestNullIsNoRecipient(t *testing.T) {
+	var ids api.IDs
+	err := api.DecodeStrict([]byte(`{"ids":[1,null]}`), &ids)
+	var p *api.Problem
+	if !errors.As(err, &p) || len(p.Errors) != 1 || p.Errors[0].Pointer != "#/ids/1" || !strings.Contains(p.Detail, "null is no recipient id") {
+		t.Errorf("[1,null] is read as %v, %v", ids.IDs, err)
+	}
+	for text, want := range map[string]bool{`{"recipient":null}`: false, `{"recipient":0}`: true} {
+		var token api.MintToken
+		if err := api.DecodeStrict([]byte(text), &token); err != nil || (token.Recipient != nil) != want {
+			t.Errorf("%s is read as %v, %v", text, token.Recipient, err)
+		}
+	}
+}
+
 func TestDecodeStrictPointsAtThePlace(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"name":"x","Name":"y"}`: "#/Name",

@@ -12,8 +12,12 @@ import (
 // MaxIDs is the most recipient ids that one request may carry; more are imported.
 const MaxIDs = 100_000
 
-// MaxName is the longest name of an account or a package, in bytes.
-const MaxName = 128
+// MaxName is the longest name of a package, in bytes, and MaxAccountName that of an
+// account.
+const (
+	MaxName        = 128
+	MaxAccountName = 100
+)
 
 // MaxPage is the most items that one page of a list may hold.
 const MaxPage = 500
@@ -47,14 +51,19 @@ func (p Page) Size() int {
 
 // CreateAccount asks for a new account.
 type CreateAccount struct {
-	// Name is unique: 1 to 128 bytes of printable text without a slash.
-	Name string `json:"name" doc:"Unique name: 1 to 128 bytes of printable text without a slash."`
+	// Name is unique: 1 to 100 bytes of printable text without a slash.
+	Name string `json:"name" doc:"Unique name: 1 to 100 bytes of printable text without a slash."`
 }
 
 // Validate refuses a name that cannot stand in a URL or on a terminal.
-func (r CreateAccount) Validate() error { return ValidateName("name", r.Name) }
+func (r CreateAccount) Validate() error {
+	if len(r.Name) > MaxAccountName {
+		return job.Invalid("name", fmt.Sprintf("an account's name has at most %d bytes, this one has %d", MaxAccountName, len(r.Name)), nil)
+	}
+	return ValidateName("name", r.Name)
+}
 
-// ValidateName holds the rules for names; field says whose name it is.
+// ValidateName holds the rules for all names; field says whose name it is.
 func ValidateName(field, name string) error {
 	switch {
 	case name == "":
@@ -180,6 +189,12 @@ type SuppressionList struct {
 	Entries   uint64  `json:"entries" doc:"How many recipients are on it."`
 	Changed   uint64  `json:"changed" doc:"How many this request put on it or took off it."`
 	Revision  uint64  `json:"revision" doc:"Each change adds one."`
+}
+
+// SuppressionLists is one page of suppression lists.
+type SuppressionLists struct {
+	Lists []SuppressionList `json:"lists"`
+	Next  string            `json:"next,omitzero" doc:"Cursor of the next page; absent on the last."`
 }
 
 // ImportPackage says whose package comes in.

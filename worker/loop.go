@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -42,7 +43,11 @@ type (
 		key    sliceKey
 		answer chan<- job.SliceState // claimed if the lanes do not know it
 	}
-	lanesAsked bus.Msg
+	lanesAsked  bus.Msg
+	chargeAsked struct {
+		entry *ledger.Charge
+		ended chan<- bool // applied; has room for the answer
+	}
 )
 
 type sliceKey struct {
@@ -71,6 +76,8 @@ type loop struct {
 	looks   map[job.Range]context.CancelFunc // ends the look that is under way
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
+	charges map[uint64]chan<- bool // who waits for a charge, by its number
+	asked   uint64                 // number of the last one
 	sent    map[sliceKey]bool
 	ticks   int
 	err     error
@@ -80,10 +87,12 @@ func newLoop(w *Worker, ctx context.Context) *loop {
 	ring := w.cfg.Ring() // once: the core is told of every one that is another
 	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.closed...), home: home.New(),
 		tenure: tenure.New(w.journal, ring), ring: ring,
-		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
+		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){},
+		charges: map[uint64]chan<- bool{}, sent: map[sliceKey]bool{}}
 }
 
 func (l *loop) run(inherited []outbound.Inherited) error {
+	defer close(l.w.over)
 	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce})
 	l.journal = state
 	l.doJournal(effects)
@@ -155,6 +164,10 @@ func (l *loop) step(ev any) {
 		ev.answer <- l.whereIs(ev.key)
 	case lanesAsked:
 		l.w.respond(bus.Msg(ev), l.lanes.List())
+	case chargeAsked:
+		l.asked++
+		l.charges[l.asked] = ev.ended
+		l.doHome(l.home.Step(home.Charge{ID: l.asked, Entry: ev.entry}))
 	default:
 		l.err = fmt.Errorf("worker loop: event of type %T", ev)
 	}
@@ -376,7 +389,43 @@ func (l *loop) doHome(effects []home.Effect) {
 			l.w.publish(handoff.SettleTo(e.Settle.Inc.Gateway), e.Settle.Bytes())
 		case home.Append:
 			l.appendPass(e)
+		case home.AppendCharge:
+			l.submit(e.Entry, func(d journal.Durable, ok bool) {
+				c := home.Charged{ID: e.ID, Range: e.Entry.Range()}
+				if ok {
+					c.Seq = d.Seq
+				}
+				l.doHome(l.home.Step(c))
+			})
+		case home.ChargeEnded:
+			l.charges[e.ID] <- e.Applied
+			delete(l.charges, e.ID)
 		}
+	}
+}
+
+// errNotCharged says that a charge is not in the ledger.
+var errNotCharged = errors.New("this worker is not the home of the range any more, or the ledger has no room")
+
+// charge appends a charge and waits until the index has it, or it is sure that it never
+// will: who asks next must see what it did.
+func (w *Worker) charge(ctx context.Context, e *ledger.Charge) error {
+	ended := make(chan bool, 1)
+	select {
+	case w.events <- chargeAsked{e, ended}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.over:
+		return ErrStopped
+	}
+	select {
+	case applied := <-ended:
+		if !applied {
+			return errNotCharged
+		}
+		return nil
+	case <-w.over:
+		return ErrStopped
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"crier/presence/gateway"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/worker/lane"
 )
 
@@ -112,7 +113,7 @@ func TestEveryoneGetsItOnce(t *testing.T) {
 // sameWhenRebuilt builds the index again from the ledger alone and compares.
 func (w *world) sameWhenRebuilt() {
 	w.t.Helper()
-	fresh := parked.NewMemory()
+	fresh := kv.NewMemory()
 	x, err := parked.New(context.Background(), fresh, w.content, w.log)
 	if err != nil {
 		w.t.Fatal(err)
@@ -145,7 +146,7 @@ func TestWorkerCrashesWhileSending(t *testing.T) {
 				w.offer(id)
 				time.Sleep(time.Duration(w.rng.IntN(700)) * time.Millisecond)
 				if seed%2 == 1 {
-					w.kv = parked.NewMemory() // the index is lost, too
+					w.kv = kv.NewMemory() // the index is lost, too
 				}
 				w.restart()
 				w.readmit()

@@ -33,6 +33,9 @@ func humaProblem(ctx huma.Context, status int, msg string, errs []error) *api.Pr
 		code, msg, errs = api.CodeInternal, api.InternalDetail, nil
 	}
 	p := api.NewProblem(status, code, msg)
+	if status == http.StatusBadRequest && len(errs) == 0 { // the body is missing
+		p = bodyProblem(status, msg)
+	}
 	for _, err := range errs {
 		if found, ok := err.(*api.Problem); ok {
 			q := *found
@@ -136,9 +139,10 @@ func handle[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, e
 	register(s, o, fn, (*api.Problem).AsParameters)
 }
 
-// handleBody registers an operation with a JSON body.
+// handleBody registers an operation with a JSON body: a field at fault is one of the
+// body, unless the path has it.
 func handleBody[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
-	register(s, o, fn, func(p *api.Problem) *api.Problem { return p })
+	register(s, o, fn, func(p *api.Problem) *api.Problem { return p.InPath(o.path) })
 }
 
 // output is the body of an answer, with the headers that some have.
@@ -152,6 +156,8 @@ func locationOf(made any) string {
 	switch x := made.(type) {
 	case api.Account:
 		return "/v1/accounts/" + strconv.FormatUint(uint64(x.ID), 10)
+	case api.Segment:
+		return segmentPath(x.Name)
 	case api.Package:
 		return "/v1/packages/" + x.ID.String()
 	case api.Job:

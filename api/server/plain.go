@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -29,6 +28,8 @@ func (s *Server) plainRoutes() {
 		"Import a file of edges or ids; it may be gzipped", http.StatusOK}, api.FollowersImport{}, importFollowersQuery...)
 	s.upload(s.importPackage, operation{"import-package", http.MethodPost, "/v1/packages", "packages",
 		"Hand in a recipient package in its envelope (.crpk)", http.StatusCreated}, api.Package{}, importPackageQuery...)
+	s.setUploads()
+	s.exportRoute()
 	s.streaming(s.watchJob, operation{"watch-job", http.MethodGet, "/v1/jobs/{job}/watch", "jobs",
 		"The job after each change until it is over, a JSON object a line", http.StatusOK}, api.Job{})
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",
@@ -80,8 +81,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
 	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
-		body := &capped{r: r.Body, left: s.cfg.MaxUpload, control: http.NewResponseController(w)}
-		defer body.stop()
+		body := &capped{r: r.Body, left: s.cfg.MaxUpload, w: w}
 		r.Body = io.NopCloser(body)
 		s.answering(o.status, func(r *http.Request) (any, error) {
 			if err := knownQuery(r, query); err != nil {
@@ -123,14 +123,11 @@ func knownQuery(r *http.Request, known []param) error {
 
 func (s *Server) importFollowers(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	req := api.ImportFollowers{Format: q.Get("format"), Account: q.Get("account")}
-	if text := q.Get("skip"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, job.Invalid("skip", "skip is a number of lines", nil)
-		}
-		req.Skip = n
+	skip, err := skipQuery(r)
+	if err != nil {
+		return nil, err
 	}
+	req := api.ImportFollowers{Format: q.Get("format"), Account: q.Get("account"), Skip: skip}
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}

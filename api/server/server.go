@@ -12,6 +12,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -109,6 +110,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Refuse == nil {
 		s.accountRoutes()
 		s.followerRoutes()
+		s.segmentRoutes()
 		s.packageRoutes()
 		s.jobRoutes()
 		s.controlRoutes()
@@ -135,6 +137,11 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
 		defer context.AfterFunc(s.ended, func() { cancel(errStopping) })()
+		if r.ContentLength != 0 { // nobody asked for a body; its bound must not end the stream
+			if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequest)); err == nil {
+				hurry(w, 0)
+			}
+		}
 		h(w, r.WithContext(ctx))
 	}
 }
@@ -144,6 +151,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Connect != nil && (r.URL.Path == "/v1/connect" || r.URL.Path == "/v1/stream" || r.URL.Path == "/v1/stream/ack") {
 		s.cfg.Connect.ServeHTTP(w, r) // nothing is wrapped: connections live long and are many
 		return
+	}
+	if r.ContentLength != 0 {
+		hurry(w, bodyTimeout) // net/http reads what no operation has read, and would wait for it
 	}
 	id := requestID(r)
 	r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))

@@ -23,9 +23,9 @@ const uploadTimeout = time.Minute
 // capped is an upload: it fails once more than its limit was read, and when
 // nothing came for uploadTimeout.
 type capped struct {
-	r       io.Reader
-	left    int64
-	control *http.ResponseController
+	r    io.Reader
+	left int64
+	w    http.ResponseWriter
 }
 
 // Read gives too_large as its error beyond the limit, and unavailable if the
@@ -37,11 +37,10 @@ func (c *capped) Read(b []byte) (int, error) {
 	if int64(len(b)) > c.left+1 {
 		b = b[:c.left+1]
 	}
-	// A connection without deadlines, as tests have, is used without them.
-	_ = c.control.SetReadDeadline(time.Now().Add(uploadTimeout))
+	hurry(c.w, uploadTimeout)
 	n, err := c.r.Read(b)
-	if err != nil {
-		c.stop()
+	if err == io.EOF {
+		hurry(c.w, 0)
 	}
 	c.left -= int64(n)
 	if c.left < 0 {
@@ -52,9 +51,6 @@ func (c *capped) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
-
-// stop takes the deadline away, which would end the request while the service works.
-func (c *capped) stop() { _ = c.control.SetReadDeadline(time.Time{}) }
 
 // lines writes a stream of JSON objects, one a line. The status is sent with the
 // first line. A stream that is silent gets an empty line now and then, by which

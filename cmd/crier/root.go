@@ -52,7 +52,7 @@ func (c *commands) root() *cobra.Command {
 	p.StringVar(&c.DataDir, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
 	p.StringVarP(&c.Output, "output", "o", string(out.Table), strings.Join(out.Formats(), ", "))
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
-	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.packageCommand(),
+	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
 		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
 		c.tokenCommand(), c.statusCommand(), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
 	return root

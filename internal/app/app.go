@@ -33,6 +33,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker"
+	"crier/worker/block"
 )
 
 // Roles are the parts that a process can play.
@@ -54,6 +55,7 @@ type Config struct {
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
 	Lanes     int          // blocks a worker has under way; default 8
+	Policy    block.Policy // of the frequency caps
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary
 	Messaging Messaging    // default a server embedded in this process
@@ -329,7 +331,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		return err
 	}
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests }}
 	srv.RegisterOnShutdown(h.EndStreams)
 	g.Go(func() error {

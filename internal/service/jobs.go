@@ -31,9 +31,14 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	if err != nil {
 		return api.Job{}, fmt.Errorf("reading what of job %s is withdrawn: %w", spec.ID, err)
 	}
-	return api.Job{Job: spec.ID, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
+	var once *api.Once
+	if spec.SendOnce != nil {
+		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
+	}
+	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
 		Paused: j.Controls.Paused, Account: a.Name, AccountID: a.Number, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
+		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Withdraws: spec.Withdraws, Counts: total.Counts(spec.Recipients), Withdrawal: taken}, nil
 }
@@ -152,10 +157,11 @@ func same(a, b api.Job) bool {
 
 // WaitJob implements api.Jobs.
 func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.Job, error) {
+	var over <-chan time.Time // not a deadline of ctx, by which the job could not be read
 	if req.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
-		defer cancel()
+		timer := time.NewTimer(req.Timeout)
+		defer timer.Stop()
+		over = timer.C
 	}
 	changed, stop := s.notify.listen(id)
 	defer stop()
@@ -171,10 +177,9 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 		}
 		select {
 		case <-ctx.Done():
-			if req.Timeout > 0 && context.Cause(ctx) == context.DeadlineExceeded {
-				return s.describe(context.WithoutCancel(ctx), j)
-			}
 			return api.Job{}, ctx.Err()
+		case <-over:
+			return s.describe(ctx, j)
 		case <-changed:
 		case <-t.C:
 		}

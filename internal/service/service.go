@@ -2,8 +2,8 @@
 // the ledger, the stores and the workers.
 //
 // It guarantees that a job it accepted is in the ledger with everything that
-// sending it needs already durable: the package, the followers it relates to, and
-// the body.
+// sending it needs already durable: the package, the followers it relates to, the
+// segments it names, and the body.
 package service
 
 import (
@@ -39,6 +39,11 @@ type Config struct {
 	// Set opens a blob that holds a set: a package or a snapshot of followers. It
 	// stays open with whoever gives it.
 	Set func(ctx context.Context, blob job.Digest) (*audience.Set, error)
+	// Filters gives the filters whose lists a job recorded.
+	Filters func(ctx context.Context, spec job.Spec) ([]proof.Filter, error)
+	// Why says in words by which of a job's lists a filter dropped a recipient; "" if none
+	// of them shows it.
+	Why func(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error)
 	// WaitingOn says what a live job waits on; "" if this process does not know.
 	WaitingOn func(job.ID) string
 	// Status fills in what only the process knows: roles, sockets, stores, problems.

@@ -64,11 +64,11 @@ func checkName(name string, number *uint32) (*uint32, error) {
 func digitsOnly(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
 func nameTaken(a Account) error {
-	return job.Conflict(fmt.Sprintf("account name %q belongs to account %d", a.Name, a.Number))
+	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account name %q belongs to account %d", a.Name, a.Number)}
 }
 
 func numberTaken(a Account) error {
-	return job.Conflict(fmt.Sprintf("account number %d belongs to account %q", a.Number, a.Name))
+	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account number %d belongs to account %q; another name is needed", a.Number, a.Name)}
 }
 
 // Create makes an account; without a number it gets the smallest one, from 1,
@@ -98,7 +98,10 @@ func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Acc
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO accounts (number, name, created_at) VALUES (?, ?, ?)`,
 			made.Number, made.Name, nanos(made.CreatedAt))
-		return s.c.raced(err)
+		if err != nil {
+			return s.c.raced(err)
+		}
+		return s.c.salts.Make(ctx, tx, made.Number)
 	})
 	if err != nil {
 		return Account{}, s.c.wrap("creating account "+name, err)
@@ -185,7 +188,10 @@ func (c *conn) createMissing(ctx context.Context, tx *dbsql.Tx, numbers []uint32
 		return 0, err
 	}
 	n, err := res.RowsAffected()
-	return int(n), err
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	return int(n), c.salts.Make(ctx, tx, numbers...)
 }
 
 func scanAccount(r scanner) (a Account, err error) {
@@ -214,7 +220,7 @@ func (s *Accounts) Get(ctx context.Context, number uint32) (Account, error) {
 func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, error) {
 	if digitsOnly(nameOrNumber) {
 		n, err := job.ParseRecipient(nameOrNumber)
-		if err != nil {
+		if err != nil || numberName(uint32(n)) != nameOrNumber {
 			return Account{}, noAccount(nameOrNumber)
 		}
 		return s.Get(ctx, uint32(n))
@@ -227,7 +233,7 @@ func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, erro
 }
 
 func noAccount(nameOrNumber string) error {
-	return job.NotFound(fmt.Sprintf("there is no account %q; create it first", nameOrNumber))
+	return &job.Error{Code: job.CodeNotFound, Field: "account", Message: fmt.Sprintf("there is no account %q; create it first", nameOrNumber)}
 }
 
 // List gives accounts in ascending order of number, starting with from; limit is

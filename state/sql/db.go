@@ -1,5 +1,5 @@
 // Package sql keeps in a relational database what must be looked up by more than
-// its key: accounts, versioned sets, packages, the projection of jobs and slices,
+// its key: accounts, versioned sets, segments, packages, the projection of jobs and slices,
 // and the outbox of events.
 //
 // It guarantees that each method is one transaction, durable when it returns,
@@ -25,6 +25,7 @@ import (
 	"crier/audience/members"
 	"crier/job"
 	"crier/state/sql/engine"
+	"crier/state/sql/groups"
 	"crier/state/sql/rows"
 )
 
@@ -56,6 +57,8 @@ type DB struct {
 	Packages *Packages
 	Jobs     *Jobs
 	Outbox   *rows.Outbox
+	Segments *groups.Segments
+	Salts    *groups.Salts
 	c        *conn
 }
 
@@ -74,12 +77,12 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Engine: e, read: e.Reader(), now: cfg.Now}
+	c := &conn{Engine: e, read: e.Reader(), now: cfg.Now, salts: groups.NewSalts(e)}
 	load, err := e.Prepare(ctx, loadQuery)
 	if err != nil {
 		return nil, errors.Join(c.wrap("opening the SQL store "+e.Name, err), e.Close())
 	}
-	return &DB{&Accounts{c}, &Sets{c, load}, &Packages{c}, &Jobs{c}, rows.New(e, cfg.Now), c}, nil
+	return &DB{&Accounts{c}, &Sets{c, load}, &Packages{c}, &Jobs{c}, rows.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, c}, nil
 }
 
 // ReadMark gives the mark of the MySQL database of a DSN; see engine.ReadMark.
@@ -102,8 +105,9 @@ func (db *DB) Close() error { return errors.Join(db.Sets.load.Close(), db.c.Clos
 // conn is what the parts of a DB share.
 type conn struct {
 	*engine.Engine
-	read engine.Querier
-	now  func() time.Time
+	read  engine.Querier
+	now   func() time.Time
+	salts *groups.Salts
 }
 
 // wrap says what was being done. Errors that callers tell apart pass unchanged.

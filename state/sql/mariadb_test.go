@@ -148,8 +148,8 @@ func TestOpenedAtOnce(t *testing.T) {
 			}
 		}
 		var applied, versions int
-		if err := direct.QueryRow(`SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version`).Scan(&applied, &versions); err != nil || applied != versions || versions != 3 {
-			t.Errorf("%d entries for %d versions, %v; want one each for 0, 1 and 2", applied, versions, err)
+		if err := direct.QueryRow(`SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version`).Scan(&applied, &versions); err != nil || applied != versions || versions != 4 {
+			t.Errorf("%d entries for %d versions, %v; want one each for 0 to 3", applied, versions, err)
 		}
 	})
 }
@@ -163,7 +163,7 @@ func TestNewerTables(t *testing.T) {
 		if err == nil {
 			db.Close()
 		}
-		if job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "version 77") || !strings.Contains(err.Error(), "version 2") {
+		if job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "version 77") || !strings.Contains(err.Error(), "version 3") {
 			t.Errorf("tables of version 77: %v", err)
 		}
 	})

@@ -61,8 +61,8 @@ func samePackage(old, p Package) error {
 	if old.Set == p.Set {
 		return nil
 	}
-	return job.Conflict(fmt.Sprintf("account %d has another package by the name %q (set %s); give this one another name",
-		p.Account, p.Name, old.Set))
+	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account %d has another package by the name %q (set %s); give this one another name",
+		p.Account, p.Name, old.Set)}
 }
 
 func scanPackage(r scanner) (p Package, err error) {

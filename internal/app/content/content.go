@@ -1,5 +1,5 @@
-// Package content opens what jobs send and to whom: packages, followers, suppression
-// lists, bodies. It guarantees that a set which somebody reads stays open.
+// Package content opens what jobs send and to whom: packages, followers, segments,
+// suppression lists, bodies. It guarantees that a set which somebody reads stays open.
 package content
 
 import (
@@ -19,6 +19,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/blob"
 	"crier/state/jobs"
+	"crier/state/proof"
 	"crier/worker/block"
 )
 
@@ -29,7 +30,7 @@ const openSets = 128
 // openBodies is how many message bodies stay in memory, of at most 256 KiB each.
 const openBodies = 64
 
-// Content serves worker, scheduler and the parked index.
+// Content serves worker, scheduler, the parked index and the proofs.
 type Content struct {
 	blobs       *blob.Dir
 	suppression *members.SuppressionLists
@@ -70,15 +71,57 @@ func (c *Content) Package(ctx context.Context, spec job.Spec) (block.Package, er
 }
 
 // Lists implements block.Content.
-func (c *Content) Lists(ctx context.Context, spec job.Spec) (filters.Lists, error) {
+func (c *Content) Lists(ctx context.Context, spec job.Spec) (l filters.Lists, err error) {
 	if !spec.Withdraws.IsZero() {
 		return filters.Lists{Mode: filters.Withdraw}, nil
 	}
-	followers, err := c.Set(ctx, spec.Followers)
-	if err != nil {
+	if l.Followers, err = c.Set(ctx, spec.Followers); err != nil {
 		return filters.Lists{}, fmt.Errorf("opening the followers of account %d at revision %d: %w", spec.Account, spec.FollowersRev, err)
 	}
-	return filters.Lists{Followers: followers, Suppressed: suppressedBy{ctx, c.suppression, spec.Account}}, nil
+	l.Suppressed = suppressedBy{ctx, c.suppression, spec.Account}
+	return l, c.aim(ctx, spec, &l)
+}
+
+// aim puts in the segments and the control group of a job.
+func (c *Content) aim(ctx context.Context, spec job.Spec, l *filters.Lists) (err error) {
+	if l.Include, err = c.segments(ctx, spec.Include); err != nil {
+		return err
+	}
+	l.Exclude, err = c.segments(ctx, spec.Exclude)
+	l.Control = filters.ControlGroup{Share: spec.ControlGroup, Salt: spec.Salt}
+	return err
+}
+
+func (c *Content) segments(ctx context.Context, all []job.Segment) (out []filters.Segment, err error) {
+	for _, x := range all {
+		set, err := c.Set(ctx, x.Blob)
+		if err != nil {
+			return nil, fmt.Errorf("opening segment %q at revision %d: %w", x.Name, x.Revision, err)
+		}
+		out = append(out, filters.Segment{Name: x.Name, Revision: x.Revision, Set: set})
+	}
+	return out, nil
+}
+
+// Filters gives the filters whose lists a job recorded, to be asked again.
+func (c *Content) Filters(ctx context.Context, spec job.Spec) (out []proof.Filter, err error) {
+	lists, err := c.Lists(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	for _, stage := range filters.Recorded(lists) {
+		out = append(out, stage)
+	}
+	return out, nil
+}
+
+// Why says in words by which of a job's lists a filter dropped a recipient; see filters.Lists.
+func (c *Content) Why(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
+	var l filters.Lists
+	if err := c.aim(ctx, spec, &l); err != nil {
+		return "", err
+	}
+	return l.Why(reason, who)
 }
 
 // suppressedBy is who must get nothing from an account, as it is when it is asked.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -126,7 +127,7 @@ func TestAWithdrawalGoesToWhoMayHaveSeenIt(t *testing.T) {
 	}
 	want := job.Spec{ID: job.WithdrawalID(recalled.ID), Withdraws: recalled.ID, Account: 3, AccountName: "news", Package: got.Package, Set: got.Set, Recipients: 3,
 		Class: job.Realtime, Priority: 99, OnUnknown: job.Resend, Nonce: got.Nonce, SubmittedAt: now, ExpiresAt: now.Add(48 * time.Hour)}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	f.clean()

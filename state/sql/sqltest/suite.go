@@ -14,6 +14,7 @@ import (
 	"crier/job"
 	"crier/state/outbox"
 	"crier/state/sql"
+	"crier/state/sql/groups"
 )
 
 // Accounts is what a store of accounts offers.
@@ -48,6 +49,19 @@ type Jobs interface {
 	Slices(ctx context.Context, id job.ID, from uint32, limit int) ([]sql.Slice, error)
 }
 
+// Segments is what a store of segments' names offers.
+type Segments interface {
+	Create(ctx context.Context, name string) (groups.Segment, error)
+	Find(ctx context.Context, name string) (groups.Segment, error)
+	List(ctx context.Context, archived bool, after string, limit int) ([]groups.Segment, error)
+	Archive(ctx context.Context, name string, archived bool) (groups.Segment, error)
+}
+
+// Salts is what a store of accounts' salts offers.
+type Salts interface {
+	Of(ctx context.Context, account uint32) (job.Digest, error)
+}
+
 // Store is a store with all its parts.
 type Store struct {
 	Accounts Accounts
@@ -55,6 +69,8 @@ type Store struct {
 	Packages Packages
 	Jobs     Jobs
 	Outbox   outbox.Rows
+	Segments Segments
+	Salts    Salts
 	clock    *Clock
 }
 
@@ -89,12 +105,17 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"events: a lot":                      eventsMany,
 		"accounts: many at once":             accountsAtOnce,
 		"names: byte by byte":                namesByByte,
+		"text: whatever users write":         userText,
 		"sets: increments":                   setIncrements,
 		"sets: all or nothing":               setAtomic,
 		"sets: accounts":                     setAccounts,
 		"sets: snapshots":                    setSnapshots,
 		"sets: large changes":                setLarge,
 		"sets: many":                         setMany,
+		"segments: names and numbers":        segmentNames,
+		"segments: archived and restored":    segmentArchive,
+		"segments: many at once":             segmentsAtOnce,
+		"salts":                              saltsStay,
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &Clock{}
@@ -149,7 +170,7 @@ func accountNames(t *testing.T, s Store) {
 	if got, err := s.Accounts.Get(ctx, 4294967295); err != nil || got != top {
 		t.Errorf("get: %+v, %v", got, err)
 	}
-	for _, key := range []string{"weather office", "2", "99999999999", "", "-1"} {
+	for _, key := range []string{"weather office", "2", "99999999999", "", "-1", "00"} {
 		_, err := s.Accounts.Find(ctx, key)
 		wantCode(t, "find "+key, err, job.CodeNotFound)
 	}
