@@ -36,6 +36,8 @@ func (s *Server) plainRoutes() {
 		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, tailLedgerQuery...)
 	s.streaming(s.tailEvents, operation{"tail-events", http.MethodGet, "/v1/events", "events",
 		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
+	s.file(s.backup, operation{"backup", http.MethodGet, "/v1/backup", "operations",
+		"A copy of everything that was acknowledged before, as a tar file whose last part is its manifest; one at a time", http.StatusOK}, "application/x-tar")
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
 	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))

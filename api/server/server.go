@@ -81,7 +81,7 @@ type Server struct {
 	mux *http.ServeMux
 	doc huma.API
 	// One gate for each kind of request; see gate.go for what they bound.
-	reads, writes, uploads, streams *gate
+	reads, writes, uploads, streams, files *gate
 
 	ended context.Context // over once EndStreams was called
 	end   context.CancelFunc
@@ -103,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(),
-		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0),
+		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0), files: newGate(1, 0),
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))

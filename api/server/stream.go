@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"crier/api"
 	"crier/job"
 )
@@ -220,3 +222,53 @@ func (s *Server) tailEvents(r *http.Request, send func(any) error) error {
 	}
 	return s.cfg.Service.TailEvents(r.Context(), req, func(e api.Event) error { return send(e) })
 }
+
+// file registers an operation whose answer is a file of unknown size.
+func (s *Server) file(do func(context.Context, io.Writer) error, o operation, contentType string) {
+	s.document(o, contentType, "").Responses[strconv.Itoa(o.status)].Content[contentType].Schema = &huma.Schema{Type: huma.TypeString, Format: "binary"}
+	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.files, s.endable(func(w http.ResponseWriter, r *http.Request) {
+		if err := knownQuery(r, nil); err != nil {
+			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
+			return
+		}
+		out := &timed{w: w, control: http.NewResponseController(w), contentType: contentType}
+		err := do(r.Context(), out)
+		// The connection may serve other requests after this one.
+		_ = out.control.SetWriteDeadline(time.Time{})
+		switch {
+		case err != nil && out.begun:
+			// Its client must not take a part for the whole.
+			s.cfg.Log.Error("an answer broke off", "id", requestIDOf(r.Context()), "path", r.URL.Path, "error", err)
+			panic(http.ErrAbortHandler)
+		case err != nil:
+			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
+		}
+	})))
+}
+
+// timed is an answer that may stand still for lineTimeout only. Its status is sent with
+// the first bytes.
+type timed struct {
+	w           http.ResponseWriter
+	control     *http.ResponseController
+	contentType string
+	begun       bool
+}
+
+// Write implements io.Writer.
+func (t *timed) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if !t.begun {
+		t.begun = true
+		t.w.Header().Set("Content-Type", t.contentType)
+		t.w.Header().Set("Cache-Control", "no-store")
+		t.w.WriteHeader(http.StatusOK)
+	}
+	// A writer without deadlines, as tests have, is used without them.
+	_ = t.control.SetWriteDeadline(time.Now().Add(lineTimeout))
+	return t.w.Write(b)
+}
+
+func (s *Server) backup(ctx context.Context, w io.Writer) error { return s.cfg.Service.Backup(ctx, w) }

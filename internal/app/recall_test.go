@@ -116,16 +116,10 @@ func (x *trial) drop(s *screen, hello map[string]any) {
 	x.t.Cleanup(s.stop)
 }
 
-// eventually looks again and again until something is so.
-func (x *trial) eventually(what string, ok func() bool) {
+// comes waits until something is so, for a minute at most.
+func (x *trial) comes(what string, ok func() bool) {
 	x.t.Helper()
-	limit := time.Now().Add(time.Minute)
-	for !ok() {
-		if time.Now().After(limit) {
-			x.t.Fatalf("after a minute still not: %s", what)
-		}
-		pause.For(x.t.Context(), 20*time.Millisecond)
-	}
+	x.eventually(x.t.Context(), what, time.Minute, ok)
 }
 
 // people are the devices of a test, by how they behave.
@@ -196,7 +190,7 @@ func crowded(t *testing.T, rng *rand.Rand) (*trial, *people, uint64) {
 // recalled waits for a recall's end.
 func (x *trial) recalled(id job.ID) (j api.Job) {
 	x.t.Helper()
-	x.eventually("the job is recalled", func() bool {
+	x.comes("the job is recalled", func() bool {
 		var err error
 		j, err = x.svc.GetJob(x.t.Context(), id)
 		x.must(err)
@@ -258,14 +252,14 @@ func TestRecall(t *testing.T) {
 			x, p, recipients := crowded(t, rng)
 			p.online(x)
 			ctx := t.Context()
-			x.eventually("all are connected", func() bool {
+			x.comes("all are connected", func() bool {
 				st, err := x.svc.Status(ctx)
 				x.must(err)
 				return st.Online == 48
 			})
 			j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "Four legs bad", Rate: 12})
 			x.must(err)
-			x.eventually("half of them have it", func() bool { return count(p.all(), saw(j.Job)) >= 24 })
+			x.comes("half of them have it", func() bool { return count(p.all(), saw(j.Job)) >= 24 })
 			_, err = x.svc.RecallJob(ctx, j.Job, api.Recall{Reason: "a leg too many"})
 			x.must(err)
 			x.cfg.Listen = mustHost(t, x.srv.API)
@@ -290,14 +284,14 @@ func TestRecall(t *testing.T) {
 			}
 			next, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "Four legs good"})
 			x.must(err)
-			x.eventually("they got what came next", func() bool {
+			x.comes("they got what came next", func() bool {
 				return count(slices.Concat(p.able, p.old, p.away, p.quitters), saw(next.Job)) == 54
 			})
-			x.eventually("all that can have taken it back", func() bool {
+			x.comes("all that can have taken it back", func() bool {
 				taking := slices.Concat(p.able, p.quitters)
 				return count(taking, lost(j.Job)) == count(taking, saw(j.Job))
 			})
-			x.eventually("the withdrawal waits for nobody else", func() bool {
+			x.comes("the withdrawal waits for nobody else", func() bool {
 				w, err := x.svc.GetJob(ctx, job.WithdrawalID(j.Job))
 				x.must(err)
 				return w.Counts.Pending+w.Counts.HandedOff+w.Counts.InDoubt == 0 && w.Counts.Parked == j.Counts.Failed
@@ -349,7 +343,7 @@ func TestRecallOfACompletedJob(t *testing.T) {
 		t.Errorf("the command says %+v", info)
 	}
 	x.recalled(j.Job)
-	x.eventually("who is there has taken it back", func() bool { return count(all[:6], lost(j.Job)) == 6 })
+	x.comes("who is there has taken it back", func() bool { return count(all[:6], lost(j.Job)) == 6 })
 	if n := count(all[6:], lost(j.Job)); n > 0 {
 		t.Errorf("%d took it back while they were away", n)
 	}
@@ -359,8 +353,8 @@ func TestRecallOfACompletedJob(t *testing.T) {
 	for _, s := range all[6:] {
 		x.connect(s, false)
 	}
-	x.eventually("everybody has taken it back", func() bool { return count(all, lost(j.Job)) == 12 })
-	x.eventually("that is counted", func() bool {
+	x.comes("everybody has taken it back", func() bool { return count(all, lost(j.Job)) == 12 })
+	x.comes("that is counted", func() bool {
 		x.cli(&info, "job", "info", j.Job.String())
 		return info.Withdrawn == 12
 	})

@@ -66,7 +66,7 @@ var arrowTable = []Arrow{
 
 	{"internal/service", with("api", "audience/...", "internal/auth", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/bus/...", "internal/crew", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
-	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
+	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/app/space", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
 	{"internal/cluster", []string{"internal/servers"}, "a cluster is processes: it is judged from outside, so that nothing of ours is in it"},

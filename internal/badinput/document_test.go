@@ -124,6 +124,10 @@ func (x *server) body(op operation) map[string]any {
 		"mint-token":        {"recipient": 7},
 		"silence-member":    {"reason": "x"},
 		"resume-member":     {"reason": "x"},
+
+		"create-segment":      {"name": "another"},
+		"add-to-segment":      {"ids": []any{7}},
+		"remove-from-segment": {"ids": []any{8}},
 	}
 	b, ok := bodies[op.id]
 	if !ok {
@@ -135,7 +139,7 @@ func (x *server) body(op operation) map[string]any {
 // at is the operation's path with what is there in its place; others are escaped texts.
 func (x *server) at(op operation, others map[string]string) string {
 	path := op.path
-	for name, is := range map[string]string{"account": "sender", "job": x.job, "package": x.pkg, "recipient": "7", "member": x.member} {
+	for name, is := range map[string]string{"account": "sender", "job": x.job, "package": x.pkg, "recipient": "7", "member": x.member, "segment": "seg", "kind": "followers"} {
 		if other, ok := others[name]; ok {
 			is = other
 		}

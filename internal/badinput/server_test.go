@@ -98,6 +98,7 @@ func (x *server) populate() {
 	x.t.Helper()
 	x.made("POST", "/v1/accounts", `{"name":"sender"}`, nil)
 	x.made("POST", "/v1/accounts/sender/followers/add", `{"ids":[7]}`, nil)
+	x.do("POST", "/v1/segments", `{"name":"seg"}`) // where there are segments
 	x.envelope = envelope(x.t, "seven", 7, 70_000)
 	var p struct{ ID string }
 	x.made("POST", "/v1/packages?account=sender", string(x.envelope), &p)

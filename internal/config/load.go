@@ -34,6 +34,8 @@ var settings = append([]setting{
 	{"sql.dsn", "sql-dsn", "MySQL or MariaDB database in the place of the SQLite file: user:password@tcp(host:3306)/name; better in the file or in CRIER_SQL_DSN, for it has a password"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free, at most 64GiB"},
 	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
+	{"limits.disk_warn", "limit-disk-warn", "percent of a disk that may be used before it is a warning"},
+	{"limits.disk_crit", "limit-disk-crit", "percent of a disk from which on it is critical"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
 }, slices.Concat(clusterSettings, natsSettings, frequencySettings)...)
@@ -41,7 +43,7 @@ var settings = append([]setting{
 // The settings that are not text.
 var (
 	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots"}
-	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
+	numbers = []string{"limits.ledger", "limits.fold", "limits.disk_warn", "limits.disk_crit", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )
 
@@ -69,7 +71,8 @@ func defaultsAsText() map[string]string {
 	return map[string]string{
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
 		"cluster.id": d.Cluster.ID, "cluster.profile": d.Cluster.Profile, "coordination.root": d.Coordination.Root,
-		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
+		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.disk_warn": strconv.Itoa(d.Limits.DiskWarn), "limits.disk_crit": strconv.Itoa(d.Limits.DiskCrit),
+		"limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
 	}
 }
 

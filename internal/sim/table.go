@@ -43,9 +43,9 @@ func Planted() []Variant {
 		v("late-leave-clears", "23: a late disconnect takes whoever is elsewhere", "I21", 1, Rules{LateLeaveClears: true}),
 		v("wall-clock-lease", "24: leases are measured by the wall clock", "I7", 12, Rules{WallClockLease: true}),
 		v("mass-take-over", "24: silence of the store counts against members", "I7", 7, Rules{MassTakeOver: true}),
-		v("charge-by-block", "7: a charge is known by the block as it was cut", "charge", 0, Rules{ChargeByBlock: true}),
-		v("refund-twice", "7: a charge is taken back twice", "charge", 0, Rules{RefundTwice: true}),
-		v("day-of-reader", "7: the day of a charge is that of who reads it", "charge", 0, Rules{DayOfReader: true}),
+		v("charge-by-block", "7: a charge is known by the block as it was cut", "charge", 15, Rules{ChargeByBlock: true}),
+		v("refund-twice", "7: a charge is taken back twice", "charge", 11, Rules{RefundTwice: true}),
+		v("day-of-reader", "7: the day of a charge is that of who reads it", "charge", 7, Rules{DayOfReader: true}),
 		v("high-water", "outbox: the relay reads ids greater than the last", "I2", 1, Rules{HighWater: true}),
 		v("recorder-skips", "projection: any newer version is applied", "I2", 174, Rules{RecorderSkips: true}),
 	}
