@@ -67,14 +67,16 @@ type Operate struct {
 }
 
 // Validate refuses a reason that cannot stand on a terminal.
-func (r Operate) Validate() error {
+func (r Operate) Validate() error { return validateReason(r.Reason) }
+
+func validateReason(reason string) error {
 	switch {
-	case len(r.Reason) > 256:
-		return job.Invalid("reason", fmt.Sprintf("a reason of %d bytes is over 256", len(r.Reason)), nil)
-	case !utf8.ValidString(r.Reason):
+	case len(reason) > 256:
+		return job.Invalid("reason", fmt.Sprintf("a reason of %d bytes is over 256", len(reason)), nil)
+	case !utf8.ValidString(reason):
 		return job.Invalid("reason", "a reason is UTF-8, this one is not", nil)
 	}
-	for _, c := range r.Reason {
+	for _, c := range reason {
 		if !unicode.IsPrint(c) {
 			return job.Invalid("reason", fmt.Sprintf("a reason is printable text; %q is not", c), nil)
 		}

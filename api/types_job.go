@@ -172,8 +172,16 @@ type Job struct {
 	UpdatedAt      time.Time     `json:"updated_at" doc:"When it came to this state."`
 	DisplayAt      time.Time     `json:"display_at,omitzero"`
 	ExpiresAt      time.Time     `json:"expires_at"`
+	Withdraws      job.ID        `json:"withdraws,omitzero" doc:"It has no message, but takes back that of this recalled job."`
 	// Counts is the progress as far as it is known; reconcile gives the proof.
 	Counts job.Counts `json:"counts"`
+	Withdrawal
+}
+
+// Withdrawal is what becomes of what a recalled job had delivered.
+type Withdrawal struct {
+	Withdrawal job.ID `json:"withdrawal,omitzero" doc:"Of a recalled job: the job that takes its message back from whoever has it."`
+	Withdrawn  uint64 `json:"withdrawn,omitzero" doc:"How many recipients' clients have taken it back. Who had it stays counted as delivered."`
 }
 
 // Once is what a job sends once.
@@ -264,6 +272,14 @@ func (r Rate) Validate() error {
 	}
 	return nil
 }
+
+// Recall asks to take a job back.
+type Recall struct {
+	Reason string `json:"reason,omitzero" doc:"Why, in words: printable text of at most 256 bytes."`
+}
+
+// Validate refuses a reason that cannot stand on a terminal.
+func (r Recall) Validate() error { return validateReason(r.Reason) }
 
 // Resolve asks to end the hold of what is in doubt.
 type Resolve struct {

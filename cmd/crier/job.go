@@ -18,7 +18,7 @@ func (c *commands) jobCommand() *cobra.Command {
 	return c.Group("job", "Jobs: sends", c.jobSubmit(), c.jobList(), c.jobInfo(), c.jobWatch(), c.jobWait(),
 		c.jobControl("pause", "Stop new hand-offs", api.Service.PauseJob),
 		c.jobControl("resume", "Let a paused job go on", api.Service.ResumeJob),
-		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob),
+		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob), c.jobRecall(),
 		c.jobRate(), c.jobExplain(), c.jobReconcile(), c.jobResolve())
 }
 
@@ -57,6 +57,9 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			state += ", paused by an operator"
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
+		if !j.Withdraws.IsZero() {
+			rows = append(rows, []string{"withdraws", j.Withdraws.String()})
+		}
 		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"sent once", onceWords(j.SendOnce)}, {"idempotency key", j.IdempotencyKey}} {
 			if r[1] != "" {
 				rows = append(rows, r)
@@ -74,7 +77,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 		}
 		rows = append(rows, []string{"expires", p.Ago(j.ExpiresAt)},
 			[]string{"handled", fmt.Sprintf("%s of %s (%s)", out.Exact(j.Done()), out.Exact(j.Recipients), out.Percent(j.Done(), j.Recipients))})
-		return out.Grid{States: []string{"state"}, Rows: append(rows, countRows(j.Counts)...)}
+		return out.Grid{States: []string{"state"}, Rows: append(append(rows, countRows(j.Counts)...), withdrawalRows(j.Withdrawal)...)}
 	}
 }
 
@@ -115,6 +118,14 @@ func rateWords(rate uint32) string {
 		return "unlimited"
 	}
 	return out.Many(uint64(rate), "recipient") + " a second"
+}
+
+// withdrawalRows says what became of what a recalled job had delivered.
+func withdrawalRows(w api.Withdrawal) [][]string {
+	if w.Withdrawal.IsZero() {
+		return nil
+	}
+	return [][]string{{"withdrawn", out.Exact(w.Withdrawn)}, {"withdrawal", w.Withdrawal.String()}}
 }
 
 // countRows lists the outcomes that recipients have, the package first.

@@ -27,6 +27,23 @@ func (c *commands) jobControl(verb, short string, do func(api.Service, context.C
 	})
 }
 
+func (c *commands) jobRecall() *cobra.Command {
+	var req api.Recall
+	cmd := c.onJob("recall JOB", "Stop a job for good, and take back what it delivered", cobra.ExactArgs(1),
+		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			j, err := svc.RecallJob(ctx, id, req)
+			if err != nil {
+				return err
+			}
+			if j.State != job.JobRecalled {
+				c.Say("the recall is recorded; see its end with: crier job watch %s", id)
+			}
+			return c.Print(j, jobFields(j))
+		})
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, in words")
+	return cmd
+}
+
 func (c *commands) jobRate() *cobra.Command {
 	return c.onJob("rate JOB N", "Change a job's rate, in recipients a second; 0 is unlimited", cobra.ExactArgs(2),
 		func(ctx context.Context, svc api.Service, id job.ID, args []string) error {

@@ -64,6 +64,7 @@ func (c *commands) jobReconcile() *cobra.Command {
 			}
 			err = c.Print(r, func(*out.Printer) out.Grid {
 				rows := append([][]string{{"job", r.Job.String()}, {"state", r.State.String()}}, countRows(r.Counts)...)
+				rows = append(rows, withdrawalRows(r.Withdrawal)...)
 				rows = append(rows, []string{"conserved", out.YesNo(r.Conserved)})
 				for _, v := range r.Violations {
 					rows = append(rows, []string{"violation", v})

@@ -35,8 +35,8 @@ is the admin key (else keys/admin.key in the data directory), NO_COLOR turns
 colours off.
 
 Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
-succeed later, 7 the job failed or was cancelled, 8 a measurement missed its goal,
-9 nothing to do, 130 interrupted. "crier check" has its own: 0 to 3.`
+succeed later, 7 the job failed, was cancelled or recalled, 8 a measurement missed
+its goal, 9 nothing to do, 130 interrupted. "crier check" has its own: 0 to 3.`
 
 func (c *commands) root() *cobra.Command {
 	root := c.Group("crier", "Sends one message to a set of recipients: each reachable recipient once")

@@ -27,6 +27,10 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	if err != nil {
 		return api.Job{}, err
 	}
+	taken, err := s.withdrawn(ctx, j)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("reading what of job %s is withdrawn: %w", spec.ID, err)
+	}
 	var once *api.Once
 	if spec.SendOnce != nil {
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
@@ -36,7 +40,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
-		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
+		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Withdraws: spec.Withdraws, Counts: total.Counts(spec.Recipients), Withdrawal: taken}, nil
 }
 
 // indexLag is the longest that the counts of a job that is sent wait for the index.
@@ -147,7 +151,7 @@ func (s *Service) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) erro
 
 // same reports whether nothing that a watcher sees has changed.
 func same(a, b api.Job) bool {
-	return a.Version == b.Version && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
+	return a.Version == b.Version && a.Withdrawal == b.Withdrawal && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
 		fmt.Sprint(a.Counts) == fmt.Sprint(b.Counts)
 }
 
@@ -168,7 +172,7 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 		if err != nil {
 			return api.Job{}, err
 		}
-		if j.State.Reached(req.For) {
+		if j.State.Reached(req.For) && !(j.State.Terminal() && j.IsLive()) { // its recall is about to begin
 			return s.describe(ctx, j)
 		}
 		select {
@@ -213,6 +217,13 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 
 // CancelJob implements api.Controls.
 func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
+	j, err := s.cfg.Jobs.Get(ctx, id)
+	if err == nil && j.Controls.Recalled && !j.State.Terminal() {
+		err = job.Conflict(fmt.Sprintf("job %s is being recalled, which goes further than a cancel", id))
+	}
+	if err != nil {
+		return api.Job{}, err
+	}
 	return s.control(ctx, id, job.Control{Cancel: true})
 }
 
