@@ -41,6 +41,9 @@ func TestJSON(t *testing.T) {
 		}
 		x.unchanged(op.id, func() (changed bool) {
 			for _, name := range slices.Sorted(maps.Keys(texts)) {
+				if texts[name] == "" && (op.id == "silence-member" || op.id == "resume-member") {
+					continue // they need no body
+				}
 				what := fmt.Sprintf("%s with %s", op.id, name)
 				requests++
 				p := x.refused(what, x.do(op.method, x.at(op, nil), texts[name]))
