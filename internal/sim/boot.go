@@ -35,7 +35,8 @@ func (x *worker) boot() {
 		ended: map[job.Range]map[jobID]bool{}, redirects: map[job.Ref]*redirect{}, handled: map[job.Ref]bool{}, table: newTable(), since: w.now}
 	s.arrivals = arrivals.NewIntake(s.presence)
 	x.run = s
-	s.mine = job.Journal{Worker: x.name, Incarnation: 1}
+	x.starts++ // kept on its disk: two starts never have one number
+	s.mine = job.Journal{Worker: x.name, Incarnation: x.starts}
 	if !w.restore(s) {
 		return
 	}

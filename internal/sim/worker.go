@@ -21,7 +21,8 @@ type worker struct {
 	p      *proc
 	name   string
 	disk   *disk
-	boot_  int  // starts of its machine
+	boot_  int // starts of its machine
+	starts uint32
 	silent bool // an operator's order
 	sched  bool // a scheduler runs in the same process
 	run    *start
