@@ -1,17 +1,14 @@
 package api_test
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"errors"
-	"io"
-	"os"
+	"maps"
 	"path"
 	"strings"
 	"testing"
 
 	"crier/api"
-	"crier/internal/testdata"
+	"crier/internal/badinput"
 )
 
 // strictCases stand in for the real suite where that is absent, and hold what it lacks.
@@ -28,33 +25,8 @@ func suite(t *testing.T) map[string]string {
 	for name, text := range strictCases {
 		files["own/"+name] = text
 	}
-	at, ok := testdata.Path(t, "badinput/jsontestsuite_even.tar.gz")
-	if !ok {
-		return files
-	}
-	f, err := os.Open(at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[h.Name] = string(data)
-	}
+	maps.Copy(files, badinput.Suite(t))
+	return files
 }
 
 // Every file that is no JSON is refused with a problem of status 4xx; every

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// MaxCap is the highest number of messages of a day that a frequency cap may have.
+const MaxCap = 10_000
+
 // DefaultOnceWindow is for how long what is sent once is not sent again.
 const DefaultOnceWindow = 30 * 24 * time.Hour
 

@@ -107,6 +107,9 @@ func New(cfg Config) (*Worker, error) {
 	case cfg.Log == nil || cfg.Bus == nil || cfg.Index == nil || cfg.Jobs == nil || cfg.Claims == nil || cfg.Presence == nil || cfg.Content == nil:
 		return nil, errors.New("a worker needs a ledger, a bus, an index, jobs, claims, presence and content")
 	}
+	if err := cfg.Policy.Validate(); err != nil {
+		return nil, fmt.Errorf("the frequency caps: %w", err)
+	}
 	if cfg.Lanes <= 0 {
 		cfg.Lanes = 8
 	}

@@ -1,26 +1,24 @@
 package server_test
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"crier/api"
 	"crier/api/server"
-	"crier/internal/testdata"
+	"crier/internal/badinput"
 	"crier/job"
 )
 
@@ -30,35 +28,12 @@ func jsonTexts(t *testing.T) map[string]string {
 	texts := map[string]string{"empty": "", "invalid UTF-8": "{\"name\":\"\xff\"}", "lone surrogate": `{"name":"\ud800"}`,
 		"duplicate": `{"name":"a","name":"b"}`, "case": `{"Name":"a"}`, "unknown": `{"name":"a","x":1}`, "two": `{"name":"a"}{}`, "null": `null`, "array": `[]`,
 		"deep": strings.Repeat(`[`, 100_000)}
-	at, ok := testdata.Path(t, "badinput/jsontestsuite_even.tar.gz")
-	if !ok {
-		return texts
-	}
-	f, err := os.Open(at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return texts
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(path.Base(h.Name), "n_") || strings.HasPrefix(path.Base(h.Name), "i_") {
-			texts[h.Name] = string(data)
+	for name, text := range badinput.Suite(t) {
+		if base := path.Base(name); strings.HasPrefix(base, "n_") || strings.HasPrefix(base, "i_") {
+			texts[name] = text
 		}
 	}
+	return texts
 }
 
 // Every text is refused with 4xx by every operation with a JSON body, and none
@@ -94,18 +69,7 @@ func TestBadJSONIsRefused(t *testing.T) {
 // 4xx; what is accepted comes back byte for byte.
 func TestNaughtyStrings(t *testing.T) {
 	h := start(t, nil)
-	texts := []string{"", "undefined", "\u202etest", "<script>alert(0)</script>", "Ω≈ç√∫", "👩🏽", "a\x00b", "../../etc", "'; DROP TABLE", "%2e%2e", "a?b#c", "a;b", "+", " "}
-	if at, ok := testdata.Path(t, "badinput/blns_even.json"); ok {
-		data, err := os.ReadFile(at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var more []string
-		if err := json.Unmarshal(data, &more); err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, more...)
-	}
+	texts := slices.DeleteFunc(append(badinput.Strings(t), "../../etc"), func(s string) bool { return !utf8.ValidString(s) })
 	accepted := 0
 	h.do("POST", "/v1/accounts", `{"name":"sender"}`)
 	for _, text := range texts {

@@ -333,6 +333,18 @@ func (x *trial) eventually(ctx context.Context, what string, within time.Duratio
 	}
 }
 
+// startWithJob starts the server and sends one job of the account full to three recipients.
+func (x *trial) startWithJob(ctx context.Context) api.Job {
+	x.restart(ctx)
+	_, err := x.svc.CreateAccount(ctx, api.CreateAccount{Name: "full"})
+	x.must(err)
+	_, err = x.svc.AddFollowers(ctx, "full", []job.Recipient{1, 2, 3})
+	x.must(err)
+	j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "full", Audience: api.AudienceFollowers, Body: "before"})
+	x.must(err)
+	return j
+}
+
 // TestFullStores fills the disk of one store alone, which an operator has put elsewhere.
 func TestFullStores(t *testing.T) {
 	for _, store := range []string{"nats", "parked"} {
@@ -345,13 +357,7 @@ func TestFullStores(t *testing.T) {
 			if !smallDisk(t, dir, 96) {
 				return
 			}
-			x.restart(ctx)
-			_, err := x.svc.CreateAccount(ctx, api.CreateAccount{Name: "full"})
-			x.must(err)
-			_, err = x.svc.AddFollowers(ctx, "full", []job.Recipient{1, 2, 3})
-			x.must(err)
-			before, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "full", Audience: api.AudienceFollowers, Body: "before"})
-			x.must(err)
+			before := x.startWithJob(ctx)
 			ballast := filepath.Join(dir, "ballast")
 			fillUp(t, ballast, 0)
 			x.refusedSoon(ctx, "full")
@@ -393,13 +399,7 @@ func TestFullBlobs(t *testing.T) {
 	x := &trial{t: t, cfg: newTrialConfig(t, "--blobs", blobs)}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // without building
 	defer cancel()
-	x.restart(ctx)
-	_, err := x.svc.CreateAccount(ctx, api.CreateAccount{Name: "full"})
-	x.must(err)
-	_, err = x.svc.AddFollowers(ctx, "full", []job.Recipient{1, 2, 3})
-	x.must(err)
-	before, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "full", Audience: api.AudienceFollowers, Body: "before"})
-	x.must(err)
+	before := x.startWithJob(ctx)
 	ballast := filepath.Join(blobs, "ballast")
 	fillUp(t, ballast, 0)
 	x.refusedSoon(ctx, "full")

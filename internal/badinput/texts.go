@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -27,6 +28,14 @@ func JSON(t testing.TB) map[string]string {
 		"own/n_bom": "\ufeff{}", "own/n_nan": `{"name":NaN}`, "own/n_comment": `{/**/}`, "own/n_single_quotes": `{'name':'a'}`, "own/i_big_number": `{"rate":1e400}`,
 		"own/i_long_number": `{"rate":` + strings.Repeat("9", 100_000) + `}`, "own/i_many_fields": `{` + strings.Repeat(`"x":1,`, 50_000) + `"x":1}`,
 	}
+	maps.Copy(texts, Suite(t))
+	return texts
+}
+
+// Suite gives the texts of the JSON test suite alone, by their names; none without the data.
+func Suite(t testing.TB) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
 	at, ok := testdata.Path(t, "badinput/jsontestsuite_even.tar.gz")
 	if !ok {
 		return texts

@@ -24,9 +24,6 @@ type Frequency struct {
 	Slots []string `koanf:"slots"`
 }
 
-// MaxCap is the highest cap.
-const MaxCap = 10_000
-
 var frequencySettings = []setting{
 	{"frequency.cap", "frequency-cap", "messages that a recipient gets in a day, of all accounts together; 0 is any number"},
 	{"frequency.account_cap", "frequency-account-cap", "messages that a recipient gets of one account in a day; 0 is any number"},
@@ -75,8 +72,8 @@ func (f Frequency) Times() ([]time.Duration, error) {
 
 func (f Frequency) validate() error {
 	for key, n := range map[string]int{"frequency.cap": f.Cap, "frequency.account_cap": f.AccountCap} {
-		if n < 0 || n > MaxCap {
-			return job.Invalid(key, fmt.Sprintf("%s: %d is not between 0 and %d", key, n, MaxCap), nil)
+		if n < 0 || n > job.MaxCap {
+			return job.Invalid(key, fmt.Sprintf("%s: %d is not between 0 and %d", key, n, job.MaxCap), nil)
 		}
 	}
 	if _, err := f.Location(); err != nil {

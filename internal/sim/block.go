@@ -136,7 +136,7 @@ func (s *start) decideNow(res *ledger.Reserve, then func(bool)) {
 		then(true)
 		return
 	}
-	s.settle(res, keep, func(ok bool) {
+	s.takeRefused(res, keep, func(ok bool) {
 		if ok {
 			s.split(res, keep)
 		}

@@ -42,11 +42,11 @@ func (s *start) terms(id jobID) ledger.Terms {
 	return t
 }
 
-// settle takes out of keep whom a charge of the block dropped, and first lets everybody be
+// takeRefused takes out of keep whom a charge of the block dropped, and first lets everybody be
 // charged who is not yet.
-func (s *start) settle(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
+func (s *start) takeRefused(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
 	if s.w.rules.ChargeByBlock {
-		s.settleBlock(res, keep, then)
+		s.takeRefusedBlock(res, keep, then)
 		return
 	}
 	id, span, r := res.Job, res.Span, keep.Range
@@ -70,7 +70,7 @@ func (s *start) settle(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
 			if !ok {
 				then(false)
 			} else {
-				s.settle(res, keep, then)
+				s.takeRefused(res, keep, then)
 			}
 			next()
 		})
@@ -179,8 +179,8 @@ func (s *start) chargeEnded(e home.ChargeEnded) {
 
 // The rules, broken.
 
-// settleBlock charges a block that was never charged as it is cut now.
-func (s *start) settleBlock(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
+// takeRefusedBlock charges a block that was never charged as it is cut now.
+func (s *start) takeRefusedBlock(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
 	key := blockSpan{res.Job, res.Span}
 	finish := func(e *ledger.Charge) {
 		s.standing(res.Job, res.Span, keep)

@@ -1,11 +1,8 @@
 package client
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"crier/internal/testdata"
+	"crier/internal/badinput"
 )
 
 // The examples of the protocol's description are frames.
@@ -143,37 +140,15 @@ func TestFramesAreStrictJSON(t *testing.T) {
 }
 
 func jsonSuite(t *testing.T, do func(name string, data []byte)) {
-	path, ok := testdata.Path(t, "badinput/jsontestsuite_even.tar.gz")
-	if !ok {
-		for _, s := range []string{"y1", "y[]", `y"\u0000"`, "y{}", "y-0.5e+9", "n", "n[", "n{", `n"`, "n01", "n'a'", "n[1,]", "nnul", "n\"\xff\""} {
-			do(s[:1], []byte(s[1:]))
-		}
+	texts := badinput.Suite(t)
+	for name, text := range texts {
+		do(name, []byte(text))
+	}
+	if len(texts) > 0 {
 		return
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasSuffix(h.Name, ".json") {
-			do(h.Name, data)
-		}
+	for _, s := range []string{"y1", "y[]", `y"\u0000"`, "y{}", "y-0.5e+9", "n", "n[", "n{", `n"`, "n01", "n'a'", "n[1,]", "nnul", "n\"\xff\""} {
+		do(s[:1], []byte(s[1:]))
 	}
 }
 

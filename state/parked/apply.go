@@ -10,6 +10,7 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
+	"crier/state/parked/row"
 )
 
 // Apply takes in one journal record. Records must come in the order of the
@@ -251,6 +252,9 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 // verdicts ends the charges of a block that are wholly reserved with it, and gives whom
 // they dropped of it.
 func (t *txn) verdicts(e *ledger.Reserve) ([]ledger.Drop, error) {
+	if charged, err := t.x.Charges.Has(e.Range(), e.Job); err != nil || !charged {
+		return nil, err
+	}
 	cell, err := t.x.Cell(e.Range(), e.Job)
 	if err != nil {
 		return nil, err
@@ -384,7 +388,7 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 			continue
 		}
 		prefix := jobPagePrefix(r, n, id)
-		err := t.x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+		err := t.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 			var p, gone page
 			if err := parsePage(v, &p); err != nil {
 				return err

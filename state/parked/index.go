@@ -21,6 +21,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/row"
 )
 
 // ErrLedger is wrapped when a record cannot be true: the ledger, or the index,
@@ -110,7 +111,7 @@ func (x *Index) load(ctx context.Context) error {
 		}
 	}
 	prefix := globalKey(rowJournal)
-	err = x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+	err = x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		name, val := bin.NewReader(k[len(prefix):]), bin.NewReader(v)
 		x.mu.journals[name.Journal()] = journal{next: val.Uint(), sealed: val.Bool()}
 		return errors.Join(name.Err(true), val.Err(true))
@@ -119,8 +120,8 @@ func (x *Index) load(ctx context.Context) error {
 		return err
 	}
 	for r := range job.Range(job.Ranges) {
-		prefix := rangeKey(r, rowOpen)
-		err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error { return x.loadOpen(ctx, r, k, v) })
+		prefix := row.Key(r, rowOpen)
+		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error { return x.loadOpen(ctx, r, k, v) })
 		if err != nil {
 			return err
 		}

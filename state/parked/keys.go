@@ -8,11 +8,10 @@ import (
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/parked/row"
 )
 
-// Rows of the index. All keys of a range start with its number, so that a range
-// can be dumped, compared and moved as one stretch of keys; what belongs to no
-// range starts with 0xffff.
+// Rows of the index. What belongs to no range starts with 0xffff.
 //
 //	range 'c' job                          cell: spans reserved, counts
 //	range 'd' job ref inc how              recipients in doubt
@@ -43,16 +42,6 @@ const (
 
 var globalPrefix = []byte{0xff, 0xff}
 
-func rangeKey(r job.Range, row byte, more ...[]byte) []byte {
-	k := make([]byte, 0, 64)
-	k = binary.BigEndian.AppendUint16(k, uint16(r))
-	k = append(k, row)
-	for _, m := range more {
-		k = append(k, m...)
-	}
-	return k
-}
-
 func globalKey(row byte, more ...[]byte) []byte {
 	k := append(make([]byte, 0, 64), globalPrefix...)
 	k = append(k, row)
@@ -62,26 +51,15 @@ func globalKey(row byte, more ...[]byte) []byte {
 	return k
 }
 
-// after is the first key that does not start with prefix.
-func after(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil
-}
-
-func cellKey(r job.Range, id job.ID) []byte { return rangeKey(r, rowCell, id[:]) }
+func cellKey(r job.Range, id job.ID) []byte { return row.Key(r, rowCell, id[:]) }
 
 // openKey names the open targets of one reserve at one incarnation.
 func openKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation) []byte {
-	return rangeKey(r, rowOpen, id[:], refBytes(ref), incBytes(inc))
+	return row.Key(r, rowOpen, id[:], refBytes(ref), incBytes(inc))
 }
 
 func doubtKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation, how byte) []byte {
-	return rangeKey(r, rowDoubt, id[:], refBytes(ref), incBytes(inc), []byte{how})
+	return row.Key(r, rowDoubt, id[:], refBytes(ref), incBytes(inc), []byte{how})
 }
 
 func refBytes(ref job.Ref) []byte {
@@ -110,11 +88,11 @@ type Number struct {
 }
 
 func pagePrefix(r job.Range, page int) []byte {
-	return rangeKey(r, rowParked, []byte{byte(page)})
+	return row.Key(r, rowParked, []byte{byte(page)})
 }
 
 func jobPagePrefix(r job.Range, page int, id job.ID) []byte {
-	return rangeKey(r, rowParked, []byte{byte(page)}, id[:])
+	return row.Key(r, rowParked, []byte{byte(page)}, id[:])
 }
 
 func parkedKey(r job.Range, page int, id job.ID, n Number, flagged bool) []byte {

@@ -7,6 +7,7 @@ import (
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/parked/row"
 )
 
 // Cell reads where a job stands in a range; absent is empty.
@@ -61,7 +62,7 @@ func (x *Index) ParkedOf(who *idset.Set) ([]Item, error) {
 // scanParked appends what the rows under prefix hold of the given words (nil:
 // of everything).
 func (x *Index) scanParked(r job.Range, prefix []byte, words []uint64, items *[]Item) error {
-	return x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+	return x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		row, err := parseParkedKey(k)
 		if err != nil {
 			return err
@@ -109,7 +110,7 @@ func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	s := idset.New(r)
 	for n := range pages {
 		prefix := jobPagePrefix(r, n, id)
-		err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 			var p page
 			if err := parsePage(v, &p); err != nil {
 				return err
@@ -127,8 +128,8 @@ func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 // AllParkedIn gives the recipients of a range for whom anything is parked.
 func (x *Index) AllParkedIn(r job.Range) (*idset.Set, error) {
 	s := idset.New(r)
-	prefix := rangeKey(r, rowParked)
-	err := x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+	prefix := row.Key(r, rowParked)
+	err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		var p page
 		if err := parsePage(v, &p); err != nil {
 			return err
@@ -162,11 +163,11 @@ func (x *Index) DoubtIn(r job.Range, id job.ID) ([]Doubt, error) {
 }
 
 func (x *Index) scanDoubts(r job.Range, id job.ID, fn func(d Doubt, how byte)) error {
-	prefix := rangeKey(r, rowDoubt)
+	prefix := row.Key(r, rowDoubt)
 	if !id.IsZero() {
-		prefix = rangeKey(r, rowDoubt, id[:])
+		prefix = row.Key(r, rowDoubt, id[:])
 	}
-	return x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+	return x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		kr := bin.NewReader(k[3:])
 		d := Doubt{Range: r, Job: kr.JobID(), Ref: kr.Ref(), Inc: kr.Incarnation()}
 		how := kr.Byte()
@@ -174,7 +175,7 @@ func (x *Index) scanDoubts(r job.Range, id job.ID, fn func(d Doubt, how byte)) e
 		if err := kr.Err(true); err != nil {
 			return err
 		}
-		s, err := readSet(v)
+		s, err := row.Set(v)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/state/ledger"
+	"crier/state/parked/row"
 )
 
 // How a recipient came to be in doubt.
@@ -187,7 +188,7 @@ func (t *txn) addDoubt(key []byte, s *idset.Set) error {
 		return err
 	}
 	if b != nil {
-		before, err := readSet(b)
+		before, err := row.Set(b)
 		if err != nil {
 			return err
 		}
@@ -205,13 +206,7 @@ func (t *txn) takeDoubt(key []byte) (*idset.Set, error) {
 		return nil, err
 	}
 	t.b.Delete(key)
-	return readSet(b)
-}
-
-func readSet(b []byte) (*idset.Set, error) {
-	r := bin.NewReader(b)
-	s := r.Set()
-	return s, r.Err(true)
+	return row.Set(b)
 }
 
 // decide ends doubt, in whichever rows it stands; ids not in doubt are passed over.
@@ -222,13 +217,13 @@ func (t *txn) decide(e *ledger.Decide) error {
 	}
 	var d Tally
 	parked := idset.New(e.Range)
-	prefix := rangeKey(e.Range, rowDoubt, e.Job[:])
-	err := t.x.kv.Scan(prefix, after(prefix), func(k, v []byte) error {
+	prefix := row.Key(e.Range, rowDoubt, e.Job[:])
+	err := t.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		how := k[len(k)-1]
 		if how == doubtDecided {
 			return nil
 		}
-		s, err := readSet(v)
+		s, err := row.Set(v)
 		if err != nil {
 			return err
 		}

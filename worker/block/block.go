@@ -151,7 +151,7 @@ func (m *Maker) decide(ctx context.Context, spec job.Spec, res *ledger.Reserve) 
 	if err != nil {
 		return fmt.Errorf("opening the filters' lists: %w", err)
 	}
-	if err := m.settle(ctx, spec, lists, res.Span, ids); err != nil {
+	if err := m.takeRefused(ctx, spec, lists, res.Span, ids); err != nil {
 		return err
 	}
 	done, err := m.turn(ctx)

@@ -22,10 +22,10 @@ type Charges interface {
 	AtLeast(r job.Range, day, account uint32, n int) (*idset.Set, error)
 }
 
-// settle takes out of ids, the package in a block, whom a charge dropped, and first lets
+// takeRefused takes out of ids, the package in a block, whom a charge dropped, and first lets
 // everybody be charged who is not yet. The verdict of a charge stands: whoever asks again
 // for any of its recipients, however the block is cut, gets it (rule 7).
-func (m *Maker) settle(ctx context.Context, spec job.Spec, lists filters.Lists, span job.Span, ids *idset.Set) error {
+func (m *Maker) takeRefused(ctx context.Context, spec job.Spec, lists filters.Lists, span job.Span, ids *idset.Set) error {
 	gaps, dropped, err := m.cfg.Charges.Verdict(spec.ID, span)
 	if err != nil {
 		return fmt.Errorf("reading who is charged: %w", err)

@@ -19,16 +19,13 @@ type Policy struct {
 	Slots      []time.Duration // of the day, ascending: one of Cap's messages from each on; default: all at once
 }
 
-// maxCap bounds a cap: counters are of 16 bits.
-const maxCap = 10_000
-
 // Validate says what is wrong with the policy.
 func (p Policy) Validate() error {
 	switch {
-	case p.Cap < 0 || p.Cap > maxCap:
-		return fmt.Errorf("a cap of %d messages a day is not between 0 and %d", p.Cap, maxCap)
-	case p.AccountCap < 0 || p.AccountCap > maxCap:
-		return fmt.Errorf("a cap of %d messages of an account a day is not between 0 and %d", p.AccountCap, maxCap)
+	case p.Cap < 0 || p.Cap > job.MaxCap:
+		return fmt.Errorf("a cap of %d messages a day is not between 0 and %d", p.Cap, job.MaxCap)
+	case p.AccountCap < 0 || p.AccountCap > job.MaxCap:
+		return fmt.Errorf("a cap of %d messages of an account a day is not between 0 and %d", p.AccountCap, job.MaxCap)
 	case len(p.Slots) > 0 && len(p.Slots) != p.Cap:
 		return fmt.Errorf("%d times of the day for a cap of %d messages; each message has one, or none has", len(p.Slots), p.Cap)
 	case !slices.IsSorted(p.Slots):

@@ -17,6 +17,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/row"
 )
 
 // Rows is where the book is kept. What it gives may be kept; Scan's may not.
@@ -54,6 +55,12 @@ func (b Book) Verdict(id job.ID, span job.Span) (gaps []job.Span, dropped []ledg
 	return l.gaps(span), dropped, err
 }
 
+// Has reports whether anybody of a range was charged for a job.
+func (b Book) Has(r job.Range, id job.ID) (bool, error) {
+	v, err := b.Rows.Get(chargedKey(r, id))
+	return v != nil, err
+}
+
 func (b Book) charged(r job.Range, id job.ID) (chargedSpans, error) {
 	v, err := b.Rows.Get(chargedKey(r, id))
 	if err != nil || v == nil {
@@ -64,8 +71,8 @@ func (b Book) charged(r job.Range, id job.ID) (chargedSpans, error) {
 
 // verdicts calls fn for the verdicts on a job whose recipients are not all reserved.
 func (b Book) verdicts(r job.Range, id job.ID, fn func(key []byte, of job.Span, drops []ledger.Drop)) error {
-	prefix := rangeKey(r, rowVerdict, id[:])
-	return b.Rows.Scan(prefix, after(prefix), func(k, v []byte) error {
+	prefix := row.Key(r, rowVerdict, id[:])
+	return b.Rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		of, drops, err := parseVerdict(k, v)
 		if err == nil {
 			fn(k, of, drops)
@@ -256,7 +263,10 @@ func (b Book) Reserved(w Writes, id job.ID, span job.Span, covered func(job.Span
 
 // Seen takes in that recipients may have seen a job's message.
 func (b Book) Seen(w Writes, id job.ID, who *idset.Set) error {
-	if l, err := b.charged(who.Range, id); err != nil || len(l) == 0 || who.IsEmpty() {
+	if who.IsEmpty() {
+		return nil
+	}
+	if charged, err := b.Has(who.Range, id); err != nil || !charged {
 		return err
 	}
 	key := seenKey(who.Range, id)
@@ -349,13 +359,7 @@ func (b Book) set(key []byte) (*idset.Set, error) {
 	if err != nil || v == nil {
 		return nil, err
 	}
-	return readSet(v)
-}
-
-func readSet(v []byte) (*idset.Set, error) {
-	r := bin.NewReader(v)
-	s := r.Set()
-	return s, r.Err(true)
+	return row.Set(v)
 }
 
 func putSet(w Writes, key []byte, s *idset.Set) {
@@ -369,14 +373,14 @@ func putSet(w Writes, key []byte, s *idset.Set) {
 // most 14 hours from UTC, so that at the beginning of a day it is past noon of the day
 // before everywhere.
 func (b Book) clean(w Writes, r job.Range, day uint32) error {
-	v, err := b.Rows.Get(rangeKey(r, rowDay))
+	v, err := b.Rows.Get(row.Key(r, rowDay))
 	if err != nil {
 		return err
 	}
 	if len(v) == 4 && binary.BigEndian.Uint32(v) >= day {
 		return nil
 	}
-	w.Put(rangeKey(r, rowDay), be32(day))
+	w.Put(row.Key(r, rowDay), be32(day))
 	if day == 0 {
 		return nil
 	}
@@ -384,11 +388,11 @@ func (b Book) clean(w Writes, r job.Range, day uint32) error {
 		w.Delete(k)
 		return nil
 	}
-	if err := b.Rows.Scan(rangeKey(r, rowCounters), rangeKey(r, rowCounters, be32(day-1)), drop); err != nil {
+	if err := b.Rows.Scan(row.Key(r, rowCounters), row.Key(r, rowCounters, be32(day-1)), drop); err != nil {
 		return err
 	}
-	once := rangeKey(r, rowOnce)
-	return b.Rows.Scan(once, after(once), func(k, v []byte) error {
+	once := row.Key(r, rowOnce)
+	return b.Rows.Scan(once, row.After(once), func(k, v []byte) error {
 		at := len(once) + len(job.OnceKey{})
 		if until := binary.BigEndian.Uint32(k[at:]); uint64(until) <= 24*uint64(day-1) {
 			w.Delete(k)
@@ -401,9 +405,9 @@ func (b Book) clean(w Writes, r job.Range, day uint32) error {
 // to in an hour since 1970-01-01 UTC.
 func (b Book) Marked(r job.Range, key job.OnceKey, hour uint32) (*idset.Set, error) {
 	all := idset.New(r)
-	prefix := rangeKey(r, rowOnce, key[:])
-	err := b.Rows.Scan(append(bytes.Clone(prefix), be32(hour+1)...), after(prefix), func(_, v []byte) error {
-		s, err := readSet(v)
+	prefix := row.Key(r, rowOnce, key[:])
+	err := b.Rows.Scan(append(bytes.Clone(prefix), be32(hour+1)...), row.After(prefix), func(_, v []byte) error {
+		s, err := row.Set(v)
 		if err == nil {
 			all.Or(s)
 			s.Release()
@@ -417,8 +421,8 @@ func (b Book) Marked(r job.Range, key job.OnceKey, hour uint32) (*idset.Set, err
 // more; of all accounts, or of one that is not 0.
 func (b Book) AtLeast(r job.Range, day, account uint32, n int) (*idset.Set, error) {
 	all := idset.New(r)
-	prefix := rangeKey(r, rowCounters, be32(day), be32(account))
-	err := b.Rows.Scan(prefix, after(prefix), func(k, v []byte) error {
+	prefix := row.Key(r, rowCounters, be32(day), be32(account))
+	err := b.Rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		i := int(k[len(k)-1])
 		p, err := parsePlanes(v, r, i)
 		if err != nil {

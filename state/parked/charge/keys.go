@@ -6,10 +6,10 @@ import (
 	"crier/internal/bin"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/row"
 )
 
-// Rows of the book. They start with their range, as all rows of the index that belong
-// to one.
+// Rows of the book.
 //
 //	range 'f' day account container        counters of a day, see planes
 //	range 'h' job                          spans that are charged, and on which terms
@@ -26,43 +26,22 @@ const (
 	rowDay      = 'y'
 )
 
-func rangeKey(r job.Range, row byte, more ...[]byte) []byte {
-	k := make([]byte, 0, 48)
-	k = binary.BigEndian.AppendUint16(k, uint16(r))
-	k = append(k, row)
-	for _, m := range more {
-		k = append(k, m...)
-	}
-	return k
-}
-
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
 func countersKey(r job.Range, by counter, container int) []byte {
-	return rangeKey(r, rowCounters, be32(by.day), be32(by.account), []byte{byte(container)})
+	return row.Key(r, rowCounters, be32(by.day), be32(by.account), []byte{byte(container)})
 }
 
-func chargedKey(r job.Range, id job.ID) []byte { return rangeKey(r, rowCharged, id[:]) }
+func chargedKey(r job.Range, id job.ID) []byte { return row.Key(r, rowCharged, id[:]) }
 
-func seenKey(r job.Range, id job.ID) []byte { return rangeKey(r, rowSeen, id[:]) }
+func seenKey(r job.Range, id job.ID) []byte { return row.Key(r, rowSeen, id[:]) }
 
 func verdictKey(r job.Range, id job.ID, lo uint64) []byte {
-	return rangeKey(r, rowVerdict, id[:], binary.BigEndian.AppendUint64(nil, lo))
+	return row.Key(r, rowVerdict, id[:], binary.BigEndian.AppendUint64(nil, lo))
 }
 
 func onceKey(r job.Range, t ledger.Terms, id job.ID) []byte {
-	return rangeKey(r, rowOnce, t.Once[:], be32(t.Until), id[:])
-}
-
-// after is the first key that does not start with prefix.
-func after(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil
+	return row.Key(r, rowOnce, t.Once[:], be32(t.Until), id[:])
 }
 
 // charged is a span of a job that is charged.
