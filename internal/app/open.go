@@ -63,7 +63,7 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
-	entry     *entry.Desk // nil without other members
+	entry     *entry.Desk
 	clocks    []entry.Clock
 	content   *content.Content
 	index     *parked.Index
@@ -157,10 +157,8 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
 		return err
 	}
-	if a.entry != nil {
-		if err := a.entry.Dir(ctx, "blobs", a.cfg.Blobs); err != nil {
-			return err
-		}
+	if err := a.entry.Dir(ctx, "blobs", a.cfg.Blobs); err != nil {
+		return err
 	}
 	open := blob.OpenDir
 	if a.cfg.Cluster.isOn() {

@@ -56,6 +56,56 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// A process that knows of no others is refused on a cluster's ledger. On one of its own it
+// has an ID if it shares something, and the cluster that it becomes keeps that.
+func TestAlone(t *testing.T) {
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	if _, err := OpenAlone(t.Context(), log, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Last(t.Context(), ledger.ClusterSubject); !errors.Is(err, ledger.ErrNoRecord) {
+		t.Errorf("it shares nothing, and the ledger has an identity: %v", err)
+	}
+	first, err := OpenAlone(t.Context(), log, true)
+	if err != nil || len(first.have.ID) != 32 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again, err := OpenAlone(t.Context(), log, true)
+	if err != nil || again.have.ID != first.have.ID {
+		t.Errorf("%+v, %v, want the same ID", again, err)
+	}
+	member, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"})
+	if err != nil || member.have.ID != first.have.ID {
+		t.Errorf("%+v, %v, want the same ID", member, err)
+	}
+	if _, err := OpenAlone(t.Context(), log, true); job.CodeOf(err) != job.CodeInvalid || !strings.HasPrefix(err.Error(), "cluster.listen: ") {
+		t.Errorf("on a cluster's ledger: %v", err)
+	}
+}
+
+// A process alone leaves directories as they are, and takes none of a cluster's.
+func TestDirectoriesAlone(t *testing.T) {
+	own, clusters := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(clusters, markFile), []byte("0123\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, shares := range []bool{false, true} {
+		d, err := OpenAlone(t.Context(), ledger.NewMemory(ledger.MemoryConfig{}), shares)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Dir(t.Context(), "blobs", own); err != nil {
+			t.Error(err)
+		}
+		if err := d.Dir(t.Context(), "blobs", clusters); job.CodeOf(err) != job.CodeInvalid || !strings.HasPrefix(err.Error(), "blobs: ") {
+			t.Errorf("a cluster's: %v", err)
+		}
+	}
+	if left, err := os.ReadDir(own); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
 // refusing is a ledger that answers each append at once with an error.
 type refusing struct {
 	ledger.Log
