@@ -52,7 +52,7 @@ func (a *app) enter(ctx context.Context) (err error) {
 	if err := entry.Clear(ctx, a.coord, mine, clearWithin); err != nil {
 		return err
 	}
-	err = entry.Reach(ctx, a.coord, a.node.Name, func(ctx context.Context, addr string) error {
+	err = entry.Reach(ctx, a.coord, a.node.Name, clearWithin, func(ctx context.Context, addr string) error {
 		return transport.Probe(ctx, transport.TCPConfig{TLS: a.tls}, addr)
 	})
 	if err != nil {
