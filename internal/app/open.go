@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -116,6 +117,9 @@ func (a *app) openBoot(context.Context) (err error) {
 
 func (a *app) openKeys(context.Context) (err error) {
 	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Keys})
+	if errors.As(err, new(*fs.PathError)) {
+		return job.Invalid("keys", "keys: give a directory that this process may read and write", err)
+	}
 	return err
 }
 
