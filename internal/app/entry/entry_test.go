@@ -407,8 +407,12 @@ func TestReach(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			store := coord.NewMemory(time.Now)
+			var mu sync.Mutex // timers run beside each other
 			versions, back := map[string]coord.Version{}, false
 			lease := func(addr string, nonce uint64) {
+				mu.Lock()
+				defer mu.Unlock()
+				back = nonce > 1
 				value, err := json.Marshal(wire.Lease{Identity: wire.Identity{ID: addr, Incarnation: 1, Nonce: nonce}, Addr: addr})
 				if err == nil {
 					versions[addr], err = store.Lease(t.Context(), "members/"+addr, value, versions[addr], 5*time.Second)
@@ -423,7 +427,7 @@ func TestReach(t *testing.T) {
 				case "":
 					time.AfterFunc(2*time.Second, func() { lease(addr, 1) })
 				case "restarts":
-					time.AfterFunc(time.Second, func() { back = true; lease(addr, 2) })
+					time.AfterFunc(time.Second, func() { lease(addr, 2) })
 					time.AfterFunc(3*time.Second, func() { lease(addr, 2) })
 				}
 			}
@@ -431,6 +435,8 @@ func TestReach(t *testing.T) {
 				if addr == "d" {
 					t.Errorf("%s: one more is asked", c.name)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				if back {
 					return nil
 				}
