@@ -88,7 +88,7 @@ func (f *Fake) member(method, id string, change func(*api.Member)) (api.Member, 
 	members := f.clusterLocked().Members
 	i := slices.IndexFunc(members, func(m api.Member) bool { return m.ID == id })
 	if i < 0 {
-		return api.Member{}, job.NotFound("there is no member " + strconv.Quote(id))
+		return api.Member{}, job.NotFound("there is no member " + strconv.Quote(id) + "; crier member ls names those there are")
 	}
 	change(&members[i])
 	return members[i], nil

@@ -13,7 +13,7 @@ import (
 // ofMember makes a request about a member; a name that would change the path is nobody's.
 func ofMember(ctx context.Context, c *Client, id string, r request) (api.Member, error) {
 	if !job.ValidName(id) {
-		return api.Member{}, job.NotFound("there is no member " + strconv.Quote(id))
+		return api.Member{}, job.NotFound("there is no member " + strconv.Quote(id) + "; crier member ls names those there are")
 	}
 	r.path = "/v1/members/" + url.PathEscape(id) + r.path
 	return call[api.Member](ctx, c, r)

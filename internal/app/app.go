@@ -299,7 +299,7 @@ func (a *app) run(asked context.Context) error {
 	if a.relay != nil {
 		part("relay", a.relay.Run)
 	}
-	if err := a.serve(g, gctx); err != nil {
+	if err := a.serve(g, gctx); err != nil && gctx.Err() == nil { // else a part says why
 		stop()
 		return errors.Join(err, g.Wait())
 	}
@@ -322,8 +322,11 @@ func (a *app) waitReady(ctx context.Context) error {
 	return a.waitMember(ctx)
 }
 
-// serve listens and tells the world.
+// serve listens and tells the world, as soon as the gateway may be told of.
 func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
+	if err := a.waitGateway(ctx); err != nil {
+		return err
+	}
 	l, err := a.space.Listen()
 	if err != nil {
 		return err

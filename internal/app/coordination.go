@@ -10,11 +10,15 @@ import (
 	"crier/state/zk"
 )
 
-// openEntry looks whose the ledger is, and whether the keys are its cluster's.
+// openEntry looks whose the ledger is, and whether the keys are its cluster's, or nobody's.
 func (a *app) openEntry(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
-		return nil
+		a.entry, err = entry.OpenAlone(ctx, a.streams.ledger, a.cfg.SQL != "" || len(c.ZooKeeper) > 0)
+		if err != nil {
+			return err
+		}
+		return a.entry.Dir(ctx, "keys", a.cfg.Keys)
 	}
 	if a.tls, err = c.TLS.Load(time.Now()); err != nil {
 		return err

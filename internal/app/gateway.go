@@ -64,7 +64,26 @@ func (c *Config) gatewayURL() string {
 }
 
 // Run serves connections until ctx ends.
-func (g *gatewayPart) Run(ctx context.Context) error { return g.gw.Run(ctx) }
+func (g *gatewayPart) Run(ctx context.Context) error {
+	if err := g.gw.Run(ctx); err != nil {
+		return &job.Error{Code: job.CodeUnavailable, Field: "nats.servers", Err: err,
+			Message: "nats.servers: the bus stopped answering while the gateway started; see whether the servers run and are reached, and start this process again"}
+	}
+	return nil
+}
+
+// waitGateway waits until hand-offs reach the gateway: nobody is to be sent to it before.
+func (a *app) waitGateway(ctx context.Context) error {
+	if a.gateway == nil {
+		return nil
+	}
+	select {
+	case <-a.gateway.gw.Ready():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // leases starts what keeps this process's gateway apart from those that are over, in a
 // cluster.

@@ -25,6 +25,8 @@ const (
 	// joinWithin bounds becoming a member, on a busy machine too; who does not become one
 	// says why and ends. Who cannot be one is refused before.
 	joinWithin = 30 * time.Second
+	// lookAtRefusals is how often it looks meanwhile whether it can become one at all.
+	lookAtRefusals = 250 * time.Millisecond
 	// clearWithin is longer than the lease of a process that has died is there.
 	clearWithin = 9 * time.Second
 	// leaveWithin bounds giving up what is held when the process is asked to stop.
@@ -52,7 +54,7 @@ func (a *app) enter(ctx context.Context) (err error) {
 	if err := entry.Clear(ctx, a.coord, mine, clearWithin); err != nil {
 		return err
 	}
-	err = entry.Reach(ctx, a.coord, a.node.Name, func(ctx context.Context, addr string) error {
+	err = entry.Reach(ctx, a.coord, a.node.Name, clearWithin, func(ctx context.Context, addr string) error {
 		return transport.Probe(ctx, transport.TCPConfig{TLS: a.tls}, addr)
 	})
 	if err != nil {
@@ -120,20 +122,42 @@ func (a *app) waitMember(ctx context.Context) error {
 	if a.member == nil {
 		return nil
 	}
-	select {
-	case <-a.member.Working():
-		return nil
-	case <-time.After(joinWithin):
-		st := a.member.Snapshot()
-		text := fmt.Sprintf("this process did not become a member of cluster %s within %s: it is %s (%s); start it again if the machine or the coordination store was busy, or see whether the others reach it at cluster.advertise",
-			a.cfg.Cluster.ID, joinWithin, st.State, st.Reason)
-		for _, r := range st.Refusals {
-			text += "; " + r.Text
+	look := time.NewTicker(lookAtRefusals)
+	defer look.Stop()
+	late := time.After(joinWithin)
+	for over := false; !over; {
+		select {
+		case <-a.member.Working():
+			return nil
+		case <-look.C:
+			if err := usedUp(a.core, a.member.Snapshot().Refusals); err != nil {
+				return err
+			}
+		case <-late:
+			over = true
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		return job.Unavailable(text)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	st := a.member.Snapshot()
+	text := fmt.Sprintf("this process did not become a member of cluster %s within %s: it is %s (%s); start it again if the machine or the coordination store was busy, or see whether the others reach it at cluster.advertise",
+		a.cfg.Cluster.ID, joinWithin, st.State, st.Reason)
+	for _, r := range st.Refusals {
+		text += "; " + r.Text
+	}
+	return job.Unavailable(text)
+}
+
+// usedUp says why a process cannot become a member whose start number others know already,
+// of one with its name: its data directory was lost, or is an old copy.
+func usedUp(mine apta.Config, refusals []apta.Refused) error {
+	for _, r := range refusals {
+		if r.Code == wire.RefusedUsed && r.Peer == mine.ID && r.Incarnation >= mine.Incarnation {
+			return job.Conflict(fmt.Sprintf("name: the members know a process %q with the start number %d, and this data directory counts %d; "+
+				"give this process the data directory that it had, or another name", mine.ID, r.Incarnation, mine.Incarnation))
+		}
+	}
+	return nil
 }
 
 // leave gives up what the process holds, as far as that works soon, so that others go on

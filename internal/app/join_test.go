@@ -2,14 +2,20 @@ package app
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"crier/internal/app/datadir"
+	"crier/internal/app/member"
 	"crier/job"
+	"crier/scheduler/apta"
+	"crier/scheduler/apta/timing"
 	"crier/state/claims"
+	"crier/state/coord"
 	"crier/state/jobs"
 	"crier/state/ledger"
 )
@@ -65,4 +71,50 @@ func TestWhatAProcessHolds(t *testing.T) {
 			t.Errorf("it holds %d when the job is over, want 1", n)
 		}
 	})
+}
+
+// A process whose data directory was lost counts its starts from one again; members that know
+// a later start of its name do not take it, and it says so and does not wait.
+func TestAStartNumberThatIsUsedUp(t *testing.T) {
+	store := coord.NewMemory(time.Now)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+	defer cancel()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	enter := func(id string, incarnation uint32, nonce uint64, seeds ...string) (*app, func()) {
+		a := &app{}
+		a.core = apta.Config{Cluster: "a", ID: id, Incarnation: incarnation, Nonce: nonce, Home: nonce, Seeds: seeds, Timers: timing.Fast()}
+		var err error
+		a.member, err = member.New(member.Config{Core: a.core, Listen: "127.0.0.1:0", Leases: member.NewLeases(store), Ledger: func() bool { return true },
+			Alive: func() bool { return true }, Owned: func() int { return 0 }, Silenced: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, stop := context.WithCancel(ctx)
+		parts.Go(func() { _ = a.member.Run(run) }) // waitMember tells
+		return a, stop
+	}
+	first, stopFirst := enter("m1", 1, 1)
+	defer stopFirst()
+	seed := first.member.Address()
+	lost, stopLost := enter("m2", 5, 2, seed)
+	for _, a := range []*app{first, lost} {
+		if err := a.waitMember(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for seen := false; !seen; <-tick.C {
+		if _, seen = first.member.Snapshot().View.Find("m2"); ctx.Err() != nil {
+			t.Fatal("m1 does not see m2")
+		}
+	}
+	lost.leave(ctx)
+	stopLost()
+	again, stopAgain := enter("m2", 1, 3, seed)
+	defer stopAgain()
+	if err := again.waitMember(ctx); job.CodeOf(err) != job.CodeConflict || !strings.HasPrefix(err.Error(), "name: ") || !strings.Contains(err.Error(), "start number 5") {
+		t.Errorf("with a start number that is used up: %v", err)
+	}
 }

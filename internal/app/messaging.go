@@ -50,7 +50,7 @@ func (a *app) openNATS(ctx context.Context) (err error) {
 	}
 	m := a.cfg.Messaging
 	if a.natsToken, err = m.token(); err != nil {
-		return err
+		return job.Invalid("nats.token", "nats.token: give a file that this process may read, with one word", err)
 	}
 	if m.Name == "" {
 		m.Name = a.node.Name

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -65,7 +66,7 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
-	entry     *entry.Desk // nil without other members
+	entry     *entry.Desk
 	clocks    []entry.Clock
 	content   *content.Content
 	index     *parked.Index
@@ -118,6 +119,9 @@ func (a *app) openBoot(context.Context) (err error) {
 
 func (a *app) openKeys(context.Context) (err error) {
 	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Keys})
+	if errors.As(err, new(*fs.PathError)) {
+		return job.Invalid("keys", "keys: give a directory that this process may read and write", err)
+	}
 	return err
 }
 
@@ -159,10 +163,8 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.path("scratch"), 0o700); err != nil {
 		return err
 	}
-	if a.entry != nil {
-		if err := a.entry.Dir(ctx, "blobs", a.cfg.Blobs); err != nil {
-			return err
-		}
+	if err := a.entry.Dir(ctx, "blobs", a.cfg.Blobs); err != nil {
+		return err
 	}
 	open := blob.OpenDir
 	if a.cfg.Cluster.isOn() {

@@ -5,9 +5,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"crier/internal/app"
+	"crier/job"
 )
 
 // TestReadyFileOfAFormerProcess starts a process that cannot listen: whoever waits
@@ -27,5 +29,19 @@ func TestReadyFileOfAFormerProcess(t *testing.T) {
 	}
 	if _, err := os.Stat(ready); !os.IsNotExist(err) {
 		t.Fatalf("the old ready file: %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+// Files that cannot be read or made are refused by the names of their settings.
+func TestSettingsAreNamed(t *testing.T) {
+	for setting, change := range map[string]func(*app.Config){
+		"nats.token: give": func(c *app.Config) { c.Messaging.Token = filepath.Join(t.TempDir(), "none") },
+		"keys: give":       func(c *app.Config) { c.Keys = "/proc/none" },
+	} {
+		cfg := app.Config{Data: t.TempDir(), Listen: "127.0.0.1:0"}
+		change(&cfg)
+		if err := app.Run(t.Context(), cfg); job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s: %v", setting, err)
+		}
 	}
 }

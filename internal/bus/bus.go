@@ -27,6 +27,8 @@ var (
 	ErrNoResponders = errors.New("bus: nobody listens there")
 	// ErrNoAnswer: no answer came in time; the message may have had its effect.
 	ErrNoAnswer = errors.New("bus: no answer in time")
+	// ErrCut: there is no server to send it to at this moment; nothing was sent.
+	ErrCut = errors.New("bus: no server is reached; see whether those in nats.servers run")
 	// ErrNoReply: the message was published, not asked; there is nobody to answer.
 	ErrNoReply = errors.New("bus: the message wants no reply")
 	// ErrTooLarge: the data is over MaxData; nothing was sent.

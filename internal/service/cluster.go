@@ -41,7 +41,7 @@ func (s *Service) GetMember(ctx context.Context, id string) (api.Member, error) 
 			return found[0], nil
 		}
 	}
-	return api.Member{}, job.NotFound("there is no member " + strconv.Quote(api.Printable(id)))
+	return api.Member{}, job.NotFound("there is no member " + strconv.Quote(api.Printable(id)) + "; crier member ls names those there are")
 }
 
 // SilenceMember implements api.Cluster.

@@ -39,11 +39,11 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 	ended := errors.New("all is read")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	caughtUp := func() { cancel(ended) }
+	stream, caughtUp := Events(soonEvents{s.cfg.Events, s.cfg.Patience}), func() { cancel(ended) }
 	if req.Follow {
-		caughtUp = nil
+		stream, caughtUp = s.cfg.Events, nil // whoever follows waits
 	}
-	err := s.cfg.Events.Follow(ctx, q, func(e events.Stored) error { return fn(api.NewEvent(e.Cursor, e.Event)) }, caughtUp)
+	err := stream.Follow(ctx, q, func(e events.Stored) error { return fn(api.NewEvent(e.Cursor, e.Event)) }, caughtUp)
 	if errors.Is(context.Cause(ctx), ended) {
 		return nil
 	}

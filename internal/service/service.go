@@ -7,6 +7,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -53,6 +54,9 @@ type Config struct {
 	Backup func(ctx context.Context, w io.Writer) error
 	// Cluster is what this process knows of those it works with.
 	Cluster Cluster
+	// Patience is how long who reads to the end of a stream waits for its next record;
+	// then the request is answered with job.CodeUnavailable. Default 10 s.
+	Patience time.Duration
 	// Scratch is a directory on the disk of the stores, for uploads under way.
 	Scratch string
 }
@@ -73,7 +77,8 @@ const maxProofs = 2
 
 // New makes the service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
+	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
+	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: soon{cfg.Log, cfg.Patience}, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
 }
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.

@@ -64,6 +64,9 @@ func Command(c *cli.CLI) *cobra.Command {
 			if t.DiskCrit > 0 && t.DiskWarn >= t.DiskCrit {
 				return cli.Exiting(int(Unknown), fmt.Errorf("--disk-warn %v%% is not below --disk-crit %v%%: it would never warn", t.DiskWarn, t.DiskCrit))
 			}
+			if t.MembersMin < 0 {
+				return cli.Exiting(int(Unknown), fmt.Errorf("--members-min %d: want 0 or more", t.MembersMin))
+			}
 			all := Judge(look(ctx, c), t)
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -11,6 +11,7 @@
 package entry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -36,7 +37,7 @@ import (
 type Identity struct {
 	// ID is random and made once; what the members share carries it as its mark.
 	ID string `json:"id,omitempty"`
-	// Cluster is the name that all members have.
+	// Cluster is the name that all members have; "": it is the ledger of a process alone.
 	Cluster string `json:"cluster"`
 	// Coordination says which store has the members' leases.
 	Coordination string `json:"coordination"`
@@ -52,6 +53,7 @@ type Identity struct {
 func settle(have, mine Identity) (Identity, error) {
 	switch {
 	case have.Cluster == "":
+		mine.ID = cmp.Or(have.ID, mine.ID) // a process that was alone has marked what it shared
 		return mine, nil
 	case have.Cluster != mine.Cluster:
 		return have, job.Invalid("cluster.id", fmt.Sprintf("cluster.id: the ledger is of cluster %q, this process of %q; correct it, or nats.servers", have.Cluster, mine.Cluster), nil)
@@ -68,10 +70,25 @@ func settle(have, mine Identity) (Identity, error) {
 	return have, nil
 }
 
-// Desk is where a process enters its cluster. It is for one goroutine.
+// settleAlone is settle for a process that knows of no others. What it shares with nobody
+// needs no mark.
+func settleAlone(have Identity, id string, shares bool) (Identity, error) {
+	if have.Cluster != "" {
+		return have, job.Invalid("cluster.listen", fmt.Sprintf("cluster.listen: the ledger is of cluster %q, and this process knows of no others; "+
+			"give it cluster.listen and the members' settings, or a ledger of its own (nats.servers, data)", have.Cluster), nil)
+	}
+	if have.ID == "" && shares {
+		have.ID, have.At = id, time.Now().UTC()
+	}
+	return have, nil
+}
+
+// Desk is where a process enters its cluster, or is found to be in nobody's way. It is for
+// one goroutine.
 type Desk struct {
 	log   ledger.Log
 	adopt []string
+	alone bool // it knows of no others
 	have  Identity
 }
 
@@ -85,11 +102,24 @@ type Config struct {
 
 // Open looks whose ledger it is; the first process says so.
 func Open(ctx context.Context, cfg Config) (*Desk, error) {
-	var random [16]byte
-	rand.Read(random[:]) // never fails
-	mine := Identity{ID: hex.EncodeToString(random[:]), Cluster: cfg.Cluster, Coordination: cfg.Coordination, Protocol: wire.Protocol, At: time.Now().UTC()}
+	mine := Identity{ID: newID(), Cluster: cfg.Cluster, Coordination: cfg.Coordination, Protocol: wire.Protocol, At: time.Now().UTC()}
 	d := &Desk{log: cfg.Log, adopt: cfg.Adopt}
 	return d, d.update(ctx, func(have Identity) (Identity, error) { return settle(have, mine) })
+}
+
+// OpenAlone looks for a process that knows of no others whether the ledger is a cluster's.
+// If it shares something that others could be pointed at, a database or a coordination
+// store, the ledger is given an ID, with which that is marked.
+func OpenAlone(ctx context.Context, log ledger.Log, shares bool) (*Desk, error) {
+	id := newID()
+	d := &Desk{log: log, alone: true}
+	return d, d.update(ctx, func(have Identity) (Identity, error) { return settleAlone(have, id, shares) })
+}
+
+func newID() string {
+	var random [16]byte
+	rand.Read(random[:]) // never fails
+	return hex.EncodeToString(random[:])
 }
 
 // Times of a change of the identity: all of it, and the pauses between tries.
@@ -146,6 +176,9 @@ func (d *Desk) Admit(setting, what, mark string) error {
 	switch {
 	case mark == d.have.ID:
 		return nil
+	case mark != "" && d.alone:
+		return job.Invalid(setting, fmt.Sprintf("%s: %s belongs to others, with the mark %s, and not to this process's ledger; "+
+			"give it one of its own, or cluster.listen and all settings of the members", setting, what, mark), nil)
 	case mark != "":
 		return job.Invalid(setting, fmt.Sprintf("%s: %s belongs to the cluster with the mark %s, and the ledger in nats.servers to that with %s; correct one of the two", setting, what, mark, d.have.ID), nil)
 	case d.Bound(setting):
@@ -155,8 +188,12 @@ func (d *Desk) Admit(setting, what, mark string) error {
 	return nil
 }
 
-// Bind notes that what a setting names carries the mark.
+// Bind notes that what a setting names carries the mark. A process alone does not: if
+// what it had is lost, it begins anew without being told to.
 func (d *Desk) Bind(ctx context.Context, setting string) error {
+	if d.alone {
+		return nil
+	}
 	return d.update(ctx, func(have Identity) (Identity, error) {
 		if !slices.Contains(have.Bound, setting) {
 			have.Bound = append(slices.Clone(have.Bound), setting)
@@ -176,7 +213,8 @@ func (d *Desk) Seat(ctx context.Context) error {
 // markFile has the mark of a directory.
 const markFile = "cluster.mark"
 
-// Dir admits a directory, which is made if it may be begun.
+// Dir admits a directory, which is made if it may be begun. That of a process alone is its
+// own, and gets no mark.
 func (d *Desk) Dir(ctx context.Context, setting, dir string) error {
 	path := filepath.Join(dir, markFile)
 	mark, err := d.readMark(setting, path)
@@ -185,6 +223,9 @@ func (d *Desk) Dir(ctx context.Context, setting, dir string) error {
 	}
 	if err := d.Admit(setting, dir, mark); err != nil {
 		return err
+	}
+	if d.alone {
+		return nil
 	}
 	if mark == "" {
 		if mark, err = d.mark(setting, path); err != nil {

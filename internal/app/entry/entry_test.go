@@ -56,6 +56,56 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// A process that knows of no others is refused on a cluster's ledger. On one of its own it
+// has an ID if it shares something, and the cluster that it becomes keeps that.
+func TestAlone(t *testing.T) {
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	if _, err := OpenAlone(t.Context(), log, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Last(t.Context(), ledger.ClusterSubject); !errors.Is(err, ledger.ErrNoRecord) {
+		t.Errorf("it shares nothing, and the ledger has an identity: %v", err)
+	}
+	first, err := OpenAlone(t.Context(), log, true)
+	if err != nil || len(first.have.ID) != 32 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again, err := OpenAlone(t.Context(), log, true)
+	if err != nil || again.have.ID != first.have.ID {
+		t.Errorf("%+v, %v, want the same ID", again, err)
+	}
+	member, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"})
+	if err != nil || member.have.ID != first.have.ID {
+		t.Errorf("%+v, %v, want the same ID", member, err)
+	}
+	if _, err := OpenAlone(t.Context(), log, true); job.CodeOf(err) != job.CodeInvalid || !strings.HasPrefix(err.Error(), "cluster.listen: ") {
+		t.Errorf("on a cluster's ledger: %v", err)
+	}
+}
+
+// A process alone leaves directories as they are, and takes none of a cluster's.
+func TestDirectoriesAlone(t *testing.T) {
+	own, clusters := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(clusters, markFile), []byte("0123\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, shares := range []bool{false, true} {
+		d, err := OpenAlone(t.Context(), ledger.NewMemory(ledger.MemoryConfig{}), shares)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Dir(t.Context(), "blobs", own); err != nil {
+			t.Error(err)
+		}
+		if err := d.Dir(t.Context(), "blobs", clusters); job.CodeOf(err) != job.CodeInvalid || !strings.HasPrefix(err.Error(), "blobs: ") {
+			t.Errorf("a cluster's: %v", err)
+		}
+	}
+	if left, err := os.ReadDir(own); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
 // refusing is a ledger that answers each append at once with an error.
 type refusing struct {
 	ledger.Log
@@ -333,43 +383,69 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// Who is taken by one member is no stranger; whom those that answer turn away is one; and
-// silence says nothing.
+// Who is taken by one member is no stranger; whom those that answer turn away is one, if
+// they live; and silence says nothing.
 func TestReach(t *testing.T) {
 	away, silent := fmt.Errorf("calling: %w", transport.ErrTurnedAway), errors.New("nobody answers")
 	for _, c := range []struct {
 		name    string
 		answers map[string]error // by address
+		then    string           // what becomes of their leases: "" is renewed, "lapses", "restarts"
 		refused bool
 	}{
-		{"nobody is there", nil, false},
-		{"all take it", map[string]error{"a": nil, "b": nil}, false},
-		{"one takes it", map[string]error{"a": away, "b": nil}, false},
-		{"nobody answers", map[string]error{"a": silent, "b": silent}, false},
-		{"whoever answers turns it away", map[string]error{"a": away, "b": silent}, true},
-		{"only itself, from before", map[string]error{"m": away}, false},
-		{"the first are dead", map[string]error{"a": silent, "b": silent, "c": silent, "m": silent, "z": away}, true},
-		{"the first are dead, and one takes it", map[string]error{"a": silent, "b": silent, "c": silent, "x": away, "y": away, "z": nil}, false},
-		{"enough turn it away", map[string]error{"a": away, "b": away, "c": away, "d": errors.New("asked")}, true},
+		{name: "nobody is there"},
+		{name: "all take it", answers: map[string]error{"a": nil, "b": nil}},
+		{name: "one takes it", answers: map[string]error{"a": away, "b": nil}},
+		{name: "nobody answers", answers: map[string]error{"a": silent, "b": silent}},
+		{name: "whoever answers turns it away", answers: map[string]error{"a": away, "b": silent}, refused: true},
+		{name: "only itself, from before", answers: map[string]error{"m": away}},
+		{name: "the first are dead", answers: map[string]error{"a": silent, "b": silent, "c": silent, "m": silent, "z": away}, refused: true},
+		{name: "the first are dead, and one takes it", answers: map[string]error{"a": silent, "b": silent, "c": silent, "x": away, "y": away, "z": nil}},
+		{name: "enough turn it away", answers: map[string]error{"a": away, "b": away, "c": away, "d": errors.New("asked")}, refused: true},
+		{name: "a proxy stands before the dead", answers: map[string]error{"a": away, "b": away}, then: "lapses"},
+		{name: "who was dead is back", answers: map[string]error{"a": away}, then: "restarts"},
 	} {
-		store := coord.NewMemory(time.Now)
-		for addr := range c.answers {
-			value, err := json.Marshal(wire.Lease{Identity: wire.Identity{ID: addr, Incarnation: 1, Nonce: 1}, Addr: addr})
-			if err != nil {
-				t.Fatal(err)
+		synctest.Test(t, func(t *testing.T) {
+			store := coord.NewMemory(time.Now)
+			var mu sync.Mutex // timers run beside each other
+			versions, back := map[string]coord.Version{}, false
+			lease := func(addr string, nonce uint64) {
+				mu.Lock()
+				defer mu.Unlock()
+				back = nonce > 1
+				value, err := json.Marshal(wire.Lease{Identity: wire.Identity{ID: addr, Incarnation: 1, Nonce: nonce}, Addr: addr})
+				if err == nil {
+					versions[addr], err = store.Lease(t.Context(), "members/"+addr, value, versions[addr], 5*time.Second)
+				}
+				if err != nil {
+					t.Error(err)
+				}
 			}
-			if _, err := store.Lease(t.Context(), "members/"+addr, value, 0, 5*time.Second); err != nil {
-				t.Fatal(err)
+			for addr := range c.answers {
+				lease(addr, 1)
+				switch c.then {
+				case "":
+					time.AfterFunc(2*time.Second, func() { lease(addr, 1) })
+				case "restarts":
+					time.AfterFunc(time.Second, func() { lease(addr, 2) })
+					time.AfterFunc(3*time.Second, func() { lease(addr, 2) })
+				}
 			}
-		}
-		err := Reach(t.Context(), store, "m", func(_ context.Context, addr string) error {
-			if addr == "d" {
-				t.Errorf("%s: one more is asked", c.name)
+			err := Reach(t.Context(), store, "m", 9*time.Second, func(_ context.Context, addr string) error {
+				if addr == "d" {
+					t.Errorf("%s: one more is asked", c.name)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if back {
+					return nil
+				}
+				return c.answers[addr]
+			})
+			if (err != nil) != c.refused || err != nil && (job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "cluster.tls.ca")) {
+				t.Errorf("%s: %v", c.name, err)
 			}
-			return c.answers[addr]
+			time.Sleep(5 * time.Second) // the timers are over
 		})
-		if (err != nil) != c.refused || err != nil && (job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "cluster.tls.ca")) {
-			t.Errorf("%s: %v", c.name, err)
-		}
 	}
 }

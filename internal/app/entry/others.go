@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -44,45 +45,114 @@ const (
 	mostSilent    = 6
 )
 
+// doubt is the lease of a member that turned this process away, and who has it.
+type doubt struct {
+	nonce   uint64
+	version coord.Version
+}
+
 // Reach asks some of the members that have a lease whether they take this process's
 // frames. It refuses a process of which those that answer take none; one whom nobody
-// answers may be the first that is back.
-func Reach(ctx context.Context, store coord.Store, id string, probe func(ctx context.Context, addr string) error) error {
-	entries, err := store.List(ctx, "members")
-	if err != nil {
-		return fmt.Errorf("looking who is a member: %w", err)
+// answers may be the first that is back. What stands in front of a dead member, a proxy or
+// a load balancer, may turn everybody away: only a member is believed that turns this
+// process away again after it renewed its lease, for which Reach waits no longer than within.
+func Reach(ctx context.Context, store coord.Store, id string, within time.Duration, probe func(ctx context.Context, addr string) error) error {
+	doubts, taken, err := turnedAway(ctx, store, id, probe)
+	if err != nil || taken {
+		return err
 	}
-	var away error
-	answers, silent := 0, 0 // whose lease is there may be dead
-	for _, e := range entries {
-		var other wire.Lease
-		if err := json.Unmarshal(e.Value, &other); err != nil {
-			return fmt.Errorf("decoding the lease %s: %w", e.Key, err)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for end := time.Now().Add(within); len(doubts) > 0 && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
 		}
-		if other.ID == id {
+		leases, err := members(ctx, store)
+		if err != nil {
+			return err
+		}
+		there := map[string]bool{}
+		for _, l := range leases {
+			d, ok := doubts[l.ID]
+			if !ok {
+				continue
+			}
+			there[l.ID] = true
+			switch {
+			case d.nonce != l.Nonce: // it has started again; whether it lives, its renewals tell
+				doubts[l.ID] = doubt{l.Nonce, l.version}
+			case d.version != l.version:
+				switch err := ask(ctx, probe, l.Addr); {
+				case err == nil:
+					return nil
+				case errors.Is(err, transport.ErrTurnedAway):
+					return job.Invalid("cluster.tls.ca", "cluster.tls.cert, cluster.tls.key, cluster.tls.ca: a member does not take this process's connections; "+
+						"give this process TLS if the others have it, none if they have none, and a certificate by the same authority", fmt.Errorf("%s: %w", l.ID, err))
+				}
+				delete(doubts, l.ID)
+			}
+		}
+		maps.DeleteFunc(doubts, func(id string, _ doubt) bool { return !there[id] })
+	}
+	return nil
+}
+
+// turnedAway asks members, until one takes this process's frames, and lists those that turn
+// it away.
+func turnedAway(ctx context.Context, store coord.Store, id string, probe func(ctx context.Context, addr string) error) (doubts map[string]doubt, taken bool, err error) {
+	leases, err := members(ctx, store)
+	if err != nil {
+		return nil, false, err
+	}
+	doubts = map[string]doubt{}
+	silent := 0 // whose lease is there may be dead
+	for _, l := range leases {
+		if l.ID == id {
 			continue
 		}
-		try, cancel := context.WithTimeout(ctx, reachedWithin)
-		err := probe(try, other.Addr)
-		cancel()
-		switch {
+		switch err := ask(ctx, probe, l.Addr); {
 		case err == nil:
-			return nil
+			return nil, true, nil
 		case errors.Is(err, transport.ErrTurnedAway):
-			away = fmt.Errorf("%s: %w", other.ID, err)
-			answers++
+			doubts[l.ID] = doubt{l.Nonce, l.version}
 		default:
 			silent++
 		}
-		if answers == mostAnswers || silent == mostSilent {
+		if len(doubts) == mostAnswers || silent == mostSilent {
 			break
 		}
 	}
-	if away != nil {
-		return job.Invalid("cluster.tls.ca", "cluster.tls.cert, cluster.tls.key, cluster.tls.ca: a member does not take this process's connections; "+
-			"give this process TLS if the others have it, none if they have none, and a certificate by the same authority", away)
+	return doubts, false, nil
+}
+
+func ask(ctx context.Context, probe func(ctx context.Context, addr string) error, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, reachedWithin)
+	defer cancel()
+	return probe(ctx, addr)
+}
+
+// leaseAt is a member's lease and its version in the store.
+type leaseAt struct {
+	wire.Lease
+	version coord.Version
+}
+
+// members lists the leases that are there.
+func members(ctx context.Context, store coord.Store) (leases []leaseAt, err error) {
+	entries, err := store.List(ctx, "members")
+	if err != nil {
+		return nil, fmt.Errorf("looking who is a member: %w", err)
 	}
-	return nil
+	for _, e := range entries {
+		l := leaseAt{version: e.Version}
+		if err := json.Unmarshal(e.Value, &l.Lease); err != nil {
+			return nil, fmt.Errorf("decoding the lease %s: %w", e.Key, err)
+		}
+		leases = append(leases, l)
+	}
+	return leases, nil
 }
 
 // Clear looks at the leases in the store until none is there beside which a process could

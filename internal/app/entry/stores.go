@@ -14,11 +14,10 @@ import (
 // markKey is where the coordination store has the mark.
 const markKey = "cluster"
 
-// ZooKeeper opens the coordination store, if it is the cluster's. On a nil Desk, that of a
-// process without others, it only opens it.
+// ZooKeeper opens the coordination store, if it is the cluster's, or this process's alone.
 func (d *Desk) ZooKeeper(ctx context.Context, cfg zk.Config) (*zk.Store, error) {
 	const setting = "coordination.root"
-	cfg.Create = d == nil || !d.Bound(setting)
+	cfg.Create = !d.Bound(setting)
 	store, err := zk.Open(ctx, cfg)
 	switch {
 	case errors.Is(err, zk.ErrRoot) && !cfg.Create:
@@ -28,8 +27,6 @@ func (d *Desk) ZooKeeper(ctx context.Context, cfg zk.Config) (*zk.Store, error) 
 		return nil, job.Invalid(setting, setting+": correct it, or create the node above it", err)
 	case err != nil:
 		return nil, &job.Error{Code: job.CodeUnavailable, Field: "coordination.zookeeper", Message: "coordination.zookeeper: start the servers or correct the addresses", Err: err}
-	case d == nil:
-		return store, nil
 	}
 	if err := d.markStore(ctx, setting, cfg.Root, store); err != nil {
 		store.Close()
@@ -56,10 +53,10 @@ func (d *Desk) markStore(ctx context.Context, setting, root string, store coord.
 	}
 }
 
-// SQL opens the database, if it is the cluster's; a file is this process's own.
+// SQL opens the database, if it is the cluster's, or this process's alone; a file is this process's own.
 func (d *Desk) SQL(ctx context.Context, cfg sql.Config) (*sql.DB, error) {
 	const setting = "sql.dsn"
-	if d == nil || cfg.DSN == "" {
+	if cfg.DSN == "" {
 		return sql.Open(ctx, cfg)
 	}
 	mark, err := sql.ReadMark(ctx, cfg.DSN)

@@ -52,6 +52,8 @@ func whySilent(err error) string {
 	switch {
 	case errors.Is(err, bus.ErrNoResponders):
 		return "nobody listens there"
+	case errors.Is(err, bus.ErrCut):
+		return bus.ErrCut.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, bus.ErrNoAnswer):
 		return fmt.Sprintf("no answer within %s", askWithin)
 	}

@@ -221,7 +221,7 @@ func (o *Operator) Operate(ctx context.Context, id string, silence bool, reason 
 	s := o.cfg.Membership.Snapshot(ctx)
 	held := o.holdings(&s)
 	if !known(&s, held)[id] {
-		return job.NotFound(fmt.Sprintf("there is no member %q", id))
+		return job.NotFound(fmt.Sprintf("there is no member %q; crier member ls names those there are", id))
 	}
 	action := apta.Resume
 	if silence {

@@ -38,9 +38,17 @@ func (b *Bus) Publish(subj string, data []byte) error {
 		return err
 	}
 	if err := b.nc.Publish(subj, data); err != nil {
-		return fmt.Errorf("sending to %s: %w", subj, err)
+		return fmt.Errorf("sending to %s: %w", subj, cut(err))
 	}
 	return nil
+}
+
+// cut gives bus.ErrCut for what a connection answers that keeps nothing while it is cut.
+func cut(err error) error {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) {
+		return bus.ErrCut
+	}
+	return err
 }
 
 // Request implements bus.Bus.
@@ -53,7 +61,7 @@ func (b *Bus) Request(ctx context.Context, subj string, data []byte) ([]byte, er
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, fmt.Errorf("asking %s: %w", subj, bus.ErrNoResponders)
 	case err != nil:
-		return nil, fmt.Errorf("asking %s: %w", subj, err)
+		return nil, fmt.Errorf("asking %s: %w", subj, cut(err))
 	}
 	return m.Data, nil
 }

@@ -235,6 +235,12 @@ func TestPublishFailsWhileCut(t *testing.T) {
 	}
 	first.Shutdown()
 	until(t, "the cut is seen", func() bool { return b.Publish("a", []byte("lost")) != nil })
+	if err := b.Publish("a", []byte("lost")); !errors.Is(err, bus.ErrCut) {
+		t.Errorf("Publish while cut: %v", err)
+	}
+	if _, err := b.Request(t.Context(), "a", nil); !errors.Is(err, bus.ErrCut) {
+		t.Errorf("Request while cut: %v", err)
+	}
 	second, err := natsbus.Start(natsbus.Config{Dir: dir, Listen: strings.TrimPrefix(first.URL(), "nats://"), Token: "secret"})
 	if err != nil {
 		t.Fatal(err)

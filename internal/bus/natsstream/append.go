@@ -115,7 +115,7 @@ func (s *Stream) hint(subject string) { _ = s.nc.Publish(s.hints+subject, nil) }
 func (s *Stream) store(ctx context.Context, m *nats.Msg) (ack, error) {
 	r, err := s.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return ack{}, err
+		return ack{}, cut(err)
 	}
 	var a ack
 	if err := json.Unmarshal(r.Data, &a); err != nil {

@@ -114,7 +114,7 @@ func (s *Stream) getDirect(ctx context.Context, request getRequest) (Record, err
 	defer cancel()
 	m, err := s.nc.RequestWithContext(ctx, s.direct, data)
 	if err != nil {
-		return Record{}, err
+		return Record{}, cut(err)
 	}
 	switch status := m.Header.Get("Status"); status {
 	case "":

@@ -26,6 +26,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"crier/internal/bus"
 )
 
 // Errors. Any error of Append other than ErrConflict, ErrFull and ErrTooLarge
@@ -179,6 +181,14 @@ type outcome struct {
 
 func (o *outcome) failure() *apiError { return o.Failure }
 
+// cut gives bus.ErrCut for what a connection answers that keeps nothing while it is cut.
+func cut(err error) error {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) {
+		return bus.ErrCut
+	}
+	return err
+}
+
 // ask sends a request to the server's API and decodes the answer.
 func (s *Stream) ask(ctx context.Context, subject string, request any, answer interface{ failure() *apiError }) error {
 	data, err := json.Marshal(request)
@@ -189,7 +199,7 @@ func (s *Stream) ask(ctx context.Context, subject string, request any, answer in
 	defer cancel()
 	m, err := s.nc.RequestWithContext(ctx, subject, data)
 	if err != nil {
-		return err
+		return cut(err)
 	}
 	if err := json.Unmarshal(m.Data, answer); err != nil {
 		return fmt.Errorf("an answer that is not understood: %w", err)

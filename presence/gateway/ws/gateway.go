@@ -33,6 +33,7 @@ type Gateway struct {
 	started time.Time
 	inbox   chan func() // run by the goroutine that owns the state; closed never, see done
 	done    chan struct{}
+	ready   chan struct{} // closed by Run when it is subscribed
 
 	// The rest up to mu belongs to that goroutine.
 	conns   map[gateway.Conn]*conn
@@ -70,7 +71,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, state: state,
-		inbox: make(chan func(), 1024), done: make(chan struct{}),
+		inbox: make(chan func(), 1024), done: make(chan struct{}), ready: make(chan struct{}),
 		conns: map[gateway.Conn]*conn{}, replies: map[gateway.Token]func([]byte) error{},
 	}
 	g.mu.sockets = map[*conn]struct{}{}
@@ -92,6 +93,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		close(g.done)
 		return err
 	}
+	close(g.ready)
 	var helpers sync.WaitGroup
 	pings, stopPings := context.WithCancel(ctx)
 	defer stopPings()
@@ -104,6 +106,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	helpers.Wait()
 	return nil
 }
+
+// Ready is closed when hand-offs reach the gateway; never, if Run ends with an error before.
+func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // enter moves to a later phase; false if it was reached before.
 func (g *Gateway) enter(phase int) bool {
