@@ -26,7 +26,21 @@ type Package struct {
 
 // Packages keeps the descriptions of packages. Names are unique in an account;
 // the same set may have several names.
-type Packages struct{ c *conn }
+type Packages struct {
+	c      *conn
+	tenant string // whose packages these are, for Newest and BySet; "": all
+}
+
+// Of gives the part that a tenant sees: what another one's accounts have is not there.
+func (s *Packages) Of(tenant string) *Packages { return &Packages{s.c, tenant} }
+
+// ofTenant is a condition, which ends in AND, and its argument.
+func (s *Packages) ofTenant() (string, []any) {
+	if s.tenant == "" {
+		return "", nil
+	}
+	return `account IN (SELECT number FROM accounts WHERE tenant = ?) AND `, []any{s.tenant}
+}
 
 const packageColumns = `account, name, set_digest, blob_digest, cardinality, min_id, max_id, repeated, bytes, created_at`
 

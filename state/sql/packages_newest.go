@@ -50,9 +50,9 @@ func (s *Packages) Newest(ctx context.Context, account *uint32, cursor string, l
 	if err != nil {
 		return nil, "", err
 	}
-	where, args := "", []any{}
+	where, args := s.ofTenant()
 	if account != nil {
-		where, args = "account = ? AND ", []any{*account}
+		where, args = where+"account = ? AND ", append(args, *account)
 	}
 	args = append(args, c.created, c.created, c.account, c.account, c.name, page(limit)+1)
 	all, err := collect(ctx, s.c.read, scanPackage, `SELECT `+packageColumns+` FROM packages WHERE `+where+
@@ -67,7 +67,8 @@ func (s *Packages) Newest(ctx context.Context, account *uint32, cursor string, l
 // BySet gives a package by the digest of its set, whichever account has it, the
 // one imported first; or job.CodeNotFound.
 func (s *Packages) BySet(ctx context.Context, set job.Digest) (Package, error) {
-	p, err := packageBy(ctx, s.c.read, `set_digest = ? ORDER BY created_at, account, name LIMIT 1`, set[:])
+	where, args := s.ofTenant()
+	p, err := packageBy(ctx, s.c.read, where+`set_digest = ? ORDER BY created_at, account, name LIMIT 1`, append(args, set[:])...)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return Package{}, noPackageAnywhere(set)
 	}
@@ -82,7 +83,7 @@ func noPackageAnywhere(set job.Digest) error {
 func (s *MemoryPackages) allLocked(account *uint32) []Package {
 	var all []Package
 	for _, p := range s.m.packages {
-		if account == nil || p.Account == *account {
+		if (account == nil || p.Account == *account) && (s.tenant == "" || s.m.byNumber[p.Account].Tenant == s.tenant) {
 			all = append(all, p)
 		}
 	}
