@@ -15,7 +15,7 @@ import (
 func TestProblemKeepsErrors(t *testing.T) {
 	cause := errors.New("the secret cause")
 	statuses := map[job.Code]int{job.CodeInvalid: 422, job.CodeNotFound: 404, job.CodeConflict: 409, job.CodeDenied: 403,
-		job.CodeTooLarge: 413, job.CodeUnavailable: 503, job.CodeFull: 507}
+		job.CodeTooLarge: 413, job.CodeUnavailable: 503, job.CodeFull: 507, job.CodeLimited: 429}
 	for code, status := range statuses {
 		for _, field := range []string{"", "ttl", "/ids/3", "Idempotency-Key"} {
 			in := &job.Error{Code: code, Message: "no such thing", Field: field, Err: cause}

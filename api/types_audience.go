@@ -49,10 +49,17 @@ func (p Page) Size() int {
 type CreateAccount struct {
 	// Name is unique: 1 to 128 bytes of printable text without a slash.
 	Name string `json:"name" doc:"Unique name: 1 to 128 bytes of printable text without a slash."`
+	// Tenant is who owns it.
+	Tenant string `json:"tenant,omitzero" doc:"Who owns it; absent means the tenant of the key that asks. Another one is for the admin key of the data directory."`
 }
 
 // Validate refuses a name that cannot stand in a URL or on a terminal.
-func (r CreateAccount) Validate() error { return ValidateName("name", r.Name) }
+func (r CreateAccount) Validate() error {
+	if r.Tenant != "" && !job.ValidName(r.Tenant) {
+		return invalidTenant("tenant", r.Tenant)
+	}
+	return ValidateName("name", r.Name)
+}
 
 // ValidateName holds the rules for names; field says whose name it is.
 func ValidateName(field, name string) error {
@@ -80,6 +87,7 @@ func ValidateName(field, name string) error {
 type Account struct {
 	ID        uint32    `json:"id" doc:"Number of the account."`
 	Name      string    `json:"name"`
+	Tenant    string    `json:"tenant" doc:"Who owns it."`
 	Followers uint64    `json:"followers" doc:"How many recipients follow it."`
 	Revision  uint64    `json:"revision" doc:"Revision of its followers; each change adds one."`
 	CreatedAt time.Time `json:"created_at"`

@@ -110,6 +110,8 @@ type Job struct {
 	Paused         bool          `json:"paused" doc:"An operator paused it."`
 	Account        string        `json:"account"`
 	AccountID      uint32        `json:"account_id"`
+	Tenant         string        `json:"tenant"`
+	SubmittedBy    string        `json:"submitted_by,omitzero" doc:"Id of the key that submitted it; absent if it is from before there were keys."`
 	Class          job.Class     `json:"class" enum:"normal,realtime"`
 	Priority       uint8         `json:"priority"`
 	Rate           uint32        `json:"rate" doc:"Recipients a second as it is now; 0 is unlimited."`

@@ -209,7 +209,7 @@ func realtime(s *job.Spec) { s.Class = job.Realtime }
 
 func (w *world) control(id job.ID, c job.Control) {
 	w.t.Helper()
-	if err := jobs.New(w.log, w.controls).Control(w.t.Context(), id, c); err != nil {
+	if _, err := jobs.New(w.log, w.controls).Control(w.t.Context(), id, c); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -32,7 +32,7 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 				w.until("they are online", func() bool { return w.planes.Count() == 2 })
 				id := w.submit(pkg, nil)
 				order := func(c job.Control) {
-					if err := w.table.Control(context.Background(), id, c); err != nil {
+					if _, err := w.table.Control(context.Background(), id, c); err != nil {
 						t.Fatal(err)
 					}
 					synctest.Wait()

@@ -17,7 +17,7 @@ import (
 var Life = []job.State{job.Queued, job.Sending, job.Sent, job.Completed}
 
 // SubmitJob implements api.Service.
-func (f *Fake) SubmitJob(_ context.Context, req api.SubmitJob) (api.Job, error) {
+func (f *Fake) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error) {
 	if err := f.enter("SubmitJob"); err != nil {
 		return api.Job{}, err
 	}
@@ -59,7 +59,7 @@ func (f *Fake) SubmitJob(_ context.Context, req api.SubmitJob) (api.Job, error) 
 		priority = api.DefaultPriority
 	}
 	r := &record{req: req, job: api.Job{Job: id, State: Life[0], Version: 1, WaitingOn: "a free worker",
-		Account: a.Name, AccountID: a.ID, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
+		Account: a.Name, AccountID: a.ID, Tenant: a.Tenant, SubmittedBy: who(ctx).Key, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
 		Package: set, Recipients: n, Revision: a.Revision, BodyBytes: uint32(len(req.Message())),
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),
 		DisplayAt: req.DisplayAt, ExpiresAt: f.Now().Add(ttl), Counts: job.Counts{Package: n, Pending: n}}}

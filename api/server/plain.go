@@ -37,7 +37,7 @@ func (s *Server) plainRoutes() {
 		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
-	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
+	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.admits("wait-job", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob)))))
 
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		s.page(w, "text/plain; charset=utf-8", []byte("alive\n"))
@@ -79,7 +79,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Required: true,
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
-	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc(o.method+" "+o.path, s.admits(o.id, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
 		body := &capped{r: r.Body, left: s.cfg.MaxUpload, control: http.NewResponseController(w)}
 		defer body.stop()
 		r.Body = io.NopCloser(body)
@@ -89,13 +89,14 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 			}
 			return do(r)
 		})(w, r)
-	}))
+	})))
 }
 
 // answering writes what do returns as JSON, or its error as a problem.
 func (s *Server) answering(status int, do func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := do(r)
+		s.note(r.Context(), err)
 		if err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return

@@ -18,6 +18,7 @@ import (
 	"crier/api/apitest"
 	"crier/api/server"
 	"crier/internal/auth"
+	"crier/internal/authority"
 	"crier/job"
 )
 
@@ -73,7 +74,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			s, err := server.New(server.Config{Service: fake, Keys: keys, Log: slog.New(slog.DiscardHandler)})
+			s, err := server.New(server.Config{Service: fake, Keys: authority.New(authority.Config{Admin: keys}), Trail: apitest.Trail{}, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 
@@ -15,7 +16,16 @@ import (
 
 // CreateAccount implements api.Accounts.
 func (s *Service) CreateAccount(ctx context.Context, req api.CreateAccount) (api.Account, error) {
-	a, err := s.cfg.Store.Accounts.Create(ctx, req.Name, nil)
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.Account{}, err
+	}
+	tenant, err := s.ofTenant(ctx, c, req.Tenant)
+	if err != nil {
+		return api.Account{}, err
+	}
+	api.ActOf(ctx).On(tenant, "account/"+req.Name) // its number comes with the change
+	a, err := s.cfg.Store.Accounts.Of(tenant).Create(ctx, req.Name, nil)
 	if err != nil {
 		return api.Account{}, err
 	}
@@ -24,6 +34,10 @@ func (s *Service) CreateAccount(ctx context.Context, req api.CreateAccount) (api
 
 // ListAccounts implements api.Accounts.
 func (s *Service) ListAccounts(ctx context.Context, page api.Page) (api.AccountList, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.AccountList{}, err
+	}
 	var from uint64
 	if page.Cursor != "" {
 		var err error
@@ -31,7 +45,7 @@ func (s *Service) ListAccounts(ctx context.Context, page api.Page) (api.AccountL
 			return api.AccountList{}, job.Invalid("cursor", "that cursor is no account list's; start without one", nil)
 		}
 	}
-	found, err := s.cfg.Store.Accounts.List(ctx, uint32(from), page.Size()+1)
+	found, err := s.cfg.Store.Accounts.Of(c.Scope()).List(ctx, uint32(from), page.Size()+1)
 	if err != nil {
 		return api.AccountList{}, err
 	}
@@ -61,7 +75,7 @@ func (s *Service) GetAccount(ctx context.Context, account string) (api.Account, 
 
 func (s *Service) describeAccount(ctx context.Context, a sql.Account) (api.Account, error) {
 	head, err := s.cfg.Members.Head(ctx, members.Followers(a.Number))
-	return api.Account{ID: a.Number, Name: a.Name, Followers: head.Cardinality, Revision: head.Revision, CreatedAt: a.CreatedAt}, err
+	return api.Account{ID: a.Number, Name: a.Name, Tenant: a.Tenant, Followers: head.Cardinality, Revision: head.Revision, CreatedAt: a.CreatedAt}, err
 }
 
 // AddFollowers implements api.Followers.
@@ -122,6 +136,13 @@ func refused(err error) error {
 func touched(added uint64) uint64 { return min(added, 1) }
 
 func (s *Service) importEdges(ctx context.Context, req api.ImportFollowers, body io.Reader) (api.FollowersImport, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.FollowersImport{}, err
+	}
+	if req.Account == "" && !c.IsOperator() {
+		return api.FollowersImport{}, job.Invalid("account", "edges of all accounts, of whichever tenant, are for the admin key of the data directory; name an account", nil)
+	}
 	opts := members.EdgeOptions{Skip: req.Skip}
 	if req.Account != "" {
 		a, err := s.account(ctx, req.Account)
@@ -169,11 +190,17 @@ func (s *Service) GetSuppression(ctx context.Context, account string) (api.Suppr
 // suppression names a list: an account's, or the global one.
 func (s *Service) suppression(ctx context.Context, account string) (api.SuppressionList, members.Key, error) {
 	if account == "" {
-		return api.SuppressionList{}, members.GlobalSuppression(), nil
+		c, err := api.CallerOf(ctx)
+		if err == nil && !c.IsOperator() {
+			err = &job.Error{Code: job.CodeDenied, Field: "account", Message: "the global list is for the admin key of the data directory only; name an account"}
+		}
+		api.ActOf(ctx).On(job.DefaultTenant, "suppression/global")
+		return api.SuppressionList{}, members.GlobalSuppression(), err
 	}
 	a, err := s.account(ctx, account)
 	if err != nil {
 		return api.SuppressionList{}, members.Key{}, err
 	}
+	api.ActOf(ctx).On(a.Tenant, fmt.Sprintf("suppression/%d", a.Number))
 	return api.SuppressionList{Account: a.Name, AccountID: &a.Number}, members.Suppression(a.Number), nil
 }

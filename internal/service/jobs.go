@@ -10,6 +10,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/parked"
 	"crier/state/sql"
+	"crier/state/sql/access"
 )
 
 // describe makes the picture of a job that users see. It may wait for the index.
@@ -22,13 +23,16 @@ func (s *Service) describe(ctx context.Context, j jobs.Job) (api.Job, error) {
 }
 
 func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (api.Job, error) {
-	spec := j.Spec
-	a, err := s.cfg.Store.Accounts.Get(ctx, spec.Account)
-	if err != nil {
-		return api.Job{}, err
+	spec, name := j.Spec, j.Spec.AccountName
+	if name == "" { // from before it was in there
+		a, err := s.cfg.Store.Accounts.Get(ctx, spec.Account)
+		if err != nil {
+			return api.Job{}, err
+		}
+		name = a.Name
 	}
 	return api.Job{Job: spec.ID, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
-		Paused: j.Controls.Paused, Account: a.Name, AccountID: a.Number, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
+		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
@@ -56,7 +60,7 @@ func (s *Service) total(ctx context.Context, j jobs.Job) (parked.Tally, error) {
 
 // GetJob implements api.Jobs.
 func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err != nil {
 		return api.Job{}, err
 	}
@@ -67,6 +71,10 @@ func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
 // job in it is as the ledger has it. Its counts are what the index has: to wait for
 // that, as a single job does, would add up.
 func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.JobList{}, err
+	}
 	filter := sql.JobFilter{Cursor: req.Cursor, Limit: req.Size()}
 	list := api.JobList{Jobs: []api.Job{}}
 	if req.Account != "" {
@@ -83,7 +91,7 @@ func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, 
 		}
 		filter.States = []job.State{state}
 	}
-	found, next, err := s.cfg.Store.Jobs.List(ctx, filter)
+	found, next, err := s.cfg.Store.Jobs.Of(c.Scope()).List(ctx, filter)
 	if err != nil {
 		return list, err
 	}
@@ -158,7 +166,7 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for {
-		j, err := s.cfg.Jobs.Get(ctx, id)
+		j, err := s.job(ctx, id)
 		if err != nil {
 			return api.Job{}, err
 		}
@@ -179,17 +187,25 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 
 // control records an instruction and gives the job as it then is.
 func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Job, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err != nil {
 		return api.Job{}, err
 	}
 	if j.State.Terminal() {
 		return api.Job{}, job.Conflict(fmt.Sprintf("job %s is %s; nothing can be changed any more", id, j.State))
 	}
-	c.At = now()
-	if err := s.cfg.Jobs.Control(ctx, id, c); err != nil {
+	act := api.ActOf(ctx)
+	caller, err := api.CallerOf(ctx)
+	if err != nil {
 		return api.Job{}, err
 	}
+	c.At, c.By, c.Why = now(), caller.Key, act.Reason
+	seq, err := s.cfg.Jobs.Control(ctx, id, c)
+	if err != nil {
+		return api.Job{}, err
+	}
+	made := access.Controlled(j.Spec, c, seq) // as who reads the ledger tells it
+	act.ID, act.At = made.ID, made.At
 	j.Controls.Apply(c)
 	return s.describe(ctx, j)
 }
@@ -213,12 +229,25 @@ func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
 
 // SetRate implements api.Controls.
 func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job, error) {
+	j, err := s.job(ctx, id)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if _, err := s.allowedRate(j.Spec.TenantOf(), rate); err != nil {
+		return api.Job{}, err
+	}
+	if rate == 0 { // unlimited is what the tenant's limit is
+		rate = s.cfg.Authority.Limits(j.Spec.TenantOf()).Rate
+	}
 	return s.control(ctx, id, job.Control{Rate: &rate})
 }
 
 // ResolveJob implements api.Controls. The decision stands for what comes into
 // doubt later, too.
 func (s *Service) ResolveJob(ctx context.Context, id job.ID, decision job.Decision) (api.Resolution, error) {
+	if _, err := s.job(ctx, id); err != nil {
+		return api.Resolution{}, err
+	}
 	before, err := s.cfg.Index.Total(id)
 	if err != nil {
 		return api.Resolution{}, err

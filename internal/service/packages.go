@@ -50,6 +50,7 @@ func (s *Service) ImportPackage(ctx context.Context, req api.ImportPackage, body
 	if err != nil {
 		return api.Package{}, err
 	}
+	api.ActOf(ctx).On(a.Tenant, "package/"+info.SHA256.String())
 	name := req.Name
 	if name == "" {
 		name = info.Name
@@ -79,6 +80,10 @@ func describePackage(p sql.Package, account string) api.Package {
 // ListPackages implements api.Packages.
 func (s *Service) ListPackages(ctx context.Context, account string, page api.Page) (api.PackageList, error) {
 	list := api.PackageList{Packages: []api.Package{}}
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return list, err
+	}
 	var of *uint32
 	if account != "" {
 		a, err := s.account(ctx, account)
@@ -87,7 +92,7 @@ func (s *Service) ListPackages(ctx context.Context, account string, page api.Pag
 		}
 		of = &a.Number
 	}
-	found, next, err := s.cfg.Store.Packages.Newest(ctx, of, page.Cursor, page.Size())
+	found, next, err := s.cfg.Store.Packages.Of(c.Scope()).Newest(ctx, of, page.Cursor, page.Size())
 	if err != nil {
 		return list, err
 	}
@@ -108,7 +113,11 @@ func (s *Service) ListPackages(ctx context.Context, account string, page api.Pag
 
 // GetPackage implements api.Packages.
 func (s *Service) GetPackage(ctx context.Context, id job.Digest) (api.Package, error) {
-	p, err := s.cfg.Store.Packages.BySet(ctx, id)
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.Package{}, err
+	}
+	p, err := s.cfg.Store.Packages.Of(c.Scope()).BySet(ctx, id)
 	if err != nil {
 		return api.Package{}, err
 	}

@@ -3,11 +3,13 @@
 //
 // It guarantees that a job it accepted is in the ledger with everything that
 // sending it needs already durable: the package, the followers it relates to, and
-// the body.
+// the body; and that what belongs to another tenant than the caller's is answered as
+// what is not there.
 package service
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"crier/api"
@@ -28,6 +30,7 @@ import (
 type Config struct {
 	Log, Controls ledger.Log
 	Store         *sql.DB
+	Authority     Authority
 	Blobs         *blob.Dir
 	Members       *members.Store
 	Jobs          *jobs.Table
@@ -53,6 +56,7 @@ type Config struct {
 type Service struct {
 	cfg    Config
 	notify *notify
+	queue  *queue
 	prover *proof.Prover
 	proofs chan struct{} // one slot per proof under way
 }
@@ -65,18 +69,51 @@ const maxProofs = 2
 
 // New makes the service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
+	return &Service{cfg: cfg, notify: newNotify(), queue: newQueue(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
 }
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.
 func (s *Service) JobChanged(id job.ID) { s.notify.wake(id) }
 
-// account finds an account by its name or number.
+// Authority knows the limits of tenants.
+type Authority interface {
+	// Limits are what a tenant may do.
+	Limits(tenant string) job.Limits
+	// Refresh takes in what was changed of keys and tenants.
+	Refresh(ctx context.Context) error
+}
+
+// account finds an account that the caller sees, by its name or number.
 func (s *Service) account(ctx context.Context, name string) (sql.Account, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return sql.Account{}, err
+	}
 	if name == "" {
 		return sql.Account{}, job.Invalid("account", "an account is needed", nil)
 	}
-	return s.cfg.Store.Accounts.Find(ctx, name)
+	a, err := s.cfg.Store.Accounts.Of(c.Scope()).Find(ctx, name)
+	if err == nil {
+		api.ActOf(ctx).On(a.Tenant, fmt.Sprintf("account/%d", a.Number))
+	}
+	return a, err
+}
+
+// job gives a job that the caller sees.
+func (s *Service) job(ctx context.Context, id job.ID) (jobs.Job, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return jobs.Job{}, err
+	}
+	j, err := s.cfg.Jobs.Get(ctx, id)
+	switch {
+	case isCode(err, job.CodeNotFound), err == nil && !c.Sees(j.Spec.TenantOf()):
+		return jobs.Job{}, job.NotFound("there is no job " + id.String())
+	case err != nil:
+		return jobs.Job{}, err
+	}
+	api.ActOf(ctx).On(j.Spec.TenantOf(), "job/"+id.String())
+	return j, nil
 }
 
 // now is the time as it is recorded: UTC, without a monotonic reading.

@@ -392,11 +392,12 @@ func (t *Table) refresh(ctx context.Context, id job.ID) error {
 	return t.takeJob(st, false)
 }
 
-// Control records an instruction to a job. It is in force when it is stored.
-func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) error {
+// Control records an instruction to a job, and gives the record's sequence. It is in
+// force when it is stored.
+func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) (seq uint64, err error) {
 	b, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("encoding a control: %w", err)
+		return 0, fmt.Errorf("encoding a control: %w", err)
 	}
 	subject := ledger.ControlSubject(id)
 	for {
@@ -406,14 +407,14 @@ func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) error {
 		case err == nil:
 			last = st.Seq
 		case !errors.Is(err, ledger.ErrNoRecord):
-			return fmt.Errorf("reading the controls of job %s: %w", id, err)
+			return 0, fmt.Errorf("reading the controls of job %s: %w", id, err)
 		}
-		_, err = t.controls.Append(ctx, subject, last, b)
+		seq, err = t.controls.Append(ctx, subject, last, b)
 		if err == nil {
-			return nil
+			return seq, nil
 		}
 		if !errors.Is(err, ledger.ErrConflict) || ctx.Err() != nil {
-			return &job.Error{Code: job.CodeUnavailable, Message: "the control may not have been stored; give it again", Err: err}
+			return 0, &job.Error{Code: job.CodeUnavailable, Message: "the control may not have been stored; give it again", Err: err}
 		}
 	}
 }

@@ -304,7 +304,7 @@ func TestControlsMayComeBeforeTheirJob(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []job.Control{{Pause: ptr(true)}, {Rate: ptr(uint32(7))}, {Pause: ptr(false)}, {Rate: ptr(uint32(9)), Doubt: ptr(job.DecideDrop)}} {
-			if err := setUp.Control(t.Context(), id, c); err != nil {
+			if _, err := setUp.Control(t.Context(), id, c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -337,7 +337,7 @@ func TestControlsMayComeBeforeTheirJob(t *testing.T) {
 		if err != nil || j.Controls.Paused || j.Controls.Rate == nil || *j.Controls.Rate != 9 || j.Rate() != 9 {
 			t.Fatalf("%+v, %v", j, err)
 		}
-		if err := setUp.Control(t.Context(), id, job.Control{Cancel: true}); err != nil {
+		if _, err := setUp.Control(t.Context(), id, job.Control{Cancel: true}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -432,7 +432,7 @@ func TestReadersBesideControls(t *testing.T) {
 		wg.Go(func() {
 			for n := range 200 {
 				if i == 0 {
-					if err := table.Control(t.Context(), job.ID{1}, job.Control{Rate: ptr(uint32(n))}); err != nil {
+					if _, err := table.Control(t.Context(), job.ID{1}, job.Control{Rate: ptr(uint32(n))}); err != nil {
 						t.Error(err)
 					}
 					continue
@@ -454,19 +454,19 @@ func TestControlIsStoredOrSaysSo(t *testing.T) {
 	table.controls = h
 	h.after = func(seq uint64, err error) (uint64, error) { // another control comes in between
 		h.after = nil
-		if err := New(log, controls).Control(t.Context(), job.ID{1}, job.Control{Cancel: true}); err != nil {
+		if _, err := New(log, controls).Control(t.Context(), job.ID{1}, job.Control{Cancel: true}); err != nil {
 			t.Error(err)
 		}
 		return seq, err
 	}
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(true)}); err != nil {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(true)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(false)}); err != nil {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(false)}); err != nil {
 		t.Fatal(err)
 	}
 	controls.Inject(ledger.AllControls, ledger.FaultLost)
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{}); job.CodeOf(err) != job.CodeUnavailable {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{}); job.CodeOf(err) != job.CodeUnavailable {
 		t.Fatalf("lost: %v", err)
 	}
 	if got, _ := controls.Subjects(t.Context(), ledger.AllControls); got[ledger.ControlSubject(job.ID{1})] != 3 {

@@ -184,6 +184,18 @@ func (s *Store) ListKeys(ctx context.Context, tenant, after string, limit int) (
 	return all, s.e.Wrap("listing keys", err)
 }
 
+// GetKey gives a key; tenant "" is any tenant, and a key of another one is not found.
+func (s *Store) GetKey(ctx context.Context, tenant, id string) (Key, error) {
+	k, err := keyBy(ctx, s.e.Reader(), id)
+	if err == nil && tenant != "" && k.Tenant != tenant {
+		err = noKey()
+	}
+	if err = missing(err, noKey()); err != nil {
+		return Key{}, s.e.Wrap("looking for a key", err)
+	}
+	return k, nil
+}
+
 // RevokeKey ends a key for good. Idempotent: the first time counts. tenant "" is any
 // tenant; a key of another one is not found.
 func (s *Store) RevokeKey(ctx context.Context, tenant, id string) (k Key, err error) {
