@@ -68,8 +68,9 @@ func startHouse(t *testing.T, change func(*app.Config)) (ready app.Ready, log *l
 	return ready, log
 }
 
-func newHouse(t *testing.T) (*house, *logBuffer) {
-	ready, log := startHouse(t, nil)
+func newHouse(t *testing.T, change func(*app.Config)) (*house, *logBuffer) {
+	t.Helper()
+	ready, log := startHouse(t, change)
 	h := &house{t: t, url: ready.API, keys: map[string]string{"bootstrap": ready.Token}}
 	h.boot = h.dial(ready.Token)
 	ctx := t.Context()
@@ -290,7 +291,7 @@ func (h *house) operations() (all []documented) {
 // TestEveryOperationByEveryIdentity goes through every operation of the document, with
 // every kind of key there is and those that are none.
 func TestEveryOperationByEveryIdentity(t *testing.T) {
-	h, log := newHouse(t)
+	h, log := newHouse(t, nil)
 	ops := h.operations()
 	if len(ops) != len(table) {
 		t.Errorf("the server has %d operations, the table %d", len(ops), len(table))
@@ -315,6 +316,10 @@ func TestEveryOperationByEveryIdentity(t *testing.T) {
 				t.Errorf("%s by %s: %s, want %c: %d %s", op.id, who[i], is, want, status, body)
 			}
 		}
+	}
+	// Who takes a key for an id gets no help, and no trace of it.
+	if status, body, _ := h.ask("POST", h.keys["acme admin"], cell{"/v1/keys/" + h.keys["acme viewer"] + "/revoke", ""}); status != 404 || strings.Contains(body, h.keys["acme viewer"]) {
+		t.Errorf("a key in the place of its id: %d %s", status, body)
 	}
 	for name, key := range h.keys {
 		if key != "" && log.has(key) {

@@ -61,7 +61,7 @@ type Config struct {
 type Authority struct {
 	cfg    Config
 	misses *rate.Limiter // looks for keys that are not known
-	look   sync.Mutex    // one look at a time
+	look   chan struct{} // holds a token while one looks
 	mu     struct {
 		sync.RWMutex
 		through uint64 // the number of the newest change that is known
@@ -90,7 +90,7 @@ func New(cfg Config) *Authority {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	a := &Authority{cfg: cfg, misses: rate.NewLimiter(rate.Every(missEvery), 1)}
+	a := &Authority{cfg: cfg, misses: rate.NewLimiter(rate.Every(missEvery), 1), look: make(chan struct{}, 1)}
 	a.mu.byHash, a.mu.hashes, a.mu.tenants = map[job.Digest]api.Caller{}, map[string]job.Digest{}, map[string]*tenant{}
 	a.used.at = map[string]time.Time{}
 	return a
@@ -102,12 +102,20 @@ func (a *Authority) Refresh(ctx context.Context) error {
 	if a.cfg.Store == nil {
 		return nil
 	}
-	a.look.Lock()
-	defer a.look.Unlock()
+	select {
+	case a.look <- struct{}{}:
+		defer func() { <-a.look }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	a.mu.RLock()
 	through := a.mu.through
 	a.mu.RUnlock()
 	changes, err := a.cfg.Store.Since(ctx, through)
+	again := err == nil && changes.Through < through // the store is an older one: what is known is not its own
+	if again {
+		changes, err = a.cfg.Store.Since(ctx, 0)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	was := a.mu.away
@@ -116,6 +124,12 @@ func (a *Authority) Refresh(ctx context.Context) error {
 	}
 	if was {
 		a.cfg.Logger.Info("the store of keys answers again")
+	}
+	if again {
+		a.mu.through = 0
+		clear(a.mu.byHash)
+		clear(a.mu.hashes)
+		clear(a.mu.tenants)
 	}
 	for _, k := range changes.Keys {
 		a.takeLocked(k)

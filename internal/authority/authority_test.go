@@ -245,6 +245,47 @@ func TestWithoutTheStore(t *testing.T) {
 	}
 }
 
+// A store that was put back to an earlier state, or made anew, is the one that counts.
+func TestAnOlderStore(t *testing.T) {
+	trial(t, func(t *testing.T, s *store, a *authority.Authority) {
+		one, kept := secret(t, "key_1")
+		two, late := secret(t, "key_2")
+		s.put(kept)
+		s.put(late)
+		wantCaller(t, a, two, "key_2")
+		s.mu.Lock()
+		s.mu.changes.Keys, s.mu.numbers, s.mu.changes.Through = s.mu.changes.Keys[:1], s.mu.numbers[:1], 1
+		s.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		wantCaller(t, a, one, "key_1")
+		wantCaller(t, a, two, "")
+	})
+}
+
+// Many keys that are not known, at a store that does not answer, do not pile up.
+func TestWrongKeysWhileTheStoreHangs(t *testing.T) {
+	trial(t, func(t *testing.T, s *store, a *authority.Authority) {
+		one, kept := secret(t, "key_1")
+		s.put(kept)
+		wantCaller(t, a, one, "key_1")
+		s.fail(nil, true)
+		wrong, _ := secret(t, "key_2")
+		var all sync.WaitGroup
+		for range 200 {
+			time.Sleep(50 * time.Millisecond)
+			all.Go(func() {
+				began := time.Now()
+				wantCaller(t, a, wrong, "")
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("a wrong key took %s", took)
+				}
+			})
+		}
+		all.Wait()
+		wantCaller(t, a, one, "key_1")
+	})
+}
+
 func TestUseIsNotedToTheMinute(t *testing.T) {
 	trial(t, func(t *testing.T, s *store, a *authority.Authority) {
 		one, kept := secret(t, "key_1")
