@@ -18,7 +18,7 @@ var limits = Thresholds{LedgerWarn: 70, LedgerCrit: 85, MembersMin: 2, IndexLag:
 func good() Seen {
 	lag := uint64(0)
 	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100}, {Name: "controls", Limit: 100}}},
-		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"folder", "mirror"}}},
+		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"audit", "folder", "mirror"}}},
 			{ID: "b", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"recorder"}}}}}
 }
 
