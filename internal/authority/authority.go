@@ -64,8 +64,9 @@ type Authority struct {
 	look   chan struct{} // holds a token while one looks
 	mu     struct {
 		sync.RWMutex
-		through uint64 // the number of the newest change that is known
-		away    bool   // the last look failed
+		through uint64    // the number of the newest change that is known
+		away    bool      // the last look failed
+		heard   time.Time // when the store answered last
 		byHash  map[job.Digest]api.Caller
 		hashes  map[string]job.Digest // of the keys in force, by their ids
 		tenants map[string]*tenant
@@ -122,6 +123,7 @@ func (a *Authority) Refresh(ctx context.Context) error {
 	if a.mu.away = err != nil; err != nil {
 		return err
 	}
+	a.mu.heard = a.cfg.Now()
 	if was {
 		a.cfg.Logger.Info("the store of keys answers again")
 	}
@@ -163,6 +165,14 @@ func (a *Authority) limitLocked(t access.Tenant) {
 		next.requests = rate.NewLimiter(rate.Limit(n), int(n)) // a second's worth at once
 	}
 	a.mu.tenants[t.Name] = next
+}
+
+// Age is for how long the store has not answered: what it was told meanwhile, such as
+// that a key is revoked, is not known here. Some seconds are usual.
+func (a *Authority) Age() time.Duration {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.cfg.Now().Sub(a.mu.heard)
 }
 
 // Run follows the store until ctx ends.

@@ -227,6 +227,9 @@ func TestWithoutTheStore(t *testing.T) {
 				s.fail(errors.New("no answer"), hang)
 				time.Sleep(time.Hour)
 				wantCaller(t, a, one, "key_1")
+				if age := a.Age(); age < time.Hour-5*time.Second || age > time.Hour+5*time.Second {
+					t.Errorf("the store has been away for an hour, and not for %s", age)
+				}
 				began := time.Now()
 				wrong, made := secret(t, "key_2")
 				wantCaller(t, a, wrong, "")

@@ -118,7 +118,11 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (api.Key, error) {
 }
 
 func (s *Service) describeTenant(t access.Tenant) api.Tenant {
-	return api.Tenant{Name: t.Name, CreatedAt: t.CreatedAt, Limits: t.Limits, Jobs: s.underWay(t.Name)}
+	return describeTenant(t, s.cfg.Jobs.UnderWay())
+}
+
+func describeTenant(t access.Tenant, underWay map[string]uint64) api.Tenant {
+	return api.Tenant{Name: t.Name, CreatedAt: t.CreatedAt, Limits: t.Limits, Jobs: underWay[t.Name]}
 }
 
 // CreateTenant implements api.Access.
@@ -136,7 +140,8 @@ func (s *Service) CreateTenant(ctx context.Context, req api.CreateTenant) (api.T
 func (s *Service) ListTenants(ctx context.Context, p api.Page) (api.TenantList, error) {
 	found, err := s.cfg.Store.Access.ListTenants(ctx, p.Cursor, p.Size()+1)
 	var list api.TenantList
-	list.Tenants, list.Next = page(found, p.Size(), s.describeTenant, func(t access.Tenant) string { return t.Name })
+	underWay := s.cfg.Jobs.UnderWay()
+	list.Tenants, list.Next = page(found, p.Size(), func(t access.Tenant) api.Tenant { return describeTenant(t, underWay) }, func(t access.Tenant) string { return t.Name })
 	return list, err
 }
 

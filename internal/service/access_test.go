@@ -265,9 +265,10 @@ func TestLimitOfJobsUnderWay(t *testing.T) {
 	f.move(passed[1], job.Cancelling, job.JobCancelled)
 	_, err = f.SubmitJob(acme, toFollowers("", func(r *api.SubmitJob) { r.Body = "\xff" }))
 	codeAnd(t, "a job that is refused takes no place", err, job.CodeInvalid)
-	_, err = f.SubmitJob(acme, toFollowers(""))
+	last, err := f.SubmitJob(acme, toFollowers(""))
 	f.must(err)
-	if tenant, err := f.GetTenant(acme, "acme"); err != nil || tenant.Jobs != f.underWay("acme") || tenant.Limits != (job.Limits{}) {
+	f.waitFor(last.Job)
+	if tenant, err := f.GetTenant(acme, "acme"); err != nil || tenant.Jobs != 3 || tenant.Limits != (job.Limits{}) {
 		t.Errorf("the tenant is %+v, %v", tenant, err)
 	}
 }

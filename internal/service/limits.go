@@ -58,17 +58,6 @@ func newQueue() *queue {
 	return q
 }
 
-// underWay counts the jobs of a tenant that are neither sent nor over, as the table of
-// jobs has them; also says which those are.
-func (s *Service) underWay(tenant string) (n uint64) {
-	for _, j := range s.cfg.Jobs.Live() {
-		if j.Spec.TenantOf() == tenant && !j.State.Reached(job.Sent) {
-			n++
-		}
-	}
-	return n
-}
-
 // enter takes a place among a tenant's jobs that are under way, or is limited. leave
 // gives it back, of a job that was not accepted.
 func (s *Service) enter(spec job.Spec) (leave func(), err error) {
@@ -80,7 +69,7 @@ func (s *Service) enter(spec job.Spec) (leave func(), err error) {
 	q, at := s.queue, time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	have := s.underWay(tenant)
+	have := s.cfg.Jobs.UnderWay()[tenant]
 	for id, since := range q.mu.accepted {
 		switch {
 		case s.cfg.Jobs.IsLive(id) || at.Sub(since) > seenWithin:

@@ -308,6 +308,19 @@ func (t *Table) Live() []Job {
 	return out
 }
 
+// UnderWay counts, for each tenant, the jobs that are neither sent nor over.
+func (t *Table) UnderWay() map[string]uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := map[string]uint64{}
+	for _, j := range t.mu.jobs {
+		if !j.State.Reached(job.Sent) {
+			n[j.Spec.TenantOf()]++
+		}
+	}
+	return n
+}
+
 // Accept records a job as submitted, version 1. If the job's subject has a record
 // already, an earlier submit of the same id won: it gives that job and false. If
 // the ledger is full nothing is recorded.
