@@ -42,7 +42,10 @@ func clip(s string, n int) string {
 // Insert writes an act in a transaction; one that is there stays as it is. A name of the
 // key that is not given is looked up.
 func Insert(ctx context.Context, e *engine.Engine, tx *dbsql.Tx, a Act) error {
-	if a.KeyName == "" {
+	switch {
+	case a.Key == job.BootstrapKey: // it has no row
+		a.KeyName = job.BootstrapKey
+	case a.KeyName == "":
 		err := tx.QueryRowContext(ctx, `SELECT name FROM access_keys WHERE id = ?`, a.Key).Scan(&a.KeyName)
 		if err := missing(err, nil); err != nil {
 			return err
