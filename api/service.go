@@ -19,6 +19,7 @@ type Service interface {
 	Accounts
 	Followers
 	Suppression
+	Segments
 	Packages
 	Jobs
 	Controls
@@ -57,11 +58,41 @@ type Suppression interface {
 	AddSuppressed(ctx context.Context, req SuppressionChange) (SuppressionList, error)
 	// RemoveSuppressed takes ids off a list. Idempotent.
 	RemoveSuppressed(ctx context.Context, req SuppressionChange) (SuppressionList, error)
+	// ImportSuppressed reads a file of ids to its end and puts them on a list. Nothing is
+	// kept unless all of it was good. Idempotent.
+	ImportSuppressed(ctx context.Context, account string, req ImportIDs, body io.Reader) (IDsImport, error)
+	// ListSuppression gives the accounts' lists that were ever written to, in the order of
+	// the accounts' ids, the global one before them.
+	ListSuppression(ctx context.Context, page Page) (SuppressionLists, error)
 	// GetSuppression describes a list; one that was never written to is empty.
 	GetSuppression(ctx context.Context, account string) (SuppressionList, error)
 }
 
-// Packages are recipient packages that were handed in.
+// Segments are named sets of recipients. They belong to no account; a job may aim at
+// some and leave others out, and keeps to what was in them when it was submitted. None is
+// deleted, for jobs name them: one that is archived can be neither changed nor named by a
+// new job, until it is restored.
+type Segments interface {
+	// CreateSegment makes a segment. A name that is taken is a conflict.
+	CreateSegment(ctx context.Context, req CreateSegment) (Segment, error)
+	// ListSegments gives segments by their names.
+	ListSegments(ctx context.Context, req ListSegments) (SegmentList, error)
+	// GetSegment gives one segment, archived or not, or not found.
+	GetSegment(ctx context.Context, segment string) (Segment, error)
+	// AddToSegment adds ids; those that are in already count as unchanged. Idempotent.
+	AddToSegment(ctx context.Context, segment string, ids []job.Recipient) (SegmentChange, error)
+	// RemoveFromSegment takes ids out; those that are not in count as unchanged. Idempotent.
+	RemoveFromSegment(ctx context.Context, segment string, ids []job.Recipient) (SegmentChange, error)
+	// ImportSegment reads a file of ids to its end and adds them. Nothing is kept unless
+	// all of it was good. Idempotent.
+	ImportSegment(ctx context.Context, segment string, req ImportIDs, body io.Reader) (IDsImport, error)
+	// ArchiveSegment takes a segment out of use. Jobs that name it are not touched. Idempotent.
+	ArchiveSegment(ctx context.Context, segment string) (Segment, error)
+	// RestoreSegment undoes ArchiveSegment. Idempotent.
+	RestoreSegment(ctx context.Context, segment string) (Segment, error)
+}
+
+// Packages are recipient packages that were handed in, or are made of sets that are kept.
 type Packages interface {
 	// ImportPackage reads a package in its envelope (.crpk) to its end and keeps
 	// it for an account. Idempotent: the same set gives the same package.
@@ -70,6 +101,9 @@ type Packages interface {
 	ListPackages(ctx context.Context, account string, page Page) (PackageList, error)
 	// GetPackage gives one package by its id, or not found.
 	GetPackage(ctx context.Context, id job.Digest) (Package, error)
+	// ExportSet writes a set that is kept, as it is at this moment, as a package in its
+	// envelope. Unless it returns nil, what was written is to be thrown away.
+	ExportSet(ctx context.Context, req ExportSet, w io.Writer) error
 }
 
 // Jobs are sends.
@@ -111,7 +145,8 @@ type Proofs interface {
 	// ExplainJob gives one recipient's outcome with its evidence. A recipient who
 	// is not in the job's package is not found.
 	ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (Explanation, error)
-	// ReconcileJob proves the law of conservation for a job by set algebra.
+	// ReconcileJob proves the law of conservation for a job by set algebra, and asks the
+	// filters again whose lists the job recorded.
 	ReconcileJob(ctx context.Context, id job.ID) (Reconciliation, error)
 	// TailLedger calls fn for each record that the request asks for, in the order
 	// of the ledger, each once; with Follow it goes on until ctx ends.

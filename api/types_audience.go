@@ -190,6 +190,12 @@ type SuppressionList struct {
 	Revision  uint64  `json:"revision" doc:"Each change adds one."`
 }
 
+// SuppressionLists is one page of suppression lists.
+type SuppressionLists struct {
+	Lists []SuppressionList `json:"lists"`
+	Next  string            `json:"next,omitzero" doc:"Cursor of the next page; absent on the last."`
+}
+
 // ImportPackage says whose package comes in.
 type ImportPackage struct {
 	// Account is the account that will send to it.

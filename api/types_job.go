@@ -20,6 +20,13 @@ type SubmitJob struct {
 	// Package and Audience exclude each other; one is needed.
 	Package  job.Digest `json:"package,omitzero" doc:"Id of the recipient package, 64 hexadecimal characters."`
 	Audience string     `json:"audience,omitzero" enum:"followers" doc:"\"followers\": everyone who follows the account at this moment."`
+	// Of the recipients those stay who are in one of the segments to include, if there are
+	// any, and in none of those to exclude. The segments are those of this moment.
+	IncludeSegments []string `json:"include_segments,omitzero" doc:"Names of segments: who is in none of them gets nothing; absent means all are in. At most 32 with those to exclude."`
+	ExcludeSegments []string `json:"exclude_segments,omitzero" doc:"Names of segments: who is in one of them gets nothing."`
+	// ControlGroup is held out: the same recipients in each job of the account, and more of
+	// them at a larger share.
+	ControlGroup float64 `json:"control_group,omitzero" minimum:"0" maximum:"100" doc:"Percent of all recipients, such as 0.5, that are held out, always the same ones of the account; at most four decimals; absent means nobody."`
 	// Body and BodyBase64 exclude each other; one is needed. UTF-8, at most job.MaxBody bytes.
 	Body        string        `json:"body,omitzero" doc:"The message: UTF-8, at most 262,144 bytes."`
 	BodyBase64  []byte        `json:"body_base64,omitzero" doc:"The message in base 64, instead of body."`
@@ -29,10 +36,39 @@ type SubmitJob struct {
 	TTL         Duration      `json:"ttl,omitzero" doc:"How long the message may wait for a login, such as 36h or 7d; absent means 7d, at most 366d."`
 	OnUnknown   job.OnUnknown `json:"on_unknown,omitzero" enum:"hold,resend" doc:"What becomes of a recipient in doubt: hold (default) or resend."`
 	CollapseKey string        `json:"collapse_key,omitzero" doc:"Of the messages with this key a client displays only the newest; all are delivered. At most 128 bytes."`
+	SendOnce    *SendOnce     `json:"send_once,omitzero" doc:"Whoever got the same before does not get it again; absent means that everybody does."`
 	DisplayAt   time.Time     `json:"display_at,omitzero" doc:"When clients show it; absent means at once."`
 	// IdempotencyKey travels in the header Idempotency-Key. Empty means none;
 	// otherwise 1 to 255 printable ASCII characters.
 	IdempotencyKey string `json:"-"`
+}
+
+// SendOnce says what the same is.
+type SendOnce struct {
+	Key    string   `json:"key,omitzero" doc:"Jobs with the same key bring the same; absent means those with the same message do. At most 128 bytes."`
+	Window Duration `json:"window,omitzero" doc:"For how long, such as 36h or 7d; absent means 30d, at most 366d."`
+	Scope  string   `json:"scope,omitzero" enum:"account,all" doc:"Among the jobs of the account (default), or of all accounts."`
+}
+
+// The scopes of a send-once key.
+const (
+	ScopeAccount = "account"
+	ScopeAll     = "all"
+)
+
+// validate names the first field that is out of its bounds.
+func (o *SendOnce) validate() error {
+	switch {
+	case o == nil:
+		return nil
+	case len(o.Key) > 128:
+		return job.Invalid("send_once.key", "a key of what is sent once has at most 128 bytes", nil)
+	case o.Window < 0 || time.Duration(o.Window) > job.MaxTTL:
+		return job.Invalid("send_once.window", fmt.Sprintf("a window of %s is not between 1ns and %s", o.Window, Duration(job.MaxTTL)), nil)
+	case o.Scope != "" && o.Scope != ScopeAccount && o.Scope != ScopeAll:
+		return job.Invalid("send_once.scope", fmt.Sprintf("scope %q: want account or all", o.Scope), nil)
+	}
+	return nil
 }
 
 // Message is the body, whichever way it was given.
@@ -61,7 +97,13 @@ func (r SubmitJob) Validate() error {
 	case len(r.CollapseKey) > 128:
 		return job.Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
 	}
+	if err := r.SendOnce.validate(); err != nil {
+		return err
+	}
 	if err := ValidateIdempotencyKey(r.IdempotencyKey); err != nil {
+		return err
+	}
+	if err := r.validateTargets(); err != nil {
 		return err
 	}
 	return r.validateBody()
@@ -120,8 +162,12 @@ type Job struct {
 	Package        job.Digest    `json:"package" doc:"SHA-256 of the canonical set of its recipients."`
 	Recipients     uint64        `json:"recipients"`
 	Revision       uint64        `json:"followers_revision" doc:"Revision of the account's followers that it uses."`
+	Include        []SegmentRef  `json:"include_segments,omitzero" doc:"Who is in none of these is dropped; absent means nobody is."`
+	Exclude        []SegmentRef  `json:"exclude_segments,omitzero" doc:"Who is in one of these is dropped."`
+	ControlGroup   float64       `json:"control_group,omitzero" doc:"Percent of all recipients that are held out."`
 	BodyBytes      uint32        `json:"body_bytes"`
 	CollapseKey    string        `json:"collapse_key,omitzero"`
+	SendOnce       *Once         `json:"send_once,omitzero"`
 	IdempotencyKey string        `json:"idempotency_key,omitzero"`
 	SubmittedAt    time.Time     `json:"submitted_at"`
 	UpdatedAt      time.Time     `json:"updated_at" doc:"When it came to this state."`
@@ -129,6 +175,12 @@ type Job struct {
 	ExpiresAt      time.Time     `json:"expires_at"`
 	// Counts is the progress as far as it is known; reconcile gives the proof.
 	Counts job.Counts `json:"counts"`
+}
+
+// Once is what a job sends once.
+type Once struct {
+	Key    job.OnceKey `json:"key" doc:"Stands for the key and its scope, or for the message: equal in all jobs that bring the same."`
+	Window Duration    `json:"window"`
 }
 
 // Done is the number of recipients that the job has dealt with once: all but

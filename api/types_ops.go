@@ -15,6 +15,7 @@ type Explanation struct {
 	Recipient job.Recipient `json:"recipient"`
 	Outcome   job.Outcome   `json:"outcome"`
 	Reason    job.Reason    `json:"reason" doc:"Why it was dropped or failed; empty otherwise."`
+	Because   string        `json:"because,omitzero" doc:"In words, by what a filter dropped it: the segments, or its lot in the control group."`
 	Evidence  []Evidence    `json:"evidence"`
 }
 
@@ -34,8 +35,9 @@ type Reconciliation struct {
 	State job.State `json:"state"`
 	job.Counts
 	// Conserved is true only if the outcome sets are pairwise disjoint subsets of
-	// the package whose union it is, every done lies inside its reserve, and
-	// nothing is pending once the job is sent.
+	// the package whose union it is, every done lies inside its reserve, nothing is
+	// pending once the job is sent, and the filters whose lists the job recorded
+	// (relation, targeting, control group), asked again, drop just whom they dropped.
 	Conserved  bool     `json:"conserved"`
 	Violations []string `json:"violations,omitzero" doc:"What is wrong, if it is not conserved."`
 }

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"bytes"
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,13 @@ import (
 )
 
 type valid interface{ Validate() error }
+
+func names(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprint("segment ", i))
+	}
+	return out
+}
 
 // Each case is a good request with one thing wrong, and the field that must be named.
 func TestValidateNamesTheField(t *testing.T) {
@@ -38,9 +47,34 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"body not UTF-8", submit(func(r *api.SubmitJob) { r.Body, r.BodyBase64 = "", []byte{0xff} }), "body_base64"},
 		{"priority", submit(func(r *api.SubmitJob) { r.Priority = 100 }), "priority"},
 		{"ttl", submit(func(r *api.SubmitJob) { r.TTL = api.Duration(367 * 24 * time.Hour) }), "ttl"},
+		{"send-once key", submit(func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Key: strings.Repeat("k", 129)} }), "send_once.key"},
+		{"send-once window", submit(func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Window: -1} }), "send_once.window"},
+		{"send-once window too long", submit(func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Window: api.Duration(job.MaxTTL) + 1} }), "send_once.window"},
+		{"send-once scope", submit(func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Scope: "world"} }), "send_once.scope"},
 		{"collapse key", submit(func(r *api.SubmitJob) { r.CollapseKey = strings.Repeat("k", 129) }), "collapse_key"},
 		{"idempotency key", submit(func(r *api.SubmitJob) { r.IdempotencyKey = "a b" }), "Idempotency-Key"},
 		{"long key", submit(func(r *api.SubmitJob) { r.IdempotencyKey = strings.Repeat("k", 256) }), "Idempotency-Key"},
+		{"segments", submit(func(r *api.SubmitJob) { r.IncludeSegments, r.ExcludeSegments = names(20), []string{"x"} }), ""},
+		{"segment without a name", submit(func(r *api.SubmitJob) { r.IncludeSegments = []string{"a", ""} }), "include_segments"},
+		{"segment that no segment can be", submit(func(r *api.SubmitJob) { r.ExcludeSegments = []string{"a/b"} }), "exclude_segments"},
+		{"segment twice", submit(func(r *api.SubmitJob) { r.ExcludeSegments = []string{"a", "b", "a"} }), "exclude_segments"},
+		{"segment in and out", submit(func(r *api.SubmitJob) { r.IncludeSegments, r.ExcludeSegments = []string{"a", "b"}, []string{"b"} }), "exclude_segments"},
+		{"most segments", submit(func(r *api.SubmitJob) { r.IncludeSegments = names(32) }), ""},
+		{"too many segments", submit(func(r *api.SubmitJob) { r.IncludeSegments, r.ExcludeSegments = names(32), []string{"x"} }), "include_segments"},
+		{"control group", submit(func(r *api.SubmitJob) { r.ControlGroup = 0.0001 }), ""},
+		{"everybody in control", submit(func(r *api.SubmitJob) { r.ControlGroup = 100 }), ""},
+		{"negative control group", submit(func(r *api.SubmitJob) { r.ControlGroup = -1 }), "control_group"},
+		{"control group of too many", submit(func(r *api.SubmitJob) { r.ControlGroup = 100.5 }), "control_group"},
+		{"control group too fine", submit(func(r *api.SubmitJob) { r.ControlGroup = 0.00005 }), "control_group"},
+		{"no control group", submit(func(r *api.SubmitJob) { r.ControlGroup = math.NaN() }), "control_group"},
+		{"segment", api.CreateSegment{Name: "Über 18"}, ""},
+		{"slash in a segment", api.CreateSegment{Name: "a/b"}, "name"},
+		{"skip of ids", api.ImportIDs{Skip: -1}, "skip"},
+		{"import of ids", api.ImportIDs{}, ""},
+		{"export of followers", api.ExportSet{Kind: "followers", Of: "a"}, ""},
+		{"export of the global list", api.ExportSet{Kind: "suppression"}, ""},
+		{"export of nobody's followers", api.ExportSet{Kind: "followers"}, "of"},
+		{"export of no segment", api.ExportSet{Kind: "segment"}, "of"},
 		{"name", api.CreateAccount{Name: "Ärzte & Söhne 42"}, ""},
 		{"no name", api.CreateAccount{}, "name"},
 		{"slash", api.CreateAccount{Name: "a/b"}, "name"},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -26,7 +27,8 @@ func Build(ctx context.Context, dir string, src Source) (Info, error) {
 // is created if it does not exist. The steps change each set, in their order. Either all are made or, after an error,
 // nothing of them is left; a process that dies between two renames leaves some of
 // them, each whole, and files ".crpk-*.tmp" that may be deleted. An older file of
-// the same name is replaced.
+// the same name is replaced; after an error it is there, unless the file system
+// cannot exchange two names (NFS cannot).
 //
 // It needs at most 512 MiB for the set and 32 MiB for batches, whatever the
 // number of ids and of packages, and 128 KiB for each step.
@@ -119,23 +121,31 @@ func building(name string, err error) error {
 	return fmt.Errorf("building package %q: %w", name, err)
 }
 
-// publish gives all drafts their names, durably, or none.
+// publish gives all drafts their names, durably, or none, and then older packages have theirs
+// as before.
 func publish(dir string, drafts []*Draft) (err error) {
-	var done []string
+	var undo []func() error
 	defer func() {
 		if err != nil {
-			for _, path := range done {
-				err = errors.Join(err, os.Remove(path))
+			for _, back := range slices.Backward(undo) {
+				err = errors.Join(err, back())
 			}
 		}
 	}()
 	for _, d := range drafts {
-		if err := d.rename(); err != nil {
+		back, err := d.place()
+		if err != nil {
 			return err
 		}
-		done = append(done, d.final)
+		undo = append(undo, back)
 	}
-	return syncDir(dir)
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	for _, d := range drafts {
+		_ = d.Discard() // an older package under a temporary name, which may stay
+	}
+	return nil
 }
 
 // makeDir creates a directory with its parents; undo takes away those that were

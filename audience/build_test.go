@@ -166,12 +166,16 @@ func TestNothingIsLeftAfterARefusal(t *testing.T) {
 	}
 }
 
-// TestPublishIsAllOrNone: the second package cannot get its name, because a
-// directory has taken it since the check.
+// TestPublishIsAllOrNone: the last package cannot get its name, because a
+// directory has taken it since the check. An older package has its name again.
 func TestPublishIsAllOrNone(t *testing.T) {
 	dir := t.TempDir()
+	older, err := Build(context.Background(), dir, &slicesSource{name: "old", ids: []uint32{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var drafts []*Draft
-	for _, name := range []string{"a", "b"} {
+	for _, name := range []string{"a", "old", "b"} {
 		w, err := NewWriter(dir, name)
 		if err != nil {
 			t.Fatal(err)
@@ -189,13 +193,18 @@ func TestPublishIsAllOrNone(t *testing.T) {
 	if err := publish(dir, drafts); err == nil {
 		t.Error("it was published")
 	}
-	if err := drafts[1].Discard(); err != nil {
-		t.Error(err)
+	for _, d := range drafts {
+		if err := d.Discard(); err != nil {
+			t.Error(err)
+		}
 	}
-	if got := names(t, dir); !slices.Equal(got, []string{"b.crpk"}) {
+	if got := names(t, dir); !slices.Equal(got, []string{"b.crpk", "old.crpk"}) {
 		t.Errorf("left: %q", got)
 	}
-	_, err := Build(context.Background(), dir, &slicesSource{name: "b"})
+	if got, err := Inspect(context.Background(), filepath.Join(dir, "old.crpk")); err != nil || got != older {
+		t.Errorf("the older package: %+v, %v", got, err)
+	}
+	_, err = Build(context.Background(), dir, &slicesSource{name: "b"})
 	if job.CodeOf(err) != job.CodeConflict {
 		t.Errorf("a directory in the way: %v", err)
 	}
@@ -220,6 +229,9 @@ func TestAnOlderPackageIsReplacedOrKept(t *testing.T) {
 	}
 	if got, err := Inspect(context.Background(), path); err != nil || got != second || got.SHA256 == first.SHA256 {
 		t.Errorf("after building again: %+v, %v", got, err)
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{"a.crpk"}) {
+		t.Errorf("after building again there are %q", got)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -174,7 +175,7 @@ func (w *Writer) Abort() {
 // ".crpk-". A process that dies leaves such a file; it may be deleted.
 type Draft struct {
 	Info  Info
-	path  string // empty once published or discarded
+	path  string // empty once published or discarded; an older envelope, once it is placed
 	final string
 }
 
@@ -188,6 +189,22 @@ func (d *Draft) Publish() error {
 		return err
 	}
 	return syncDir(filepath.Dir(d.final))
+}
+
+// place gives the envelope its name and an older one the draft's, in one step; back undoes
+// that. Where the file system cannot exchange names, the older one is replaced for good.
+func (d *Draft) place() (back func() error, err error) {
+	exchange := func() error {
+		return unix.Renameat2(unix.AT_FDCWD, d.path, unix.AT_FDCWD, d.final, unix.RENAME_EXCHANGE)
+	}
+	older, err := os.Lstat(d.final)
+	switch isThere := err == nil; {
+	case isThere && !older.IsDir() && exchange() == nil:
+		return exchange, nil
+	case isThere:
+		return func() error { return nil }, d.rename()
+	}
+	return func() error { return os.Remove(d.final) }, d.rename()
 }
 
 func (d *Draft) rename() error {

@@ -8,6 +8,7 @@ package filters
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -42,18 +43,47 @@ type Set interface {
 // Chain is the stages in their order.
 type Chain []Stage
 
-// Lists is what the stages of an account read.
+// Segment is a segment at the revision that the job recorded.
+type Segment struct {
+	Name     string
+	Revision uint64
+	Set
+}
+
+// Lists is what the stages of a job read.
 type Lists struct {
-	Followers  Set // of the account, at the revision that the job recorded
-	Suppressed Set // global and the account's, as they are now
+	Followers  Set          // of the account, at the revision that the job recorded
+	Suppressed Set          // global and the account's, as they are now
+	Include    []Segment    // who is in none of them is out; none: nobody is
+	Exclude    []Segment    // who is in any of them is out
+	Control    ControlGroup // of the account; its zero value has nobody
+	// What a home knows of who was charged: who got what is sent once, and who has had the
+	// messages of the day. Without them nothing is charged.
+	Marked Set
+	Full   []Set
 }
 
 // New is the chain: which stages a message goes through, in which order.
 func New(l Lists) Chain {
-	return Chain{
+	all := Chain{
 		Relation{l.Followers},
 		Suppression{l.Suppressed},
+		Targeting{l.Include, l.Exclude},
+		l.Control,
+		SendOnce{l.Marked},
+		Frequency{l.Full},
 	}
+	return slices.DeleteFunc(all, func(s Stage) bool {
+		once, isOnce := s.(SendOnce)
+		frequency, isFrequency := s.(Frequency)
+		return isOnce && once.Marked == nil || isFrequency && len(frequency.Full) == 0
+	})
+}
+
+// Recorded is the stages whose lists the job recorded, so that whoever asks them again
+// gets the same answer: all but suppression, which reads its lists as they are.
+func Recorded(l Lists) Chain {
+	return slices.DeleteFunc(New(l), func(s Stage) bool { return s.Reason() == job.ReasonSuppressed })
 }
 
 // Run passes a block's recipients through the chain. keep becomes the batch's.

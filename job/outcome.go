@@ -67,8 +67,8 @@ const (
 	NoReason         Reason = iota
 	ReasonRelation          // does not follow the account
 	ReasonSuppressed        // on a suppression list when its block was filtered
-	ReasonTargeting
-	ReasonControl
+	ReasonTargeting         // in no segment that the job includes, or in one that it excludes
+	ReasonControl           // in the account's control group
 	ReasonSendOnce
 	ReasonFrequency
 	ReasonParkCap

@@ -3,6 +3,7 @@ package job
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -87,25 +88,42 @@ func (p *OnUnknown) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// MaxSegments is the most segments that one job may name.
+const MaxSegments = 32
+
+// Segment is a segment at the revision that a job recorded.
+type Segment struct {
+	Name       string `json:"name"` // as it was, so that sending needs no SQL
+	Number     uint32 `json:"number"`
+	Revision   uint64 `json:"revision"`
+	Blob       Digest `json:"blob"`       // holds it at that revision
+	Recipients uint64 `json:"recipients"` // its cardinality
+}
+
 // Spec is a job as accepted: it is written to the ledger once and never changes.
 // What may change later (rate, pause, cancel) are controls.
 type Spec struct {
 	ID             ID        `json:"id"`
-	Account        uint32    `json:"account"`       // the account's number
-	AccountName    string    `json:"account_name"`  // as it was, so that sending needs no SQL
-	Package        Digest    `json:"package"`       // blob that holds the recipient package
-	Set            Digest    `json:"set"`           // SHA-256 of its canonical set
-	Recipients     uint64    `json:"recipients"`    // its cardinality
-	FollowersRev   uint64    `json:"followers_rev"` // revision of the account's followers
-	Followers      Digest    `json:"followers"`     // blob of the followers at that revision
-	Body           Digest    `json:"body"`          // blob that holds the body
+	Account        uint32    `json:"account"`                // the account's number
+	AccountName    string    `json:"account_name"`           // as it was, so that sending needs no SQL
+	Package        Digest    `json:"package"`                // blob that holds the recipient package
+	Set            Digest    `json:"set"`                    // SHA-256 of its canonical set
+	Recipients     uint64    `json:"recipients"`             // its cardinality
+	FollowersRev   uint64    `json:"followers_rev"`          // revision of the account's followers
+	Followers      Digest    `json:"followers"`              // blob of the followers at that revision
+	Include        []Segment `json:"include,omitempty"`      // who is in none of them is dropped; none: nobody is
+	Exclude        []Segment `json:"exclude,omitempty"`      // who is in one of them is dropped
+	ControlGroup   Percent   `json:"control_group,omitzero"` // share of recipients that is held out
+	Salt           Digest    `json:"salt,omitzero"`          // of the account, that decides who; zero without a control group
+	Body           Digest    `json:"body"`                   // blob that holds the body
 	BodyBytes      uint32    `json:"body_bytes"`
 	Class          Class     `json:"class"`
 	Priority       uint8     `json:"priority"` // 1..99, 99 first
 	Rate           uint32    `json:"rate"`     // recipients a second; 0 is unlimited
 	OnUnknown      OnUnknown `json:"on_unknown"`
 	CollapseKey    string    `json:"collapse_key,omitempty"`
-	Request        Digest    `json:"request"` // SHA-256 of the submitted request, for idempotency
+	SendOnce       *SendOnce `json:"send_once,omitempty"` // nil: as often as jobs ask for it
+	Request        Digest    `json:"request"`             // SHA-256 of the submitted request, for idempotency
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
 	Nonce          Digest    `json:"nonce"` // random: tells one submit from another
 	SubmittedAt    time.Time `json:"submitted_at"`
@@ -141,9 +159,32 @@ func (s Spec) Validate() error {
 		return Invalid("ttl", fmt.Sprintf("the time to live is over %d days", MaxTTL/(24*time.Hour)), nil)
 	case len(s.CollapseKey) > 128:
 		return Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
+	case s.SendOnce != nil && s.SendOnce.Key.IsZero():
+		return Invalid("send_once", "what is sent once needs a key", nil)
+	case s.SendOnce != nil && (s.SendOnce.Window <= 0 || s.SendOnce.Window > MaxTTL):
+		return Invalid("send_once.window", fmt.Sprintf("the window of what is sent once must be positive and at most %d days", MaxTTL/(24*time.Hour)), nil)
+	}
+	return s.validateAudience()
+}
+
+func (s Spec) validateAudience() error {
+	switch {
+	case slices.ContainsFunc(s.Include, Segment.isLoose):
+		return Invalid("include_segments", "a segment is not fixed at a revision", nil)
+	case slices.ContainsFunc(s.Exclude, Segment.isLoose):
+		return Invalid("exclude_segments", "a segment is not fixed at a revision", nil)
+	case len(s.Include)+len(s.Exclude) > MaxSegments:
+		return Invalid("include_segments", fmt.Sprintf("a job names at most %d segments, this one %d", MaxSegments, len(s.Include)+len(s.Exclude)), nil)
+	case s.ControlGroup.Validate() != nil:
+		return Invalid("control_group", fmt.Sprintf("a control group of %s is more than everybody", s.ControlGroup), nil)
+	case !s.ControlGroup.IsZero() && s.Salt.IsZero():
+		return Invalid("control_group", "a control group needs the account's salt", nil)
 	}
 	return nil
 }
+
+// isLoose reports whether the segment names no set.
+func (s Segment) isLoose() bool { return s.Name == "" || s.Blob.IsZero() }
 
 // Control is an instruction to a job that is under way. A nil field changes
 // nothing; controls add up in the order of the ledger.

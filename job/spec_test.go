@@ -21,6 +21,13 @@ func good() job.Spec {
 	return job.Spec{ID: job.ID{1}, Package: job.Digest{2}, Priority: 50, SubmittedAt: at, ExpiresAt: at.Add(time.Hour)}
 }
 
+func segments(n int) (out []job.Segment) {
+	for i := range n {
+		out = append(out, job.Segment{Name: fmt.Sprint("s", i), Number: uint32(i), Blob: job.Digest{1}})
+	}
+	return out
+}
+
 func TestSpecValidateNamesTheField(t *testing.T) {
 	for _, c := range []struct {
 		field  string // "" if it is valid
@@ -47,6 +54,13 @@ func TestSpecValidateNamesTheField(t *testing.T) {
 		{"on_unknown", func(s *job.Spec) { s.OnUnknown = 2 }},
 		{"collapse_key", func(s *job.Spec) { s.CollapseKey = strings.Repeat("k", 129) }},
 		{"priority", func(s *job.Spec) { s.Priority, s.BodyBytes, s.ExpiresAt = 0, 1<<31, at }}, // the first of them
+		{"", func(s *job.Spec) { s.Include, s.Exclude = segments(20), segments(12) }},
+		{"include_segments", func(s *job.Spec) { s.Include, s.Exclude = segments(20), segments(13) }},
+		{"include_segments", func(s *job.Spec) { s.Include = []job.Segment{{Name: "vip"}} }},
+		{"exclude_segments", func(s *job.Spec) { s.Exclude = []job.Segment{{Blob: job.Digest{1}}} }},
+		{"control_group", func(s *job.Spec) { s.ControlGroup = 1 }},
+		{"", func(s *job.Spec) { s.ControlGroup, s.Salt = job.Everybody, job.Digest{1} }},
+		{"control_group", func(s *job.Spec) { s.ControlGroup, s.Salt = job.Everybody+1, job.Digest{1} }},
 	} {
 		s := good()
 		c.change(&s)
@@ -81,6 +95,8 @@ func TestTransitionRoundTrip(t *testing.T) {
 			Class: job.Class(rapid.Uint8Range(0, 1).Draw(t, "class")), Priority: rapid.Uint8().Draw(t, "priority"), Rate: rapid.Uint32().Draw(t, "rate"),
 			OnUnknown: job.OnUnknown(rapid.Uint8Range(0, 1).Draw(t, "policy")), CollapseKey: rapid.String().Draw(t, "collapse"),
 			IdempotencyKey: rapid.String().Draw(t, "key"), Nonce: digest.Draw(t, "nonce"),
+			Include: segments(rapid.IntRange(0, 3).Draw(t, "include")), Exclude: segments(rapid.IntRange(0, 3).Draw(t, "exclude")),
+			ControlGroup: job.Percent(rapid.Uint32Range(0, 1_000_000).Draw(t, "control group")), Salt: digest.Draw(t, "salt"),
 			SubmittedAt: when.Draw(t, "submitted"), DisplayAt: when.Draw(t, "display"), ExpiresAt: when.Draw(t, "expires")}
 		tr := job.Transition{Job: s.ID, Version: rapid.Uint64().Draw(t, "version"), State: job.State(rapid.Uint8Range(0, 21).Draw(t, "state")),
 			Reason: rapid.String().Draw(t, "reason"), At: at.Format(time.RFC3339Nano), Spec: s}
@@ -96,6 +112,25 @@ func TestTransitionRoundTrip(t *testing.T) {
 			t.Fatalf("%s\n%s", b, d)
 		}
 	})
+}
+
+// A spec that was stored before jobs had segments and a control group is read as one
+// that has none, and a spec that has none is written without a word of them.
+func TestSpecOfBefore(t *testing.T) {
+	some := strings.Repeat("02", 32)
+	stored := `{"id":"job_04000000000000000000000000","account":7,"account_name":"news","package":"` + some + `","set":"` + some + `","recipients":9,` +
+		`"followers_rev":3,"followers":"` + some + `","body":"` + some + `","body_bytes":5,"class":"normal","priority":50,"rate":0,"on_unknown":"hold",` +
+		`"request":"","nonce":"` + some + `","submitted_at":"2026-03-01T12:00:00.123456789Z","expires_at":"2026-03-01T13:00:00.123456789Z"}`
+	var s job.Spec
+	if err := json.Unmarshal([]byte(stored), &s); err != nil || s.Validate() != nil {
+		t.Fatalf("%v, %v", err, s.Validate())
+	}
+	if s.Account != 7 || s.FollowersRev != 3 || s.Include != nil || s.Exclude != nil || s.ControlGroup != 0 || !s.Salt.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	if b, err := json.Marshal(s); err != nil || string(b) != stored {
+		t.Errorf("it is written anew as\n%s, %v; want\n%s", b, err, stored)
+	}
 }
 
 // The sum of controls has, of each instruction, the last; but a cancel stands.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,5 +52,73 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The ledger takes nothing for a while. What was decided before is stored when it answers again,
+// and not sent if it may not be any more: the job may be cancelled or over, or, after long, its
+// recipients suppressed.
+func TestWhatTheLedgerTakesLateIsNotSent(t *testing.T) {
+	cancel := func(w *world, id job.ID) {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Cancel: true}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	suppress := func(w *world, _ job.ID) { w.content.suppress(7) }
+	nothing := func(*world, job.ID) {}
+	for _, x := range []struct {
+		name   string
+		change func(w *world, id job.ID)
+		held   time.Duration // by the ledger
+		lives  time.Duration // the job
+		want   job.Counts
+	}{
+		{"cancelled", cancel, 10 * time.Second, time.Hour, job.Counts{Cancelled: 1}},
+		{"cancelled for long", cancel, time.Minute, time.Hour, job.Counts{Cancelled: 1}},
+		{"expired", nothing, 10 * time.Second, 8 * time.Second, job.Counts{Expired: 1}},
+		{"suppressed", suppress, time.Minute, time.Hour, job.Counts{}}, // dropped
+		{"as it was", nothing, 10 * time.Second, time.Hour, job.Counts{Delivered: 1}},
+		{"as it was for long", nothing, time.Minute, time.Hour, job.Counts{Delivered: 1}},
+	} {
+		for _, drains := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, drained %v", x.name, drains), func(t *testing.T) {
+				inWorld(t, 42, func(w *world) {
+					pkg := people{7: true}
+					w.content.followers = pkg
+					w.home(0)
+					id := w.submit(pkg, func(s *job.Spec) { s.ExpiresAt = s.SubmittedAt.Add(x.lives) })
+					if drains {
+						w.send(id)
+					} else {
+						w.gw.connect(true, 7)
+						w.until("it is online", func() bool { return w.planes.Count() == 1 })
+					}
+					release := w.log.Hold(ledger.AllJournals)
+					if drains {
+						w.gw.connect(true, 7)
+					} else {
+						w.offer(id)
+					}
+					w.passes(time.Second)
+					x.change(w, id)
+					w.passes(x.held)
+					release()
+					if !drains {
+						w.send(id)
+					}
+					w.until("it is at an end", func() bool { c := w.counts(id); return c.Open()+c.Pending == 0 })
+					if c := w.reconcile(id); c.Delivered != x.want.Delivered || c.Cancelled != x.want.Cancelled || c.Expired != x.want.Expired {
+						t.Errorf("%+v, want %+v", c, x.want)
+					}
+					if n := w.gw.shown(id)[7]; n != int(x.want.Delivered) {
+						t.Errorf("shown %d times", n)
+					}
+					// A slow ledger does not have everybody parked again and again.
+					if n := w.worker.stats.Drains.Load(); x.held < lateAfter && !drains && n != 0 {
+						t.Errorf("%d drains", n)
+					}
+				})
+			})
+		}
 	}
 }

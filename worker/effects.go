@@ -70,17 +70,56 @@ func (w *Worker) sendHandOffs(ctx context.Context) error {
 	}
 }
 
+// bodyWait is how long hand-offs wait for the body of the one before them. Then they pass it:
+// who has to be asked twice keeps no order, and the store of bodies may be slow.
+const bodyWait = 100 * time.Millisecond
+
 // handOff asks a gateway to take a reserve's targets; the answer comes as an event.
 func (w *Worker) handOff(ctx context.Context, e outbound.Send) {
-	key := outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}
-	lost := func(err error) {
-		w.log.Debug("hand-off without an answer", "gateway", key.Inc.String(), "reserve", key.Ref.String(), "error", err)
-		w.post(ctx, outbound.Lost{Key: key})
-	}
-	if err := w.attachBody(ctx, e); err != nil {
-		lost(err)
+	if !e.WithBody {
+		w.askGateway(ctx, e)
 		return
 	}
+	got := make(chan error, 1)
+	w.beside.Go(func() { got <- w.attachBody(ctx, e) })
+	later := func() { w.beside.Go(func() { w.askWithBody(ctx, e, <-got) }) }
+	if _, slow := w.slow.Load(e.Handoff.Job); slow {
+		later()
+		return
+	}
+	t := time.NewTimer(bodyWait)
+	defer t.Stop()
+	select {
+	case err := <-got:
+		w.askWithBody(ctx, e, err)
+	case <-t.C:
+		w.slow.Store(e.Handoff.Job, true)
+		later()
+	case <-ctx.Done():
+	}
+}
+
+// attachBody puts the message into a hand-off that is to bring it.
+func (w *Worker) attachBody(ctx context.Context, e outbound.Send) error {
+	spec, err := w.cfg.Jobs.Spec(ctx, e.Handoff.Job)
+	if err != nil {
+		return err
+	}
+	e.Handoff.Message, err = w.cfg.Content.Message(ctx, spec)
+	return err
+}
+
+// askWithBody goes on when the body is there, or err says why not.
+func (w *Worker) askWithBody(ctx context.Context, e outbound.Send, err error) {
+	w.slow.Delete(e.Handoff.Job)
+	if err != nil {
+		w.lost(ctx, e, err)
+		return
+	}
+	w.askGateway(ctx, e)
+}
+
+func (w *Worker) askGateway(ctx context.Context, e outbound.Send) {
 	q := bus.Question{Subject: handoff.HandoffTo(e.Handoff.To.Gateway), Data: e.Handoff.Bytes(), Patience: handOffWait}
 	err := w.cfg.Bus.Ask(q, func(b []byte, err error) {
 		var a *handoff.Answer
@@ -88,27 +127,21 @@ func (w *Worker) handOff(ctx context.Context, e outbound.Send) {
 			a, err = handoff.ParseAnswer(b)
 		}
 		if err != nil {
-			lost(err)
+			w.lost(ctx, e, err)
 			return
 		}
-		w.post(ctx, outbound.Answered{Key: key, Answer: a})
+		w.post(ctx, outbound.Answered{Key: outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}, Answer: a})
 	})
 	if err != nil {
-		lost(err)
+		w.lost(ctx, e, err)
 	}
 }
 
-// attachBody puts the message into a hand-off that is to bring it.
-func (w *Worker) attachBody(ctx context.Context, e outbound.Send) error {
-	if !e.WithBody {
-		return nil
-	}
-	spec, err := w.cfg.Jobs.Spec(ctx, e.Handoff.Job)
-	if err != nil {
-		return err
-	}
-	e.Handoff.Message, err = w.cfg.Content.Message(ctx, spec)
-	return err
+// lost tells that a hand-off got no answer; it is asked again.
+func (w *Worker) lost(ctx context.Context, e outbound.Send, err error) {
+	key := outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}
+	w.log.Debug("hand-off without an answer", "gateway", key.Inc.String(), "reserve", key.Ref.String(), "error", err)
+	w.post(ctx, outbound.Lost{Key: key})
 }
 
 func (w *Worker) fence(ctx context.Context, e outbound.SendFence) {

@@ -13,7 +13,7 @@ import (
 
 	"crier/job"
 	"crier/state/ledger"
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // TestStormOverAFleet is TestStorm with two or three workers: they are killed, stand
@@ -131,7 +131,7 @@ func (s *storm) startAgain(m *member) {
 		s.t.Errorf("%s had ended: %v", m.name, err)
 	}
 	if s.c.of(0.2) {
-		m.kv = parked.NewMemory()
+		m.kv = kv.NewMemory()
 	}
 	m.start()
 }

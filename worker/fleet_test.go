@@ -25,6 +25,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/worker/tenure"
 )
 
@@ -43,7 +44,7 @@ type member struct {
 	f       *fleet
 	name    string
 	gate    gate
-	kv      parked.KV
+	kv      kv.Store
 	planes  *presence.Planes
 	index   *parked.Index
 	worker  *Worker
@@ -54,6 +55,7 @@ type member struct {
 	done    chan struct{} // closed when it has ended, by err
 	err     error
 	refused atomic.Int64 // appends to its journals
+	silent  atomic.Bool  // by order of an operator
 }
 
 // view is what a member believes about the others at one moment.
@@ -192,7 +194,7 @@ func newFleet(w *world, names ...string) *fleet {
 	w.table, w.claims = jobs.New(w.log, w.ctl), claims.New(w.log)
 	w.homes.Store(w.claims)
 	var err error
-	if w.index, err = parked.New(ctx, parked.NewMemory(), w.content, w.log); err != nil {
+	if w.index, err = parked.New(ctx, kv.NewMemory(), w.content, w.log); err != nil {
 		w.t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -213,7 +215,7 @@ func newFleet(w *world, names ...string) *fleet {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		f.members = append(f.members, &member{f: f, name: name, kv: parked.NewMemory(), planes: planes})
+		f.members = append(f.members, &member{f: f, name: name, kv: kv.NewMemory(), planes: planes})
 	}
 	f.tell()
 	f.end = func() {
@@ -266,7 +268,7 @@ func (m *member) start() {
 		w.t.Fatal(err)
 	}
 	m.worker, err = New(Config{Name: m.name, Log: log, Bus: &gatedBus{w.bus, &m.gate}, Index: m.index, Jobs: table, Claims: who, Presence: m.planes,
-		Content: w.content, DrainRate: w.drains, Logger: slog.New(slog.DiscardHandler), Ring: m.look})
+		Content: w.content, Policy: w.policy, DrainRate: w.drains, Logger: slog.New(slog.DiscardHandler), Ring: m.look, Silent: m.silent.Load})
 	if err != nil {
 		w.t.Fatal(err)
 	}

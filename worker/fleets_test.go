@@ -380,3 +380,50 @@ func TestAWorkerThatIsOutGivesUpItsRanges(t *testing.T) {
 		})
 	})
 }
+
+// What a worker has sent keeps nobody: one that is to be silent gives the slices up that it
+// sent, and those of which it found nothing left to do. Whoever takes them has to have read
+// every reserve, and finds nothing to do either.
+func TestAWorkerThatIsSilentGivesUpWhatItSent(t *testing.T) {
+	inFleet(t, 10, 2, func(f *fleet, gws []*host) {
+		w1, other := f.members[0], f.members[1]
+		ids := in(f.rangeOf(other, 0), 4)
+		pkg := peopleOf(ids)
+		f.content.followers = pkg
+		found := f.submit(pkg, nil)
+		f.sendBy(w1, found)
+		w1.kill()
+		w1.start()
+		f.sendBy(w1, found) // it is sent already
+		sent := f.submit(pkg, nil)
+		f.sendBy(w1, sent)
+		reserved := f.lastRecord(ledger.JournalSubject(w1.worker.journal))
+		w1.silent.Store(true)
+		for _, id := range []job.ID{found, sent} {
+			f.until("its slice is given up", func() bool { return f.claims.Of(ledger.SliceThing(id, 0)).Journal.IsZero() })
+		}
+		if c := f.claims.Of(ledger.SliceThing(sent, 0)); c.After < reserved {
+			t.Errorf("released after record %d, and record %d reserves", c.After, reserved)
+		}
+		for _, id := range []job.ID{found, sent} {
+			f.sendBy(other, id)
+		}
+		if n := other.worker.stats.Reserves.Load(); n != 0 {
+			t.Errorf("whoever took them made %d reserves", n)
+		}
+		w1.silent.Store(false)
+		gws[0].connect(true, ids...)
+		for _, id := range []job.ID{found, sent} {
+			f.delivered(id, pkg, gws...)
+		}
+	})
+}
+
+// lastRecord is the sequence of the last record of a subject.
+func (f *fleet) lastRecord(subject string) uint64 {
+	st, err := f.log.Last(context.Background(), subject)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return st.Seq
+}

@@ -18,6 +18,7 @@ import (
 
 // judge asks what was promised. The devices are the witnesses.
 func (s *storm) judge() {
+	s.judgeCharges()
 	if s.fleet != nil {
 		for _, m := range s.fleet.members {
 			if m.ended() {
@@ -60,10 +61,64 @@ func (s *storm) judge() {
 	}
 }
 
+// judgeCharges asks that nobody saw more than the caps allow, that who was held back had
+// been charged as much, and that the book says what the ledger does.
+func (s *storm) judgeCharges() {
+	whole := map[job.Recipient]map[job.ID]bool{}
+	for _, d := range s.devices {
+		if whole[d.who] == nil {
+			whole[d.who] = map[job.ID]bool{}
+		}
+		for id, n := range d.shown {
+			whole[d.who][id] = whole[d.who][id] || n > 0
+		}
+	}
+	for who, shown := range whole {
+		saw, once, charged, delivered, refused, refusedOnce := 0, 0, 0, 0, 0, 0
+		for n, j := range s.jobs {
+			x := s.explain(n, who)
+			if shown[j.id] {
+				saw++
+				if j.once {
+					once++
+				}
+			}
+			if x.Outcome == job.Delivered {
+				delivered++
+			}
+			switch x.Reason {
+			case job.ReasonFrequency:
+				refused++
+			case job.ReasonSendOnce:
+				refusedOnce++
+			default:
+				charged++
+			}
+		}
+		most := s.policy.Cap
+		switch {
+		case most > 0 && saw > most, most > 0 && refused > 0 && charged < most, most == 0 && refused > 0:
+			s.t.Errorf("%d saw %d messages, was charged %d and refused %d; the cap is %d", who, saw, charged, refused, most)
+		case once > 1, refusedOnce > 0 && charged == 0:
+			s.t.Errorf("%d saw %d messages of one key, and was refused %d", who, once, refusedOnce)
+		}
+		if most == 0 {
+			continue
+		}
+		day := uint32(time.Now().Unix() / (24 * 60 * 60))
+		if used, err := s.index.Charges.Used(who, day, 0); err != nil || used < delivered || used > charged {
+			s.t.Errorf("the book says that %d was charged %d messages (%v); %d were delivered and %d not refused", who, used, err, delivered, charged)
+		}
+	}
+}
+
 // judgeUnseen asks why nobody saw a message.
 func (s *storm) judgeUnseen(n int, who job.Recipient, speaks bool) {
 	j := s.jobs[n]
 	x := s.explain(n, who)
+	if x.Reason == job.ReasonFrequency || x.Reason == job.ReasonSendOnce {
+		return // judgeCharges asks whether that is so
+	}
 	if x.Outcome == job.Delivered || !j.over && (speaks || x.Outcome != job.InDoubt) {
 		s.t.Errorf("job %d: %d never saw it and is %s (it speaks: %v)", n, who, x.Outcome, speaks)
 		s.tell(n, who)

@@ -163,9 +163,7 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if err != nil {
 		return home.JobInfo{}, err
 	}
-	// As long as its controls may be out of date, nothing of a job is drained.
-	unsure := now.UnixNano()-w.sure.Load() > int64(lane.ControlsMaxAge)
-	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || unsure, Over: j.Over(now),
+	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || w.isUnsure(now), Over: j.Over(now),
 		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
 	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
@@ -175,6 +173,11 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 		info.Urgent = j.Spec.Priority
 	}
 	return info, nil
+}
+
+// isUnsure reports whether the controls of jobs may be out of date; nothing is drained then.
+func (w *Worker) isUnsure(now time.Time) bool {
+	return now.UnixNano()-w.sure.Load() > int64(lane.ControlsMaxAge)
 }
 
 // suppressed gives who of a range must not get a job.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -42,7 +43,11 @@ type (
 		key    sliceKey
 		answer chan<- job.SliceState // claimed if the lanes do not know it
 	}
-	lanesAsked bus.Msg
+	lanesAsked  bus.Msg
+	chargeAsked struct {
+		entry *ledger.Charge
+		ended chan<- bool // applied; has room for the answer
+	}
 )
 
 type sliceKey struct {
@@ -71,6 +76,8 @@ type loop struct {
 	looks   map[job.Range]context.CancelFunc // ends the look that is under way
 	tickets map[journal.Ticket]func(journal.Durable, bool)
 	ticket  journal.Ticket
+	charges map[uint64]chan<- bool // who waits for a charge, by its number
+	asked   uint64                 // number of the last one
 	sent    map[sliceKey]bool
 	ticks   int
 	err     error
@@ -80,10 +87,12 @@ func newLoop(w *Worker, ctx context.Context) *loop {
 	ring := w.cfg.Ring() // once: the core is told of every one that is another
 	return &loop{w: w, ctx: ctx, lanes: lane.New(w.cfg.Lanes), outbound: outbound.New(w.journal, w.closed...), home: home.New(),
 		tenure: tenure.New(w.journal, ring), ring: ring,
-		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}}
+		looks: map[job.Range]context.CancelFunc{}, tickets: map[journal.Ticket]func(journal.Durable, bool){},
+		charges: map[uint64]chan<- bool{}, sent: map[sliceKey]bool{}}
 }
 
 func (l *loop) run(inherited []outbound.Inherited) error {
+	defer close(l.w.over)
 	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce})
 	l.journal = state
 	l.doJournal(effects)
@@ -155,6 +164,10 @@ func (l *loop) step(ev any) {
 		ev.answer <- l.whereIs(ev.key)
 	case lanesAsked:
 		l.w.respond(bus.Msg(ev), l.lanes.List())
+	case chargeAsked:
+		l.asked++
+		l.charges[l.asked] = ev.ended
+		l.doHome(l.home.Step(home.Charge{ID: l.asked, Entry: ev.entry}))
 	default:
 		l.err = fmt.Errorf("worker loop: event of type %T", ev)
 	}
@@ -176,6 +189,7 @@ func (l *loop) lookRound(now time.Time) {
 		}
 		if silent {
 			l.doLanes(l.lanes.Step(now, lane.Drop{}))
+			l.giveIdle()
 		}
 	}
 	if ring := l.w.cfg.Ring(); ring != l.ring {
@@ -184,6 +198,29 @@ func (l *loop) lookRound(now time.Time) {
 		return
 	}
 	l.doTenure(l.tenure.Step(now, tenure.Tick{}))
+}
+
+// giveMost is how many slices without work are given up in one look: each is an append.
+const giveMost = 64
+
+// giveIdle gives up slices that the lanes do not have: they are sent, or an offer of them is
+// being answered, which begins nothing any more.
+func (l *loop) giveIdle() {
+	n := 0
+	for _, thing := range l.w.slices.Held() {
+		if id, number, ok := ledger.SliceOf(thing); ok && !l.lanes.Holds(id, number) {
+			l.giveSlice(thing)
+			if n++; n == giveMost {
+				return
+			}
+		}
+	}
+}
+
+// giveSlice gives up a slice of which nothing is under way. Whoever takes it has to have
+// read all of it, what others reserved before, too.
+func (l *loop) giveSlice(thing ledger.Thing) {
+	l.w.slices.Give(l.ctx, thing, max(l.last, l.w.cfg.Index.Watermark()-1))
 }
 
 // nobodys lets reports about another worker's journal be answered once that is sealed and
@@ -296,6 +333,7 @@ func (l *loop) doLanes(effects []lane.Effect) {
 			l.w.beside.Go(func() { l.w.makeBlock(l.ctx, e.Task) })
 		case lane.Append:
 			l.w.stats.Reserves.Add(1)
+			decided := time.Now()
 			l.submit(e.Reserve, func(d journal.Durable, ok bool) {
 				if !ok {
 					l.doLanes(l.lanes.Step(time.Now(), lane.Refused{Lane: e.Lane}))
@@ -304,11 +342,11 @@ func (l *loop) doLanes(effects []lane.Effect) {
 				now := time.Now()
 				l.doLanes(l.lanes.Step(now, lane.Reserved{Lane: e.Lane, Ref: d.Ref}))
 				l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: e.Reserve.Job, Range: e.Reserve.Range(),
-					Urgent: e.Urgent, Targets: e.Reserve.Targets}))
+					Urgent: e.Urgent, Targets: e.Reserve.Targets, Late: l.isLate(now, decided, e.Reserve.Job)}))
 				l.markFull(now)
 			})
 		case lane.Dropped:
-			l.w.slices.Give(l.ctx, ledger.SliceThing(e.Job, e.Number), max(l.last, l.w.cfg.Index.Watermark()-1))
+			l.giveSlice(ledger.SliceThing(e.Job, e.Number))
 		case lane.SliceSent:
 			l.sent[sliceKey{e.Job, e.Number}] = true
 			l.w.beside.Go(func() { l.w.tellSent(e.Job, e.Number) })
@@ -351,14 +389,67 @@ func (l *loop) doHome(effects []home.Effect) {
 			l.w.publish(handoff.SettleTo(e.Settle.Inc.Gateway), e.Settle.Bytes())
 		case home.Append:
 			l.appendPass(e)
+		case home.AppendCharge:
+			l.submit(e.Entry, func(d journal.Durable, ok bool) {
+				c := home.Charged{ID: e.ID, Range: e.Entry.Range()}
+				if ok {
+					c.Seq = d.Seq
+				}
+				l.doHome(l.home.Step(c))
+			})
+		case home.ChargeEnded:
+			l.charges[e.ID] <- e.Applied
+			delete(l.charges, e.ID)
 		}
 	}
+}
+
+// errNotCharged says that a charge is not in the ledger.
+var errNotCharged = errors.New("this worker is not the home of the range any more, or the ledger has no room")
+
+// charge appends a charge and waits until the index has it, or it is sure that it never
+// will: who asks next must see what it did.
+func (w *Worker) charge(ctx context.Context, e *ledger.Charge) error {
+	ended := make(chan bool, 1)
+	select {
+	case w.events <- chargeAsked{e, ended}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.over:
+		return ErrStopped
+	}
+	select {
+	case applied := <-ended:
+		if !applied {
+			return errNotCharged
+		}
+		return nil
+	case <-w.over:
+		return ErrStopped
+	}
+}
+
+// lateAfter is how long the ledger may take for a reserve of a job that may still be sent.
+const lateAfter = 30 * time.Second
+
+// isLate reports whether the ledger took a reserve so long after it was decided that it is not
+// to be sent: its job may be cancelled, paused or over since, its recipients suppressed or gone.
+// They are parked again, and what is so now decides about them (rules 20, 21).
+func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
+	switch age := now.Sub(decided); {
+	case age <= lane.ControlsMaxAge:
+		return false
+	case age > lateAfter:
+		return true
+	}
+	j, live := l.w.cfg.Jobs.Current(id)
+	return !live || j.Controls.Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
 }
 
 // appendPass submits the entries of a pass and tells the home when the last of
 // them is settled.
 func (l *loop) appendPass(e home.Append) {
-	left, stored, top := len(e.Entries), 0, uint64(0)
+	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
 	for i, entry := range e.Entries {
 		l.submit(entry, func(d journal.Durable, ok bool) {
 			left--
@@ -367,8 +458,9 @@ func (l *loop) appendPass(e home.Append) {
 				top = max(top, d.Seq)
 				if drain, isDrain := entry.(*ledger.Drain); isDrain {
 					l.w.stats.Drains.Add(1)
-					l.doOutbound(l.outbound.Step(time.Now(), outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
-						Urgent: e.Urgent[i], Targets: drain.Targets}))
+					now := time.Now()
+					l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
+						Urgent: e.Urgent[i], Targets: drain.Targets, Late: l.isLate(now, decided, drain.Job)}))
 				}
 			}
 			switch {

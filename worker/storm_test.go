@@ -42,6 +42,7 @@ type stormJob struct {
 	id     job.ID
 	resend bool // who is in doubt may get it twice
 	over   bool // it may end before all have it
+	once   bool // it is the same for all such jobs
 }
 
 const (
@@ -110,6 +111,7 @@ func newStorm(t *testing.T, seed uint64, fleet int) *storm {
 		s.gws = append(s.gws, g)
 	}
 	w.drains = []int{0, 0, 20}[c.n(3)]
+	w.policy.Cap = []int{0, 0, 2, 4}[c.n(4)]
 	for i := range uint32(16) {
 		who := i%2<<20 + i
 		w.content.followers[who] = true
@@ -182,6 +184,9 @@ func (s *storm) send() {
 		}
 		if j.over {
 			spec.ExpiresAt = spec.SubmittedAt.Add(time.Duration(20+s.c.n(60)) * time.Second)
+		}
+		if s.c.of(0.5) {
+			j.once, spec.SendOnce = true, &job.SendOnce{Key: job.OnceKey{1}, Window: time.Hour}
 		}
 		spec.Rate = uint32(s.c.n(6))
 	})

@@ -10,6 +10,7 @@ import (
 	"crier/state/fold"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // lost reports whether the worker has ended because its journal has.
@@ -59,7 +60,7 @@ func (s *storm) dieSoon() {
 }
 
 func (s *storm) restoreIndex() {
-	s.kv = parked.NewMemory()
+	s.kv = kv.NewMemory()
 	folds, err := ledger.ReadFolds(context.Background(), s.log)
 	if err != nil {
 		s.t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,7 @@ type Config struct {
 	Presence Presence
 	Content  Content
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
+	Policy   block.Policy                      // of the frequency caps; the same for all workers
 	Lanes    int                               // blocks under way at a time; default 8; each holds up to 2 MiB
 	// DrainRate is how many recipients a second are handed what was parked for them,
 	// apart from the rates of jobs; 0 is unlimited.
@@ -69,6 +71,7 @@ type Worker struct {
 	log       *slog.Logger
 	events    chan any
 	ready     chan struct{}
+	over      chan struct{} // closed when the loop decides no more
 	stopped   chan struct{} // closed when Run returns
 	beside    crew.Crew     // what the loop and the bus start; over when Run returns
 	blocks    *block.Maker
@@ -81,6 +84,7 @@ type Worker struct {
 	slices    *holds.Slices
 	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    *outbound.Outbox
+	slow      sync.Map     // jobs for whose body hand-offs wait beside the others
 	ticked    atomic.Int64 // when the loop last saw time pass, in Unix nanoseconds
 	sure      atomic.Int64 // when all controls were last known, in Unix nanoseconds
 	stats     Stats
@@ -118,7 +122,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	w := &Worker{cfg: cfg, log: cfg.Logger.With("worker", cfg.Name), events: make(chan any, 1024), ready: make(chan struct{}), stopped: make(chan struct{})}
+	w := &Worker{cfg: cfg, log: cfg.Logger.With("worker", cfg.Name), events: make(chan any, 1024), ready: make(chan struct{}), over: make(chan struct{}), stopped: make(chan struct{})}
 	if cfg.DrainRate > 0 {
 		w.drains = rate.NewLimiter(rate.Limit(cfg.DrainRate), cfg.DrainRate)
 	}
@@ -128,7 +132,8 @@ func New(cfg Config) (*Worker, error) {
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Go: w.beside.Go, Logger: w.log})
 	w.holds = holds.New()
 	w.blocks = block.New(block.Config{Name: cfg.Name, Job: cfg.Jobs.Get, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,
-		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Bus: cfg.Bus, Logger: w.log})
+		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Charges: cfg.Index.Charges, Charge: w.charge, Policy: cfg.Policy, Now: time.Now,
+		Bus: cfg.Bus, Logger: w.log})
 	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = w.claimed
 	w.outbox = outbound.NewOutbox()

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"crier/presence/gateway"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/worker/lane"
 )
 
@@ -110,7 +113,7 @@ func TestEveryoneGetsItOnce(t *testing.T) {
 // sameWhenRebuilt builds the index again from the ledger alone and compares.
 func (w *world) sameWhenRebuilt() {
 	w.t.Helper()
-	fresh := parked.NewMemory()
+	fresh := kv.NewMemory()
 	x, err := parked.New(context.Background(), fresh, w.content, w.log)
 	if err != nil {
 		w.t.Fatal(err)
@@ -143,7 +146,7 @@ func TestWorkerCrashesWhileSending(t *testing.T) {
 				w.offer(id)
 				time.Sleep(time.Duration(w.rng.IntN(700)) * time.Millisecond)
 				if seed%2 == 1 {
-					w.kv = parked.NewMemory() // the index is lost, too
+					w.kv = kv.NewMemory() // the index is lost, too
 				}
 				w.restart()
 				w.readmit()
@@ -565,5 +568,44 @@ func TestNothingRunsBehindRun(t *testing.T) {
 		}
 		close(w.content.held)
 		<-over
+	})
+}
+
+// The store of bodies is slow for one job: others are handed over meanwhile, and soon, whatever
+// number of hand-offs waits for it.
+func TestASlowBodyHoldsUpNoOtherJob(t *testing.T) {
+	inWorld(t, 43, func(w *world) {
+		pkg, first := people{}, people{}
+		for r := range uint32(6) { // fewer than outbound.MaxSilent
+			pkg[r<<20], first[r<<20] = true, true
+		}
+		first[7], pkg[7] = true, true
+		w.content.followers = pkg
+		w.gw.connect(true, slices.Collect(maps.Keys(pkg))...)
+		w.until("they are online", func() bool { return w.planes.Count() == uint64(len(pkg)) })
+		slow := w.submit(first, nil)
+		body := make(chan struct{})
+		arrives := sync.OnceFunc(func() { close(body) })
+		defer arrives()
+		w.content.mu.Lock()
+		w.content.slow = map[job.ID]chan struct{}{slow: body}
+		w.content.mu.Unlock()
+		w.offer(slow)
+		w.passes(2 * time.Second)
+		other := w.submit(people{7: true}, nil)
+		began := time.Now()
+		w.send(other)
+		w.until("the other one is delivered", func() bool { return w.counts(other).Delivered == 1 })
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("the other one took %s", took)
+		}
+		if n := w.counts(slow).Delivered; n != 0 {
+			t.Errorf("%d got a message without a body", n)
+		}
+		arrives()
+		w.send(slow)
+		w.until("all are delivered", func() bool { return w.counts(slow).Delivered == uint64(len(first)) })
+		w.checkShown(slow, first)
+		w.reconcile(slow)
 	})
 }

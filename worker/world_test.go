@@ -30,6 +30,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/proof"
 	"crier/state/report"
 	"crier/worker/block"
@@ -68,12 +69,13 @@ func (p people) Cardinality() uint64 { return uint64(len(p)) }
 type content struct {
 	packages   map[job.ID]people
 	followers  people
-	suppressed people        // replaced, never changed, once a worker runs
-	damaged    job.ID        // whose lists cannot be read
-	missing    job.ID        // whose package is not there
-	held       chan struct{} // if there is one, reading lists waits until it is closed
-	waiting    atomic.Bool   // for held
-	mu         sync.Mutex    // for all but followers
+	suppressed people                   // replaced, never changed, once a worker runs
+	damaged    job.ID                   // whose lists cannot be read
+	missing    job.ID                   // whose package is not there
+	held       chan struct{}            // if there is one, reading lists waits until it is closed
+	waiting    atomic.Bool              // for held
+	slow       map[job.ID]chan struct{} // reading the body of a job waits until it is closed
+	mu         sync.Mutex               // for all but followers
 }
 
 func (c *content) add(id job.ID, pkg people) {
@@ -125,6 +127,12 @@ func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error)
 }
 
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {
+	c.mu.Lock()
+	slow := c.slow[spec.ID]
+	c.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
 	return &handoff.Message{Body: []byte("hello")}, nil
 }
 
@@ -142,11 +150,12 @@ type world struct {
 	ctl     *stalling
 	bus     wire
 	ledger  ledger.Log // log, as the worker sees it
-	kv      parked.KV
+	kv      kv.Store
 	blobs   *blob.Memory // reports and checkpoints, if the ledger is folded
 	planes  *presence.Planes
 	content *content
-	drains  int    // DrainRate
+	drains  int // DrainRate
+	policy  block.Policy
 	starts  uint32 // of the worker's process; 0 is not counted
 	gw      *host
 	table   *jobs.Table
@@ -165,7 +174,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), log: ledger.NewMemory(ledger.MemoryConfig{}),
 		ctl: &stalling{Memory: ledger.NewMemory(ledger.MemoryConfig{})},
-		bus: bus.NewMemory(), kv: parked.NewMemory(), blobs: blob.NewMemory(0), planes: planes,
+		bus: bus.NewMemory(), kv: kv.NewMemory(), blobs: blob.NewMemory(0), planes: planes,
 		content: &content{packages: map[job.ID]people{}, followers: people{}, suppressed: people{}}}
 	w.ledger = w.log
 	return w
@@ -212,7 +221,8 @@ func (w *world) start() {
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, DrainRate: w.drains, Logger: quiet})
+	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, Policy: w.policy,
+		DrainRate: w.drains, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}

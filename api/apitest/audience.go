@@ -172,11 +172,7 @@ func (f *Fake) suppress(method string, req api.SuppressionChange, in bool) (api.
 		id := a.ID
 		out.Account, out.AccountID = a.Name, &id
 	}
-	list := f.mu.suppressed[out.Account]
-	if list == nil {
-		list = map[job.Recipient]bool{}
-		f.mu.suppressed[out.Account] = list
-	}
+	list := f.listLocked(out.Account)
 	out.Changed = flip(list, req.IDs, in)
 	if out.Changed > 0 {
 		f.mu.revisions[out.Account]++

@@ -1,7 +1,7 @@
 // Package apitest is an api.Service in memory, for tests of the server, the
 // client and the command line.
 //
-// It keeps accounts, followers, suppression lists and packages, and moves jobs
+// It keeps accounts, followers, suppression lists, segments and packages, and moves jobs
 // through a fixed life (see Life) instead of sending anything. It answers the
 // same to the same calls; its clock is given. A package is opaque to it: its id is
 // the SHA-256 of the bytes handed in and its cardinality their number.
@@ -27,6 +27,8 @@ type Fake struct {
 	// Manual leaves jobs where they are until Advance; otherwise whoever waits for a
 	// job or watches it moves it on.
 	Manual bool
+	// Pack makes the envelope of a package that is exported. Nil: its ids as text.
+	Pack func(name string, ids []job.Recipient) ([]byte, error)
 
 	mu struct {
 		sync.Mutex
@@ -34,6 +36,7 @@ type Fake struct {
 		followers  map[uint32]map[job.Recipient]bool
 		suppressed map[string]map[job.Recipient]bool // by the account's name, "" is the global list
 		revisions  map[string]uint64                 // of suppression lists
+		segments   []*segment
 		packages   []api.Package
 		jobs       []*record
 		keys       []api.Key

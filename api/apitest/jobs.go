@@ -1,7 +1,9 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -51,6 +53,14 @@ func (f *Fake) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error
 			return api.Job{}, job.NotFound("there is no package " + set.String())
 		}
 	}
+	include, err := f.refsLocked("include_segments", req.IncludeSegments)
+	if err != nil {
+		return api.Job{}, err
+	}
+	exclude, err := f.refsLocked("exclude_segments", req.ExcludeSegments)
+	if err != nil {
+		return api.Job{}, err
+	}
 	ttl, priority := time.Duration(req.TTL), req.Priority
 	if ttl == 0 {
 		ttl = job.DefaultTTL
@@ -58,9 +68,18 @@ func (f *Fake) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error
 	if priority == 0 {
 		priority = api.DefaultPriority
 	}
-	r := &record{req: req, job: api.Job{Job: id, State: Life[0], Version: 1, WaitingOn: "a free worker",
+	var once *api.Once
+	if o := req.SendOnce; o != nil {
+		scope := a.ID
+		if o.Scope == api.ScopeAll {
+			scope = 0
+		}
+		once = &api.Once{Key: job.KeyOnce(scope, o.Key, sha256.Sum256(req.Message())), Window: cmp.Or(o.Window, api.Duration(job.DefaultOnceWindow))}
+	}
+	r := &record{req: req, job: api.Job{Job: id, SendOnce: once, State: Life[0], Version: 1, WaitingOn: "a free worker",
 		Account: a.Name, AccountID: a.ID, Tenant: a.Tenant, SubmittedBy: who(ctx).Key, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
 		Package: set, Recipients: n, Revision: a.Revision, BodyBytes: uint32(len(req.Message())),
+		Include: include, Exclude: exclude, ControlGroup: req.ControlGroup,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),
 		DisplayAt: req.DisplayAt, ExpiresAt: f.Now().Add(ttl), Counts: job.Counts{Package: n, Pending: n}}}
 	f.mu.jobs = append(f.mu.jobs, r)
@@ -103,7 +122,7 @@ func (f *Fake) advanceLocked(r *record) {
 	n := r.job.Recipients
 	c := job.Counts{Package: n, Delivered: n / 2}
 	if n/4 > 0 {
-		c.Dropped = map[job.Reason]uint64{job.ReasonRelation: n / 4}
+		c.Dropped = map[job.Reason]uint64{r.dropReason(): n / 4}
 	}
 	rest := n - n/2 - n/4
 	switch Life[r.step] {
@@ -117,6 +136,17 @@ func (f *Fake) advanceLocked(r *record) {
 	r.job.State, r.job.Counts, r.job.WaitingOn = Life[r.step], c, ""
 	r.job.Version++
 	f.noteLocked(r, "transition")
+}
+
+// dropReason is why the fake drops recipients of a job.
+func (r *record) dropReason() job.Reason {
+	switch {
+	case len(r.job.Include)+len(r.job.Exclude) > 0:
+		return job.ReasonTargeting
+	case r.job.ControlGroup > 0:
+		return job.ReasonControl
+	}
+	return job.ReasonRelation
 }
 
 // ListJobs implements api.Service.
@@ -295,6 +325,8 @@ func (f *Fake) ExplainJob(_ context.Context, id job.ID, rcpt job.Recipient) (api
 		}
 		if uint64(rcpt) < r.job.Counts.Delivered {
 			out.Outcome = job.Delivered
+		} else if reason := r.dropReason(); reason != job.ReasonRelation && uint64(rcpt) < r.job.Counts.Delivered+r.job.Counts.Dropped[reason] {
+			out.Outcome, out.Reason, out.Because = job.Dropped, reason, "as the fake has it"
 		}
 		for _, e := range f.mu.entries {
 			if strings.HasSuffix(e.Subject, id.String()) {

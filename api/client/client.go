@@ -243,6 +243,37 @@ func call[O any](ctx context.Context, c *Client, r request) (O, error) {
 	return out, nil
 }
 
+// download makes a request whose answer is a file, and writes it.
+func (c *Client) download(ctx context.Context, r request, w io.Writer) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.LongTimeout, errTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	from := &source{r: resp.Body}
+	if _, err = io.Copy(w, from); from.err != nil {
+		return c.cut(ctx, r, from.err)
+	}
+	return err
+}
+
+// source remembers why it could not be read, to tell that from what its reader could not do.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
 // maxLine bounds a line of a stream in bytes: the detail of a ledger record.
 const maxLine = 4 << 20
 

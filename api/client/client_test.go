@@ -93,6 +93,14 @@ func script(ctx context.Context, s api.Service) (got []any) {
 	add(s.GetSuppression(ctx, ""))
 	add(s.GetSuppression(ctx, name))
 	add(s.GetSuppression(ctx, "nobody"))
+	add(s.ImportSuppressed(ctx, "", api.ImportIDs{Skip: 1}, strings.NewReader("id\n7,7\n8\n")))
+	add(s.ImportSuppressed(ctx, name, api.ImportIDs{}, strings.NewReader("x\n")))
+	add(s.ImportSuppressed(ctx, "nobody", api.ImportIDs{}, strings.NewReader("1\n")))
+	add(s.ListSuppression(ctx, api.Page{}))
+	lists, err := s.ListSuppression(ctx, api.Page{Limit: 1})
+	add(lists, err)
+	add(s.ListSuppression(ctx, api.Page{Cursor: lists.Next}))
+	segmentScript(ctx, s, add, name)
 	p, err := s.ImportPackage(ctx, api.ImportPackage{Account: name, Name: "p"}, strings.NewReader("the bytes"))
 	add(p, err)
 	add(s.ImportPackage(ctx, api.ImportPackage{Account: "nobody"}, strings.NewReader("x")))
@@ -134,6 +142,46 @@ func accessScript(ctx context.Context, s api.Service, add func(any, error)) {
 		}
 		add(list, err)
 	}
+}
+
+func segmentScript(ctx context.Context, s api.Service, add func(any, error), name string) {
+	for _, n := range []string{name, "vip", "vip"} {
+		add(s.CreateSegment(ctx, api.CreateSegment{Name: n}))
+	}
+	for _, n := range []string{name, "nothing", "", ".", ".."} {
+		add(s.AddToSegment(ctx, n, []job.Recipient{1, 2, 2, 4294967295}))
+		add(s.RemoveFromSegment(ctx, n, []job.Recipient{2, 7}))
+		add(s.ImportSegment(ctx, n, api.ImportIDs{Skip: 1}, strings.NewReader("9\n1 5\n6\n")))
+		add(s.ImportSegment(ctx, n, api.ImportIDs{}, strings.NewReader("-1\n")))
+		add(s.GetSegment(ctx, n))
+		add(s.ArchiveSegment(ctx, n))
+		add(s.AddToSegment(ctx, n, []job.Recipient{1}))
+		add(s.ListSegments(ctx, api.ListSegments{Archived: true}))
+		if req := (api.SubmitJob{Account: name, Audience: "followers", Body: "x", ExcludeSegments: []string{n}}); req.Validate() == nil {
+			add(s.SubmitJob(ctx, req))
+		}
+		add(s.RestoreSegment(ctx, n))
+	}
+	first, err := s.ListSegments(ctx, api.ListSegments{Page: api.Page{Limit: 1}})
+	add(first, err)
+	add(s.ListSegments(ctx, api.ListSegments{Page: api.Page{Limit: 1, Cursor: first.Next}}))
+	for _, kind := range append([]string{"king", ""}, api.SetKinds...) {
+		for _, of := range []string{"", name, "nothing"} {
+			req := api.ExportSet{Kind: kind, Of: of}
+			if req.Validate() != nil {
+				continue // the fake takes what is valid only
+			}
+			var file strings.Builder
+			err := s.ExportSet(ctx, req, &file)
+			add(file.String(), err)
+		}
+	}
+	aimed := api.SubmitJob{Account: name, Audience: "followers", Body: "x", IncludeSegments: []string{name}, ExcludeSegments: []string{"vip"}, ControlGroup: 0.5, IdempotencyKey: "aimed"}
+	j, err := s.SubmitJob(ctx, aimed)
+	add(j, err)
+	add(s.CancelJob(ctx, j.Job))
+	aimed.ControlGroup = 0.5001
+	add(s.SubmitJob(ctx, aimed))
 }
 
 func clusterScript(ctx context.Context, s api.Service, add func(any, error)) {
@@ -213,6 +261,46 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if errs < 12 {
 		t.Errorf("only %d of the script's answers are errors", errs)
+	}
+}
+
+// breaking is a service whose exports break off after a part.
+type breaking struct {
+	*apitest.Fake
+	part int
+}
+
+func (b breaking) ExportSet(_ context.Context, _ api.ExportSet, w io.Writer) error {
+	if _, err := w.Write(make([]byte, b.part)); err != nil {
+		return err
+	}
+	return errors.New("the inside")
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
+var errFull = errors.New("no room")
+
+// A part of an export is never taken for the whole, and what is wrong here is not said of
+// the server.
+func TestExportBreaksOff(t *testing.T) {
+	for _, part := range []int{0, 1, 1 << 20} {
+		ts := httptest.NewServer(handler(t, breaking{apitest.New(), part}))
+		err := dial(t, ts.URL, nil).ExportSet(t.Context(), api.ExportSet{Kind: api.SetSuppression}, io.Discard)
+		if err == nil || strings.Contains(err.Error(), "inside") {
+			t.Errorf("after %d bytes: %v", part, err)
+		}
+		ts.Close()
+	}
+	far, _ := pair(t)
+	if err := far.ExportSet(t.Context(), api.ExportSet{Kind: api.SetSuppression}, full{}); !errors.Is(err, errFull) || job.CodeOf(err) != "" {
+		t.Errorf("to a full disk: %v", err)
+	}
+	if err := far.ExportSet(t.Context(), api.ExportSet{Kind: "../king"}, io.Discard); job.CodeOf(err) != job.CodeNotFound {
+		t.Errorf("an odd kind: %v", err)
 	}
 }
 

@@ -109,7 +109,7 @@ func TestOverTheLimit(t *testing.T) {
 	h.fake.Fail = func(string) error { t.Error("it reached the service"); return errors.New("x") }
 	for _, op := range h.operations() {
 		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64), "{member}", "m1",
-			"{key}", "key_00000000000000000000000000", "{tenant}", "default", "{recipient}", "1").Replace(op.path)
+			"{segment}", "s", "{kind}", "segment", "{key}", "key_00000000000000000000000000", "{tenant}", "default", "{recipient}", "1").Replace(op.path)
 		a := h.do(op.method, path, "{}")
 		if p := a.problem(t); a.status != http.StatusTooManyRequests || p.Code != "limited" || a.header.Get("Retry-After") != "3" {
 			t.Errorf("%s %s: %d, Retry-After %q", op.method, op.path, a.status, a.header.Get("Retry-After"))

@@ -28,7 +28,10 @@ var (
 		{"account", "Name or id of the account that will send to it.", true},
 		{"name", "Name of the package; absent means the one in the file.", false},
 	}
-	tailLedgerQuery = []param{
+	importIDsQuery        = []param{{"skip", "Lines to leave out at the start.", false}}
+	importSuppressedQuery = append([]param{{"account", "Name or id of the account; absent means the global list.", false}}, importIDsQuery...)
+	exportQuery           = []param{{"of", "Name of the segment, or name or id of the account; of suppression, absent means the global list.", false}}
+	tailLedgerQuery       = []param{
 		{"from", "First sequence wanted; absent means the first that is stored.", false},
 		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false},
 		{"follow", "true: wait for more at the end; absent means false.", false},
@@ -53,9 +56,11 @@ func (s *Server) document(o operation, contentType string, answer any, query ...
 		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc, Required: p.required,
 			Schema: &huma.Schema{Type: huma.TypeString}})
 	}
-	if strings.Contains(o.path, "{job}") {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: "job", In: "path", Description: "Id of the job.", Required: true,
-			Schema: &huma.Schema{Type: huma.TypeString}})
+	for name, doc := range map[string]string{"job": "Id of the job.", "segment": "Name of the segment.", "kind": "One of " + strings.Join(api.SetKinds, ", ") + "."} {
+		if strings.Contains(o.path, "{"+name+"}") {
+			op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "path", Description: doc, Required: true,
+				Schema: &huma.Schema{Type: huma.TypeString}})
+		}
 	}
 	op.Responses = map[string]*huma.Response{strconv.Itoa(o.status): {
 		Description: http.StatusText(o.status),

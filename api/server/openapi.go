@@ -164,6 +164,8 @@ func locationOf(made any) string {
 	switch x := made.(type) {
 	case api.Account:
 		return "/v1/accounts/" + strconv.FormatUint(uint64(x.ID), 10)
+	case api.Segment:
+		return segmentPath(x.Name)
 	case api.Package:
 		return "/v1/packages/" + x.ID.String()
 	case api.Job:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -29,6 +28,8 @@ func (s *Server) plainRoutes() {
 		"Import a file of edges or ids; it may be gzipped", http.StatusOK}, api.FollowersImport{}, importFollowersQuery...)
 	s.upload(s.importPackage, operation{"import-package", http.MethodPost, "/v1/packages", "packages",
 		"Hand in a recipient package in its envelope (.crpk)", http.StatusCreated}, api.Package{}, importPackageQuery...)
+	s.setUploads()
+	s.exportRoute()
 	s.streaming(s.watchJob, operation{"watch-job", http.MethodGet, "/v1/jobs/{job}/watch", "jobs",
 		"The job after each change until it is over, a JSON object a line", http.StatusOK}, api.Job{})
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",
@@ -37,7 +38,7 @@ func (s *Server) plainRoutes() {
 		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
-	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.admits("wait-job", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob)))))
+	s.route("wait-job", "GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
 
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		s.page(w, "text/plain; charset=utf-8", []byte("alive\n"))
@@ -79,7 +80,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Required: true,
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
-	s.mux.HandleFunc(o.method+" "+o.path, s.admits(o.id, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
+	s.route(o.id, o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
 		body := &capped{r: r.Body, left: s.cfg.MaxUpload, control: http.NewResponseController(w)}
 		defer body.stop()
 		r.Body = io.NopCloser(body)
@@ -89,7 +90,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 			}
 			return do(r)
 		})(w, r)
-	})))
+	}))
 }
 
 // answering writes what do returns as JSON, or its error as a problem.
@@ -124,14 +125,11 @@ func knownQuery(r *http.Request, known []param) error {
 
 func (s *Server) importFollowers(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	req := api.ImportFollowers{Format: q.Get("format"), Account: q.Get("account")}
-	if text := q.Get("skip"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, job.Invalid("skip", "skip is a number of lines", nil)
-		}
-		req.Skip = n
+	skip, err := skipQuery(r)
+	if err != nil {
+		return nil, err
 	}
+	req := api.ImportFollowers{Format: q.Get("format"), Account: q.Get("account"), Skip: skip}
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}

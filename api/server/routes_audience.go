@@ -72,6 +72,10 @@ func (s *Server) followerRoutes() {
 		}) (api.SuppressionList, error) {
 			return svc.GetSuppression(ctx, in.Account)
 		})
+	handle(s, operation{"list-suppression", http.MethodGet, "/v1/suppression/lists", "suppression", "List the suppression lists", http.StatusOK},
+		func(ctx context.Context, in *struct{ PageInput }) (api.SuppressionLists, error) {
+			return svc.ListSuppression(ctx, in.page())
+		})
 }
 
 func (s *Server) packageRoutes() {

@@ -110,7 +110,7 @@ func (s *Server) proofRoutes() {
 				return svc.ExplainJob(ctx, id, r)
 			})
 		})
-	handle(s, operation{"reconcile-job", http.MethodGet, "/v1/jobs/{job}/reconcile", "jobs", "Prove that nothing of a job is lost or counted twice", http.StatusOK},
+	handle(s, operation{"reconcile-job", http.MethodGet, "/v1/jobs/{job}/reconcile", "jobs", "Prove that nothing of a job is lost or counted twice, and that its filters dropped whom they should", http.StatusOK},
 		func(ctx context.Context, in *JobInput) (api.Reconciliation, error) {
 			return withJob(ctx, in.Job, svc.ReconcileJob)
 		})

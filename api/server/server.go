@@ -96,7 +96,7 @@ func (c Config) Validate() error {
 type Server struct {
 	cfg Config
 	mux *http.ServeMux
-	ops map[string]string // from the patterns of the mux to the ids of the operations that huma serves
+	ops map[string]string // from the patterns of the mux to the ids of operations; nothing else is under /v1
 	doc huma.API
 	// One gate for each kind of request; see gate.go for what they bound.
 	reads, writes, uploads, streams *gate
@@ -128,6 +128,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Refuse == nil {
 		s.accountRoutes()
 		s.followerRoutes()
+		s.segmentRoutes()
 		s.packageRoutes()
 		s.jobRoutes()
 		s.controlRoutes()
@@ -199,6 +200,10 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 	handler, pattern := s.mux.Handler(r)
 	if pattern == "" {
 		s.noSuchPath(w, r, handler)
+		return
+	}
+	if _, known := s.ops[pattern]; !known && strings.HasPrefix(r.URL.Path, "/v1/") {
+		s.writeProblem(w, r, s.problem(r.Context(), errors.New("nobody has decided who may "+pattern)))
 		return
 	}
 	s.mux.ServeHTTP(w, r)

@@ -135,7 +135,9 @@ func (h *harness) operations() []operation {
 		}
 	}
 	want := strings.Fields(`create-account list-accounts get-account add-followers remove-followers import-followers
-		add-suppressed remove-suppressed get-suppression import-package list-packages get-package
+		add-suppressed remove-suppressed import-suppressed list-suppression get-suppression
+		create-segment list-segments get-segment add-to-segment remove-from-segment import-segment archive-segment restore-segment
+		import-package list-packages get-package export-set
 		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job set-rate resolve-job explain-job reconcile-job
 		tail-ledger tail-events verify-ledger status mint-token
 		list-members get-member silence-member resume-member get-ring list-journals list-lanes
@@ -187,7 +189,7 @@ func TestEveryOperationNeedsTheKey(t *testing.T) {
 	calls := 0
 	h.fake.Fail = func(string) error { calls++; return nil }
 	for _, op := range h.operations() {
-		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64), "{member}", "m1", "{key}", "key_00000000000000000000000000", "{tenant}", "default",
+		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64), "{segment}", "s", "{kind}", "segment", "{member}", "m1", "{key}", "key_00000000000000000000000000", "{tenant}", "default",
 			"{recipient}", "1").Replace(op.path)
 		for _, auth := range []string{"", "Bearer", "Bearer ", "Basic " + goodKey, goodKey, "Bearer crier_bad", "Bearer " + goodKey + "x", "Bearer  " + goodKey} {
 			a := h.do(op.method, path, "{}", "Authorization", auth)

@@ -134,13 +134,13 @@ func (l *lines) beat(ctx context.Context, interval time.Duration) {
 // streaming registers an operation whose answer is a stream of lines.
 func (s *Server) streaming(do func(*http.Request, func(any) error) error, o operation, line any, query ...param) {
 	s.document(o, "application/x-ndjson", line, query...)
-	s.mux.HandleFunc(o.method+" "+o.path, s.admits(o.id, s.guarded(s.streams, s.endable(func(w http.ResponseWriter, r *http.Request) {
+	s.route(o.id, o.method+" "+o.path, s.guarded(s.streams, s.endable(func(w http.ResponseWriter, r *http.Request) {
 		if err := knownQuery(r, query); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return
 		}
 		s.stream(w, r, do)
-	}))))
+	})))
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, do func(*http.Request, func(any) error) error) {

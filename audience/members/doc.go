@@ -1,5 +1,5 @@
-// Package members keeps versioned sets: the followers of each account, and the
-// suppression lists, one of each account and one for all.
+// Package members keeps versioned sets: the followers of each account, the
+// suppression lists, one of each account and one for all, and the segments.
 //
 // A set is its newest snapshot, a recipient package in the blob store, and the
 // increments after it, in the SQL store. It guarantees that

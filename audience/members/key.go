@@ -14,9 +14,10 @@ const (
 	KindFollowers         Kind = iota + 1
 	KindSuppression            // who must get nothing from one account
 	KindGlobalSuppression      // who must get nothing from anyone
+	KindSegment                // whom jobs may aim at or leave out
 )
 
-var kindNames = [...]string{"", "followers", "suppression", "global-suppression"}
+var kindNames = [...]string{"", "followers", "suppression", "global-suppression", "segment"}
 
 // String is the word used in the SQL store and in messages.
 func (k Kind) String() string {
@@ -37,7 +38,7 @@ func ParseKind(s string) (Kind, error) {
 // Key names one versioned set.
 type Key struct {
 	Kind  Kind
-	Owner uint32 // account number; 0 for the list of all accounts
+	Owner uint32 // number of the account, or of the segment; 0 for the list of all accounts
 }
 
 // Followers names the set of an account's followers.
@@ -49,6 +50,14 @@ func Suppression(account uint32) Key { return Key{KindSuppression, account} }
 // GlobalSuppression names the suppression list of all accounts.
 func GlobalSuppression() Key { return Key{Kind: KindGlobalSuppression} }
 
+// Segment names a segment's set.
+func Segment(number uint32) Key { return Key{KindSegment, number} }
+
+// isSuppression reports whether the set is a suppression list.
+func (k Key) isSuppression() bool {
+	return k.Kind == KindSuppression || k.Kind == KindGlobalSuppression
+}
+
 // String names the set in words.
 func (k Key) String() string {
 	switch k.Kind {
@@ -58,13 +67,15 @@ func (k Key) String() string {
 		return fmt.Sprintf("suppression list of account %d", k.Owner)
 	case KindGlobalSuppression:
 		return "global suppression list"
+	case KindSegment:
+		return fmt.Sprintf("segment %d", k.Owner)
 	}
 	return fmt.Sprintf("%s of %d", k.Kind, k.Owner)
 }
 
 // Validate refuses a key that names no set.
 func (k Key) Validate() error {
-	if k.Kind < KindFollowers || k.Kind > KindGlobalSuppression {
+	if k.Kind < KindFollowers || k.Kind > KindSegment {
 		return fmt.Errorf("%s is unknown", k.Kind)
 	}
 	if k.Kind == KindGlobalSuppression && k.Owner != 0 {

@@ -399,9 +399,37 @@ func TestASetThatNeverChangedIsEmpty(t *testing.T) {
 	}
 }
 
+// Sets of one number are apart: followers, suppression list and segment.
+func TestKindsAreApart(t *testing.T) {
+	w := onDisk(t, nil)
+	keys := []members.Key{members.Followers(0), members.Suppression(0), members.GlobalSuppression(), members.Segment(0), members.Segment(1<<32 - 1)}
+	for i, key := range keys {
+		res, err := w.Add(t.Context(), key, []uint32{uint32(i)})
+		must(t, err)
+		if res.Revision != 1 || res.Cardinality != 1 {
+			t.Errorf("the %s: %+v", key, res)
+		}
+	}
+	for i, key := range keys {
+		pin, err := w.Pin(t.Context(), key)
+		must(t, err)
+		_, err = w.Add(t.Context(), key, []uint32{7})
+		must(t, err)
+		r, err := w.Pinned(t.Context(), pin.Blob)
+		must(t, err)
+		wantIDs(t, "pinned "+key.String(), r, ids{uint32(i): true})
+		must(t, r.Close())
+		if r, err = w.Current(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		wantIDs(t, key.String(), r, ids{uint32(i): true, 7: true})
+		must(t, r.Close())
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	w := inMemory(t, nil)
-	for _, key := range []members.Key{{}, {Kind: 9}, {Kind: members.KindGlobalSuppression, Owner: 4}} {
+	for _, key := range []members.Key{{}, {Kind: members.KindSegment + 1}, {Kind: members.KindGlobalSuppression, Owner: 4}} {
 		_, addErr := w.Add(t.Context(), key, []uint32{1})
 		_, curErr := w.Current(t.Context(), key)
 		_, atErr := w.At(t.Context(), key, 0)

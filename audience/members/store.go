@@ -118,7 +118,7 @@ func (s *Store) attempt(ctx context.Context, key Key, remove bool, fill func(*ch
 // noteChange tells the readers of suppression lists to look again. An append that
 // gave an error may have been stored: looking again is harmless.
 func (s *Store) noteChange(key Key) {
-	if key.Kind != KindFollowers {
+	if key.isSuppression() {
 		s.suppressed.Add(1)
 		if s.cfg.OnChange != nil {
 			s.cfg.OnChange()

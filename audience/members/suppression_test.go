@@ -60,8 +60,10 @@ func TestSuppressionIsGlobalAndOwn(t *testing.T) {
 	change(w.Add, members.Suppression(7), 4)
 
 	before := lists.Version()
-	if _, err := w.Add(t.Context(), members.Followers(7), []uint32{1}); err != nil || lists.Version() != before {
-		t.Errorf("a follower moved the version of the lists: %v", err)
+	for _, key := range []members.Key{members.Followers(7), members.Segment(7)} {
+		if _, err := w.Add(t.Context(), key, []uint32{1}); err != nil || lists.Version() != before {
+			t.Errorf("the %s moved the version of the lists: %v", key, err)
+		}
 	}
 	must(t, lists.Close())
 	check("closed and asked again", 8, 1, 1<<20)

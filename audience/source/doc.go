@@ -1,6 +1,7 @@
 // Package source reads the ids of recipient packages from what people have: id
 // texts, CSV files, roaring bitmaps, zips of these, on this machine or on a web server,
-// standard input, SQL queries, Redis sets, and the followers of an account. Each is an audience.Source, so that building knows
+// standard input, SQL queries, Redis sets, and the sets that a server keeps: followers of
+// accounts, segments, suppression lists. Each is an audience.Source, so that building knows
 // nothing of formats.
 //
 // What it guarantees: memory is bounded whatever the input says of itself (a text

@@ -68,22 +68,28 @@ func openSeekable(ctx context.Context, at place) (f *os.File, size int64, err er
 			return f, st.Size(), nil
 		}
 	}
-	f, size, err = spool(r)
+	f, size, err = spool("crier-*.zip", func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
 	return f, size, errors.Join(err, r.Close())
 }
 
-// spool copies a stream to a file without a name, gone with the process.
-func spool(r io.Reader) (*os.File, int64, error) {
-	f, err := os.CreateTemp("", "crier-*.zip")
+// spool fills a file without a name, gone with the process.
+func spool(pattern string, fill func(io.Writer) error) (*os.File, int64, error) {
+	f, err := os.CreateTemp("", pattern)
 	if err != nil {
 		return nil, 0, err
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	n, err := io.Copy(f, r)
+	if err := fill(f); err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	st, err := f.Stat()
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	return f, n, nil
+	return f, st.Size(), nil
 }

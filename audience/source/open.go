@@ -28,6 +28,11 @@ const (
 	FormatZip     Format = "zip" // its members are any of the others
 	FormatSQL     Format = "sql"
 	FormatRedis   Format = "redis"
+
+	// Sets that a server keeps.
+	FormatFollowers   Format = "followers"
+	FormatSegment     Format = "segment"
+	FormatSuppression Format = "suppression"
 )
 
 // FormatNames lists them in words.
@@ -39,9 +44,10 @@ func FormatNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Formats lists them.
+// Formats lists them, but the suppression lists, of which a package would be those who get
+// nothing.
 func Formats() []Format {
-	return []Format{FormatIDs, FormatCSV, FormatRoaring, FormatZip, FormatSQL, FormatRedis}
+	return []Format{FormatIDs, FormatCSV, FormatRoaring, FormatZip, FormatSQL, FormatRedis, FormatFollowers, FormatSegment}
 }
 
 // Stdin as a file's name stands for standard input; its package is called so
@@ -56,8 +62,11 @@ type Config struct {
 	// From is the format of all files, or the kind of database.
 	From Format
 	// Files are paths, or URLs of http and https; Stdin is standard input, once at most.
-	// For FormatSQL it is one query, for FormatRedis keys.
+	// For FormatSQL it is one query, for FormatRedis keys, for FormatSegment names of
+	// segments, else accounts; "" is the global suppression list.
 	Files []string
+	// Fetch gets what a server keeps; other formats need none.
+	Fetch Fetch
 	// DSN is the database of a query or of keys: sqlite:PATH,
 	// mysql:user:password@tcp(host:3306)/database, redis://user:password@host:6379/0.
 	DSN string
@@ -90,7 +99,7 @@ func (c Config) Validate() error {
 		if _, err := query.New(query.Config{Name: c.Name, DSN: c.DSN, SQL: c.Files[0], Column: c.Column}); err != nil {
 			return err
 		}
-	case FormatIDs, FormatRoaring, FormatRedis:
+	case FormatIDs, FormatRoaring, FormatRedis, FormatFollowers, FormatSegment, FormatSuppression:
 		if c.Column != "" {
 			return job.Invalid("column", fmt.Sprintf("a column goes with csv and zip, not with %s", c.From), nil)
 		}
@@ -100,6 +109,9 @@ func (c Config) Validate() error {
 		}
 	default:
 		return job.Invalid("from", fmt.Sprintf("format %q: want one of %s", c.From, FormatNames()), nil)
+	}
+	if c.From.isKept() && c.Fetch == nil {
+		return job.Invalid("from", fmt.Sprintf("%s are kept by a server, and there is none", c.From), nil)
 	}
 	if len(c.Files) == 0 {
 		return job.Invalid("file", "no file is given; - is standard input", nil)
@@ -169,6 +181,9 @@ func (l *List) addAny(ctx context.Context, file string) error {
 		return l.add(Input{Name: file, File: "key " + file}, func(_ context.Context, in Input) (audience.Source, error) {
 			return redisset.New(redisset.Config{Name: in.Name, URL: cfg.DSN, Key: file})
 		})
+	}
+	if cfg.From.isKept() {
+		return l.addKept(file)
 	}
 	return l.addFile(ctx, file)
 }

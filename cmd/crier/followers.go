@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/audience/source"
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
@@ -21,7 +22,16 @@ import (
 func (c *commands) followersCommand() *cobra.Command {
 	return c.Group("followers", "Followers of accounts", c.followersImport(),
 		c.followersChange("add", "Add followers to an account", api.Service.AddFollowers),
-		c.followersChange("rm", "Remove followers from an account", api.Service.RemoveFollowers))
+		c.followersChange("rm", "Remove followers from an account", api.Service.RemoveFollowers), c.followersExport())
+}
+
+func (c *commands) followersExport() *cobra.Command {
+	var account string
+	cmd := c.Command("export --account A", "Write the ids of an account's followers, one a line; for a package: crier package build --from followers", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error { return c.export(ctx, source.FormatFollowers, account) })
+	c.AccountFlag(cmd, &account, "name or id of the account")
+	_ = cmd.MarkFlagRequired("account") // the flag is there
+	return cmd
 }
 
 func (c *commands) followersImport() *cobra.Command {

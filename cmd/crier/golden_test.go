@@ -59,9 +59,40 @@ func furnished(t *testing.T) (*apitest.Fake, string) {
 	return f, last.Job.String()
 }
 
+// aim gives the fake segments, suppression lists and a job that aims, and tells the job's id.
+func aim(t *testing.T, f *apitest.Fake) string {
+	t.Helper()
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, name := range []string{"vip", "Everybody Who Bought Something in the Last Thirty Days", "left"} {
+		_, err := f.CreateSegment(ctx, api.CreateSegment{Name: name})
+		must(err)
+		_, err = f.ImportSegment(ctx, name, api.ImportIDs{}, strings.NewReader(strings.Repeat("7\n8\n9\n", i+1)+strconv.Itoa(i)))
+		must(err)
+	}
+	_, err := f.AddSuppressed(ctx, api.SuppressionChange{IDs: []job.Recipient{1, 2}})
+	must(err)
+	_, err = f.AddSuppressed(ctx, api.SuppressionChange{Account: "news", IDs: []job.Recipient{3}})
+	must(err)
+	j, err := f.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: "followers", Body: "hello", ControlGroup: 0.5,
+		IncludeSegments: []string{"vip", "Everybody Who Bought Something in the Last Thirty Days"}, ExcludeSegments: []string{"left"}})
+	must(err)
+	f.Advance(j.Job)
+	_, err = f.ArchiveSegment(ctx, "left")
+	must(err)
+	return j.Job.String()
+}
+
 // The tables of every command that prints one, at 80 and at 160 columns.
 func TestGoldenTables(t *testing.T) {
 	fake, id := furnished(t)
+	aiming, _ := furnished(t) // a fake of its own: a list shows all there is
+	aimed := aim(t, aiming)
 	dir := t.TempDir()
 	ids := filepath.Join(dir, "a package with a rather long name.txt")
 	if err := os.WriteFile(ids, []byte("1\n2\n2\n70000\n4294967295\n"), 0o600); err != nil {
@@ -73,7 +104,13 @@ func TestGoldenTables(t *testing.T) {
 		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
+		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
+		"suppression-ls": "suppression ls", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4",
 	} {
+		svc := api.Service(fake)
+		if strings.HasPrefix(name, "segment-") || name == "suppression-ls" || strings.HasSuffix(name, "-aimed") {
+			svc = aiming
+		}
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer
 			c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &stdout, Err: &stderr,
@@ -81,11 +118,11 @@ func TestGoldenTables(t *testing.T) {
 					return map[string]string{"COLUMNS": strconv.Itoa(width), "CRIER_TOKEN": "k"}[k]
 				},
 				Now:  func() time.Time { return time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC) },
-				Dial: func(string, string) (api.Service, error) { return fake, nil },
+				Dial: func(string, string) (api.Service, error) { return svc, nil },
 			}}
 			words := strings.Fields(args)
 			for i, w := range words {
-				words[i] = strings.NewReplacer("JOB", id, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
+				words[i] = strings.NewReplacer("JOB", id, "AIMED", aimed, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
 			}
 			if code := c.main(context.Background(), words); code != 0 || stderr.Len() != 0 {
 				t.Errorf("%s: exit code %d, %s", args, code, &stderr)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			state += ", paused by an operator"
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
-		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"idempotency key", j.IdempotencyKey}} {
+		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"sent once", onceWords(j.SendOnce)}, {"idempotency key", j.IdempotencyKey}} {
 			if r[1] != "" {
 				rows = append(rows, r)
 			}
@@ -66,11 +67,37 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 		rows = append(rows, []string{"account", fmt.Sprintf("%s (%d)", j.Account, j.AccountID)}, []string{"tenant", j.Tenant},
 			[]string{"class", fmt.Sprintf("%s, priority %d", j.Class, j.Priority)}, []string{"rate", rateWords(j.Rate)},
 			[]string{"on unknown", onUnknownWords(j)},
-			[]string{"package", j.Package.String()}, []string{"message", out.Bytes(uint64(j.BodyBytes))},
+			[]string{"package", j.Package.String()})
+		rows = append(rows, targetRows(j)...)
+		rows = append(rows, []string{"message", out.Bytes(uint64(j.BodyBytes))},
 			[]string{"submitted", p.Ago(j.SubmittedAt)}, []string{"expires", p.Ago(j.ExpiresAt)},
 			[]string{"done", fmt.Sprintf("%s of %s (%s)", out.Count(j.Done()), out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients))})
 		return out.Grid{Rows: append(rows, countRows(j.Counts)...)}
 	}
+}
+
+// onceWords says for how long whoever gets the message does not get it again.
+func onceWords(o *api.Once) string {
+	if o == nil {
+		return ""
+	}
+	return fmt.Sprintf("in %s, by the key %s", o.Window, o.Key)
+}
+
+// targetRows lists a job's segments and control group.
+func targetRows(j api.Job) (rows [][]string) {
+	for _, x := range []struct {
+		what string
+		refs []api.SegmentRef
+	}{{"include", j.Include}, {"exclude", j.Exclude}} {
+		for _, r := range x.refs {
+			rows = append(rows, []string{x.what, fmt.Sprintf("segment %s at revision %d (%s)", r.Name, r.Revision, out.Many(r.Recipients, "recipient"))})
+		}
+	}
+	if j.ControlGroup > 0 {
+		rows = append(rows, []string{"control group", strconv.FormatFloat(j.ControlGroup, 'f', -1, 64) + "%"})
+	}
+	return rows
 }
 
 // onUnknownWords says what becomes of who is in doubt.

@@ -34,6 +34,9 @@ func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 		outcome += " (" + strings.ReplaceAll(x.Reason.String(), "_", " ") + ")"
 	}
 	g := out.Grid{Rows: [][]string{{"job", x.Job.String()}, {"recipient", x.Recipient.String()}, {"outcome", outcome}}}
+	if x.Because != "" {
+		g.Rows = append(g.Rows, []string{"because", x.Because})
+	}
 	for _, e := range x.Evidence {
 		where := fmt.Sprintf("ledger %d", e.Seq)
 		if !e.Report.IsZero() {
@@ -52,7 +55,7 @@ func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 }
 
 func (c *commands) jobReconcile() *cobra.Command {
-	return c.onJob("reconcile JOB", "Prove that nothing of a job is lost or counted twice", cobra.ExactArgs(1),
+	return c.onJob("reconcile JOB", "Prove that nothing of a job is lost or counted twice, and that its filters dropped whom they should", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 			r, err := svc.ReconcileJob(ctx, id)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,12 @@ import (
 // submitFlags are the flags of job submit as text.
 type submitFlags struct {
 	account, pkg, audience, body, class, ttl, onUnknown, collapseKey, displayAt, key, wait string
+	include, exclude                                                                       []string
+	control                                                                                string
 	priority                                                                               uint8
 	rate                                                                                   uint32
+	once                                                                                   bool
+	onceKey, onceWindow, onceScope                                                         string
 }
 
 func (c *commands) jobSubmit() *cobra.Command {
@@ -32,6 +37,9 @@ func (c *commands) jobSubmit() *cobra.Command {
 	c.AccountFlag(cmd, &f.account, "name or id of the account that sends")
 	set.StringVar(&f.pkg, "package", "", "recipient package, of which followers of the account get the message: its id, or a .crpk file to hand in first")
 	set.StringVar(&f.audience, "audience", "", "\"followers\": everyone who follows the account now")
+	set.StringArrayVar(&f.include, "include", nil, "segment: who is in none of those to include gets nothing; may be repeated")
+	set.StringArrayVar(&f.exclude, "exclude", nil, "segment: who is in it gets nothing; may be repeated")
+	set.StringVar(&f.control, "control-group", "0", "percent of all recipients, such as 0.5, that are held out: always the same ones of the account")
 	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from; @- is standard input")
 	set.StringVar(&f.class, "class", "normal", "normal or realtime")
 	set.Uint8Var(&f.priority, "priority", api.DefaultPriority, "1 to 99, 99 first")
@@ -39,14 +47,24 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
 	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
 	set.StringVar(&f.collapseKey, "collapse-key", "", "of the messages with this key a client displays only the newest")
+	set.BoolVar(&f.once, "send-once", false, "whoever got this message before does not get it again")
+	set.StringVar(&f.onceKey, "send-once-key", "", "the same for whoever got a message with this key")
+	set.StringVar(&f.onceWindow, "send-once-window", "30d", "for how long, such as 36h or 7d")
+	set.StringVar(&f.onceScope, "send-once-scope", api.ScopeAccount, "account or all: whose messages count")
 	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z (default: at once)")
 	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job, or a conflict if it differs")
 	set.StringVar(&f.wait, "wait", "", "wait until the job is sent, or with --wait=completed until nobody is left, or until it is over")
 	set.Lookup("wait").NoOptDefVal = "sent"
 	_ = cmd.MarkFlagRequired("account") // the flags are there
 	_ = cmd.MarkFlagRequired("body")
+	for _, name := range []string{"include", "exclude"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+			return c.CompleteSegments(cmd, nil, word)
+		})
+	}
 	_ = cmd.RegisterFlagCompletionFunc("class", cobra.FixedCompletions([]string{"normal", "realtime"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("audience", cobra.FixedCompletions([]string{api.AudienceFollowers}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("send-once-scope", cobra.FixedCompletions([]string{api.ScopeAccount, api.ScopeAll}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("on-unknown", cobra.FixedCompletions([]string{"hold", "resend"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -94,6 +112,9 @@ func (c *commands) submit(ctx context.Context, f submitFlags) error {
 
 // warnOfNobody says that a job reaches nobody, for nothing is wrong with it otherwise.
 func (c *commands) warnOfNobody(ctx context.Context, svc api.Service, j api.Job) {
+	if len(j.Include) > 0 && !slices.ContainsFunc(j.Include, func(s api.SegmentRef) bool { return s.Recipients > 0 }) {
+		c.Say("warning: nobody is in the segments to include: the message reaches nobody")
+	}
 	if a, err := svc.GetAccount(ctx, j.Account); err == nil && a.Followers == 0 {
 		c.Say("warning: nobody follows account %s: the message reaches nobody; to add followers: crier followers import --account %s", j.Account, shellQuote(j.Account))
 	}
@@ -118,7 +139,7 @@ func (c *commands) uploadForJob(ctx context.Context, svc api.Service, f submitFl
 
 // submitRequest reads the flags. A package that is a file stays unset.
 func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
-	req := api.SubmitJob{Account: f.account, Audience: f.audience, Priority: f.priority, Rate: f.rate,
+	req := api.SubmitJob{Account: f.account, Audience: f.audience, Priority: f.priority, Rate: f.rate, IncludeSegments: f.include, ExcludeSegments: f.exclude,
 		CollapseKey: f.collapseKey, IdempotencyKey: f.key}
 	if f.priority == 0 {
 		return req, cli.Usage("--priority 0: want 1 to 99")
@@ -129,11 +150,19 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	if err := req.OnUnknown.UnmarshalText([]byte(f.onUnknown)); err != nil {
 		return req, cli.Usage("--on-unknown: %w", err)
 	}
+	control, err := job.ParsePercent(f.control)
+	if err != nil {
+		return req, cli.Usage("--control-group: %w", err)
+	}
+	req.ControlGroup = control.Float()
 	ttl, err := api.ParseDuration(f.ttl)
 	if err != nil || ttl <= 0 {
 		return req, cli.Usage("--ttl %q: want a length of time such as 36h or 7d", f.ttl)
 	}
 	req.TTL = ttl
+	if req.SendOnce, err = f.sendOnce(); err != nil {
+		return req, err
+	}
 	if f.displayAt != "" {
 		if req.DisplayAt, err = time.Parse(time.RFC3339, f.displayAt); err != nil {
 			return req, cli.Usage("--display-at %q: want a time such as 2026-05-01T12:00:00Z", f.displayAt)
@@ -145,6 +174,18 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	body, err := c.body(f.body)
 	req.Body = string(body)
 	return req, err
+}
+
+// sendOnce reads the flags of what is sent once; nil if it is not asked for.
+func (f submitFlags) sendOnce() (*api.SendOnce, error) {
+	if !f.once && f.onceKey == "" {
+		return nil, nil
+	}
+	window, err := api.ParseDuration(f.onceWindow)
+	if err != nil || window <= 0 {
+		return nil, cli.Usage("--send-once-window %q: want a length of time such as 36h or 7d", f.onceWindow)
+	}
+	return &api.SendOnce{Key: f.onceKey, Window: window, Scope: f.onceScope}, nil
 }
 
 // body reads the message: the text itself, or a file after @.

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // for frequency.zone, where the system has none
 
 	"crier/cmd/crier/cli"
 	"crier/internal/launch"

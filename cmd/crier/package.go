@@ -25,10 +25,10 @@ func (c *commands) packageCommand() *cobra.Command {
 func (c *commands) packageBuild() *cobra.Command {
 	var cfg source.Config
 	var from, dir string
-	cmd := c.Command("build --from FORMAT [--name N] [--column C] [--dsn DSN] [--and FILE] [--minus FILE] [--force] FILE|URL|QUERY|KEY... --out DIR",
-		"Build a package of each file, zip member or Redis set, or of a SQL query; needs no server; - is standard input", cobra.MinimumNArgs(1),
+	cmd := c.Command("build --from FORMAT [--name N] [--column C] [--dsn DSN] [--and FILE] [--minus FILE] [--force] FILE|URL|QUERY|KEY|SEGMENT|ACCOUNT... --out DIR",
+		"Build a package of each file, zip member or Redis set, of a SQL query, or of each segment or account's followers, which alone need a server; - is standard input", cobra.MinimumNArgs(1),
 		func(ctx context.Context, args []string) error {
-			cfg.From, cfg.Files, cfg.Stdin = source.Format(from), args, c.In
+			cfg.From, cfg.Files, cfg.Stdin, cfg.Fetch = source.Format(from), args, c.In, c.fetch
 			if cfg.DSN == "" && (cfg.From == source.FormatSQL || cfg.From == source.FormatRedis) {
 				cfg.DSN = os.Getenv("CRIER_DSN")
 			}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -10,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -17,6 +21,8 @@ import (
 
 	"crier/api/apitest"
 	"crier/api/server"
+	"crier/audience"
+	"crier/audience/source"
 	"crier/internal/auth"
 	"crier/internal/authority"
 	"crier/job"
@@ -61,7 +67,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			fake := &steering{Fake: apitest.New()}
 			fake.code.Store("")
-			fake.Fail = fake.fail
+			fake.Fail, fake.Pack = fake.fail, pack
 			data := filepath.Join(env.WorkDir, "data")
 			if err := os.MkdirAll(data, 0o700); err != nil {
 				return err
@@ -89,6 +95,24 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits, "fake": cmdFake, "savejob": cmdSaveJob},
 	})
+}
+
+// pack makes a package as a server does.
+func pack(name string, ids []job.Recipient) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "crier-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	var text strings.Builder
+	for _, id := range ids {
+		fmt.Fprintln(&text, id)
+	}
+	_, err = audience.Build(context.Background(), dir, source.NewText(source.Input{Name: name, File: name, R: io.NopCloser(strings.NewReader(text.String()))}))
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(dir, name+audience.Extension))
 }
 
 func cmdExits(ts *testscript.TestScript, neg bool, args []string) {

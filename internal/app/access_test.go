@@ -127,6 +127,12 @@ func (h *house) furnish() {
 	h.must(err)
 	_, err = acme.WaitJob(ctx, h.live, api.WaitJob{For: job.Sent, Timeout: 30 * time.Second})
 	h.must(err)
+	for _, name := range []string{"segment", "archived", "a segment"} {
+		_, err = h.boot.CreateSegment(ctx, api.CreateSegment{Name: name})
+		h.must(err)
+	}
+	_, err = acme.AddSuppressed(ctx, api.SuppressionChange{Account: "news of acme", IDs: []job.Recipient{76}})
+	h.must(err)
 	h.marks = append(h.marks, "news of acme", h.pkgID, h.live.String(), h.over.String(), `"acme"`)
 }
 
@@ -219,8 +225,20 @@ var table = map[string]row{
 	"get-suppression":   {want: "x+++ 000 000 +", make: at("/v1/suppression?account=%d", account)},
 	"add-suppressed":    {want: "xx++ x00 x00 +", make: at(`/v1/suppression/add {"account":"%d","ids":[77]}`, account)},
 	"remove-suppressed": {want: "xxx+ xx0 xx0 +", make: at(`/v1/suppression/remove {"account":"%d","ids":[78]}`, account)},
-	"list-packages":     {want: "x+++ ... ... +", has: func(h *house) string { return h.pkgID }, make: at("/v1/packages?limit=500")},
-	"get-package":       {want: "x+++ 000 000 +", make: at("/v1/packages/%s", func(h *house) any { return h.pkgID })},
+	"list-suppression":  {want: "x+++ ... ... +", has: named, make: at("/v1/suppression/lists")},
+	"import-suppressed": {want: "xx++ x00 x00 +", make: at("/v1/suppression/import?account=%d 79\n", account)},
+	"export-set":        {want: "xx++ x00 x00 +", make: at("/v1/sets/followers?of=%d", account)},
+	// Segments are the default tenant's.
+	"list-segments":       {want: "xxxx xxx +++ +", has: func(*house) string { return "a segment" }, make: at("/v1/segments")},
+	"get-segment":         {want: "xxxx xxx +++ +", make: at("/v1/segments/segment")},
+	"create-segment":      {want: "xxxx xxx xx+ +", make: func(_ *house, n int) cell { return cell{"/v1/segments", fmt.Sprintf(`{"name":"segment %d"}`, n)} }},
+	"archive-segment":     {want: "xxxx xxx xx+ +", make: at("/v1/segments/archived/archive")},
+	"restore-segment":     {want: "xxxx xxx xx+ +", make: at("/v1/segments/segment/restore")},
+	"add-to-segment":      {want: "xxxx xxx x++ +", make: at(`/v1/segments/segment/add {"ids":[1]}`)},
+	"remove-from-segment": {want: "xxxx xxx x++ +", make: at(`/v1/segments/segment/remove {"ids":[2]}`)},
+	"import-segment":      {want: "xxxx xxx x++ +", make: at("/v1/segments/segment/import 3\n")},
+	"list-packages":       {want: "x+++ ... ... +", has: func(h *house) string { return h.pkgID }, make: at("/v1/packages?limit=500")},
+	"get-package":         {want: "x+++ 000 000 +", make: at("/v1/packages/%s", func(h *house) any { return h.pkgID })},
 	"import-package": {want: "xx++ x00 x00 +", make: func(h *house, _ int) cell {
 		return cell{fmt.Sprintf("/v1/packages?account=%d", h.account), string(h.pkg)}
 	}},
@@ -320,6 +338,21 @@ func TestEveryOperationByEveryIdentity(t *testing.T) {
 	// Who takes a key for an id gets no help, and no trace of it.
 	if status, body, _ := h.ask("POST", h.keys["acme admin"], cell{"/v1/keys/" + h.keys["acme viewer"] + "/revoke", ""}); status != 404 || strings.Contains(body, h.keys["acme viewer"]) {
 		t.Errorf("a key in the place of its id: %d %s", status, body)
+	}
+	// What one may do to one's own kind of set, another kind does not let in.
+	for _, c := range []struct {
+		who, path string
+		want      int
+	}{{"acme admin", "/v1/sets/segment?of=segment", 404}, {"default submitter", "/v1/sets/segment?of=segment", 200}, {"acme admin", "/v1/sets/suppression", 403},
+		{"default admin", "/v1/sets/suppression", 403}, {"bootstrap", "/v1/sets/suppression", 200}, {"acme admin", fmt.Sprintf("/v1/sets/suppression?of=%d", h.account), 200},
+		{"other admin", fmt.Sprintf("/v1/sets/suppression?of=%d", h.account), 404}} {
+		if status, body, _ := h.ask("GET", h.keys[c.who], cell{c.path, ""}); status != c.want {
+			t.Errorf("%s by %s: %d %s, want %d", c.path, c.who, status, body, c.want)
+		}
+	}
+	aimed := cell{"/v1/jobs", fmt.Sprintf(`{"account":"%d","audience":"followers","body":"x","include_segments":["segment"]}`, h.account)}
+	if status, body, _ := h.ask("POST", h.keys["acme submitter"], aimed); status != 404 {
+		t.Errorf("a job to another tenant's segment: %d %s", status, body)
 	}
 	for name, key := range h.keys {
 		if key != "" && log.has(key) {

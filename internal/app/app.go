@@ -28,13 +28,13 @@ import (
 	"crier/internal/app/datadir"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
-	"crier/internal/app/projection"
 	"crier/internal/authority"
 	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker"
+	"crier/worker/block"
 )
 
 // Roles are the parts that a process can play.
@@ -56,6 +56,7 @@ type Config struct {
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
 	Lanes     int          // blocks a worker has under way; default 8
+	Policy    block.Policy // of the frequency caps
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
 	Version   string       // of this binary
 	Messaging Messaging    // default a server embedded in this process
@@ -255,9 +256,6 @@ func (a *app) run(asked context.Context) error {
 		part("recorder", a.duty("recorder", a.recorder.Run))
 		part("audit", a.duty("audit", a.trail.Run))
 		part("mirror", a.duty("mirror", a.mirror.Run))
-	}
-	if a.member == nil {
-		part("lease", (&projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}).Run)
 	}
 	switch {
 	case a.worker != nil:

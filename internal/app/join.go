@@ -12,6 +12,7 @@ import (
 	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
 	"crier/internal/app/member"
+	"crier/internal/app/projection"
 	"crier/job"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
@@ -38,10 +39,7 @@ const (
 func (a *app) enter(ctx context.Context) (err error) {
 	c := a.cfg.Cluster
 	if !c.isOn() {
-		if len(a.cfg.Messaging.Servers) == 0 {
-			return nil // the ledger is inside
-		}
-		return entry.Sole(ctx, a.coord, a.node.Name, clearWithin)
+		return a.enterAlone(ctx)
 	}
 	if err := entry.CheckClock(ctx, a.clocks, a.log); err != nil {
 		return err
@@ -61,6 +59,33 @@ func (a *app) enter(ctx context.Context) (err error) {
 		return err
 	}
 	return a.entry.Seat(ctx)
+}
+
+// enterAlone is enter of a process that knows of no others. It looks twice: first before it
+// leaves a lease, and then, for another may have looked at the same time, with a lease, that is
+// kept until the process ends: at least one of two sees the other's.
+func (a *app) enterAlone(ctx context.Context) error {
+	lease := &projection.Lease{Store: a.coord, Member: a.node.Name, Roles: a.cfg.Roles, Logger: a.log}
+	if len(a.cfg.Messaging.Servers) == 0 { // the ledger is inside
+		a.keep(lease)
+		return nil
+	}
+	if err := entry.Sole(ctx, a.coord, a.node.Name, clearWithin); err != nil {
+		return err
+	}
+	if err := lease.Begin(ctx); err != nil {
+		return fmt.Errorf("saying in the coordination store that this process is there: %w", err)
+	}
+	a.keep(lease)
+	return entry.Sole(ctx, a.coord, a.node.Name, clearWithin)
+}
+
+// keep renews a lease until the process is closed.
+func (a *app) keep(lease *projection.Lease) {
+	ctx, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lease.Run(ctx) }()
+	a.onClose("lease", func() error { end(); return <-ended })
 }
 
 // openMember makes the process a member of its cluster, if it has one.
@@ -122,13 +147,14 @@ func (a *app) leave(ctx context.Context) {
 	a.member.Leave(ctx)
 }
 
-// owned counts the claims that this process holds. Those on jobs that are over, and on
-// their slices, are not released, and mean nothing any more.
+// owned counts the claims that this start of the process holds. What an earlier one claimed
+// is there for others to take; claims on jobs that are over, and on slices of those that are
+// sent, mean nothing any more.
 func (a *app) owned() int {
 	n := 0
 	for _, kind := range []ledger.ClaimKind{ledger.ClaimJob, ledger.ClaimSlice, ledger.ClaimRange, ledger.ClaimRole} {
 		a.claims.All(kind, func(c ledger.Claim) {
-			if !c.Journal.IsZero() && member.Of(c.Journal.Worker) == a.node.Name && a.matters(c.Thing()) {
+			if member.Of(c.Journal.Worker) == a.node.Name && c.Journal.Incarnation >= a.node.Starts && a.matters(c.Thing()) {
 				n++
 			}
 		})
@@ -136,7 +162,7 @@ func (a *app) owned() int {
 	return n
 }
 
-// matters reports whether a thing is none of a job that is over.
+// matters reports whether something is left to do about a thing.
 func (a *app) matters(t ledger.Thing) bool {
 	switch t.Kind {
 	case ledger.ClaimJob:
@@ -144,7 +170,8 @@ func (a *app) matters(t ledger.Thing) bool {
 		return err == nil && a.jobs.IsLive(id)
 	case ledger.ClaimSlice:
 		id, _, ok := ledger.SliceOf(t)
-		return ok && a.jobs.IsLive(id)
+		j, live := a.jobs.Current(id)
+		return ok && live && j.State != job.Sent
 	}
 	return true
 }

@@ -14,8 +14,9 @@ import (
 	"crier/state/ledger"
 )
 
-// A process that is to leave waits for what it holds, and for nothing of a job that is
-// over, whose claims nobody releases.
+// A process that is to leave waits for what it holds: for nothing that an earlier start of
+// it claimed, which others take; nor for slices of a job that is sent, nor for anything of one
+// that is over, whose claims nobody may be there to release.
 func TestWhatAProcessHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := ledger.NewMemory(ledger.MemoryConfig{})
@@ -33,7 +34,8 @@ func TestWhatAProcessHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		for thing, by := range map[ledger.Thing]job.Journal{ledger.JobThing(spec.ID): a.node.Scheduler(), ledger.SliceThing(spec.ID, 0): {Worker: a.node.Worker(), Incarnation: 3},
-			ledger.RangeThing(7): {Worker: a.node.Worker(), Incarnation: 3}, ledger.RangeThing(8): {Worker: "w-other", Incarnation: 1}} {
+			ledger.RangeThing(7): {Worker: a.node.Worker(), Incarnation: 3}, ledger.RangeThing(8): {Worker: "w-other", Incarnation: 1},
+			ledger.RangeThing(9): {Worker: a.node.Worker(), Incarnation: 2}} {
 			if _, err := ledger.Take(ctx, log, thing, ledger.Taker{Journal: by}); err != nil {
 				t.Fatal(err)
 			}
@@ -42,10 +44,23 @@ func TestWhatAProcessHolds(t *testing.T) {
 		if n := a.owned(); n != 3 {
 			t.Errorf("it holds %d, want 3", n)
 		}
-		if _, err := a.jobs.Transition(ctx, spec.ID, job.JobFailed, "", now); err != nil {
-			t.Fatal(err)
+		becomes := func(states ...job.State) {
+			for _, s := range states {
+				if j, err := a.jobs.Transition(ctx, spec.ID, s, "", now); err != nil || j.State != s {
+					t.Fatal(j.State, err)
+				}
+			}
+			synctest.Wait()
 		}
-		synctest.Wait()
+		becomes(job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending)
+		if n := a.owned(); n != 3 {
+			t.Errorf("it holds %d while the job is sent, want 3", n)
+		}
+		becomes(job.Sent)
+		if n := a.owned(); n != 2 {
+			t.Errorf("it holds %d when the job is sent, want 2", n)
+		}
+		becomes(job.Completed)
 		if n := a.owned(); n != 1 {
 			t.Errorf("it holds %d when the job is over, want 1", n)
 		}

@@ -36,6 +36,7 @@ import (
 	"crier/state/ledger/jetstream"
 	"crier/state/outbox"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/parked/level"
 	"crier/state/report"
 	"crier/state/sql"
@@ -67,7 +68,7 @@ type parts struct {
 	clocks    []entry.Clock
 	content   *content.Content
 	index     *parked.Index
-	kv        parked.KV
+	kv        kv.Store
 	planes    *presence.Planes
 	timers    timing.Timers // by the cluster's profile
 	core      apta.Config   // of the member
@@ -264,7 +265,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.bus = natsbus.New(a.conn)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
-			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Boot: a.boot, Logger: a.log})
+			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
 		}
@@ -299,7 +300,7 @@ func (a *app) openService(ctx context.Context) error {
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
-		Set:       a.content.Set,
+		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {

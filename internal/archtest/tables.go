@@ -64,9 +64,10 @@ var arrowTable = []Arrow{
 	{"api/client", []string{"job", "api"}, "the client knows the interface, not what is behind it"},
 	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
 
-	{"internal/service", with("api", "audience/...", "internal/auth", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/rights", with("api", "internal/auth", "state/sql/access"), "keys and tenants need no other store"},
+	{"internal/service", with("api", "audience/...", "internal/auth", "internal/rights", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
-	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/config", "internal/bus/natsbus"}, "the one place where settings become parts"},
+	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
 	{"internal/cluster", []string{"internal/servers"}, "a cluster is processes: it is judged from outside, so that nothing of ours is in it"},
@@ -84,7 +85,7 @@ var arrowTable = []Arrow{
 	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/...", "!internal/sim/..."), "what runs on this machine runs in internal"},
 	{"internal/sim/oracle", with("state/ledger"), "a judge shares with what it judges the forms of the records and nothing else"},
 	{"internal/sim/stream", with("internal/bus/subject", "state/ledger"), "it stands in for the stream of the ledger"},
-	{"internal/sim", with("internal/sim/...", "presence/...", "scheduler/apta/...", "state/ledger", "state/jobs", "state/parked", "state/proof", "worker/..."), "the simulator drives the cores of production; only the command that runs it may import it, for it alone can break a rule"},
+	{"internal/sim", with("internal/sim/...", "presence/...", "scheduler/apta/...", "state/ledger", "state/jobs", "state/parked/...", "state/proof", "worker/..."), "the simulator drives the cores of production; only the command that runs it may import it, for it alone can break a rule"},
 	{"cmd/crier-sim", []string{"internal/sim"}, "the simulator's command runs it and prints"},
 	{"cmd/crier/out", []string{"api", "job"}, "showing data needs no way to get it"},
 }

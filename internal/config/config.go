@@ -60,6 +60,8 @@ type Server struct {
 	SQL SQL `koanf:"sql"`
 	// Limits bound disk and memory.
 	Limits Limits `koanf:"limits"`
+	// Frequency bounds the messages that a recipient gets in a day.
+	Frequency Frequency `koanf:"frequency"`
 }
 
 // Log is about the server's log, which goes to standard error.
@@ -138,6 +140,9 @@ func (s Server) Validate() error {
 		return err
 	}
 	if err := s.NATS.validate(); err != nil {
+		return err
+	}
+	if err := s.Frequency.validate(); err != nil {
 		return err
 	}
 	if err := s.validCluster(); err != nil {

@@ -77,11 +77,12 @@ func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
 		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs", "cluster-tls-cert": "/e", "cluster-tls-key": "/k", "cluster-tls-ca": "/a",
-		"coordination-zookeeper": "z:2181", "coordination-root": "/c"}
+		"coordination-zookeeper": "z:2181", "coordination-root": "/c",
+		"frequency-cap": "2", "frequency-account-cap": "1", "frequency-zone": "Asia/Shanghai", "frequency-exempt": "realtime", "frequency-slots": "09:00,18:30"}
 	// What some need beside them.
 	shared := []string{"--name=x", "--blobs=/x", "--keys=/x", "--sql-dsn=x", "--nats-listen=:1"}
 	elsewhere := []string{"--nats-servers=nats://a:4222", "--nats-sync-attested"}
-	with := map[string][]string{"cluster-listen": shared, "cluster-advertise": append([]string{"--cluster-listen=:7"}, shared...), "cluster-seeds": append([]string{"--cluster-listen=:7"}, shared...), "cluster-tls-cert": append([]string{"--cluster-listen=:7", "--cluster-tls-key=/k", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-key": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-ca": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-key=/k"}, shared...),
+	with := map[string][]string{"frequency-slots": {"--frequency-cap=2"}, "cluster-listen": shared, "cluster-advertise": append([]string{"--cluster-listen=:7"}, shared...), "cluster-seeds": append([]string{"--cluster-listen=:7"}, shared...), "cluster-tls-cert": append([]string{"--cluster-listen=:7", "--cluster-tls-key=/k", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-key": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-ca=/a"}, shared...), "cluster-tls-ca": append([]string{"--cluster-listen=:7", "--cluster-tls-cert=/e", "--cluster-tls-key=/k"}, shared...),
 		"nats-embedded": elsewhere, "nats-cluster-listen": append([]string{"--nats-routes=a:1", "--nats-token=/t", "--cluster-listen=:7"}, shared...), "nats-routes": append([]string{"--nats-cluster-listen=:1", "--nats-token=/t", "--cluster-listen=:7"}, shared...),
 		"nats-servers": {"--nats-sync-attested"}, "nats-creds": elsewhere, "nats-system": elsewhere[:1], "nats-sync-attested": elsewhere[:1], "nats-tls-ca": elsewhere,
 		"nats-tls-cert": append([]string{"--nats-tls-key=/k"}, elsewhere...), "nats-tls-key": append([]string{"--nats-tls-cert=/e"}, elsewhere...)}
@@ -119,6 +120,13 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		env, args  []string
 		want       []string
 	}{
+		{"cap", "frequency: {cap: 10001}\n", nil, nil, []string{"frequency.cap", "10000"}},
+		{"zone", "frequency: {zone: Mars}\n", nil, nil, []string{"frequency.zone", "Mars"}},
+		{"the machine's zone", "frequency: {zone: Local}\n", nil, nil, []string{"frequency.zone", "Local"}},
+		{"exempt", "frequency: {exempt: [urgent]}\n", nil, nil, []string{"frequency.exempt", "urgent"}},
+		{"slots and cap", "frequency: {cap: 1, slots: ['09:00', '10:00']}\n", nil, nil, []string{"frequency.slots", "cap 1"}},
+		{"a slot", "frequency: {cap: 1, slots: ['9 o''clock']}\n", nil, nil, []string{"frequency.slots", "o'clock"}},
+		{"slots in disorder", "frequency: {cap: 2, slots: ['10:00', '09:00']}\n", nil, nil, []string{"frequency.slots", "order"}},
 		{"unknown key", "datas: x\n", nil, nil, []string{"datas", "crier.yaml"}},
 		{"unknown nested key", "limits: {lane: 3}\n", nil, nil, []string{"limits.lane", "crier.yaml"}},
 		{"section as value", "limits: 3\n", nil, nil, []string{"limits"}},

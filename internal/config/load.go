@@ -35,12 +35,12 @@ var settings = append([]setting{
 	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
-}, append(clusterSettings, natsSettings...)...)
+}, slices.Concat(clusterSettings, natsSettings, frequencySettings)...)
 
 // The settings that are not text.
 var (
-	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes"}
-	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas"}
+	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots"}
+	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )
 

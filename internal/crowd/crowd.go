@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -56,8 +57,11 @@ type Report struct {
 	Times     []int64               `json:"times,omitempty"` // when the gateway sent each first one, by its clock, in Unix milliseconds
 	Connected int                   `json:"connected"`
 	Receipts  []Receipt             `json:"receipts,omitempty"` // of all jobs, in order
-	Away      []job.Recipient       `json:"away,omitempty"`     // who is told to connect and is not connected
-	Errors    []string              `json:"errors,omitempty"`   // some of the last ones
+	// Lost is when whoever was connected once lost that last, by the crowd's clock, in Unix
+	// milliseconds; it may be connected again.
+	Lost   map[job.Recipient]int64 `json:"lost,omitempty"`
+	Away   []job.Recipient         `json:"away,omitempty"`   // who is told to connect and is not connected
+	Errors []string                `json:"errors,omitempty"` // some of the last ones
 }
 
 // Receipt is one message shown to one recipient, a repeat as well.
@@ -79,6 +83,7 @@ type Crowd struct {
 		receipts  []Receipt
 		members   []job.Recipient
 		connected map[job.Recipient]bool
+		lost      map[job.Recipient]int64
 		errors    []string
 	}
 	first chan struct{} // gets a value whenever somebody has connected
@@ -94,6 +99,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	c.mu.shown = map[job.ID]map[job.Recipient]int{}
 	c.mu.times = map[job.ID][]int64{}
 	c.mu.connected = map[job.Recipient]bool{}
+	c.mu.lost = map[job.Recipient]int64{}
 	dec := json.NewDecoder(bufio.NewReaderSize(in, 1<<20))
 	enc := json.NewEncoder(out)
 	for {
@@ -142,7 +148,7 @@ func (c *Crowd) report(id job.ID) Report {
 			away = append(away, r)
 		}
 	}
-	return Report{Shown: shown, Times: c.mu.times[id], Connected: len(c.mu.connected), Away: away, Errors: c.mu.errors}
+	return Report{Shown: shown, Times: c.mu.times[id], Connected: len(c.mu.connected), Away: away, Lost: maps.Clone(c.mu.lost), Errors: c.mu.errors}
 }
 
 func (c *Crowd) receipts(since int) []Receipt {
@@ -178,8 +184,9 @@ func (c *Crowd) note(r job.Recipient, connected bool) {
 	c.mu.Lock()
 	if connected {
 		c.mu.connected[r] = true
-	} else {
+	} else if c.mu.connected[r] {
 		delete(c.mu.connected, r)
+		c.mu.lost[r] = time.Now().UnixMilli()
 	}
 	c.mu.Unlock()
 	select {

@@ -136,8 +136,11 @@ func (r *run) notice(ctx context.Context) {
 			r.detected = at
 		}
 	}
-	if r.drill.noticed != nil && r.drill.noticed(r, ctx) {
-		r.detected = time.Now()
+	if r.drill.noticed == nil {
+		return
+	}
+	if at := r.drill.noticed(r, ctx); !at.IsZero() && (r.detected.IsZero() || at.Before(r.detected)) {
+		r.detected = at
 	}
 }
 
@@ -205,7 +208,17 @@ func (r *run) probeTaken() *verdict.Seconds {
 	return verdict.In(r.probed.Sub(r.report.Fault.At))
 }
 
-func (r *run) clientsAway(context.Context) bool { return len(r.away) > 0 }
+// clientsLost: the first client of the victim that lost its connection. It may have another
+// before anybody looks.
+func (r *run) clientsLost(context.Context) (first time.Time) {
+	for who, ms := range r.lost {
+		at := time.UnixMilli(ms)
+		if r.ofVictim[who] && !at.Before(r.report.Fault.At.Truncate(time.Millisecond)) && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
 
 // resumedClients: the first receipt of a client that had lost its connection.
 func (r *run) resumedClients() *verdict.Seconds {

@@ -24,9 +24,9 @@ type Drill struct {
 	lasts time.Duration
 	// holds is what of the victim others should claim: slice, job, or nothing.
 	holds string
-	// noticed looks for another sign than a claim that the fault is detected, and resumed
-	// gives how long it took until what the victim did was done again; either may be nil.
-	noticed func(*run, context.Context) bool
+	// noticed gives when another sign than a claim showed that the fault is detected, zero
+	// if none did yet, and resumed gives how long it took until what the victim did was done again; either may be nil.
+	noticed func(*run, context.Context) time.Time
 	resumed func(*run) *verdict.Seconds
 	// outage: a database is away, in which everybody writes; see verdict.Outage.
 	outage bool
@@ -70,7 +70,7 @@ func All() []Drill {
 			Hypothesis: "Another worker seals the dead one's journal, fences its gateways and sends on: nobody misses a message or sees one twice."}),
 		killed(Drill{Name: "kill-scheduler", holds: "job", resumed: (*run).resumedJobs, Limits: verdict.Limits{Resumed: resumeWithin, Stall: neverStops},
 			Hypothesis: "Other schedulers claim the dead one's jobs; what is being sent does not pause."}),
-		killed(Drill{Name: "kill-gateway", noticed: (*run).clientsAway, resumed: (*run).resumedClients, Limits: verdict.Limits{Resumed: healWithin},
+		killed(Drill{Name: "kill-gateway", noticed: (*run).clientsLost, resumed: (*run).resumedClients, Limits: verdict.Limits{Resumed: healWithin},
 			Hypothesis: "Its clients connect to the other gateway, name what they have, and get what they have not."}),
 		killed(Drill{Name: "kill-api", resumed: (*run).probeTaken, Limits: verdict.Limits{Resumed: apiWithin, Stall: neverStops},
 			Hypothesis: "A caller with the same idempotency key is answered by another API process; what is being sent does not pause."}),

@@ -180,7 +180,7 @@ func (r *run) look() error {
 		c.seen += len(rep.Receipts)
 		r.receipts = append(r.receipts, rep.Receipts...)
 		if c == &r.online {
-			r.away = rep.Away
+			r.lost = rep.Lost
 		}
 	}
 	slices.SortStableFunc(r.receipts, func(a, b crowd.Receipt) int { return int(a.At - b.At) })

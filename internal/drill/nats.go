@@ -42,17 +42,20 @@ func (r *run) natsOf(ctx context.Context, name string) (string, error) {
 	return server, err
 }
 
-// movedAway reports whether a process that was cut off from a NATS server uses another.
-func (r *run) movedAway(ctx context.Context) bool {
+// movedAway gives the time if a process that was cut off from a NATS server uses another.
+func (r *run) movedAway(ctx context.Context) (at time.Time) {
 	from, to := r.report.Fault.Victims[0], r.report.Fault.Victims[1]
 	if !strings.HasPrefix(to, "nats-") {
 		from, to = to, from
 	}
 	if !strings.HasPrefix(to, "nats-") {
-		return false
+		return at
 	}
 	now, err := r.natsOfOthers(ctx, from, to)
-	return err == nil && now != ""
+	if err == nil && now != "" {
+		at = time.Now()
+	}
+	return at
 }
 
 // natsOfOthers is the server that a process uses among all but one.

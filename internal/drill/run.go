@@ -79,8 +79,8 @@ type run struct {
 	lateIn       atomic.Bool // the late ones are connected
 	lateErr      chan error
 	jobs         []job.ID
-	receipts     []crowd.Receipt // of all, by time
-	away         []job.Recipient
+	receipts     []crowd.Receipt         // of all, by time
+	lost         map[job.Recipient]int64 // when clients lost a connection last, in Unix milliseconds
 	claims       holders.Claims
 	was          map[string]holders.Claim // what the victim held
 	detected     time.Time

@@ -10,6 +10,7 @@ import (
 	"crier/internal/app/member"
 	"crier/internal/bus/natsbus"
 	"crier/internal/config"
+	"crier/worker/block"
 )
 
 // Process is what a server gets besides its configuration.
@@ -22,11 +23,33 @@ type Process struct {
 
 // Run runs the server until ctx ends; see app.Run.
 func Run(ctx context.Context, cfg config.Server, p Process) error {
-	return app.Run(ctx, app.Config{
+	made, err := settings(cfg, p)
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx, made)
+}
+
+// settings is what a configuration makes of a server.
+func settings(cfg config.Server, p Process) (app.Config, error) {
+	policy, err := policy(cfg.Frequency)
+	return app.Config{
 		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Gateway: cfg.GatewayURL, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
 		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
-		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain,
-		Version: p.Version, Logger: p.Log, Announce: p.Ready})
+		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain, Policy: policy,
+		Version: p.Version, Logger: p.Log, Announce: p.Ready}, err
+}
+
+func policy(f config.Frequency) (p block.Policy, err error) {
+	p.Cap, p.AccountCap = f.Cap, f.AccountCap
+	if p.Zone, err = f.Location(); err != nil {
+		return p, err
+	}
+	if p.Exempt, err = f.Classes(); err != nil {
+		return p, err
+	}
+	p.Slots, err = f.Times()
+	return p, err
 }
 
 func cluster(cfg config.Server) app.Cluster {

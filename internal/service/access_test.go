@@ -135,8 +135,8 @@ func TestWhatAllShareIsForTheOperator(t *testing.T) {
 func TestKeysAreKeptAsHashes(t *testing.T) {
 	f := newFixture(t)
 	withAcme(f)
-	who := authority.New(authority.Config{Admin: nobody{}, Store: f.cfg.Store.Access})
-	f.cfg.Authority = who
+	who := authority.New(authority.Config{Admin: noAdmin{}, Store: f.cfg.Store.Access})
+	f.Rights.Authority = who
 	made, err := f.CreateKey(as(t, "acme", job.Admin), api.CreateKey{Name: "x", Role: job.Submitter})
 	f.must(err)
 	kept, err := f.cfg.Store.Access.GetKey(t.Context(), "acme", made.ID)
@@ -166,9 +166,9 @@ func TestKeysAreKeptAsHashes(t *testing.T) {
 	}
 }
 
-type nobody struct{}
+type noAdmin struct{}
 
-func (nobody) VerifyAdmin(string) error { return errors.New("no") }
+func (noAdmin) VerifyAdmin(string) error { return errors.New("no") }
 
 // codeAnd holds an error to a code, and to saying when to try again if it is a limit.
 func codeAnd(t *testing.T, what string, err error, code job.Code) {

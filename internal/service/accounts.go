@@ -20,7 +20,7 @@ func (s *Service) CreateAccount(ctx context.Context, req api.CreateAccount) (api
 	if err != nil {
 		return api.Account{}, err
 	}
-	tenant, err := s.ofTenant(ctx, c, req.Tenant)
+	tenant, err := s.OfTenant(ctx, c, req.Tenant)
 	if err != nil {
 		return api.Account{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
+	"crier/state/proof"
 	"crier/state/sql"
 )
 
@@ -35,6 +38,7 @@ type fixture struct {
 	limits        limits
 	news          api.Account
 	waiting       map[job.ID]string
+	filters       []proof.Filter
 	// What the table of jobs has taken in; each holds more than a test causes.
 	seenJobs, seenControls chan job.ID
 }
@@ -59,10 +63,14 @@ func newFixture(t *testing.T) *fixture {
 	m, err := members.New(members.Config{Sets: store.Sets, Blobs: blobs, Scratch: filepath.Join(f.dir, "scratch")})
 	f.must(err)
 	table := jobs.New(f.log, f.controls)
-	index, err := parked.New(asked(t), parked.NewMemory(), f, f.log)
+	index, err := parked.New(asked(t), kv.NewMemory(), f, f.log)
 	f.must(err)
 	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Authority: f.limits, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },
+		Filters: func(context.Context, job.Spec) ([]proof.Filter, error) { return f.filters, nil },
+		Why: func(_ context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
+			return fmt.Sprintf("%s of %s in %d segments", reason, who, len(spec.Include)+len(spec.Exclude)), nil
+		},
 		Scratch: filepath.Join(f.dir, "scratch")})
 	table.OnJob = func(j jobs.Job) {
 		f.JobChanged(j.Spec.ID)

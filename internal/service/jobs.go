@@ -31,9 +31,14 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 		}
 		name = a.Name
 	}
-	return api.Job{Job: spec.ID, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
+	var once *api.Once
+	if spec.SendOnce != nil {
+		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
+	}
+	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
 		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
+		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
 }

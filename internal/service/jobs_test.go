@@ -13,6 +13,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/proof"
 )
 
 // What a job says of itself follows the ledger: its counts are those of the
@@ -48,15 +49,29 @@ func TestDescribe(t *testing.T) {
 	if err != nil || !r.Conserved || r.Counts.Parked != 633 || r.Counts.Expired != 360 || r.Counts.Dropped[job.ReasonSuppressed] != 7 {
 		t.Errorf("the proof: %+v, %v", r, err)
 	}
+	f.filters = []proof.Filter{nobody{}}
+	if r, err := f.ReconcileJob(asked(t), id); err != nil || r.Conserved || len(r.Violations) != 1 || !strings.Contains(r.Violations[0], "7 recipients were dropped for suppression") {
+		t.Errorf("by filters that drop nobody: %+v, %v", r, err)
+	}
 	for who, want := range map[job.Recipient]job.Outcome{3 << 20: job.Dropped, 3<<20 + 100: job.Parked, 3<<20 + 999: job.Expired} {
 		x, err := f.ExplainJob(asked(t), id, who)
-		if err != nil || x.Outcome != want || len(x.Evidence) == 0 {
+		because := fmt.Sprintf("%s of %s in 0 segments", x.Reason, who) // as the fixture has it
+		if err != nil || x.Outcome != want || len(x.Evidence) == 0 || x.Because != because {
 			t.Errorf("recipient %s: %+v, %v", who, x, err)
 		}
 	}
 	if _, err := f.ExplainJob(asked(t), id, 5); job.CodeOf(err) != job.CodeNotFound {
 		t.Errorf("a recipient of another job: %v", err)
 	}
+}
+
+// nobody is dropped by this filter.
+type nobody struct{}
+
+func (nobody) Reason() job.Reason { return job.ReasonSuppressed }
+
+func (nobody) Refuse(_ context.Context, keep *idset.Set) (*idset.Set, error) {
+	return idset.New(keep.Range), nil
 }
 
 func TestUnknownJobs(t *testing.T) {

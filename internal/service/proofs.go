@@ -17,7 +17,7 @@ import (
 
 // ExplainJob implements api.Proofs.
 func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (api.Explanation, error) {
-	_, pkg, err := s.jobAndPackage(ctx, id)
+	j, pkg, err := s.jobAndPackage(ctx, id)
 	if err != nil {
 		return api.Explanation{}, err
 	}
@@ -37,6 +37,9 @@ func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (a
 	for _, e := range x.Evidence {
 		out.Evidence = append(out.Evidence, api.Evidence{Seq: e.Seq, Report: e.Report, Record: e.Ref.String(), Says: e.Says, At: e.At})
 	}
+	if out.Because, err = s.cfg.Why(ctx, j.Spec, x.Reason, r); err != nil {
+		return api.Explanation{}, fmt.Errorf("looking why a filter of job %s dropped recipient %s: %w", id, r, err)
+	}
 	return out, nil
 }
 
@@ -52,7 +55,11 @@ func (s *Service) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliati
 	}
 	defer done()
 	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobCancelled
-	res, err := s.prover.Reconcile(ctx, id, pkg, sent)
+	filters, err := s.cfg.Filters(ctx, j.Spec)
+	if err != nil {
+		return api.Reconciliation{}, fmt.Errorf("opening what the filters of job %s read: %w", id, err)
+	}
+	res, err := s.prover.Reconcile(ctx, id, pkg, sent, filters...)
 	return api.Reconciliation{Job: id, State: j.State, Counts: res.Counts, Conserved: res.Conserved(), Violations: res.Violations}, err
 }
 

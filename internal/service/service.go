@@ -2,9 +2,9 @@
 // the ledger, the stores and the workers.
 //
 // It guarantees that a job it accepted is in the ledger with everything that
-// sending it needs already durable: the package, the followers it relates to, and
-// the body; and that what belongs to another tenant than the caller's is answered as
-// what is not there.
+// sending it needs already durable: the package, the followers it relates to, the
+// segments it names, and the body; and that what belongs to another tenant than the
+// caller's is answered as what is not there.
 package service
 
 import (
@@ -16,6 +16,7 @@ import (
 	"crier/audience"
 	"crier/audience/members"
 	"crier/internal/auth"
+	"crier/internal/rights"
 	"crier/job"
 	"crier/state/blob"
 	"crier/state/jobs"
@@ -42,6 +43,11 @@ type Config struct {
 	// Set opens a blob that holds a set: a package or a snapshot of followers. It
 	// stays open with whoever gives it.
 	Set func(ctx context.Context, blob job.Digest) (*audience.Set, error)
+	// Filters gives the filters whose lists a job recorded.
+	Filters func(ctx context.Context, spec job.Spec) ([]proof.Filter, error)
+	// Why says in words by which of a job's lists a filter dropped a recipient; "" if none
+	// of them shows it.
+	Why func(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error)
 	// WaitingOn says what a live job waits on; "" if this process does not know.
 	WaitingOn func(job.ID) string
 	// Status fills in what only the process knows: roles, sockets, stores, problems.
@@ -54,6 +60,7 @@ type Config struct {
 
 // Service implements api.Service.
 type Service struct {
+	*rights.Rights
 	cfg    Config
 	notify *notify
 	queue  *queue
@@ -69,7 +76,11 @@ const maxProofs = 2
 
 // New makes the service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, notify: newNotify(), queue: newQueue(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
+	r := &rights.Rights{Authority: cfg.Authority, UnderWay: cfg.Jobs.UnderWay}
+	if cfg.Store != nil {
+		r.Store = cfg.Store.Access
+	}
+	return &Service{Rights: r, cfg: cfg, notify: newNotify(), queue: newQueue(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
 }
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.

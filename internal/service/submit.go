@@ -89,13 +89,20 @@ func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) 
 }
 
 // fingerprint is the request's identity: equal for equal requests, whichever way
-// the account was named and the body given, and whether defaults were spelled out.
+// the account was named, the segments ordered and the body given, and whether defaults
+// were spelled out.
 func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 	req.Account = a.Name
 	req.Body, req.BodyBase64 = "", req.Message()
 	req.Priority = cmp.Or(req.Priority, api.DefaultPriority)
 	req.TTL = cmp.Or(req.TTL, api.Duration(job.DefaultTTL))
 	req.DisplayAt = req.DisplayAt.UTC()
+	if req.SendOnce != nil {
+		once := *req.SendOnce
+		once.Window, once.Scope = cmp.Or(once.Window, api.Duration(job.DefaultOnceWindow)), cmp.Or(once.Scope, api.ScopeAccount)
+		req.SendOnce = &once
+	}
+	req.IncludeSegments, req.ExcludeSegments = sorted(req.IncludeSegments), sorted(req.ExcludeSegments)
 	b, err := json.Marshal(req)
 	if err != nil {
 		return job.Digest{}, fmt.Errorf("encoding the request: %w", err)
@@ -130,6 +137,9 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 			return spec, err
 		}
 	}
+	if err := s.aim(ctx, req, &spec); err != nil {
+		return spec, err
+	}
 	pin, err := s.cfg.Members.Pin(ctx, members.Followers(a.Number))
 	if err != nil {
 		return spec, fmt.Errorf("fixing the followers of account %s: %w", a.Name, err)
@@ -151,6 +161,16 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 		return spec, fmt.Errorf("storing the body: %w", err)
 	}
 	spec.Body, spec.BodyBytes = body, uint32(size)
+	if once := req.SendOnce; once != nil {
+		scope, text := a.Number, once.Key
+		if once.Scope == api.ScopeAll {
+			scope = 0
+			if a.Tenant != job.DefaultTenant { // all accounts are the tenant's; no tenant has a slash in its name
+				text = a.Tenant + "/" + cmp.Or(text, body.String())
+			}
+		}
+		spec.SendOnce = &job.SendOnce{Key: job.KeyOnce(scope, text, body), Window: cmp.Or(time.Duration(once.Window), job.DefaultOnceWindow)}
+	}
 	return spec, nil
 }
 

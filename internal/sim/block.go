@@ -121,21 +121,34 @@ func (s *start) decide(res *ledger.Reserve, then func(bool)) {
 				then(false)
 				return
 			}
-			s.decideNow(res)
-			then(true)
+			s.decideNow(res, then)
 		})
 		return
 	}
-	s.decideNow(res)
-	then(true)
+	s.decideNow(res, then)
 }
 
-func (s *start) decideNow(res *ledger.Reserve) {
+func (s *start) decideNow(res *ledger.Reserve, then func(bool)) {
 	keep := s.w.packageRange(res.Job, res.Range())
 	keep.KeepSpan(res.Span)
+	if !s.w.charges() {
+		s.split(res, keep)
+		then(true)
+		return
+	}
+	s.settle(res.Job, res.Span, keep, func(ok bool) {
+		if ok {
+			s.split(res, keep)
+		}
+		then(ok)
+	})
+}
+
+// split says who of keep is dropped and who is a target.
+func (s *start) split(res *ledger.Reserve, keep *idset.Set) {
 	dropped := idset.New(res.Range())
 	for id := range keep.All() {
-		if s.w.byID[res.Job].drops[id] {
+		if s.w.byID[res.Job].drops[id] { // of those who are charged, the charge has dropped them
 			dropped.Add(id)
 		}
 	}

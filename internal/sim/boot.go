@@ -30,6 +30,7 @@ func (x *worker) boot() {
 	s := &start{x: x, w: w, p: x.p, claims: map[ledger.Thing]ledger.Claim{}, members: newMembership(),
 		presence: newWhereabouts(w.rules.LateLeaveClears), known: map[job.Journal]bool{},
 		tickets: map[journal.Ticket]func(journal.Durable, bool){}, sent: map[sliceKey]bool{}, slices: map[ledger.Thing]bool{},
+		charging: map[job.Range][]func(func()){}, charged: map[uint64]func(bool){}, verdicts: map[blockSpan]*ledger.Charge{},
 		full: map[job.Incarnation]bool{}, begun: map[job.Range]time.Duration{}, fresh: map[job.Range]bool{}, early: map[job.Ref]bool{},
 		ended: map[job.Range]map[jobID]bool{}, redirects: map[job.Ref]*redirect{}, handled: map[job.Ref]bool{}, table: newTable(), since: w.now}
 	s.arrivals = arrivals.NewIntake(s.presence)

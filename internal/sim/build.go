@@ -15,6 +15,9 @@ import (
 // build makes the cluster that a seed stands for.
 func (w *World) build() {
 	w.fold = oracle.New(w.fail)
+	if w.charges() {
+		w.fold.Cap = w.mostADay()
+	}
 	if w.opts.Trace != nil {
 		w.fold.Moved = func(c oracle.Cell, p oracle.Place) {
 			fmt.Fprintf(w.opts.Trace, "%10.3f   job %d: %d is %s by %s at %s\n", w.now.Seconds(), w.byID[c.Job].n, c.Who, p.Outcome, p.Of, p.Inc)

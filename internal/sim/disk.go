@@ -1,12 +1,12 @@
 package sim
 
 import (
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 type (
-	kvMemory = parked.Memory
-	kvOp     = parked.Op
+	kvMemory = kv.Memory
+	kvOp     = kv.Op
 )
 
 // disk is an index's store: rows that survive the process, and of which the machine's
@@ -16,15 +16,15 @@ type disk struct {
 	log [][]kvOp
 }
 
-func newDisk() *disk { return &disk{kvMemory: parked.NewMemory()} }
+func newDisk() *disk { return &disk{kvMemory: kv.NewMemory()} }
 
-// Write implements parked.KV.
-func (d *disk) Write(b *parked.Batch) error {
+// Write implements kv.Store.
+func (d *disk) Write(b *kv.Batch) error {
 	d.log = append(d.log, b.Ops)
 	return d.kvMemory.Write(b)
 }
 
-// Close implements parked.KV: the process ends, the rows stay.
+// Close implements kv.Store: the process ends, the rows stay.
 func (d *disk) Close() error { return nil }
 
 // after gives the disk as a machine finds it that stopped when only so many batches were
@@ -32,7 +32,7 @@ func (d *disk) Close() error { return nil }
 func (d *disk) after(batches int) *disk {
 	n := newDisk()
 	for _, ops := range d.log[:batches] {
-		if err := n.Write(&parked.Batch{Ops: ops}); err != nil {
+		if err := n.Write(&kv.Batch{Ops: ops}); err != nil {
 			panic(err)
 		}
 	}

@@ -60,6 +60,9 @@ type Rules struct {
 	FileAfterSocket   bool // 10: the accepted-file is written later
 	ActBeforeSealRead bool // 4: the taker acts before its index has read the seal
 	GiveBeforeDurable bool // 4: a range is released while its appends are under way
+	ChargeByBlock     bool // 7: a charge is known by the block as it was cut
+	RefundTwice       bool // a charge is taken back twice
+	DayOfReader       bool // the day of a charge is that of who reads it
 	RecorderSkips     bool // projections take any newer version
 }
 
@@ -80,6 +83,7 @@ type Counts struct {
 	Shown         uint64 `json:"shown"`
 	Doubts        uint64 `json:"doubts"`
 	Drains        uint64 `json:"drains"`
+	Charges       uint64 `json:"charges"`
 	Moves         uint64 `json:"ranges_released"`
 	Purges        uint64 `json:"purges"`
 	Restores      uint64 `json:"restores"`
@@ -90,7 +94,7 @@ func (c *Counts) Add(o Counts) {
 	for _, x := range [][2]*uint64{{&c.Events, &o.Events}, {&c.Appends, &o.Appends}, {&c.Records, &o.Records}, {&c.Lost, &o.Lost},
 		{&c.Copies, &o.Copies}, {&c.Kills, &o.Kills}, {&c.Pauses, &o.Pauses}, {&c.Cuts, &o.Cuts}, {&c.Seals, &o.Seals},
 		{&c.TakeOvers, &o.TakeOvers}, {&c.ZombieRefused, &o.ZombieRefused}, {&c.Unreadable, &o.Unreadable}, {&c.Shown, &o.Shown},
-		{&c.Doubts, &o.Doubts}, {&c.Drains, &o.Drains}, {&c.Moves, &o.Moves}, {&c.Purges, &o.Purges}, {&c.Restores, &o.Restores}} {
+		{&c.Doubts, &o.Doubts}, {&c.Drains, &o.Drains}, {&c.Charges, &o.Charges}, {&c.Moves, &o.Moves}, {&c.Purges, &o.Purges}, {&c.Restores, &o.Restores}} {
 		*x[0] += *x[1]
 	}
 }

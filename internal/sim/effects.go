@@ -283,6 +283,10 @@ func (s *start) doHome(effects []home.Effect) {
 			}
 		case home.Append:
 			s.appendPass(e)
+		case home.AppendCharge:
+			s.appendCharge(e)
+		case home.ChargeEnded:
+			s.chargeEnded(e)
 		}
 	}
 }

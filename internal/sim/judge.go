@@ -11,6 +11,7 @@ import (
 	"crier/scheduler/apta/link"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/proof"
 )
 
@@ -64,6 +65,21 @@ func (w *World) compareIndex(s *start) {
 		}
 		if got != n {
 			w.fail("I1", "the index of %s counts job %d as %v, the ledger says %v", s.mine, j.n, got, n)
+		}
+	}
+	if w.charges() {
+		w.compareCharges(s)
+	}
+}
+
+// compareCharges samples the counters against the oracle; those of days long over are gone.
+func (w *World) compareCharges(s *start) {
+	for _, who := range w.people {
+		last := w.fold.LastDay(job.Recipient(who).Range())
+		for day := max(last, 1) - 1; day <= last; day++ {
+			if got, want := parsed(s.index.Charges.Used(job.Recipient(who), day, 0)), w.fold.Used(who, day); got != want {
+				w.fail("charge", "the index of %s says that %d is charged %d messages of day %d, the ledger says %d", s.mine, who, got, day, want)
+			}
 		}
 	}
 }
@@ -198,7 +214,7 @@ func (w *World) judgeIndexes() {
 	if w.counts.Purges > 0 {
 		return
 	}
-	index, err := parked.New(background, parked.NewMemory(), packages{w}, w.ledger)
+	index, err := parked.New(background, kv.NewMemory(), packages{w}, w.ledger)
 	if err != nil {
 		panic(err)
 	}

@@ -72,6 +72,11 @@ type start struct {
 	watched    time.Duration // when gateways were last looked at
 	unreserved uint64
 	pending    journal.Append
+
+	charging map[job.Range][]func(next func()) // who charges, and who waits for it
+	charged  map[uint64]func(bool)             // who waits for a charge, by its number
+	asked    uint64                            // the number of the last one
+	verdicts map[blockSpan]*ledger.Charge      // if charges are known by their block
 }
 
 type sliceKey struct {
@@ -225,12 +230,13 @@ func (s *start) openOf(j job.Journal) []outbound.Inherited {
 
 // feed passes a journal record on to the index, and tells the cores.
 func (s *start) feed(st ledger.Stored) {
-	changes, err := s.index.Apply(background, st)
+	changes, err := s.index.Apply(background, s.misread(st))
 	if err != nil {
 		s.w.fail("I1", "the index of %s: %v", s.mine, err)
 		s.w.kill(s.p)
 		return
 	}
+	s.refundAgain(st)
 	s.noteJournal(st)
 	s.w.compareIndex(s)
 	var ranges []job.Range

@@ -167,6 +167,15 @@ func (s *State) announced(ev Announced) {
 	}
 }
 
+// askedAnew begins to tell everything, unless that has just begun and is not answered: it is
+// repeated, and a home that is slow to take it in asks again and again meanwhile.
+func (s *State) askedAnew(r job.Range) {
+	if a := s.announcers[r]; a != nil && (a.seq == 0 || a.seq == 1 && a.flight != nil) {
+		return
+	}
+	s.anew(r)
+}
+
 // anew begins to tell a range's home everything, from 1 on. Whatever is under way to
 // the one before is forgotten.
 func (s *State) anew(r job.Range) {

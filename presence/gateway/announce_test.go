@@ -77,17 +77,29 @@ func TestAnnouncements(t *testing.T) {
 	}
 
 	// Beats tell how far the announcements are; a home that has missed one asks for
-	// everything, also while one is under way, whose answer then says nothing.
+	// everything. While that has just begun it is asked for in vain; a later one that is under
+	// way is given up, and its answer then says nothing.
 	g.tick(beatEvery)
 	b := all[Beat](g.effects)
 	if want := []handoff.Announced{{Range: 0, Round: 2, Seq: 1}, {Range: 1, Round: 1, Seq: 1}}; len(b) != 1 || !slices.Equal(b[0].Message.Ranges, want) {
 		t.Fatalf("beats: %s", describe(g.effects))
 	}
 	g.do(Anew{Ranges: []job.Range{0, 9}})
+	if g.tick(batchWithin); len(g.announcements()) != 0 {
+		t.Fatalf("begun again: %s", describe(g.effects))
+	}
+	g.connect(6, 9, 1)
 	g.do(Announced{Range: 0, Flight: whole[0].Flight})
 	g.tick(batchWithin)
+	second := g.announcements()
+	if len(second) != 1 || second[0].Message.Round != 2 || second[0].Message.Seq != 2 {
+		t.Fatalf("the second: %s", describe(g.effects))
+	}
+	g.do(Anew{Ranges: []job.Range{0}})
+	g.do(Announced{Range: 0, Flight: second[0].Flight})
+	g.tick(batchWithin)
 	anew := g.announcements()
-	if len(anew) != 1 || anew[0].Message.Round != 3 || anew[0].Message.Seq != 1 || len(anew[0].Message.Hellos) != 2 || anew[0].Message.Join.Card() != 2 {
+	if len(anew) != 1 || anew[0].Message.Round != 3 || anew[0].Message.Seq != 1 || len(anew[0].Message.Hellos) != 3 || anew[0].Message.Join.Card() != 3 {
 		t.Fatalf("anew: %s", describe(g.effects))
 	}
 }

@@ -153,7 +153,7 @@ func (s *State) Step(now time.Duration, ev Event) []Effect {
 		s.announced(ev)
 	case Anew:
 		for _, r := range ev.Ranges {
-			s.anew(r)
+			s.askedAnew(r)
 		}
 	case Redirected:
 		s.redirected(ev)

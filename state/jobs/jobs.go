@@ -367,9 +367,11 @@ func errFull(err error) error {
 }
 
 // Transition records that a job has become something else. It gives the job as it
-// then stands, which is unchanged if the state machine does not allow the change.
+// then stands, which is unchanged if the state machine does not allow the change. It tries
+// again as long as others are faster; a conflict behind which there is no other record is an
+// error, for it stays.
 func (t *Table) Transition(ctx context.Context, id job.ID, to job.State, reason string, now time.Time) (Job, error) {
-	for {
+	for behind := uint64(0); ; { // the record after which an append met a conflict
 		j, err := t.Get(ctx, id)
 		if err != nil {
 			return j, err
@@ -387,9 +389,10 @@ func (t *Table) Transition(ctx context.Context, id job.ID, to job.State, reason 
 			next.Controls = j.Controls
 			return next, nil
 		}
-		if ctx.Err() != nil || !errors.Is(err, ledger.ErrConflict) {
+		if ctx.Err() != nil || !errors.Is(err, ledger.ErrConflict) || behind == j.seq {
 			return j, fmt.Errorf("recording that job %s is %s: %w", id, to, err)
 		}
+		behind = j.seq
 		if err := t.refresh(ctx, id); err != nil {
 			return j, err
 		}
@@ -413,7 +416,7 @@ func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) (seq uint
 		return 0, fmt.Errorf("encoding a control: %w", err)
 	}
 	subject := ledger.ControlSubject(id)
-	for {
+	for tries, behind := 0, uint64(0); ; tries++ {
 		var last uint64
 		st, err := t.controls.Last(ctx, subject)
 		switch {
@@ -426,9 +429,10 @@ func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) (seq uint
 		if err == nil {
 			return seq, nil
 		}
-		if !errors.Is(err, ledger.ErrConflict) || ctx.Err() != nil {
+		if !errors.Is(err, ledger.ErrConflict) || ctx.Err() != nil || tries > 0 && behind == last {
 			return 0, &job.Error{Code: job.CodeUnavailable, Message: "the control may not have been stored; give it again", Err: err}
 		}
+		behind = last
 	}
 }
 

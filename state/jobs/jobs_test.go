@@ -496,3 +496,45 @@ func TestOver(t *testing.T) {
 		}
 	}
 }
+
+// setBack is a stream that has lost its newest records, and of which a table has more.
+type setBack struct {
+	*ledger.Memory
+	lost    bool
+	appends int
+}
+
+// Append implements ledger.Log.
+func (l *setBack) Append(ctx context.Context, subject string, last uint64, data []byte) (uint64, error) {
+	if l.appends++; l.appends > 1000 {
+		return 0, errors.New("it is tried without end")
+	}
+	if l.lost {
+		return 0, ledger.ErrConflict
+	}
+	return l.Memory.Append(ctx, subject, last, data)
+}
+
+// A conflict behind which there is no other record does not go away: whoever calls is told, and
+// tries again when it may.
+func TestAConflictThatStaysIsTold(t *testing.T) {
+	log, controls := streams()
+	first, second := &setBack{Memory: log}, &setBack{Memory: controls}
+	table := New(first, second)
+	if _, _, err := table.Accept(t.Context(), spec(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{At: at}); err != nil {
+		t.Fatal(err)
+	}
+	first.lost, second.lost = true, true
+	if j, err := table.Transition(t.Context(), job.ID{1}, job.Packed, "", at); !errors.Is(err, ledger.ErrConflict) || j.State != job.Submitted {
+		t.Errorf("the job is %s, %v; want a conflict", j.State, err)
+	}
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{At: at}); !errors.Is(err, ledger.ErrConflict) {
+		t.Errorf("a control: %v; want a conflict", err)
+	}
+	if first.appends > 5 || second.appends > 5 {
+		t.Errorf("tried %d and %d times", first.appends, second.appends)
+	}
+}

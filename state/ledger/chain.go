@@ -64,7 +64,7 @@ func (c *Chains) Journals() (all, sealed uint64) {
 }
 
 var kindNames = map[byte]string{kindOpen: "open", kindReserve: "reserve", kindDrain: "drain", kindDone: "done", kindDoubt: "doubt",
-	kindDecide: "decide", kindOutcome: "outcome", kindSeal: "seal"}
+	kindDecide: "decide", kindOutcome: "outcome", kindSeal: "seal", kindCharge: "charge"}
 
 // KindOf is an entry's kind in words.
 func KindOf(e Entry) string { return kindNames[e.kind()] }
@@ -76,13 +76,13 @@ func Describe(r Record) json.RawMessage {
 	for i, e := range r.Entries {
 		o := object{"entry": i, "kind": KindOf(e)}
 		switch e := e.(type) {
+		case *Charge:
+			o["job"], o["span"], o["ids"], o["dropped"], o["day"] = e.Job, e.Span, e.IDs, sizesOf(e.Dropped), e.Terms.Day
+			o["all_accounts"], o["account"] = e.Terms.All, e.Terms.Account
+			o["send_once"], o["until"] = fmt.Sprintf("%x", e.Terms.Once), e.Terms.Until
 		case *Reserve:
-			dropped := object{}
-			for _, d := range e.Dropped {
-				dropped[d.Reason.String()] = d.Set.Card()
-			}
 			o["job"], o["slice"], o["span"], o["ids"], o["rest"] = e.Job, e.Slice, e.Span, e.IDs, e.Rest
-			o["dropped"], o["targets"] = dropped, e.Targets.sizes()
+			o["dropped"], o["targets"] = sizesOf(e.Dropped), e.Targets.sizes()
 		case *Drain:
 			o["job"], o["range"], o["targets"] = e.Job, e.Range.String(), e.Targets.sizes()
 		case *Done:
@@ -106,6 +106,14 @@ func Describe(r Record) json.RawMessage {
 		panic(fmt.Sprintf("describing a record: %v", err)) // its fields cannot fail
 	}
 	return b
+}
+
+func sizesOf(drops []Drop) map[string]int {
+	out := map[string]int{}
+	for _, d := range drops {
+		out[d.Reason.String()] = d.Set.Card()
+	}
+	return out
 }
 
 func (t Targets) sizes() map[string]int {

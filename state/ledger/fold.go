@@ -109,6 +109,9 @@ func TopicOf(entry []byte) (Topic, error) {
 		t.Job = r.JobID()
 		r.Uint() // the slice
 		t.Range = job.Range(r.Max(1<<32) >> job.RangeBits)
+	case kindCharge:
+		t.Job = r.JobID()
+		t.Range = job.Range(r.Max(1<<32) >> job.RangeBits)
 	case kindDrain, kindDone, kindDoubt, kindDecide, kindOutcome:
 		t.Job, t.Range = r.JobID(), readRange(r)
 	default:

@@ -35,7 +35,7 @@ type Record struct {
 	Entries []Entry
 }
 
-// Entry is one of Open, Reserve, Drain, Done, Doubt, Decide, Outcome, Seal.
+// Entry is one of Open, Charge, Reserve, Drain, Done, Doubt, Decide, Outcome, Seal.
 type Entry interface {
 	kind() byte
 	write(*bin.Writer)
@@ -131,6 +131,7 @@ const (
 	kindDecide
 	kindOutcome
 	kindSeal
+	kindCharge
 )
 
 func (Open) kind() byte     { return kindOpen }
@@ -141,6 +142,7 @@ func (*Doubt) kind() byte   { return kindDoubt }
 func (*Decide) kind() byte  { return kindDecide }
 func (*Outcome) kind() byte { return kindOutcome }
 func (Seal) kind() byte     { return kindSeal }
+func (*Charge) kind() byte  { return kindCharge }
 
 const recordMagic = "CJ\x02"
 
@@ -231,11 +233,10 @@ func ParseRecord(b []byte) (Record, error) {
 // Containers counts the containers that an entry's sets hold in memory.
 func Containers(e Entry) (n int) {
 	switch e := e.(type) {
+	case *Charge:
+		n = held(e.Dropped)
 	case *Reserve:
-		n = e.Targets.held()
-		for _, d := range e.Dropped {
-			n += d.Set.Held()
-		}
+		n = e.Targets.held() + held(e.Dropped)
 	case *Drain:
 		n = e.Targets.held()
 	case *Done:
@@ -246,6 +247,13 @@ func Containers(e Entry) (n int) {
 		n = e.Delivered.Held() + e.Parked.Held() + e.Failed.Held()
 	case *Outcome:
 		n = e.Set.Held()
+	}
+	return n
+}
+
+func held(drops []Drop) (n int) {
+	for _, d := range drops {
+		n += d.Set.Held()
 	}
 	return n
 }
@@ -318,6 +326,8 @@ func readEntry(r *bin.Reader) (Entry, error) {
 			Reason: job.Reason(r.Byte()), Set: r.Set()}
 	case kindSeal:
 		e = Seal{By: r.Journal()}
+	case kindCharge:
+		e = readCharge(r)
 	default:
 		r.Fail(fmt.Errorf("kind %d is unknown to this version", k))
 	}
@@ -334,22 +344,31 @@ func (e *Reserve) write(w *bin.Writer) {
 	w.Span(e.Span)
 	w.Uint(uint64(e.IDs))
 	w.Byte(byte(e.Rest))
-	w.Uint(uint64(len(e.Dropped)))
-	for _, d := range e.Dropped {
-		w.Byte(byte(d.Reason))
-		w.Set(d.Set)
-	}
+	writeDrops(w, e.Dropped)
 	e.Targets.write(w)
 }
 
 func readReserve(r *bin.Reader) *Reserve {
 	e := &Reserve{Job: r.JobID(), Slice: uint32(r.Max(1<<32 - 1)), Span: r.Span(), IDs: uint32(r.Max(1 << job.RangeBits)),
 		Rest: job.Outcome(r.Max(uint64(job.Failed)))}
-	for range r.Max(255) {
-		e.Dropped = append(e.Dropped, Drop{job.Reason(r.Byte()), r.Set()})
-	}
+	e.Dropped = readDrops(r)
 	e.Targets = readTargets(r)
 	return e
+}
+
+func writeDrops(w *bin.Writer, drops []Drop) {
+	w.Uint(uint64(len(drops)))
+	for _, d := range drops {
+		w.Byte(byte(d.Reason))
+		w.Set(d.Set)
+	}
+}
+
+func readDrops(r *bin.Reader) (drops []Drop) {
+	for range r.Max(255) {
+		drops = append(drops, Drop{job.Reason(r.Byte()), r.Set()})
+	}
+	return drops
 }
 
 // Range is the range that the block lies in.

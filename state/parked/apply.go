@@ -3,11 +3,13 @@ package parked
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/kv"
 )
 
 // Apply takes in one journal record. Records must come in the order of the
@@ -55,7 +57,7 @@ func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
 // txn is the work of one entry: one atomic write.
 type txn struct {
 	x       *Index
-	b       Batch
+	b       kv.Batch
 	at      Number
 	ref     job.Ref
 	js      journal
@@ -69,6 +71,8 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 	switch e := e.(type) {
 	case ledger.Open:
 		return nil
+	case *ledger.Charge:
+		return t.charge(ctx, e)
 	case *ledger.Reserve:
 		return t.reserve(ctx, e)
 	case *ledger.Drain:
@@ -149,33 +153,76 @@ func (t *txn) count(r job.Range, id job.ID, d *Tally, span *job.Span, parked *id
 	return nil
 }
 
+// block gives the ids of a job's package in a span, of which an entry says how many
+// there are.
+func (t *txn) block(ctx context.Context, id job.ID, span job.Span, says uint32) (*idset.Set, error) {
+	r := job.Range(span.Lo >> job.RangeBits)
+	if span.IsEmpty() || (span.Hi-1)>>job.RangeBits != uint64(r) {
+		return nil, fmt.Errorf("%w: block %s leaves its range", ErrLedger, span)
+	}
+	ids, err := t.x.packages.PackageRange(ctx, id, r)
+	if err != nil {
+		return nil, fmt.Errorf("reading the package of %s: %w", id, err)
+	}
+	ids.KeepSpan(span)
+	if n := ids.Card(); n != int(says) {
+		return nil, fmt.Errorf("%w: block %s of %s has %d ids, the ledger says %d", ErrLedger, span, id, n, says)
+	}
+	return ids, nil
+}
+
+// drop takes out of a block's rest whom filters dropped, and counts them.
+func (d *Tally) drop(rest *idset.Set, drops ...[]ledger.Drop) error {
+	for _, drop := range slices.Concat(drops...) {
+		if !reasonOf(job.Dropped, drop.Reason) {
+			return fmt.Errorf("%w: it drops for reason %s", ErrLedger, drop.Reason)
+		}
+		if err := takeOut(rest, drop.Set); err != nil {
+			return fmt.Errorf("dropping for %s: %w", drop.Reason, err)
+		}
+		*d.at(job.Dropped, drop.Reason) += uint64(drop.Set.Card())
+	}
+	return nil
+}
+
+// charge charges recipients. What is reserved by then is not charged any more.
+func (t *txn) charge(ctx context.Context, e *ledger.Charge) error {
+	ids, err := t.block(ctx, e.Job, e.Span, e.IDs)
+	if err != nil {
+		return err
+	}
+	cell, err := t.x.Cell(e.Range(), e.Job)
+	if err != nil {
+		return err
+	}
+	if err := t.x.Charges.Apply(&t.b, e, ids, cell.Gaps(e.Span)); err != nil {
+		return fmt.Errorf("%w: charging block %s of %s: %w", ErrLedger, e.Span, e.Job, err)
+	}
+	return nil
+}
+
 func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	r := e.Range()
-	if e.Span.IsEmpty() || (e.Span.Hi-1)>>job.RangeBits != uint64(r) {
-		return fmt.Errorf("%w: block %s leaves its range", ErrLedger, e.Span)
-	}
 	switch e.Rest {
 	case job.Parked, job.Cancelled, job.Expired, job.Recalled:
 	default:
 		return fmt.Errorf("%w: block %s of %s leaves its rest %s", ErrLedger, e.Span, e.Job, e.Rest)
 	}
-	rest, err := t.x.packages.PackageRange(ctx, e.Job, r)
+	rest, err := t.block(ctx, e.Job, e.Span, e.IDs)
 	if err != nil {
-		return fmt.Errorf("reading the package of %s: %w", e.Job, err)
-	}
-	rest.KeepSpan(e.Span)
-	if n := rest.Card(); n != int(e.IDs) {
-		return fmt.Errorf("%w: block %s of %s has %d ids, the reserve says %d", ErrLedger, e.Span, e.Job, n, e.IDs)
+		return err
 	}
 	d := Tally{Reserved: uint64(e.IDs)}
+	verdicts, err := t.verdicts(e)
+	if err != nil {
+		return err
+	}
+	if err := d.drop(rest, verdicts, e.Dropped); err != nil {
+		return fmt.Errorf("block %s of %s: %w", e.Span, e.Job, err)
+	}
+	refund := idset.New(r)
 	for _, drop := range e.Dropped {
-		if !reasonOf(job.Dropped, drop.Reason) {
-			return fmt.Errorf("%w: block %s of %s drops for reason %s", ErrLedger, e.Span, e.Job, drop.Reason)
-		}
-		if err := takeOut(rest, drop.Set); err != nil {
-			return fmt.Errorf("dropping for %s of block %s of %s: %w", drop.Reason, e.Span, e.Job, err)
-		}
-		*d.at(job.Dropped, drop.Reason) += uint64(drop.Set.Card())
+		refund.Or(drop.Set)
 	}
 	for _, s := range e.Targets.Sets {
 		if err := takeOut(rest, s); err != nil {
@@ -187,12 +234,29 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	}
 	*d.at(e.Rest, job.NoReason) += uint64(rest.Card())
 	if e.Rest != job.Parked {
+		refund.Or(rest)
+	}
+	if err := t.x.Charges.Refund(&t.b, e.Job, refund); err != nil {
+		return err
+	}
+	if e.Rest != job.Parked {
 		rest.Release()
 		rest = nil
 	} else if err := t.park(r, e.Job, rest, false); err != nil {
 		return err
 	}
 	return t.count(r, e.Job, &d, &e.Span, rest)
+}
+
+// verdicts ends the charges of a block that are wholly reserved with it, and gives whom
+// they dropped of it.
+func (t *txn) verdicts(e *ledger.Reserve) ([]ledger.Drop, error) {
+	cell, err := t.x.Cell(e.Range(), e.Job)
+	if err != nil {
+		return nil, err
+	}
+	cell.addSpan(e.Span) // count refuses one that is reserved
+	return t.x.Charges.Reserved(&t.b, e.Job, e.Span, func(s job.Span) bool { return len(cell.Gaps(s)) == 0 })
 }
 
 // takeOut takes a set out of what is left of a block; all of it must be there.
@@ -275,6 +339,9 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	if err := t.unpark(e.Range, e.Job, e.Set); err != nil {
 		return err
 	}
+	if err := t.x.Charges.Refund(&t.b, e.Job, e.Set); err != nil {
+		return err
+	}
 	n := uint64(e.Set.Card())
 	d := Tally{Parked: -n}
 	*d.at(e.Outcome, e.Reason) += n
@@ -291,8 +358,14 @@ func inRange(r job.Range, sets ...*idset.Set) bool {
 	return true
 }
 
-// park writes the rows of newly parked recipients; the set is kept by the caller.
+// park writes the rows of newly parked recipients; the set is kept by the caller. Those
+// who are flagged may have seen the message: what they were charged is never refunded.
 func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
+	if flagged {
+		if err := t.x.Charges.Seen(&t.b, id, s); err != nil {
+			return err
+		}
+	}
 	for n := range pages {
 		if words := pageOf(s, n); words != nil {
 			p := page(words)

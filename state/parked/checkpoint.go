@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"crier/internal/bin"
+	"crier/state/parked/kv"
 )
 
 // A checkpoint is all rows of an index as they were at one moment (rule 22): key and
@@ -79,13 +80,13 @@ func (x *Index) WriteCheckpoint(out io.Writer) (Checkpoint, error) {
 
 // Restore fills an empty store from a checkpoint. Its watermark is written last: a
 // store without one was not restored to the end and must be emptied.
-func Restore(kv KV, in io.Reader) error {
+func Restore(store kv.Store, in io.Reader) error {
 	r := bufio.NewReaderSize(in, 128<<10)
 	magic := make([]byte, len(checkpointMagic))
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != checkpointMagic {
 		return fmt.Errorf("%w: it starts with other bytes (%v)", ErrCheckpoint, err)
 	}
-	var b, mark Batch
+	var b, mark kv.Batch
 	size := 0
 	for {
 		k, err := readRow(r)
@@ -105,17 +106,17 @@ func Restore(kv KV, in io.Reader) error {
 		}
 		b.Put(k, v)
 		if size += len(k) + len(v); size >= restoreBatch {
-			if err := kv.Write(&b); err != nil {
+			if err := store.Write(&b); err != nil {
 				return fmt.Errorf("restoring the parked index: %w", err)
 			}
-			b, size = Batch{}, 0
+			b, size = kv.Batch{}, 0
 		}
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
 		return fmt.Errorf("%w: it goes on behind its end", ErrCheckpoint)
 	}
 	b.Ops = append(b.Ops, mark.Ops...)
-	if err := kv.Write(&b); err != nil {
+	if err := store.Write(&b); err != nil {
 		return fmt.Errorf("restoring the parked index: %w", err)
 	}
 	return nil
@@ -138,8 +139,8 @@ func readRow(r *bufio.Reader) ([]byte, error) {
 
 // Watermark reads how far the index in a store is: the first record that is not
 // wholly applied; 0 if the store was never one, or not restored to the end.
-func Watermark(kv KV) (uint64, error) {
-	b, err := kv.Get(globalKey(rowMark))
+func Watermark(store kv.Store) (uint64, error) {
+	b, err := store.Get(globalKey(rowMark))
 	if err != nil || b == nil {
 		return 0, err
 	}

@@ -4,7 +4,7 @@
 //
 // It is fed every journal record in the order of the ledger and keeps nothing
 // that the ledger does not say, so that it can be deleted and built again and is
-// then equal, row by row. Its rows live in an ordered key-value store (KV) that
+// then equal, row by row. Its rows live in an ordered key-value store (package kv) that
 // need not sync: each entry of a record is one atomic write that also moves the
 // watermark, and after a crash the index goes on from the watermark it finds.
 package parked
@@ -19,6 +19,8 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/charge"
+	"crier/state/parked/kv"
 )
 
 // ErrLedger is wrapped when a record cannot be true: the ledger, or the index,
@@ -39,7 +41,10 @@ type Records interface {
 // Index is the index. Apply belongs to one goroutine; everything else may be
 // called from any.
 type Index struct {
-	kv       KV
+	// Charges is what recipients were charged, as far as the index has come; for reading.
+	Charges charge.Book
+
+	kv       kv.Store
 	packages Packages
 	records  Records
 
@@ -82,9 +87,9 @@ type Change struct {
 	Total  Tally // of the job, after it
 }
 
-// New opens the index kept in kv.
-func New(ctx context.Context, kv KV, packages Packages, records Records) (*Index, error) {
-	x := &Index{kv: kv, packages: packages, records: records}
+// New opens the index kept in a store.
+func New(ctx context.Context, store kv.Store, packages Packages, records Records) (*Index, error) {
+	x := &Index{Charges: charge.Book{Rows: store}, kv: store, packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.open = map[string]*Open{}
 	x.mu.late = map[string]*Open{}

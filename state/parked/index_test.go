@@ -19,6 +19,7 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 func init() { // before the command line, which may say otherwise
@@ -33,17 +34,17 @@ type fataler interface {
 
 // recorder is a store that remembers its writes, to be cut short like a crash does.
 type recorder struct {
-	*parked.Memory
-	batches []*parked.Batch
+	*kv.Memory
+	batches []*kv.Batch
 }
 
-func (r *recorder) Write(b *parked.Batch) error {
-	r.batches = append(r.batches, &parked.Batch{Ops: slices.Clone(b.Ops)})
+func (r *recorder) Write(b *kv.Batch) error {
+	r.batches = append(r.batches, &kv.Batch{Ops: slices.Clone(b.Ops)})
 	return r.Memory.Write(b)
 }
 
-func newIndex(t fataler, kv parked.KV, h *history) *parked.Index {
-	x, err := parked.New(context.Background(), kv, h, h)
+func newIndex(t fataler, db kv.Store, h *history) *parked.Index {
+	x, err := parked.New(context.Background(), db, h, h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +166,7 @@ func check(t fataler, x *parked.Index, h *history) {
 		checkDoubts(t, x, h, r)
 	}
 	checkOpen(t, x, h)
+	checkCharges(t, x, h)
 }
 
 func (h *history) gaps(id job.ID, r job.Range) []job.Span {
@@ -320,7 +322,7 @@ func checkOpen(t fataler, x *parked.Index, h *history) {
 func TestIndexAgainstANaiveModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := newHistory(rapid.Uint64().Draw(t, "seed"))
-		x := newIndex(t, parked.NewMemory(), h)
+		x := newIndex(t, kv.NewMemory(), h)
 		apply(t, x, h.records...)
 		for n := range rapid.IntRange(0, 120).Draw(t, "records") {
 			before := map[who]status{}
@@ -381,8 +383,8 @@ func TestRebuildAndCrashGiveAnEqualIndex(t *testing.T) {
 		for range rapid.IntRange(0, 60).Draw(t, "records") {
 			h.record()
 		}
-		kv := &recorder{Memory: parked.NewMemory()}
-		x := newIndex(t, kv, h)
+		db := &recorder{Memory: kv.NewMemory()}
+		x := newIndex(t, db, h)
 		apply(t, x, h.records...)
 		want := dump(t, x)
 		check(t, x, h)
@@ -392,16 +394,16 @@ func TestRebuildAndCrashGiveAnEqualIndex(t *testing.T) {
 			t.Fatalf("records that were applied change the index: %v", changes)
 		}
 		// From the beginning, in another store.
-		again := newIndex(t, parked.NewMemory(), h)
+		again := newIndex(t, kv.NewMemory(), h)
 		apply(t, again, h.records...)
 		if dump(t, again) != want {
 			t.Fatal("an index that is built again is not equal")
 		}
 		// From any watermark on: a crash leaves a prefix of the writes.
 		for range 5 {
-			cut := rapid.IntRange(0, len(kv.batches)).Draw(t, "writes before the crash")
-			left := parked.NewMemory()
-			for _, b := range kv.batches[:cut] {
+			cut := rapid.IntRange(0, len(db.batches)).Draw(t, "writes before the crash")
+			left := kv.NewMemory()
+			for _, b := range db.batches[:cut] {
 				left.Write(b)
 			}
 			x := newIndex(t, left, h)
@@ -417,7 +419,7 @@ func TestRebuildAndCrashGiveAnEqualIndex(t *testing.T) {
 			check(t, x, h)
 		}
 		// Opened again, it says the same.
-		check(t, newIndex(t, kv, h), h)
+		check(t, newIndex(t, db, h), h)
 	})
 }
 
@@ -507,7 +509,7 @@ func TestInvalidRecordsAreRefusedAndChangeNothing(t *testing.T) {
 		"a decision about another range":     &ledger.Decide{Job: id, Range: r, Failed: other},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newIndex(t, parked.NewMemory(), h)
+			x := newIndex(t, kv.NewMemory(), h)
 			apply(t, x, h.records...)
 			before := dump(t, x)
 			rec := ledger.Record{Journal: j, N: 2, Entries: []ledger.Entry{e}}
@@ -532,7 +534,7 @@ func TestInvalidRecordsAreRefusedAndChangeNothing(t *testing.T) {
 		"a late beginning":  {Journal: job.Journal{Worker: "x", Incarnation: 1}, N: 1, Entries: []ledger.Entry{ledger.Open{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newIndex(t, parked.NewMemory(), h)
+			x := newIndex(t, kv.NewMemory(), h)
 			apply(t, x, h.records...)
 			before := dump(t, x)
 			if _, err := x.Apply(context.Background(), ledger.Stored{Seq: h.seq + 1, Data: rec.Bytes()}); !errors.Is(err, parked.ErrLedger) {
@@ -554,8 +556,8 @@ func TestADecisionBeforeTheLastWordLeavesTheReserveOpen(t *testing.T) {
 	id, j, inc := job.ID{1}, job.Journal{Worker: "w", Incarnation: 1}, job.Incarnation{Gateway: "g", Start: 1}
 	h := &history{rng: rand.New(rand.NewPCG(1, 1)), packages: map[job.ID]map[uint32]bool{id: {0: true, 1: true, 2: true, 3: true}}}
 	w := &writer{journal: j}
-	kv := parked.NewMemory()
-	x := newIndex(t, kv, h)
+	db := kv.NewMemory()
+	x := newIndex(t, db, h)
 	ref := job.Ref{Journal: j}
 	for i, step := range []struct {
 		entry ledger.Entry
@@ -586,7 +588,7 @@ func TestADecisionBeforeTheLastWordLeavesTheReserveOpen(t *testing.T) {
 			if got := strings.Join(open, "; "); got != step.open {
 				t.Errorf("entry %d: open %s, want %s", i, got, step.open)
 			}
-			x = newIndex(t, kv, h) // opened again it says the same
+			x = newIndex(t, db, h) // opened again it says the same
 		}
 	}
 	total := must[parked.Tally](t)(x.Total(id))
@@ -602,7 +604,7 @@ func TestReadersBesideApply(t *testing.T) {
 	for range 150 {
 		h.record()
 	}
-	x := newIndex(t, parked.NewMemory(), h)
+	x := newIndex(t, kv.NewMemory(), h)
 	stop, done := make(chan struct{}), make(chan struct{})
 	k := who{id: testJobs[0]}
 	for i := range h.packages[k.id] {

@@ -60,6 +60,10 @@ type history struct {
 	writers  []*writer
 	seq      uint64
 	records  []ledger.Stored
+	verdicts map[who]*verdict     // of charges
+	judged   map[job.ID][]bool    // by place: ids inside charged spans, member or not
+	day      uint32               // of the last charge
+	last     map[job.Range]uint32 // day that was charged last
 }
 
 var (
@@ -76,7 +80,7 @@ func placeOf(id uint64) int {
 
 func newHistory(seed uint64) *history {
 	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), packages: map[job.ID]map[uint32]bool{}, people: map[who]*status{},
-		spans: map[job.ID][]bool{}, lots: map[lotKey]*lot{}}
+		spans: map[job.ID][]bool{}, lots: map[lotKey]*lot{}, verdicts: map[who]*verdict{}, judged: map[job.ID][]bool{}, day: 20_000, last: map[job.Range]uint32{}}
 	for _, id := range testJobs {
 		h.packages[id] = map[uint32]bool{}
 		h.spans[id] = make([]bool, len(testRanges)*regionSize)
@@ -197,7 +201,9 @@ func (h *history) handOff(id job.ID, r job.Range, ref job.Ref, dealt map[job.Inc
 // step makes one more entry.
 func (h *history) step(at parked.Number, ref job.Ref) ledger.Entry {
 	id, r := pick(h, testJobs), pick(h, testRanges)
-	switch n := h.rng.IntN(19); {
+	switch n := h.rng.IntN(23); {
+	case n >= 19:
+		return h.charge(id, r)
 	case n < 5:
 		return h.reserve(at, ref, id, r)
 	case n < 8:
@@ -237,12 +243,14 @@ func (h *history) reserve(at parked.Number, ref job.Ref, id job.ID, r job.Range)
 		return part
 	}
 	states := map[uint32]*status{}
+	rest = h.refused(id, rest, states)
 	for _, reason := range []job.Reason{job.ReasonRelation, job.ReasonSuppressed} {
 		if h.rng.IntN(2) == 0 {
 			part := split()
 			e.Dropped = append(e.Dropped, ledger.Drop{Reason: reason, Set: setOf(r, part...)})
 			for _, i := range part {
 				states[i] = &status{outcome: job.Dropped, reason: reason}
+				h.refund(id, i)
 			}
 		}
 	}
@@ -254,6 +262,9 @@ func (h *history) reserve(at parked.Number, ref job.Ref, id job.ID, r job.Range)
 	h.handOff(id, r, ref, dealt)
 	for _, i := range rest {
 		states[i] = &status{outcome: e.Rest, number: at}
+		if e.Rest != job.Parked {
+			h.refund(id, i)
+		}
 	}
 	for i, s := range states {
 		h.people[who{id, i}] = s
@@ -311,10 +322,14 @@ func (h *history) done(at parked.Number) ledger.Entry {
 			*s = status{outcome: job.HandedOff, lot: k}
 		case 2, 3:
 			*s = status{outcome: job.Parked, number: at, flagged: c == 3}
+			if c == 3 {
+				h.flag(l.job, i)
+			}
 		case 4:
 			*s = status{outcome: job.InDoubt, lot: k, mute: true}
 		case 5:
 			*s = status{outcome: job.Failed}
+			h.refund(l.job, i)
 		}
 	}
 	return e
@@ -349,6 +364,7 @@ func (h *history) decide(at parked.Number, id job.ID, r job.Range) ledger.Entry 
 			*s = status{outcome: []job.Outcome{job.Delivered, job.Parked, job.Failed}[c]}
 			if c == 1 {
 				s.number, s.flagged = at, true
+				h.flag(id, i)
 			}
 		}
 	}
@@ -366,6 +382,7 @@ func (h *history) outcome(id job.ID, r job.Range) ledger.Entry {
 	ids := h.some(h.members(id, r, func(s *status) bool { return s != nil && s.outcome == job.Parked }))
 	e.Set = setOf(r, ids...)
 	for _, i := range ids {
+		h.refund(id, i)
 		*h.people[who{id, i}] = status{outcome: e.Outcome, reason: e.Reason}
 	}
 	return e

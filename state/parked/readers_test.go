@@ -21,6 +21,7 @@ import (
 	"crier/state/fold"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/proof"
 	"crier/state/report"
 )
@@ -61,16 +62,16 @@ type shelf struct {
 	log   *ledger.Memory
 	last  map[string]uint64
 	blobs *blob.Memory
-	kv    parked.KV
+	db    kv.Store
 	index *parked.Index
 }
 
 func newShelf(t fataler, h *history) *shelf {
-	s := &shelf{t: t, h: h, log: ledger.NewMemory(ledger.MemoryConfig{}), last: map[string]uint64{}, blobs: blob.NewMemory(0), kv: parked.NewMemory()}
+	s := &shelf{t: t, h: h, log: ledger.NewMemory(ledger.MemoryConfig{}), last: map[string]uint64{}, blobs: blob.NewMemory(0), db: kv.NewMemory()}
 	for _, id := range testJobs {
 		s.append(ledger.JobSubject(id), nil)
 	}
-	s.index = s.open(s.kv)
+	s.index = s.open(s.db)
 	h.seq += uint64(len(testJobs))
 	for i := range h.records { // the jobs come first
 		h.records[i].Seq += uint64(len(testJobs))
@@ -79,8 +80,8 @@ func newShelf(t fataler, h *history) *shelf {
 	return s
 }
 
-func (s *shelf) open(kv parked.KV) *parked.Index {
-	return must[*parked.Index](s.t)(parked.New(context.Background(), kv, s.h, s.log))
+func (s *shelf) open(db kv.Store) *parked.Index {
+	return must[*parked.Index](s.t)(parked.New(context.Background(), db, s.h, s.log))
 }
 
 func (s *shelf) append(subject string, data []byte) uint64 {
@@ -151,7 +152,7 @@ func (s *shelf) checkExplained(x proof.Explanation, want *status) {
 	if want != nil {
 		outcome = want.outcome
 	}
-	if x.Outcome != outcome || (len(x.Evidence) == 0) != (want == nil) {
+	if x.Outcome != outcome || len(x.Evidence) == 0 && want != nil {
 		s.t.Fatalf("explained as %s by %v, want %s", x.Outcome, x.Evidence, outcome)
 	}
 	for _, e := range x.Evidence {
@@ -178,17 +179,17 @@ func (s *shelf) checkExplained(x proof.Explanation, want *status) {
 // the one that was fed all along.
 func (s *shelf) checkRestored() {
 	ctx, t := context.Background(), s.t
-	kv := parked.NewMemory()
+	db := kv.NewMemory()
 	if last, ok := must[ledger.Folds](t)(ledger.ReadFolds(ctx, s.log)).Checkpoint(); ok {
 		h := must[*blob.Handle](t)(s.blobs.Open(ctx, last.Checkpoint))
-		if err := parked.Restore(kv, io.NewSectionReader(h, 0, h.Size())); err != nil {
+		if err := parked.Restore(db, io.NewSectionReader(h, 0, h.Size())); err != nil {
 			t.Fatal(err)
 		}
-		if mark, err := parked.Watermark(kv); err != nil || mark != last.Through {
+		if mark, err := parked.Watermark(db); err != nil || mark != last.Through {
 			t.Fatalf("a restored index is at %d, %v; the checkpoint is at %d", mark, err, last.Through)
 		}
 	}
-	x := s.open(kv)
+	x := s.open(db)
 	err := ledger.ReadAll(ctx, s.log, x.Watermark(), ledger.AllJournals, func(st ledger.Stored) error {
 		_, err := x.Apply(ctx, st)
 		return err
@@ -293,7 +294,7 @@ func (s *shelf) checkPurged() (gone int) {
 			s.t.Fatalf("the last record of %s is %d, want %d: %v", subject, st.Seq, seq, err)
 		}
 	}
-	for _, o := range s.open(s.kv).OpenReserves(func(job.Journal) bool { return true }) {
+	for _, o := range s.open(s.db).OpenReserves(func(job.Journal) bool { return true }) {
 		if len(ids(o.Set)) == 0 {
 			s.t.Fatalf("open reserve %s is empty", o.Ref)
 		}
@@ -347,7 +348,7 @@ func TestCheckpointRefusesOtherBytes(t *testing.T) {
 	for range 30 {
 		h.record()
 	}
-	x := newIndex(t, parked.NewMemory(), h)
+	x := newIndex(t, kv.NewMemory(), h)
 	apply(t, x, h.records...)
 	var b bytes.Buffer
 	if _, err := x.WriteCheckpoint(&b); err != nil {
@@ -355,16 +356,16 @@ func TestCheckpointRefusesOtherBytes(t *testing.T) {
 	}
 	whole := b.Bytes()
 	for _, bad := range [][]byte{nil, whole[:2], whole[:len(whole)/2], whole[:len(whole)-1], append(slices.Clone(whole), 0), append([]byte{'X'}, whole[1:]...)} {
-		kv := parked.NewMemory()
-		if err := parked.Restore(kv, bytes.NewReader(bad)); !errors.Is(err, parked.ErrCheckpoint) {
+		db := kv.NewMemory()
+		if err := parked.Restore(db, bytes.NewReader(bad)); !errors.Is(err, parked.ErrCheckpoint) {
 			t.Errorf("%d of %d bytes: %v, want ErrCheckpoint", len(bad), len(whole), err)
 		}
-		if mark, err := parked.Watermark(kv); err != nil || mark != 0 {
+		if mark, err := parked.Watermark(db); err != nil || mark != 0 {
 			t.Errorf("an index restored from %d of %d bytes has watermark %d, %v", len(bad), len(whole), mark, err)
 		}
 	}
-	kv := parked.NewMemory()
-	if err := parked.Restore(kv, bytes.NewReader(whole)); err != nil || dump(t, newIndex(t, kv, h)) != dump(t, x) {
+	db := kv.NewMemory()
+	if err := parked.Restore(db, bytes.NewReader(whole)); err != nil || dump(t, newIndex(t, db, h)) != dump(t, x) {
 		t.Fatalf("the whole checkpoint is not the index: %v", err)
 	}
 }

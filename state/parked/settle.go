@@ -124,6 +124,9 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 	}
 	if refused := take(e.Refused); refused != nil {
 		d.Failed += uint64(refused.Card())
+		if err := t.x.Charges.Refund(&t.b, e.Job, refused); err != nil {
+			return err
+		}
 	}
 	d.Delivered += uint64(moved.Card())
 	if err := t.count(e.Range, e.Job, d, nil, nil); err != nil {

@@ -18,8 +18,10 @@ type fold struct {
 	ids        *idset.Set // the package's
 	pending    *idset.Set
 	parked     *idset.Set
-	ended      map[ending]*idset.Set // terminal outcomes
-	open       map[at]*idset.Set     // handed off
+	ended      map[ending]*idset.Set     // terminal outcomes
+	charged    *idset.Set                // of whom a charge decided; nil: the job is not charged here
+	refused    map[job.Reason]*idset.Set // by a charge
+	open       map[at]*idset.Set         // handed off
 	doubt      map[at]*idset.Set
 	targets    map[at]*idset.Set // of the reserves that are open or in doubt
 	closed     map[at]bool
@@ -87,6 +89,8 @@ func (f *fold) place(o job.Outcome) *idset.Set {
 // apply takes in one entry; ref is its own identity.
 func (f *fold) apply(ref job.Ref, e ledger.Entry) {
 	switch e := e.(type) {
+	case *ledger.Charge:
+		f.charge(e)
 	case *ledger.Reserve:
 		f.reserve(ref, e)
 	case *ledger.Drain:
@@ -129,19 +133,60 @@ func (f *fold) forGood(k at) *idset.Set {
 	return f.doubt[k]
 }
 
+// charge keeps a verdict on whoever has none yet and is not reserved.
+func (f *fold) charge(e *ledger.Charge) {
+	what := fmt.Sprintf("charge of %s", e.Span)
+	if f.charged == nil {
+		f.charged, f.refused = idset.New(f.rng), map[job.Reason]*idset.Set{}
+	}
+	block := f.block(what, e.Span, e.IDs)
+	block.And(f.pending)
+	block.AndNot(f.charged)
+	f.charged.Or(block)
+	for _, d := range e.Dropped {
+		if f.refused[d.Reason] == nil {
+			f.refused[d.Reason] = idset.New(f.rng)
+		}
+		refused := d.Set.Clone()
+		refused.And(block)
+		block.AndNot(refused)
+		f.refused[d.Reason].Or(refused)
+		refused.Release()
+	}
+	block.Release()
+}
+
+// block is the package in a span, of which an entry says how many there are.
+func (f *fold) block(what string, span job.Span, says uint32) *idset.Set {
+	block := f.ids.Clone()
+	block.KeepSpan(span)
+	if n := block.Card(); n != int(says) {
+		f.wrong("%s: it says %d recipients, the package has %d there", what, says, n)
+	}
+	return block
+}
+
+// verdicts drops of a block whom its charges refused.
+func (f *fold) verdicts(what string, block *idset.Set) {
+	for reason, s := range f.refused {
+		refused := s.Clone()
+		refused.And(block)
+		f.move(what+": refused", refused, block, f.end(job.Dropped, reason))
+		f.pending.AndNot(refused)
+		refused.Release()
+	}
+}
+
 func (f *fold) reserve(ref job.Ref, e *ledger.Reserve) {
 	what := fmt.Sprintf("reserve %s of %s", ref, e.Span)
-	block := f.ids.Clone()
-	block.KeepSpan(e.Span)
-	if n := block.Card(); n != int(e.IDs) {
-		f.wrong("%s: it says %d recipients, the package has %d there", what, e.IDs, n)
-	}
+	block := f.block(what, e.Span, e.IDs)
 	taken := block.Clone()
 	taken.AndNot(f.pending)
 	if n := taken.Card(); n > 0 {
 		f.wrong("%s: %d recipients were reserved before", what, n)
 		block.AndNot(taken)
 	}
+	f.verdicts(what, block)
 	for _, d := range e.Dropped {
 		f.move(what+": dropped", d.Set, block, f.end(job.Dropped, d.Reason))
 		f.pending.AndNot(d.Set)
@@ -345,5 +390,9 @@ func (f *fold) release() {
 	for _, s := range slices.Collect(maps.Values(f.targets)) {
 		s.Release()
 	}
+	for _, s := range f.refused {
+		s.Release()
+	}
+	f.charged.Release()
 	f.ids.Release()
 }

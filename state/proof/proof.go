@@ -2,8 +2,8 @@
 // law of conservation by set algebra, and Explain gives one recipient's outcome
 // with the records that say so.
 //
-// It reads the ledger, the reports into which it was folded, and the package, and
-// nothing else: no index, no counter, no projection. Memory is one range's sets and
+// It reads the ledger, the reports into which it was folded, the package, and the lists of
+// filters that the job recorded, and nothing else: no index, no counter, no projection. Memory is one range's sets and
 // what the part of the ledger that is not folded says of the job.
 package proof
 
@@ -43,9 +43,17 @@ type Result struct {
 // of the package and all of it, and every done lies inside its reserve.
 func (r Result) Conserved() bool { return len(r.Violations) == 0 }
 
+// Filter is a filter whose list the job recorded, so that it can be asked again: Refuse
+// gives who of a set it drops, as a set of its caller's.
+type Filter interface {
+	Reason() job.Reason
+	Refuse(ctx context.Context, keep *idset.Set) (*idset.Set, error)
+}
+
 // Reconcile computes the outcome of every recipient of a job, range by range. If
-// sent is true, a recipient whose block has no reserve is a violation.
-func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent bool) (Result, error) {
+// sent is true, a recipient whose block has no reserve is a violation. So is one whom a
+// filter dropped and would not drop again, and one who passed it and would not again.
+func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent bool, filters ...Filter) (Result, error) {
 	res := Result{Counts: job.Counts{Dropped: map[job.Reason]uint64{}}}
 	h, err := p.read(ctx, id, nil)
 	if err != nil {
@@ -62,6 +70,10 @@ func (p *Prover) Reconcile(ctx context.Context, id job.ID, pkg Package, sent boo
 			return res, err
 		}
 		f.check(&res.Counts)
+		if err := f.refilter(ctx, filters); err != nil {
+			f.release()
+			return res, err
+		}
 		res.Violations = append(res.Violations, f.violations...)
 		f.release()
 		delete(stray, r)
@@ -141,7 +153,7 @@ func (p *Prover) Explain(ctx context.Context, id job.ID, pkg Package, who job.Re
 			return
 		}
 		last = now
-		x.Evidence = append(x.Evidence, Evidence{e.Seq, in, e.Ref, says(e.Entry, now), e.Time})
+		x.Evidence = append(x.Evidence, Evidence{e.Seq, in, e.Ref, says(e.Entry, who, now), e.Time})
 	})
 	if err != nil {
 		return x, err
@@ -152,20 +164,33 @@ func (p *Prover) Explain(ctx context.Context, id job.ID, pkg Package, who job.Re
 	return x, nil
 }
 
-// mentions reports whether a drain names the recipient: it may have been handed
-// off before, so that its place alone shows no change.
+// mentions reports whether an entry names the recipient although its place may show no
+// change: a charge, and a drain of one that was handed off before.
 func mentions(e ledger.Entry, who job.Recipient) bool {
-	d, ok := e.(*ledger.Drain)
-	return ok && slices.ContainsFunc(d.Targets.Sets, func(s *idset.Set) bool { return s.Has(uint32(who)) })
+	switch e := e.(type) {
+	case *ledger.Charge:
+		return e.Span.Has(who)
+	case *ledger.Drain:
+		return slices.ContainsFunc(e.Targets.Sets, func(s *idset.Set) bool { return s.Has(uint32(who)) })
+	}
+	return false
 }
 
 // says puts in words what an entry did to a recipient.
-func says(e ledger.Entry, now ending) string {
+func says(e ledger.Entry, who job.Recipient, now ending) string {
 	what := now.outcome.String()
 	if now.reason != job.NoReason {
 		what += " (" + now.reason.String() + ")"
 	}
 	switch e := e.(type) {
+	case *ledger.Charge:
+		day := time.Unix(int64(e.Terms.Day)*24*60*60, 0).UTC().Format(time.DateOnly)
+		for _, d := range e.Dropped {
+			if d.Set.Has(uint32(who)) {
+				return fmt.Sprintf("charge of block %s for %s: refused (%s)", e.Span, day, d.Reason)
+			}
+		}
+		return fmt.Sprintf("charged for %s with block %s: %s", day, e.Span, what)
 	case *ledger.Reserve:
 		return fmt.Sprintf("block %s reserved: %s", e.Span, what)
 	case *ledger.Drain:

@@ -2,6 +2,7 @@ package proof_test
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strings"
 	"testing"
@@ -67,6 +68,11 @@ func done(n uint64, change func(*ledger.Done)) *ledger.Done {
 // reconcile stores one entry a record, and reconciles.
 func reconcile(t *testing.T, sent bool, entries ...ledger.Entry) proof.Result {
 	t.Helper()
+	return reconcileFiltered(t, nil, sent, entries...)
+}
+
+func reconcileFiltered(t *testing.T, filters []proof.Filter, sent bool, entries ...ledger.Entry) proof.Result {
+	t.Helper()
 	ctx := context.Background()
 	log := ledger.NewMemory(ledger.MemoryConfig{})
 	if _, err := log.Append(ctx, ledger.JobSubject(id), 0, nil); err != nil {
@@ -80,7 +86,7 @@ func reconcile(t *testing.T, sent bool, entries ...ledger.Entry) proof.Result {
 			t.Fatal(err)
 		}
 	}
-	res, err := (&proof.Prover{Log: log}).Reconcile(ctx, id, hundred{}, sent)
+	res, err := (&proof.Prover{Log: log}).Reconcile(ctx, id, hundred{}, sent, filters...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +133,79 @@ func TestWhatCannotBeTrueIsNotConserved(t *testing.T) {
 				t.Fatalf("conserved %v: %v; want %q", res.Conserved(), res.Violations, c.says)
 			}
 		})
+	}
+}
+
+// filter drops some of the hundred for a reason.
+type filter struct {
+	reason job.Reason
+	drops  *idset.Set
+	err    error
+}
+
+func (f filter) Reason() job.Reason { return f.reason }
+
+func (f filter) Refuse(_ context.Context, keep *idset.Set) (*idset.Set, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	out := f.drops.Clone()
+	out.And(keep)
+	return out, nil
+}
+
+// What filters did is done again by the lists that the job recorded. In these ledgers 0 to
+// 9 are dropped for the relation, 10 to 19 for targeting, and 20 to 29 for the control
+// group; 30 to 39 are delivered, and the rest is parked, in doubt, expired or failed.
+func TestFiltersAreAskedAgain(t *testing.T) {
+	ledgerOf := []ledger.Entry{
+		&ledger.Reserve{Job: id, Span: job.Span{Lo: 0, Hi: 90}, IDs: 90, Rest: job.Parked,
+			Dropped: []ledger.Drop{{Reason: job.ReasonRelation, Set: set(0, 10)}, {Reason: job.ReasonTargeting, Set: set(10, 20)}, {Reason: job.ReasonControl, Set: set(20, 30)}},
+			Targets: ledger.Targets{Incs: []job.Incarnation{inc, other}, Sets: []*idset.Set{set(30, 50), set(50, 60)}}},
+		done(0, func(d *ledger.Done) { d.Refused = set(40, 50) }),
+		&ledger.Doubt{Job: id, Of: job.Ref{Journal: journal}, Inc: other},
+		&ledger.Outcome{Job: id, Outcome: job.Dropped, Reason: job.ReasonParkCap, Set: set(60, 65)},
+		&ledger.Outcome{Job: id, Outcome: job.Expired, Set: set(65, 70)},
+		&ledger.Reserve{Job: id, Span: job.Span{Lo: 90, Hi: 100}, IDs: 10, Rest: job.Cancelled},
+	}
+	const relation, targeting, control = job.ReasonRelation, job.ReasonTargeting, job.ReasonControl
+	for _, c := range []struct {
+		name   string
+		reason job.Reason
+		drops  [][2]uint64
+		says   string // "": nothing is wrong
+	}{
+		{"as it was", relation, [][2]uint64{{0, 10}}, ""},
+		{"as it was", targeting, [][2]uint64{{10, 20}}, ""},
+		{"as it was", control, [][2]uint64{{20, 30}}, ""},
+		{"whom an earlier one dropped", control, [][2]uint64{{0, 30}}, ""},
+		{"who was never filtered, or may not have been", targeting, [][2]uint64{{10, 20}, {65, 70}, {90, 100}}, ""},
+		{"one was dropped who would not be", targeting, [][2]uint64{{10, 19}}, "1 recipients were dropped for targeting"},
+		{"nobody would be", control, nil, "10 recipients were dropped for control_group"},
+		{"a later one dropped him", relation, [][2]uint64{{0, 11}}, "1 recipients were not dropped for relation"},
+		{"a later one dropped him", targeting, [][2]uint64{{10, 20}, {29, 30}}, "1 recipients were not dropped for targeting"},
+		{"he got it", control, [][2]uint64{{20, 31}}, "1 recipients were not dropped for control_group"},
+		{"it failed", control, [][2]uint64{{20, 30}, {40, 42}}, "2 recipients were not dropped"},
+		{"he is in doubt", control, [][2]uint64{{20, 30}, {55, 56}}, "1 recipients were not dropped"},
+		{"he was parked once", control, [][2]uint64{{20, 30}, {60, 61}}, "1 recipients were not dropped"},
+		{"he is parked", control, [][2]uint64{{20, 30}, {80, 83}}, "3 recipients were not dropped"},
+	} {
+		drops := idset.New(0)
+		for _, d := range c.drops {
+			drops.Or(set(d[0], d[1]))
+		}
+		res := reconcileFiltered(t, []proof.Filter{filter{reason: c.reason, drops: drops}}, true, ledgerOf...)
+		if res.Conserved() != (c.says == "") || !strings.Contains(strings.Join(res.Violations, "; "), c.says) {
+			t.Errorf("%s, %s: %v; want %q", c.name, c.reason, res.Violations, c.says)
+		}
+	}
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	if _, err := log.Append(t.Context(), ledger.JobSubject(id), 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("the segment is gone")
+	if _, err := (&proof.Prover{Log: log}).Reconcile(t.Context(), id, hundred{}, false, filter{err: gone}); !errors.Is(err, gone) {
+		t.Errorf("a list that cannot be read: %v", err)
 	}
 }
 

@@ -115,7 +115,10 @@ func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Acc
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO accounts (number, tenant, name, created_at) VALUES (?, ?, ?, ?)`,
 			made.Number, made.Tenant, made.Name, nanos(made.CreatedAt))
-		return s.c.raced(err)
+		if err != nil {
+			return s.c.raced(err)
+		}
+		return s.c.salts.Make(ctx, tx, made.Number)
 	})
 	if err != nil {
 		return Account{}, s.c.wrap("creating account "+name, err)
@@ -202,7 +205,10 @@ func (c *conn) createMissing(ctx context.Context, tx *dbsql.Tx, numbers []uint32
 		return 0, err
 	}
 	n, err := res.RowsAffected()
-	return int(n), err
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	return int(n), c.salts.Make(ctx, tx, numbers...)
 }
 
 func scanAccount(r scanner) (a Account, err error) {

@@ -1,5 +1,5 @@
 // Package sql keeps in a relational database what must be looked up by more than
-// its key: accounts, versioned sets, packages, the projection of jobs and slices,
+// its key: accounts, versioned sets, segments, packages, the projection of jobs and slices,
 // and the outbox of events.
 //
 // It guarantees that each method is one transaction, durable when it returns,
@@ -26,6 +26,7 @@ import (
 	"crier/job"
 	"crier/state/sql/access"
 	"crier/state/sql/engine"
+	"crier/state/sql/groups"
 	"crier/state/sql/rows"
 )
 
@@ -58,6 +59,8 @@ type DB struct {
 	Jobs     *Jobs
 	Outbox   *rows.Outbox
 	Access   *access.Store
+	Segments *groups.Segments
+	Salts    *groups.Salts
 	c        *conn
 }
 
@@ -76,12 +79,12 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Engine: e, read: e.Reader(), now: cfg.Now}
+	c := &conn{Engine: e, read: e.Reader(), now: cfg.Now, salts: groups.NewSalts(e)}
 	load, err := e.Prepare(ctx, loadQuery)
 	if err != nil {
 		return nil, errors.Join(c.wrap("opening the SQL store "+e.Name, err), e.Close())
 	}
-	return &DB{&Accounts{c: c}, &Sets{c, load}, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), c}, nil
+	return &DB{&Accounts{c: c}, &Sets{c, load}, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, c}, nil
 }
 
 // ReadMark gives the mark of the MySQL database of a DSN; see engine.ReadMark.
@@ -89,8 +92,11 @@ func ReadMark(ctx context.Context, dsn string) (string, error) {
 	return engine.ReadMark(ctx, engine.Config{DSN: dsn})
 }
 
-// SetMark marks the database, which is MySQL's; see engine.Engine.
-func (db *DB) SetMark(ctx context.Context, mark string) error { return db.c.SetMark(ctx, mark) }
+// SetMark marks the database, which is MySQL's, unless it is marked, and gives its mark; see
+// engine.Engine.
+func (db *DB) SetMark(ctx context.Context, mark string) (string, error) {
+	return db.c.SetMark(ctx, mark)
+}
 
 // Time asks the server, which is MySQL, for its time.
 func (db *DB) Time(ctx context.Context) (time.Time, error) { return db.c.Time(ctx) }
@@ -101,8 +107,9 @@ func (db *DB) Close() error { return errors.Join(db.Sets.load.Close(), db.c.Clos
 // conn is what the parts of a DB share.
 type conn struct {
 	*engine.Engine
-	read engine.Querier
-	now  func() time.Time
+	read  engine.Querier
+	now   func() time.Time
+	salts *groups.Salts
 }
 
 // wrap says what was being done. Errors that callers tell apart pass unchanged.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/state/sql/groups"
 	"crier/state/sql/rows"
 )
 
@@ -19,6 +20,8 @@ type Memory struct {
 	Packages *MemoryPackages
 	Jobs     *MemoryJobs
 	Outbox   *rows.Memory
+	Segments *groups.Memory
+	Salts    *groups.Memory
 }
 
 // NewMemory makes an empty store; now is the clock of created_at.
@@ -26,7 +29,8 @@ func NewMemory(now func() time.Time) *Memory {
 	m := &memory{now: now, byNumber: map[uint32]Account{}, byName: map[accountName]uint32{},
 		sets: map[setKey]*memorySet{}, packages: map[packageKey]Package{}, jobs: map[job.ID]Job{}, marks: map[string]uint64{},
 		slices: map[sliceKey]Slice{}, outbox: rows.NewMemory(now)}
-	return &Memory{&MemoryAccounts{m: m}, &MemorySets{m}, &MemoryPackages{m: m}, &MemoryJobs{m: m}, m.outbox}
+	g := groups.NewMemory(now)
+	return &Memory{&MemoryAccounts{m: m}, &MemorySets{m}, &MemoryPackages{m: m}, &MemoryJobs{m: m}, m.outbox, g, g}
 }
 
 // memory is what the parts share; mu guards all that follows it.

@@ -3,6 +3,7 @@ package sql_test
 import (
 	"bytes"
 	"context"
+	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -42,7 +43,7 @@ func openConfig(t testing.TB, cfg sql.Config) *sql.DB {
 
 func store(db *sql.DB) sqltest.Store {
 	return sqltest.Store{Accounts: db.Accounts, Sets: db.Sets, Packages: db.Packages, Jobs: db.Jobs, Outbox: db.Outbox,
-		Of: func(tenant string) sqltest.Tenanted {
+		Segments: db.Segments, Salts: db.Salts, Of: func(tenant string) sqltest.Tenanted {
 			return sqltest.Tenanted{Accounts: db.Accounts.Of(tenant), Packages: db.Packages.Of(tenant), Jobs: db.Jobs.Of(tenant)}
 		}}
 }
@@ -77,11 +78,44 @@ func TestAccess(t *testing.T) {
 func TestMemory(t *testing.T) {
 	sqltest.Run(t, func(_ *testing.T, clock *sqltest.Clock) sqltest.Store {
 		m := sql.NewMemory(clock.Now)
-		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs, Outbox: m.Outbox,
+		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs, Outbox: m.Outbox, Segments: m.Segments, Salts: m.Salts,
 			Of: func(tenant string) sqltest.Tenanted {
 				return sqltest.Tenanted{Accounts: m.Accounts.Of(tenant), Packages: m.Packages.Of(tenant), Jobs: m.Jobs.Of(tenant)}
 			}}
 	})
+}
+
+// A salt is made in the transaction of the account, and is the same when the store is
+// opened again; an account of before salts gets one that stays.
+func TestSaltIsMadeWithTheAccount(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "crier.db")
+	db := open(t, path)
+	a, err := db.Accounts.Create(t.Context(), "news", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := dbsql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var stored []byte
+	if err := file.QueryRow(`SELECT salt FROM account_salts WHERE account = ?`, a.Number).Scan(&stored); err != nil || len(stored) != 32 {
+		t.Fatalf("beside the account stand %d bytes of salt, %v", len(stored), err)
+	}
+	if _, err := file.Exec(`INSERT INTO accounts (number, name, created_at) VALUES (50, 'old', 1)`); err != nil {
+		t.Fatal(err)
+	}
+	old, err := db.Salts.Of(t.Context(), 50)
+	if err != nil || old.IsZero() {
+		t.Errorf("the salt of an old account is %s, %v", old, err)
+	}
+	again := open(t, path)
+	for account, want := range map[uint32]job.Digest{a.Number: job.Digest(stored), 50: old} {
+		if got, err := again.Salts.Of(t.Context(), account); err != nil || got != want {
+			t.Errorf("the salt of account %d is %s, %v; want %s", account, got, err, want)
+		}
+	}
 }
 
 func TestOpenRefusesNoPath(t *testing.T) {

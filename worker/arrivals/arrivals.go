@@ -103,8 +103,9 @@ func (a *Log) dropIf(drop func(arrivalKey) bool) {
 }
 
 // Compare holds a beat against what was taken in. It gives the ranges of which something
-// is missing, because nothing is known of them or they did not get on since the beat
-// before; and whether the incarnation was not known.
+// is missing, because nothing is known of them, or they did not get on since the beat
+// before although more than one announcement is missing: a single one is on its way, and is
+// repeated until it is answered. It also tells whether the incarnation was not known.
 func (a *Log) Compare(b *handoff.Beat, now time.Time, mine func(job.Range) bool) (anew []job.Range, first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -116,10 +117,10 @@ func (a *Log) Compare(b *handoff.Beat, now time.Time, mine func(job.Range) bool)
 			continue
 		}
 		k := arrivalKey{b.Inc, ann.Range}
-		last := a.last[k]
+		last, at := a.last[k], progress{ann.Round, ann.Seq}
 		was, ahead := a.behind[k]
 		switch {
-		case ann.Seq == 0 || !last.before(progress{ann.Round, ann.Seq}):
+		case ann.Seq == 0 || !last.before(at) || last != progress{} && at.follows(last):
 			delete(a.behind, k)
 		case last == progress{} || ahead && was == last:
 			anew = append(anew, ann.Range)

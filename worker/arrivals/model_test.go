@@ -33,7 +33,10 @@ type listener struct {
 // world is one gateway, two workers of which one at most is the home of a range, and
 // the bus between them: in order for each sender and subscription, with gaps.
 type world struct {
-	t         *rapid.T
+	t interface {
+		Fatal(...any)
+		Fatalf(string, ...any)
+	}
 	now       time.Time
 	began     time.Time
 	gw        *gateway.State
@@ -46,7 +49,10 @@ type world struct {
 	anews     [2][]handoff.Anew // from each
 }
 
-func newModel(t *rapid.T) *world {
+func newModel(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}) *world {
 	w := &world{t: t, now: time.Unix(1e9, 0), inc: job.Incarnation{Gateway: "g", Start: 3}, conns: map[uint32]gateway.Conn{}}
 	w.began = w.now
 	var err error
@@ -262,6 +268,40 @@ func (w *world) settle() {
 			if n := len(h.hellos.kept[modelRange][job.Recipient(id)]); n != 1 {
 				w.t.Fatalf("worker %d keeps %d hellos of %d", i, n, id)
 			}
+		}
+	}
+}
+
+// A new home takes longer for each announcement than for some beats. It is told everything,
+// once: asked for it again and again, the gateway would tell faster than the home listens.
+func TestAHomeThatIsSlowIsToldOnce(t *testing.T) {
+	const slow = 3500 * time.Millisecond
+	for _, people := range []uint32{6, 70_000} { // in one announcement, and in three
+		w := newModel(t)
+		for i := range people {
+			w.connect(uint32(modelRange.Lo()) + i)
+		}
+		w.settle()
+		w.begin(0)
+		rounds, free := map[uint64]bool{}, w.now
+		for end := w.now.Add(time.Minute); w.now.Before(end); {
+			w.pass(250 * time.Millisecond)
+			for len(w.beats[0]) > 0 {
+				w.beat(0, true)
+			}
+			for len(w.anews[0]) > 0 {
+				w.anew(0, true)
+			}
+			for len(w.announces[0]) > 0 && !w.now.Before(free) {
+				before := w.homes[0].log.last[arrivalKey{w.inc, modelRange}]
+				w.take(0, true)
+				if after := w.homes[0].log.last[arrivalKey{w.inc, modelRange}]; after != before {
+					rounds[after.round], free = true, w.now.Add(slow)
+				}
+			}
+		}
+		if len(rounds) != 1 || len(w.homes[0].online) != int(people) || len(w.announces[0]) > 0 {
+			t.Errorf("%d people: told everything %d times in a minute, %d are online, and %d announcements wait", people, len(rounds), len(w.homes[0].online), len(w.announces[0]))
 		}
 	}
 }

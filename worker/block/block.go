@@ -12,6 +12,7 @@ import (
 	"iter"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"crier/filters"
 	"crier/internal/bus"
@@ -51,14 +52,22 @@ type Config struct {
 	Home    func(job.Range) string                                                // the worker that is home to a range; empty: nobody
 	Want    func(...job.Range)                                                    // asks whoever should be home to ranges to be so
 	Full    func(job.Incarnation) bool                                            // an incarnation has no room for another reserve of this worker
-	Bus     bus.Bus
-	Logger  *slog.Logger
+	Charges Charges
+	// Charge appends a charge as the home of its range, and returns when Charges shows it.
+	// Its answer is awaited whatever becomes of the context: else the next would not know.
+	Charge func(context.Context, *ledger.Charge) error
+	Policy Policy
+	Now    func() time.Time
+	Bus    bus.Bus
+	Logger *slog.Logger
 }
 
 // Maker works out blocks. It is safe for concurrent use.
 type Maker struct {
 	cfg   Config
 	turns chan struct{} // to compute, one per processor
+
+	charging turnstile
 }
 
 // New makes a maker.
@@ -141,6 +150,9 @@ func (m *Maker) decide(ctx context.Context, spec job.Spec, res *ledger.Reserve) 
 	lists, err := m.cfg.Content.Lists(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("opening the filters' lists: %w", err)
+	}
+	if err := m.settle(ctx, spec, lists, res.Span, ids); err != nil {
+		return err
 	}
 	done, err := m.turn(ctx)
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"crier/job"
 	"crier/presence"
 	"crier/state/jobs"
+	"crier/state/parked/charge"
+	"crier/state/parked/kv"
 	"crier/worker/block"
 	"crier/worker/holds"
 	"crier/worker/lane"
@@ -87,9 +89,10 @@ func maker(b bus.Bus, name string, home ...job.Range) *block.Maker {
 			}
 			return []presence.Target{{Inc: gateway, Set: on}}, off
 		},
-		Home: func(job.Range) string { return "w2" },
-		Want: func(...job.Range) {},
-		Full: func(job.Incarnation) bool { return false },
+		Home:    func(job.Range) string { return "w2" },
+		Want:    func(...job.Range) {},
+		Full:    func(job.Incarnation) bool { return false },
+		Charges: charge.Book{Rows: kv.NewMemory()}, Now: time.Now,
 	})
 }
 

@@ -122,6 +122,19 @@ func (s *Slices) Give(ctx context.Context, thing ledger.Thing, after uint64) {
 	})
 }
 
+// Held lists the slices that are claimed and not being given up, in no order.
+func (s *Slices) Held() []ledger.Thing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var held []ledger.Thing
+	for thing, c := range s.mu.held {
+		if c.epoch.Load() > 0 && !c.giving.Load() {
+			held = append(held, thing)
+		}
+	}
+	return held
+}
+
 // Forget drops the claims on slices of jobs that are not live.
 func (s *Slices) Forget(live func(job.ID) bool) {
 	s.mu.Lock()

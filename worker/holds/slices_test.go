@@ -51,3 +51,29 @@ func TestASliceIsGivenUpForGood(t *testing.T) {
 		}
 	})
 }
+
+// What is held is what was claimed and is not being given up.
+func TestHeldSlices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := ledger.NewMemory(ledger.MemoryConfig{})
+		by := ledger.Taker{Journal: job.Journal{Worker: "a", Incarnation: 1}, Sealed: func(job.Journal) bool { return false }}
+		s := NewSlices(Config{Log: log, Taker: func() ledger.Taker { return by }, MayTake: func() error { return nil }, Go: func(fn func()) { go fn() }, Logger: slog.New(slog.DiscardHandler)})
+		first, second := ledger.SliceThing(job.ID{1}, 0), ledger.SliceThing(job.ID{1}, 1)
+		release := log.Hold(ledger.AllClaims)
+		go s.Claim(t.Context(), first)
+		synctest.Wait()
+		if got := s.Held(); len(got) != 0 {
+			t.Fatalf("%v is held before its claim is in the ledger", got)
+		}
+		release()
+		synctest.Wait()
+		if _, err := s.Claim(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+		s.Give(t.Context(), first, 0)
+		if got := s.Held(); len(got) != 1 || got[0] != second {
+			t.Fatalf("%v is held, want %v", got, second)
+		}
+		synctest.Wait()
+	})
+}

@@ -21,6 +21,7 @@ type State struct {
 	ranges  map[job.Range]*rangeState
 	applied uint64
 	waiting []job.Range // ranges whose entries are durable but not applied yet
+	charged []Charged   // charges that are durable but not applied yet
 }
 
 type phase uint8
@@ -43,6 +44,7 @@ type rangeState struct {
 	held   *idset.Set // who has more waiting than the pass under way takes
 	more   *idset.Set // the same of passes that are durable; they get it when something is closed
 	wait   int        // ticks until the next pass may begin
+	owed   int        // charges under way
 }
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
@@ -65,7 +67,7 @@ func (p *Pass) isEmpty() bool {
 func New() *State { return &State{ranges: map[job.Range]*rangeState{}} }
 
 // Event is one of Begin, End, Wanted, Ending, Found, Durable, Refused, Applied, Closed,
-// Tick. All but the first and Applied change nothing for a range that is not begun.
+// Charge, Charged, Tick. All but the first and Applied change nothing for a range that is not begun.
 type Event interface{ event() }
 
 // Begin says that this worker is the range's home from now on.
@@ -112,6 +114,19 @@ type Applied struct{ Seq uint64 }
 // pass takes may get it now.
 type Closed struct{ Range job.Range }
 
+// Charge asks for a charge to be made durable and applied, by a number of the asker's.
+type Charge struct {
+	ID    uint64
+	Entry *ledger.Charge
+}
+
+// Charged says that a charge is in the ledger, in record Seq, or will not be (0).
+type Charged struct {
+	ID    uint64
+	Range job.Range
+	Seq   uint64
+}
+
 // Tick lets time pass: what was refused is tried again.
 type Tick struct{}
 
@@ -125,9 +140,11 @@ func (Durable) event()  {}
 func (Refused) event()  {}
 func (Applied) event()  {}
 func (Closed) event()   {}
+func (Charge) event()   {}
+func (Charged) event()  {}
 func (Tick) event()     {}
 
-// Effect is one of Look, Append, Settle, Quiet.
+// Effect is one of Look, Append, Settle, AppendCharge, ChargeEnded, Quiet.
 type Effect interface{ effect() }
 
 // Look asks for the findings of a pass; Found or NotFound comes back.
@@ -144,16 +161,27 @@ type Append struct {
 // Settle tells a gateway what clients may forget.
 type Settle struct{ Settle handoff.Settle }
 
+// AppendCharge asks for a charge to be made durable; Charged comes back.
+type AppendCharge Charge
+
+// ChargeEnded says that a charge is applied, or that it is none.
+type ChargeEnded struct {
+	ID      uint64
+	Applied bool
+}
+
 // Quiet says that nothing about the range is under way any more, after an End.
 type Quiet struct {
 	Range job.Range
 	After uint64 // sequence of the last entry about it since its Begin; 0 if there was none
 }
 
-func (Quiet) effect()  {}
-func (Look) effect()   {}
-func (Append) effect() {}
-func (Settle) effect() {}
+func (Quiet) effect()        {}
+func (Look) effect()         {}
+func (Append) effect()       {}
+func (Settle) effect()       {}
+func (AppendCharge) effect() {}
+func (ChargeEnded) effect()  {}
 
 // Step takes one event in and says what to do.
 func (s *State) Step(ev Event) []Effect {
@@ -194,7 +222,7 @@ func (s *State) Step(ev Event) []Effect {
 		return s.start(x)
 	case Durable:
 		x := s.ranges[ev.Range]
-		x.phase, x.until, x.last = applying, ev.Seq, ev.Seq
+		x.phase, x.until, x.last = applying, ev.Seq, max(x.last, ev.Seq)
 		x.keep()
 		s.waiting = append(s.waiting, ev.Range)
 		return s.arrive()
@@ -209,10 +237,42 @@ func (s *State) Step(ev Event) []Effect {
 		x.want(ev.Range, x.more)
 		x.more = nil
 		return s.start(x)
+	case Charge:
+		return s.charge(ev)
+	case Charged:
+		return s.isCharged(ev)
 	case Tick:
 		return s.tick()
 	}
 	return nil
+}
+
+// charge has a charge appended while its range is this worker's.
+func (s *State) charge(c Charge) []Effect {
+	x := s.ranges[c.Entry.Range()]
+	if x == nil || x.ending {
+		return []Effect{ChargeEnded{ID: c.ID}}
+	}
+	x.owed++
+	return []Effect{AppendCharge(c)}
+}
+
+// isCharged waits for the index to have a charge that is durable.
+func (s *State) isCharged(c Charged) []Effect {
+	if c.Seq == 0 {
+		return s.chargeEnded(c, false)
+	}
+	x := s.ranges[c.Range]
+	x.last = max(x.last, c.Seq)
+	s.charged = append(s.charged, c)
+	return s.arrive()
+}
+
+// chargeEnded lets a range go that only waited for its charges.
+func (s *State) chargeEnded(c Charged, applied bool) []Effect {
+	x := s.ranges[c.Range]
+	x.owed--
+	return append([]Effect{ChargeEnded{c.ID, applied}}, s.start(x)...)
 }
 
 func (x *rangeState) want(r job.Range, who *idset.Set) {
@@ -249,11 +309,11 @@ func (x *rangeState) keep() {
 
 // start begins a pass if none is under way, or lets the range go.
 func (s *State) start(x *rangeState) []Effect {
-	if x.phase == idle && x.ending {
+	if x.phase == idle && x.ending && x.owed == 0 {
 		delete(s.ranges, x.next.Range)
 		return []Effect{Quiet{x.next.Range, x.last}}
 	}
-	if x.phase != idle || x.wait > 0 || x.next.isEmpty() {
+	if x.phase != idle || x.ending || x.wait > 0 || x.next.isEmpty() {
 		return nil
 	}
 	p := x.next
@@ -288,7 +348,7 @@ func (s *State) found(f Findings) []Effect {
 	return append(out, Append{f.Range, v.Entries, v.Urgent})
 }
 
-// arrive ends the passes whose entries are applied and starts the next ones.
+// arrive ends the passes and charges whose entries are applied and starts the next ones.
 func (s *State) arrive() []Effect {
 	var out []Effect
 	var left []job.Range
@@ -305,6 +365,15 @@ func (s *State) arrive() []Effect {
 		out = append(out, s.start(x)...)
 	}
 	s.waiting = left
+	charged := s.charged
+	s.charged = nil
+	for _, c := range charged {
+		if c.Seq > s.applied {
+			s.charged = append(s.charged, c)
+			continue
+		}
+		out = append(out, s.chargeEnded(c, true)...)
+	}
 	return out
 }
 

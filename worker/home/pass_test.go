@@ -1,12 +1,14 @@
 package home
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
 	"crier/internal/idset"
 	"crier/job"
 	"crier/presence/handoff"
+	"crier/state/ledger"
 	"crier/state/parked"
 )
 
@@ -168,4 +170,31 @@ func TestARangeIsLetGoWhenItsPassIsApplied(t *testing.T) {
 			t.Fatalf("%v after %T for a range that is another's", got, ev)
 		}
 	}
+}
+
+// A range is let go when the charges of it that were taken in are applied, and none is
+// taken in after.
+func TestARangeIsLetGoWhenItsChargesAreApplied(t *testing.T) {
+	charge := func(id uint64) Charge {
+		return Charge{ID: id, Entry: &ledger.Charge{Span: job.Span{Lo: 0, Hi: 64}}}
+	}
+	s := begun()
+	want := func(got []Effect, want ...Effect) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	}
+	for id := range uint64(3) {
+		want(s.Step(charge(id)), AppendCharge(charge(id)))
+	}
+	want(s.Step(End{0}))
+	want(s.Step(charge(3)), ChargeEnded{ID: 3})
+	want(s.Step(Charged{ID: 1, Range: 0, Seq: 7}))
+	want(s.Step(Charged{ID: 0, Range: 0}), ChargeEnded{ID: 0})
+	want(s.Step(Applied{6}))
+	want(s.Step(Applied{7}), ChargeEnded{1, true})
+	want(s.Step(Applied{9}))
+	want(s.Step(Charged{ID: 2, Range: 0, Seq: 8}), ChargeEnded{2, true}, Quiet{0, 8})
+	want(s.Step(charge(4)), ChargeEnded{ID: 4})
 }

@@ -60,7 +60,7 @@ type attempt struct {
 // Event is one of Submit, Stored, Unclear, LastRecord, NoRecord, Space.
 type Event interface{ event() }
 
-// Submit asks for an entry to be appended. A Reserve or Drain is refused while
+// Submit asks for an entry to be appended. A Charge, Reserve or Drain is refused while
 // space is short.
 type Submit struct {
 	Ticket Ticket
@@ -193,7 +193,7 @@ func (s *State) submit(ev Submit) []Effect {
 // takes reports whether the entry starts new work, for which space is not kept.
 func takes(e ledger.Entry) bool {
 	switch e.(type) {
-	case *ledger.Reserve, *ledger.Drain:
+	case *ledger.Charge, *ledger.Reserve, *ledger.Drain:
 		return true
 	}
 	return false

@@ -120,6 +120,7 @@ type Reserved struct {
 	Range   job.Range
 	Urgent  uint8
 	Targets ledger.Targets
+	Late    bool // too late to be sent: nobody is asked, and its targets are parked again
 }
 
 // Inherited hands over the open rest of a reserve of a sealed journal that this
@@ -340,7 +341,7 @@ func (s *State) reserved(now time.Time, ev Reserved) []Effect {
 		}
 		f := &flight{Key: Key{ev.Ref, inc}, job: ev.Job, rng: ev.Range, urgent: ev.Urgent, open: ev.Targets.Sets[i], heard: now}
 		if c := s.add(f); c != nil {
-			if s.isOver(inc) {
+			if ev.Late || s.isOver(inc) {
 				out = append(out, s.neverAsked(f)...)
 				continue
 			}

@@ -136,3 +136,18 @@ func TestWhatIsInheritedOfAGatewayThatIsOver(t *testing.T) {
 	r.does(lease.Grace, Recorded{k})
 	r.does(lease.Grace, Fenced{former, overInc, &handoff.Answer{Kind: handoff.Over}})
 }
+
+// What is durable too late to be sent is asked of nobody, however long its done takes, and
+// nobody waits for an answer.
+func TestWhatIsLateIsParkedAgain(t *testing.T) {
+	r := &rig{t, New(overJournal)}
+	late := Key{job.Ref{Journal: overJournal, N: 1}, overInc}
+	r.does(0, Reserved{Ref: late.Ref, Job: job.ID{1}, Targets: ledger.Targets{Incs: []job.Incarnation{overInc}, Sets: []*idset.Set{idset.Of(1, 2)}}, Late: true},
+		"done 2 not here", "handled")
+	r.does(2*DoubtAfter, Tick{})
+	r.reserve(2*DoubtAfter, 2, overInc, "send")
+	r.does(2*DoubtAfter, Recorded{late}, "tell")
+	if n := r.s.Open(); n != 1 {
+		t.Errorf("%d are open, want the one that was sent", n)
+	}
+}

@@ -70,6 +70,18 @@ func (c *CLI) CompleteAccounts(cmd *cobra.Command, args []string, _ string) ([]s
 	})
 }
 
+// CompleteSegments gives segments by their names.
+func (c *CLI) CompleteSegments(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return c.live(cmd, args, func(ctx context.Context, svc api.Service) ([]string, error) {
+		list, err := svc.ListSegments(ctx, api.ListSegments{Page: api.Page{Limit: api.MaxPage}})
+		var words []string
+		for _, s := range list.Segments {
+			words = append(words, s.Name)
+		}
+		return words, err
+	})
+}
+
 // AccountFlag adds --account, with live completion.
 func (c *CLI) AccountFlag(cmd *cobra.Command, account *string, usage string) {
 	cmd.Flags().StringVar(account, "account", "", usage)

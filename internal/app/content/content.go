@@ -1,5 +1,5 @@
-// Package content opens what jobs send and to whom: packages, followers, suppression
-// lists, bodies. It guarantees that a set which somebody reads stays open.
+// Package content opens what jobs send and to whom: packages, followers, segments,
+// suppression lists, bodies. It guarantees that a set which somebody reads stays open.
 package content
 
 import (
@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sync/singleflight"
+
 	"crier/audience"
 	"crier/audience/members"
 	"crier/filters"
@@ -17,6 +19,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/blob"
 	"crier/state/jobs"
+	"crier/state/proof"
 	"crier/worker/block"
 )
 
@@ -27,7 +30,7 @@ const openSets = 128
 // openBodies is how many message bodies stay in memory, of at most 256 KiB each.
 const openBodies = 64
 
-// Content serves worker, scheduler and the parked index.
+// Content serves worker, scheduler, the parked index and the proofs.
 type Content struct {
 	blobs       *blob.Dir
 	suppression *members.SuppressionLists
@@ -68,12 +71,54 @@ func (c *Content) Package(ctx context.Context, spec job.Spec) (block.Package, er
 }
 
 // Lists implements block.Content.
-func (c *Content) Lists(ctx context.Context, spec job.Spec) (filters.Lists, error) {
-	followers, err := c.Set(ctx, spec.Followers)
-	if err != nil {
+func (c *Content) Lists(ctx context.Context, spec job.Spec) (l filters.Lists, err error) {
+	if l.Followers, err = c.Set(ctx, spec.Followers); err != nil {
 		return filters.Lists{}, fmt.Errorf("opening the followers of account %d at revision %d: %w", spec.Account, spec.FollowersRev, err)
 	}
-	return filters.Lists{Followers: followers, Suppressed: suppressedBy{ctx, c.suppression, spec.Account}}, nil
+	l.Suppressed = suppressedBy{ctx, c.suppression, spec.Account}
+	return l, c.aim(ctx, spec, &l)
+}
+
+// aim puts in the segments and the control group of a job.
+func (c *Content) aim(ctx context.Context, spec job.Spec, l *filters.Lists) (err error) {
+	if l.Include, err = c.segments(ctx, spec.Include); err != nil {
+		return err
+	}
+	l.Exclude, err = c.segments(ctx, spec.Exclude)
+	l.Control = filters.ControlGroup{Share: spec.ControlGroup, Salt: spec.Salt}
+	return err
+}
+
+func (c *Content) segments(ctx context.Context, all []job.Segment) (out []filters.Segment, err error) {
+	for _, x := range all {
+		set, err := c.Set(ctx, x.Blob)
+		if err != nil {
+			return nil, fmt.Errorf("opening segment %q at revision %d: %w", x.Name, x.Revision, err)
+		}
+		out = append(out, filters.Segment{Name: x.Name, Revision: x.Revision, Set: set})
+	}
+	return out, nil
+}
+
+// Filters gives the filters whose lists a job recorded, to be asked again.
+func (c *Content) Filters(ctx context.Context, spec job.Spec) (out []proof.Filter, err error) {
+	lists, err := c.Lists(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	for _, stage := range filters.Recorded(lists) {
+		out = append(out, stage)
+	}
+	return out, nil
+}
+
+// Why says in words by which of a job's lists a filter dropped a recipient; see filters.Lists.
+func (c *Content) Why(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
+	var l filters.Lists
+	if err := c.aim(ctx, spec, &l); err != nil {
+		return "", err
+	}
+	return l.Why(reason, who)
 }
 
 // suppressedBy is who must get nothing from an account, as it is when it is asked.
@@ -136,27 +181,50 @@ func (c *Content) Check(ctx context.Context, spec job.Spec) (ranges []job.Range,
 
 // cache keeps the values used last. Its zero value needs a limit.
 type cache[K comparable, V any] struct {
-	limit int
-	drop  func(V) // of a value that leaves; may be nil
-	mu    struct {
+	limit  int
+	drop   func(V) // of a value that leaves; may be nil
+	making singleflight.Group
+	mu     struct {
 		sync.Mutex
 		values map[K]V
 		order  []K // least recently used first
 	}
 }
 
-// get gives the value of a key, making it if it is absent.
+// get gives the value of a key, making it if it is absent: once for all who ask meanwhile,
+// and without holding up those who ask for another, for the store may be slow.
 func (c *cache[K, V]) get(k K, make func() (V, error)) (V, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v, ok := c.mu.values[k]; ok {
-		c.touch(k)
+	if v, ok := c.have(k); ok {
 		return v, nil
 	}
-	v, err := make()
-	if err != nil {
+	made, err, _ := c.making.Do(fmt.Sprint(k), func() (any, error) {
+		if v, ok := c.have(k); ok {
+			return v, nil
+		}
+		v, err := make()
+		if err == nil {
+			c.put(k, v)
+		}
 		return v, err
+	})
+	v, _ := made.(V)
+	return v, err
+}
+
+func (c *cache[K, V]) have(k K) (V, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.mu.values[k]
+	if ok {
+		c.touch(k)
 	}
+	return v, ok
+}
+
+// put adds a value that is not there.
+func (c *cache[K, V]) put(k K, v V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.mu.values == nil {
 		c.mu.values = map[K]V{}
 	}
@@ -170,7 +238,6 @@ func (c *cache[K, V]) get(k K, make func() (V, error)) (V, error) {
 	}
 	c.mu.values[k] = v
 	c.mu.order = append(c.mu.order, k)
-	return v, nil
 }
 
 // clear has all values leave.

@@ -10,12 +10,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"crier/audience"
 	"crier/audience/members"
 	"crier/audience/source"
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/blob"
 	"crier/state/jobs"
@@ -155,6 +157,63 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// The segments are those that the job recorded, opened by their blobs; the control group is
+// the job's; and why somebody was dropped is said from the same.
+func TestListsOfAJobThatAims(t *testing.T) {
+	f := newFixture(t)
+	spec := f.spec(1, 3, 5)
+	_, spec.Followers = f.set(3, 5, 9)
+	spec.Include = []job.Segment{{Name: "vip", Number: 4, Revision: 2}, {Name: "new", Number: 5, Revision: 7}}
+	_, spec.Include[0].Blob = f.set(3)
+	_, spec.Include[1].Blob = f.set(5, 1<<20)
+	spec.Exclude = []job.Segment{{Name: "left", Number: 6, Revision: 1, Blob: job.Digest{1}}}
+	spec.ControlGroup, spec.Salt = 250_000, job.Digest{9}
+	for what, try := range map[string]func() error{
+		"lists": func() error { _, err := f.Lists(t.Context(), spec); return err },
+		"why":   func() error { _, err := f.Why(t.Context(), spec, job.ReasonTargeting, 3); return err },
+	} {
+		if err := try(); err == nil || !strings.Contains(err.Error(), `segment "left" at revision 1`) {
+			t.Errorf("%s, of a segment that is not there: %v", what, err)
+		}
+	}
+	_, spec.Exclude[0].Blob = f.set(5)
+	lists, err := f.Lists(t.Context(), spec)
+	must(t, err)
+	var got []string
+	for _, x := range append(slices.Clone(lists.Include), lists.Exclude...) {
+		for _, r := range []job.Range{0, 1} {
+			ids, err := x.Range(r)
+			must(t, err)
+			got = append(got, fmt.Sprint(x, slices.Collect(ids.All())))
+		}
+	}
+	want := []string{`segment "vip" at revision 2 [3]`, `segment "vip" at revision 2 []`, `segment "new" at revision 7 [5]`, `segment "new" at revision 7 [1048576]`,
+		`segment "left" at revision 1 [5]`, `segment "left" at revision 1 []`}
+	if !slices.Equal(got, want) || lists.Control.Share != 250_000 || lists.Control.Salt != (job.Digest{9}) {
+		t.Errorf("%q and %+v", got, lists.Control)
+	}
+	again, err := f.Filters(t.Context(), spec)
+	must(t, err)
+	var reasons []job.Reason
+	for _, x := range again {
+		reasons = append(reasons, x.Reason())
+		if refused, err := x.Refuse(t.Context(), idset.Of(3, 4, 5)); x.Reason() == job.ReasonTargeting && (err != nil || !slices.Equal(slices.Collect(refused.All()), []uint32{4, 5})) {
+			t.Errorf("asked again: %v, %v", slices.Collect(refused.All()), err)
+		}
+	}
+	if !slices.Equal(reasons, []job.Reason{job.ReasonRelation, job.ReasonTargeting, job.ReasonControl}) {
+		t.Errorf("asked again are %v", reasons)
+	}
+	for reason, want := range map[job.Reason]string{job.ReasonTargeting: `in segment "left" at revision 1, which the job excludes`, job.ReasonRelation: ""} {
+		if got, err := f.Why(t.Context(), spec, reason, 5); err != nil || got != want {
+			t.Errorf("%s: %q, %v", reason, got, err)
+		}
+	}
+	if got, err := f.Why(t.Context(), spec, job.ReasonControl, 5); err != nil || !strings.Contains(got, "its lot is") {
+		t.Errorf("control group: %q, %v", got, err)
+	}
+}
+
 func TestMessage(t *testing.T) {
 	f := newFixture(t)
 	spec := f.spec(1, 3)
@@ -271,5 +330,45 @@ func TestCache(t *testing.T) {
 	}
 	if len(left) != 1 || get("d", 4) != 4 || !slices.Equal(left, []int{2, 3}) {
 		t.Errorf("left %v", left)
+	}
+}
+
+// What is slow to open holds up nobody who needs something else, and is opened once for all
+// who need it.
+func TestASlowValueHoldsUpNobodyElse(t *testing.T) {
+	c := cache[string, int]{limit: 2}
+	slow, begun, opened := make(chan struct{}), make(chan struct{}), 0
+	var wg sync.WaitGroup
+	first := func() (int, error) {
+		opened++
+		close(begun)
+		<-slow
+		return 1, nil
+	}
+	for range 3 {
+		wg.Go(func() {
+			if v, err := c.get("slow", first); err != nil || v != 1 {
+				t.Errorf("the slow one is %d, %v", v, err)
+			}
+		})
+	}
+	<-begun
+	other := make(chan struct{})
+	go func() {
+		defer close(other)
+		if v, err := c.get("other", func() (int, error) { return 2, nil }); err != nil || v != 2 {
+			t.Errorf("the other one is %d, %v", v, err)
+		}
+	}()
+	select {
+	case <-other:
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for the slow one")
+	}
+	close(slow)
+	wg.Wait()
+	<-other
+	if opened != 1 {
+		t.Errorf("opened %d times", opened)
 	}
 }

@@ -128,6 +128,16 @@ func (n *Node) Scheduler() job.Journal {
 
 // WriteWhole makes a file appear with all its bytes or not at all.
 func WriteWhole(path string, b []byte, mode os.FileMode) error {
+	return write(path, b, mode, os.Rename)
+}
+
+// WriteNew is WriteWhole of a file that must not be there, else fs.ErrExist: of many that
+// write it at a time, on one file system, one does.
+func WriteNew(path string, b []byte, mode os.FileMode) error {
+	return write(path, b, mode, os.Link)
+}
+
+func write(path string, b []byte, mode os.FileMode, appear func(temp, path string) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -139,7 +149,7 @@ func WriteWhole(path string, b []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := appear(f.Name(), path); err != nil {
 		return err
 	}
 	d, err := os.Open(dir)

@@ -1,6 +1,10 @@
 package datadir_test
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"crier/internal/app/datadir"
@@ -35,5 +39,22 @@ func TestSilenceIsKept(t *testing.T) {
 	}
 	if third := take(); third.Silence != "" || third.Starts != second.Starts+1 {
 		t.Errorf("after it was resumed: %+v", third)
+	}
+}
+
+// A new file is never written over another, and a refusal leaves nothing else.
+func TestWriteNew(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "mark")
+	for i, want := range []error{nil, fs.ErrExist} {
+		if err := datadir.WriteNew(path, []byte{byte('a' + i)}, 0o600); !errors.Is(err, want) {
+			t.Errorf("try %d: %v, want %v", i, err, want)
+		}
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "a" {
+		t.Errorf("it has %q, %v", b, err)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("the directory has %v, %v", all, err)
 	}
 }

@@ -179,26 +179,51 @@ const markFile = "cluster.mark"
 // Dir admits a directory, which is made if it may be begun.
 func (d *Desk) Dir(ctx context.Context, setting, dir string) error {
 	path := filepath.Join(dir, markFile)
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return job.Invalid(setting, fmt.Sprintf("%s: reading the cluster's mark; give a directory that this process may read", setting), err)
+	mark, err := d.readMark(setting, path)
+	if err != nil {
+		return err
 	}
-	mark := strings.TrimSpace(string(b))
 	if err := d.Admit(setting, dir, mark); err != nil {
 		return err
 	}
 	if mark == "" {
-		if err := writeMark(path, d.have.ID); err != nil {
-			return job.Invalid(setting, fmt.Sprintf("%s: writing the cluster's mark; give a directory that this process may write", setting), err)
+		if mark, err = d.mark(setting, path); err != nil {
+			return err
+		}
+		if err := d.Admit(setting, dir, mark); err != nil {
+			return err
 		}
 	}
 	return d.Bind(ctx, setting)
 }
 
-// writeMark makes the file whole and durable; several processes may, with one mark.
-func writeMark(path, mark string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
+// readMark gives the mark in a file, "" if there is none.
+func (d *Desk) readMark(setting, path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", job.Invalid(setting, fmt.Sprintf("%s: reading the cluster's mark; give a directory that this process may read", setting), err)
 	}
-	return datadir.WriteWhole(path, []byte(mark+"\n"), 0o600)
+	return strings.TrimSpace(string(b)), nil
+}
+
+// mark makes the file of a mark, whole and durable, and gives the mark that is there then:
+// another process may be faster, of this cluster or of another.
+func (d *Desk) mark(setting, path string) (string, error) {
+	content := []byte(d.have.ID + "\n")
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = datadir.WriteNew(path, content, 0o600)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		if mark, err := d.readMark(setting, path); err != nil || mark != "" {
+			return mark, err
+		}
+	}
+	if err != nil { // the file is empty, or the file system has no links
+		err = datadir.WriteWhole(path, content, 0o600)
+	}
+	if err != nil {
+		return "", job.Invalid(setting, fmt.Sprintf("%s: writing the cluster's mark; give a directory that this process may write", setting), err)
+	}
+	return d.have.ID, nil
 }

@@ -169,6 +169,40 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
+// Two clusters that begin at the same moment on one directory look at it before either has
+// marked it: one has it, and the other is refused.
+func TestADirectoryIsOneClusters(t *testing.T) {
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "shared")
+		var desks []*Desk
+		for range 4 { // clusters, with two processes each
+			log := ledger.NewMemory(ledger.MemoryConfig{})
+			for range 2 {
+				d, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				desks = append(desks, d)
+			}
+		}
+		errs := make([]error, len(desks))
+		var wg sync.WaitGroup
+		for i, d := range desks {
+			wg.Go(func() { errs[i] = d.Dir(t.Context(), "blobs", dir) })
+		}
+		wg.Wait()
+		b, err := os.ReadFile(filepath.Join(dir, markFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range desks {
+			if mine := strings.TrimSpace(string(b)) == d.have.ID; mine != (errs[i] == nil) || errs[i] != nil && job.CodeOf(errs[i]) != job.CodeInvalid {
+				t.Fatalf("the mark is its own: %v; %v", mine, errs[i])
+			}
+		}
+	}
+}
+
 func TestClash(t *testing.T) {
 	mine := wire.Lease{Identity: wire.Identity{ID: "m", Incarnation: 2, Nonce: 7, Home: 9}, Profile: "standard", Protocol: 1}
 	of := func(id string, change func(*wire.Lease)) wire.Lease {
@@ -314,6 +348,9 @@ func TestReach(t *testing.T) {
 		{"nobody answers", map[string]error{"a": silent, "b": silent}, false},
 		{"whoever answers turns it away", map[string]error{"a": away, "b": silent}, true},
 		{"only itself, from before", map[string]error{"m": away}, false},
+		{"the first are dead", map[string]error{"a": silent, "b": silent, "c": silent, "m": silent, "z": away}, true},
+		{"the first are dead, and one takes it", map[string]error{"a": silent, "b": silent, "c": silent, "x": away, "y": away, "z": nil}, false},
+		{"enough turn it away", map[string]error{"a": away, "b": away, "c": away, "d": errors.New("asked")}, true},
 	} {
 		store := coord.NewMemory(time.Now)
 		for addr := range c.answers {
@@ -325,7 +362,12 @@ func TestReach(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := Reach(t.Context(), store, "m", func(_ context.Context, addr string) error { return c.answers[addr] })
+		err := Reach(t.Context(), store, "m", func(_ context.Context, addr string) error {
+			if addr == "d" {
+				t.Errorf("%s: one more is asked", c.name)
+			}
+			return c.answers[addr]
+		})
 		if (err != nil) != c.refused || err != nil && (job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "cluster.tls.ca")) {
 			t.Errorf("%s: %v", c.name, err)
 		}

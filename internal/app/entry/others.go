@@ -36,10 +36,12 @@ func clash(mine, other wire.Lease) error {
 	return nil
 }
 
-// reached bounds asking one member whether it takes frames, and tried how many are asked.
+// Bounds of asking members whether they take frames: each of them, how many answer, and how
+// many do not.
 const (
 	reachedWithin = 1500 * time.Millisecond
-	tried         = 3
+	mostAnswers   = 3
+	mostSilent    = 6
 )
 
 // Reach asks some of the members that have a lease whether they take this process's
@@ -51,7 +53,8 @@ func Reach(ctx context.Context, store coord.Store, id string, probe func(ctx con
 		return fmt.Errorf("looking who is a member: %w", err)
 	}
 	var away error
-	for _, e := range entries[:min(tried, len(entries))] {
+	answers, silent := 0, 0 // whose lease is there may be dead
+	for _, e := range entries {
 		var other wire.Lease
 		if err := json.Unmarshal(e.Value, &other); err != nil {
 			return fmt.Errorf("decoding the lease %s: %w", e.Key, err)
@@ -67,6 +70,12 @@ func Reach(ctx context.Context, store coord.Store, id string, probe func(ctx con
 			return nil
 		case errors.Is(err, transport.ErrTurnedAway):
 			away = fmt.Errorf("%s: %w", other.ID, err)
+			answers++
+		default:
+			silent++
+		}
+		if answers == mostAnswers || silent == mostSilent {
+			break
 		}
 	}
 	if away != nil {

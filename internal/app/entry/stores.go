@@ -73,7 +73,11 @@ func (d *Desk) SQL(ctx context.Context, cfg sql.Config) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.SetMark(ctx, d.have.ID); err != nil {
+	mark, err = db.SetMark(ctx, d.have.ID)
+	if err == nil {
+		err = d.Admit(setting, "its database", mark)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if err := d.Bind(ctx, setting); err != nil {

@@ -18,6 +18,7 @@ import (
 	"crier/scheduler/apta/link"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // unheard takes a question and does not answer.
@@ -35,7 +36,7 @@ func (s *stage) answer(subject, text string) {
 }
 
 func (s *stage) emptyIndex() *parked.Index {
-	x, err := parked.New(s.ctx, parked.NewMemory(), s, s.log)
+	x, err := parked.New(s.ctx, kv.NewMemory(), s, s.log)
 	s.must(err)
 	return x
 }

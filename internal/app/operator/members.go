@@ -23,8 +23,8 @@ type holding struct {
 	last uint32
 }
 
-// holdings adds up the claims of each member. Claims on jobs that are over, and on
-// journals of which nothing is open any more, count no longer.
+// holdings adds up the claims of each member. Claims on jobs that are over, on slices of those
+// that are sent, and on journals of which nothing is open any more, count no longer.
 func (o *Operator) holdings(s *Snapshot) map[string]holding {
 	all := map[string]holding{}
 	unclosed := map[ledger.Thing]bool{}
@@ -66,7 +66,8 @@ func (o *Operator) matters(t ledger.Thing, unclosed map[ledger.Thing]bool) bool 
 		return err == nil && o.cfg.Jobs.IsLive(id)
 	case ledger.ClaimSlice:
 		id, _, ok := ledger.SliceOf(t)
-		return ok && o.cfg.Jobs.IsLive(id)
+		j, live := o.cfg.Jobs.Current(id)
+		return ok && live && j.State != job.Sent
 	case ledger.ClaimJournal:
 		return unclosed[t]
 	}

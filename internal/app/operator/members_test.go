@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -92,6 +93,35 @@ func TestMembers(t *testing.T) {
 		}
 		if none, err := a.Members(s.ctx, "nobody"); err != nil || len(none) != 0 {
 			t.Errorf("nobody: %+v, %v", none, err)
+		}
+	})
+}
+
+// Nothing is left to do about the slices of a job that is sent: a member that is gone would be
+// listed, and one that is silent seem to hold something, until the job is over.
+func TestSlicesOfAJobThatIsSentAreNotHeld(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a, _ := company(s)
+		id := s.accept(2)
+		s.claim(ledger.SliceThing(id, 0), "w-gone", 1)
+		table, ids := a.cfg.Jobs, func() (ids []string) {
+			list, err := a.Members(s.ctx, "")
+			s.must(err)
+			for _, m := range list {
+				ids = append(ids, m.ID)
+			}
+			return ids
+		}
+		for _, state := range []job.State{job.Packed, job.Queued, job.Preparing, job.Prepared, job.Sending, job.Sent} {
+			if !slices.Contains(ids(), "gone") {
+				t.Errorf("who holds a slice is not listed before the job is %s", state)
+			}
+			_, err := table.Transition(s.ctx, id, state, "", time.Now())
+			s.must(err)
+			synctest.Wait()
+		}
+		if slices.Contains(ids(), "gone") {
+			t.Error("who held a slice is listed when the job is sent")
 		}
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // seat is a process's part in a cluster as a test says.
@@ -78,7 +79,7 @@ func (s *stage) PackageRange(context.Context, job.ID, job.Range) (*idset.Set, er
 // open makes an operator and runs it.
 func (s *stage) open(m Membership, counts Counts) *Operator {
 	table, claimed := jobs.New(s.log, s.controls), claims.New(s.log)
-	index, err := parked.New(s.ctx, parked.NewMemory(), s, s.log)
+	index, err := parked.New(s.ctx, kv.NewMemory(), s, s.log)
 	s.must(err)
 	o := New(Config{Membership: m, Claims: claimed, Jobs: table, Index: index, Log: s.log, Bus: s.bus, Counts: func() Counts { return counts },
 		Logger: slog.New(slog.DiscardHandler)})

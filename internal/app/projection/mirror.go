@@ -57,9 +57,16 @@ func (m *Mirror) Run(ctx context.Context) error {
 		})
 	})
 	again(ctx, m.Logger, "mirroring jobs", func(ctx context.Context) error {
-		return m.Log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st) }, nil)
+		over := map[job.ID]bool{}
+		return m.Log.Follow(ctx, 1, ledger.AllJobs, func(st ledger.Stored) error { return m.job(ctx, st, over) }, nil)
 	})
 	return nil
+}
+
+// Begin takes the lease, so that others see it before Run renews it.
+func (m *Lease) Begin(ctx context.Context) error {
+	_, err := m.first(ctx)
+	return err
 }
 
 // Run keeps the lease until ctx ends.
@@ -85,49 +92,81 @@ func again(ctx context.Context, log *slog.Logger, doing string, fn func(context.
 
 // lease says that this member is there, again and again.
 func (m *Lease) lease(ctx context.Context) error {
-	key := "members/" + m.Member
-	value, err := json.Marshal(map[string]any{"roles": m.Roles})
-	if err != nil {
-		return fmt.Errorf("encoding the member: %w", err)
-	}
-	var version coord.Version
-	if e, err := m.Store.Get(ctx, key); err == nil {
-		version = e.Version // of a former process with the same data directory
-	} else if !errors.Is(err, coord.ErrNotFound) {
-		return err
-	}
+	version, err := m.first(ctx)
 	t := time.NewTicker(memberRenew)
 	defer t.Stop()
-	for {
-		if version, err = m.Store.Lease(ctx, key, value, version, memberLease); err != nil {
-			return err
-		}
+	for err == nil {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
 		}
+		version, err = m.renew(ctx, version)
 	}
+	return err
 }
 
-// job mirrors one transition; an entry that is as new already stays.
-func (m *Mirror) job(ctx context.Context, st ledger.Stored) error {
+// first takes the lease, from a former process with the same data directory or from nobody.
+func (m *Lease) first(ctx context.Context) (coord.Version, error) {
+	e, err := m.Store.Get(ctx, m.key()) // version 0 if it is not there
+	if err != nil && !errors.Is(err, coord.ErrNotFound) {
+		return 0, fmt.Errorf("reading the lease of this process: %w", err)
+	}
+	return m.renew(ctx, e.Version)
+}
+
+func (m *Lease) renew(ctx context.Context, expect coord.Version) (coord.Version, error) {
+	value, err := json.Marshal(map[string]any{"roles": m.Roles})
+	if err != nil {
+		return 0, fmt.Errorf("encoding the member: %w", err)
+	}
+	return m.Store.Lease(ctx, m.key(), value, expect, memberLease)
+}
+
+func (m *Lease) key() string { return "members/" + m.Member }
+
+// job mirrors one transition; an entry that is as new already stays. A job that is not there
+// may be over: such ones are noted until the end of each is read, and not brought back.
+func (m *Mirror) job(ctx context.Context, st ledger.Stored, over map[job.ID]bool) error {
 	var tr job.Transition
 	if err := json.Unmarshal(st.Data, &tr); err != nil {
 		return fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
 	}
-	old, version, err := get[status](ctx, m.Store, "jobs/"+tr.Job.String())
-	if err != nil || version != 0 && old.Version >= tr.Version {
-		return err
+	ends := tr.State.Terminal()
+	if ends {
+		delete(over, tr.Job)
+	} else if over[tr.Job] {
+		return nil
 	}
 	key := "jobs/" + tr.Job.String()
-	if tr.State.Terminal() {
-		if version == 0 {
-			return nil
-		}
+	old, version, err := get[status](ctx, m.Store, key)
+	switch {
+	case err != nil || version != 0 && old.Version >= tr.Version:
+		return err
+	case ends && version == 0:
+		return nil
+	case ends:
 		return m.Store.Delete(ctx, key, version)
+	case version == 0:
+		if is, err := m.isOver(ctx, st.Subject); err != nil || is {
+			over[tr.Job] = is
+			return err
+		}
 	}
 	return m.put(ctx, key, status{tr.Version, tr.State, tr.Reason, tr.At}, version)
+}
+
+// isOver reports whether the job of a subject is over by its last record.
+func (m *Mirror) isOver(ctx context.Context, subject string) (bool, error) {
+	st, err := m.Log.Last(ctx, subject)
+	if err != nil {
+		return false, fmt.Errorf("reading the last record of %s: %w", subject, err)
+	}
+	var tr job.Transition
+	if err := json.Unmarshal(st.Data, &tr); err != nil {
+		return false, fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
+	}
+	return tr.State.Terminal(), nil
 }
 
 // claim mirrors one claim; an entry with as high an epoch stays.

@@ -120,17 +120,29 @@ func (m *Slices) end(ctx context.Context, key string, last SliceStatus) error {
 	return err
 }
 
-// write stores a slice's status if it is another than what is there.
-func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.Slice) (SliceStatus, error) {
-	same := func(s SliceStatus) bool {
-		return s.Version > 0 && s.State == x.State && s.Worker == x.Worker && s.Epoch == x.Epoch
+// tells reports whether a status is all that there is to tell of a slice. It is sent once and
+// for all; and a scheduler that takes a job over calls its slices planned until it has asked.
+func (s SliceStatus) tells(x sql.Slice) bool {
+	switch {
+	case s.Version == 0 || s.State == job.SliceSent:
+		return s.Version > 0
+	case s.Worker != x.Worker || s.Epoch != x.Epoch:
+		return false
 	}
-	if same(last) {
+	return s.State == x.State || x.State == job.SlicePlanned
+}
+
+// write stores a slice's status if it is news.
+func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.Slice) (SliceStatus, error) {
+	if last.tells(x) {
 		return last, nil
 	}
 	old, version, err := get[SliceStatus](ctx, m.Store, key)
-	if err != nil || same(old) {
+	if err != nil || old.tells(x) {
 		return old, err
+	}
+	if x.State == job.SliceSent && x.Worker == "" { // who sent it has given it up
+		x.Worker, x.Epoch = old.Worker, old.Epoch
 	}
 	// What another has removed meanwhile goes on from the version that was written here.
 	now := SliceStatus{Version: max(old.Version, last.Version) + 1, State: x.State, Worker: x.Worker, Epoch: x.Epoch, Since: time.Now().UTC()}

@@ -204,6 +204,39 @@ func TestVersionsOfAStatusGoOn(t *testing.T) {
 	}
 }
 
+// A scheduler that takes a job over knows nothing of its slices until the workers answer, and
+// nobody tells it of those of a job that is sent. What is written does not go back; nor is it
+// forgotten who sent a slice when that one gives it up.
+func TestAStatusDoesNotGoBack(t *testing.T) {
+	store := coord.NewMemory(time.Now)
+	x := sql.Slice{Job: job.ID{1}, State: job.SliceSending, Worker: "w-m1", Epoch: 1}
+	key := sliceKey(x.Job, 0)
+	write := func(state job.SliceState, worker string, epoch uint64) {
+		t.Helper()
+		m := &Slices{Store: store, Logger: slog.New(slog.DiscardHandler)} // of another scheduler
+		if _, err := m.write(t.Context(), key, SliceStatus{}, sql.Slice{Job: x.Job, State: state, Worker: worker, Epoch: epoch}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(version uint64, state job.SliceState, worker string, epoch uint64) {
+		t.Helper()
+		got, _, err := get[SliceStatus](t.Context(), store, key)
+		if got.Since = (time.Time{}); err != nil || got != (SliceStatus{Version: version, State: state, Worker: worker, Epoch: epoch}) {
+			t.Errorf("%+v, %v; want %s by %q at epoch %d, version %d", got, err, state, worker, epoch, version)
+		}
+	}
+	write(job.SliceSending, "w-m1", 1)
+	write(job.SlicePlanned, "w-m1", 1)
+	is(1, job.SliceSending, "w-m1", 1)
+	write(job.SlicePlanned, "w-m2", 2) // another has it
+	is(2, job.SlicePlanned, "w-m2", 2)
+	write(job.SliceSent, "", 3) // it gave it up before it was known that it sent it
+	is(3, job.SliceSent, "w-m2", 2)
+	write(job.SlicePlanned, "", 3)
+	write(job.SliceSent, "w-m1", 4) // it found nothing to do
+	is(3, job.SliceSent, "w-m2", 2)
+}
+
 // What a recorder began beside is over when Run returns: then its stores are closed.
 func TestNothingOfARecorderGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -41,6 +41,11 @@ type Fold struct {
 	next    map[job.Journal]uint64
 	open    map[Cell]map[at]bool // where each may still be written: reserves that are not closed
 	voided  int
+
+	Cap      int // messages of a day, of all jobs; 0: any number
+	verdicts map[Cell]*verdict
+	charged  map[job.ID]bool
+	days     map[job.Range]uint32
 }
 
 type at struct {
@@ -51,7 +56,8 @@ type at struct {
 // New makes a fold that has read nothing.
 func New(wrong func(invariant, format string, a ...any)) *Fold {
 	return &Fold{Wrong: wrong, places: map[Cell]*Place{}, order: map[job.ID][]uint32{}, targets: map[job.Ref]map[job.Incarnation][]Cell{},
-		sealed: map[job.Journal]bool{}, owners: map[ledger.Thing]ledger.Claim{}, next: map[job.Journal]uint64{}, open: map[Cell]map[at]bool{}}
+		sealed: map[job.Journal]bool{}, owners: map[ledger.Thing]ledger.Claim{}, next: map[job.Journal]uint64{}, open: map[Cell]map[at]bool{},
+		verdicts: map[Cell]*verdict{}, charged: map[job.ID]bool{}, days: map[job.Range]uint32{}}
 }
 
 // Package tells who a job's recipients are, ascending.
@@ -117,6 +123,8 @@ func (f *Fold) Journal(st ledger.Stored) {
 
 func (f *Fold) entry(seq uint64, ref job.Ref, e ledger.Entry) {
 	switch e := e.(type) {
+	case *ledger.Charge:
+		f.charge(seq, ref, e)
 	case *ledger.Reserve:
 		f.reserve(seq, ref, e)
 	case *ledger.Drain:
@@ -133,6 +141,7 @@ func (f *Fold) entry(seq uint64, ref job.Ref, e ledger.Entry) {
 		f.home(ref, e.Range, "outcome")
 		for who := range e.Set.All() {
 			f.move(seq, "outcome", Cell{e.Job, who}, job.Parked, Place{Outcome: e.Outcome, Reason: e.Reason})
+			f.refund(Cell{e.Job, who})
 		}
 	case ledger.Seal:
 		f.sealed[ref.Journal] = true
@@ -178,9 +187,11 @@ func (f *Fold) reserve(seq uint64, ref job.Ref, e *ledger.Reserve) {
 			rest[who] = true
 		}
 	}
+	f.refusals(seq, e, rest)
 	for _, d := range e.Dropped {
 		for who := range d.Set.All() {
 			delete(rest, who)
+			f.refund(Cell{e.Job, who})
 			f.move(seq, "drop", Cell{e.Job, who}, job.Pending, Place{Outcome: job.Dropped, Reason: d.Reason})
 		}
 	}
@@ -196,6 +207,9 @@ func (f *Fold) reserve(seq uint64, ref job.Ref, e *ledger.Reserve) {
 	for _, who := range f.order[e.Job] {
 		if rest[who] {
 			f.move(seq, "reserve", Cell{e.Job, who}, job.Pending, Place{Outcome: e.Rest})
+			if e.Rest != job.Parked {
+				f.refund(Cell{e.Job, who})
+			}
 		}
 	}
 }
@@ -238,10 +252,14 @@ func (f *Fold) done(seq uint64, e *ledger.Done) {
 			to = Place{Outcome: job.HandedOff, Of: e.Of, Inc: e.Inc}
 		case !e.NotHere.IsEmpty() && e.NotHere.Has(c.Who), !e.Unacked.IsEmpty() && e.Unacked.Has(c.Who):
 			to = Place{Outcome: job.Parked}
+			if !e.Unacked.IsEmpty() && e.Unacked.Has(c.Who) {
+				f.saw(c)
+			}
 		case !e.Mute.IsEmpty() && e.Mute.Has(c.Who):
 			to = Place{Outcome: job.InDoubt, Of: e.Of, Inc: e.Inc, Doubt: 2}
 		case !e.Refused.IsEmpty() && e.Refused.Has(c.Who):
 			to = Place{Outcome: job.Failed, Reason: job.ReasonRefused}
+			f.refund(c)
 		}
 		if to.Since = seq; to.Outcome == p.Outcome {
 			to.Since = p.Since
@@ -278,6 +296,7 @@ func (f *Fold) decide(seq uint64, e *ledger.Decide) {
 			f.put(Cell{e.Job, who}, Place{Outcome: job.Delivered, Since: seq})
 		case !e.Parked.IsEmpty() && e.Parked.Has(who):
 			f.put(Cell{e.Job, who}, Place{Outcome: job.Parked, Since: seq})
+			f.saw(Cell{e.Job, who})
 		case !e.Failed.IsEmpty() && e.Failed.Has(who):
 			f.put(Cell{e.Job, who}, Place{Outcome: job.Failed, Reason: job.ReasonUnknown, Since: seq})
 		}

@@ -2,9 +2,11 @@ package jetstream_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,8 +101,9 @@ const (
 	writers = 4
 	// appendWait bounds one append.
 	appendWait = 2 * time.Second
-	// faultWait bounds a wait for something that must happen.
-	faultWait = 40 * time.Second
+	// faultWait bounds a wait for something that must happen; the servers' votes may take
+	// most of it.
+	faultWait = 90 * time.Second
 )
 
 // world is writers, readers and a follower at work.
@@ -265,35 +268,84 @@ func (w *world) goesOn(t *testing.T, more int64) (first, all time.Duration) {
 		}
 		w.check(t)
 		if time.Since(started) > faultWait {
-			t.Fatalf("%d of %d writers go on within %s", n, writers, faultWait)
+			t.Fatalf("%d of %d writers go on within %s; %s", n, writers, faultWait, w.views(t.Context()))
 		}
 		<-tick.C
 	}
 }
 
-// leader gives the stream's leader and the others.
-func (w *world) leader(t *testing.T) (leader *servers.NATSNode, others []*servers.NATSNode) {
-	t.Helper()
-	js, err := natsjs.New(w.look)
-	if err != nil {
-		t.Fatal(err)
+// view is what one server says of the stream.
+type view struct {
+	Name    string
+	Cluster struct {
+		Leader string `json:"leader"`
 	}
-	for end := time.Now().Add(faultWait); ; pause(t.Context(), 50*time.Millisecond) {
-		st, err := js.Stream(t.Context(), "LEDGER")
-		if err == nil && st.CachedInfo().Cluster != nil {
-			for _, n := range w.c.Nodes {
-				if n.Server == st.CachedInfo().Cluster.Leader {
-					leader = n
-				} else {
-					others = append(others, n)
-				}
-			}
-			if leader != nil {
-				return leader, others
+	State struct {
+		Last uint64 `json:"last_seq"`
+	}
+}
+
+func viewOf(ctx context.Context, n *servers.NATSNode) (view, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.Monitor()+"/jsz?acc=CRIER&streams=1", nil)
+	if err != nil {
+		return view{}, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return view{}, err
+	}
+	defer resp.Body.Close()
+	var page struct {
+		Accounts []struct {
+			Streams []view `json:"stream_detail"`
+		} `json:"account_details"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return view{}, err
+	}
+	for _, a := range page.Accounts {
+		for _, s := range a.Streams {
+			if s.Name == "LEDGER" {
+				return s, nil
 			}
 		}
-		if others = nil; time.Now().After(end) {
-			t.Fatalf("the stream has no leader: %v", err)
+	}
+	return view{}, errors.New("it says nothing of the stream")
+}
+
+// views is whom each server takes for the leader of the stream, and how far it has come.
+func (w *world) views(ctx context.Context) string {
+	var all []string
+	for _, n := range w.c.Nodes {
+		v, err := viewOf(ctx, n)
+		all = append(all, fmt.Sprintf("%s says leader %q, last %d (%v)", n.Server, v.Cluster.Leader, v.State.Last, err))
+	}
+	return strings.Join(all, "; ")
+}
+
+// leader gives the stream's leader, on whom all servers agree, and the others. One that
+// was paused takes itself for the leader for a while.
+func (w *world) leader(t *testing.T) (leader *servers.NATSNode, others []*servers.NATSNode) {
+	t.Helper()
+	for end := time.Now().Add(faultWait); ; pause(t.Context(), 50*time.Millisecond) {
+		leader, others = nil, nil
+		agree := map[string]bool{}
+		for _, n := range w.c.Nodes {
+			v, err := viewOf(t.Context(), n)
+			agree[v.Cluster.Leader] = true
+			if err == nil && v.Cluster.Leader == n.Server {
+				leader = n
+			} else {
+				others = append(others, n)
+			}
+		}
+		if leader != nil && len(agree) == 1 {
+			return leader, others
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no leader on whom all agree: %s", w.views(t.Context()))
 		}
 	}
 }

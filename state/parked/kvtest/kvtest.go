@@ -1,4 +1,4 @@
-// Package kvtest holds every parked.KV to what its comments promise.
+// Package kvtest holds every kv.Store to what its comments promise.
 package kvtest
 
 import (
@@ -12,17 +12,17 @@ import (
 	"sync"
 	"testing"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // Open makes an empty store. It registers its tear-down with t.
-type Open func(t *testing.T) parked.KV
+type Open func(t *testing.T) kv.Store
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, c := range []struct {
 		name string
-		run  func(t *testing.T, kv parked.KV)
+		run  func(t *testing.T, db kv.Store)
 	}{
 		{"a key has the value put last", testPut},
 		{"a batch is applied in order", testBatchOrder},
@@ -40,43 +40,43 @@ func Run(t *testing.T, open Open) {
 	}
 }
 
-func write(t *testing.T, kv parked.KV, fill func(*parked.Batch)) {
+func write(t *testing.T, db kv.Store, fill func(*kv.Batch)) {
 	t.Helper()
-	var b parked.Batch
+	var b kv.Batch
 	fill(&b)
-	if err := kv.Write(&b); err != nil {
+	if err := db.Write(&b); err != nil {
 		t.Fatalf("Write: %v", err)
 	}
 }
 
-func put(t *testing.T, kv parked.KV, pairs ...string) {
+func put(t *testing.T, db kv.Store, pairs ...string) {
 	t.Helper()
-	write(t, kv, func(b *parked.Batch) {
+	write(t, db, func(b *kv.Batch) {
 		for i := 0; i < len(pairs); i += 2 {
 			b.Put([]byte(pairs[i]), []byte(pairs[i+1]))
 		}
 	})
 }
 
-func has(t *testing.T, kv parked.KV, key, want string) {
+func has(t *testing.T, db kv.Store, key, want string) {
 	t.Helper()
-	got, err := kv.Get([]byte(key))
+	got, err := db.Get([]byte(key))
 	if err != nil || got == nil || string(got) != want {
 		t.Fatalf("Get(%q) = %q (nil: %v), %v; want %q", key, got, got == nil, err, want)
 	}
 }
 
-func hasNot(t *testing.T, kv parked.KV, key string) {
+func hasNot(t *testing.T, db kv.Store, key string) {
 	t.Helper()
-	if got, err := kv.Get([]byte(key)); err != nil || got != nil {
+	if got, err := db.Get([]byte(key)); err != nil || got != nil {
 		t.Fatalf("Get(%q) = %q, %v; want nothing", key, got, err)
 	}
 }
 
 // rows gives what a scan gives.
-func rows(t *testing.T, kv parked.KV, start, end []byte) (pairs [][2]string) {
+func rows(t *testing.T, db kv.Store, start, end []byte) (pairs [][2]string) {
 	t.Helper()
-	err := kv.Scan(start, end, func(k, v []byte) error {
+	err := db.Scan(start, end, func(k, v []byte) error {
 		pairs = append(pairs, [2]string{string(k), string(v)})
 		return nil
 	})
@@ -86,26 +86,26 @@ func rows(t *testing.T, kv parked.KV, start, end []byte) (pairs [][2]string) {
 	return pairs
 }
 
-func testPut(t *testing.T, kv parked.KV) {
-	hasNot(t, kv, "a")
-	put(t, kv, "a", "1", "b", "", "a\x00", "zero")
-	has(t, kv, "a", "1")
-	has(t, kv, "b", "")
-	has(t, kv, "a\x00", "zero")
-	put(t, kv, "a", "2")
-	has(t, kv, "a", "2")
-	write(t, kv, func(b *parked.Batch) {
+func testPut(t *testing.T, db kv.Store) {
+	hasNot(t, db, "a")
+	put(t, db, "a", "1", "b", "", "a\x00", "zero")
+	has(t, db, "a", "1")
+	has(t, db, "b", "")
+	has(t, db, "a\x00", "zero")
+	put(t, db, "a", "2")
+	has(t, db, "a", "2")
+	write(t, db, func(b *kv.Batch) {
 		b.Delete([]byte("a"))
 		b.Delete([]byte("never there"))
 	})
-	hasNot(t, kv, "a")
-	has(t, kv, "a\x00", "zero")
-	write(t, kv, func(*parked.Batch) {})
+	hasNot(t, db, "a")
+	has(t, db, "a\x00", "zero")
+	write(t, db, func(*kv.Batch) {})
 }
 
-func testBatchOrder(t *testing.T, kv parked.KV) {
-	put(t, kv, "x", "old", "y", "old")
-	var b parked.Batch
+func testBatchOrder(t *testing.T, db kv.Store) {
+	put(t, db, "x", "old", "y", "old")
+	var b kv.Batch
 	b.Put([]byte("x"), []byte("1"))
 	b.Delete([]byte("x"))
 	b.Put([]byte("x"), []byte("2"))
@@ -114,46 +114,46 @@ func testBatchOrder(t *testing.T, kv parked.KV) {
 	b.Delete([]byte("z"))
 	b.Put([]byte("z"), nil) // an empty value, not a delete
 	for range 2 {           // a batch may be written again
-		if err := kv.Write(&b); err != nil {
+		if err := db.Write(&b); err != nil {
 			t.Fatal(err)
 		}
-		has(t, kv, "x", "2")
-		hasNot(t, kv, "y")
-		has(t, kv, "z", "")
+		has(t, db, "x", "2")
+		hasNot(t, db, "y")
+		has(t, db, "z", "")
 	}
 }
 
-func testOwnership(t *testing.T, kv parked.KV) {
+func testOwnership(t *testing.T, db kv.Store) {
 	key, value := []byte("key"), []byte("value")
-	var b parked.Batch
+	var b kv.Batch
 	b.Put(key, value)
 	b.Delete(key[:1])
 	copy(key, "xxx")
 	copy(value, "xxxxx")
-	if err := kv.Write(&b); err != nil {
+	if err := db.Write(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, op := range b.Ops {
 		clear(op.Key)
 		clear(op.Value)
 	}
-	has(t, kv, "key", "value")
+	has(t, db, "key", "value")
 	for range 2 {
-		got, err := kv.Get([]byte("key"))
+		got, err := db.Get([]byte("key"))
 		if err != nil || string(got) != "value" {
 			t.Fatalf("Get = %q, %v", got, err)
 		}
 		copy(got, "yyyyy")
 	}
-	if got := rows(t, kv, nil, nil); len(got) != 1 || got[0] != [2]string{"key", "value"} {
+	if got := rows(t, db, nil, nil); len(got) != 1 || got[0] != [2]string{"key", "value"} {
 		t.Fatalf("the rows are %q", got)
 	}
 }
 
-func testScan(t *testing.T, kv parked.KV) {
+func testScan(t *testing.T, db kv.Store) {
 	keys := []string{"\x00", "\x00\x00", "a", "a\x00", "aa", "ab", "b", "\x7f", "\x80", "\xff", "\xff\xff"}
 	for _, k := range []int{5, 2, 9, 0, 7, 1, 10, 3, 8, 4, 6} {
-		put(t, kv, keys[k], "of "+keys[k])
+		put(t, db, keys[k], "of "+keys[k])
 	}
 	for _, c := range []struct {
 		start, end []byte
@@ -174,17 +174,17 @@ func testScan(t *testing.T, kv parked.KV) {
 		for _, k := range c.want {
 			want = append(want, [2]string{k, "of " + k})
 		}
-		if got := rows(t, kv, c.start, c.end); !slices.Equal(got, want) {
+		if got := rows(t, db, c.start, c.end); !slices.Equal(got, want) {
 			t.Errorf("Scan(%q, %q) = %q, want %q", c.start, c.end, got, want)
 		}
 	}
 }
 
-func testScanEnds(t *testing.T, kv parked.KV) {
-	put(t, kv, "a", "1", "b", "2", "c", "3")
+func testScanEnds(t *testing.T, db kv.Store) {
+	put(t, db, "a", "1", "b", "2", "c", "3")
 	stop := errors.New("enough")
 	n := 0
-	err := kv.Scan(nil, nil, func(k, _ []byte) error {
+	err := db.Scan(nil, nil, func(k, _ []byte) error {
 		if n++; string(k) == "b" {
 			return stop
 		}
@@ -195,25 +195,25 @@ func testScanEnds(t *testing.T, kv parked.KV) {
 	}
 }
 
-func testSnapshot(t *testing.T, kv parked.KV) {
+func testSnapshot(t *testing.T, db kv.Store) {
 	var want []string
 	for i := range 100 {
 		k := fmt.Sprintf("k%03d", i)
-		put(t, kv, k, "old")
+		put(t, db, k, "old")
 		want = append(want, k)
 	}
 	var got []string
-	err := kv.Scan([]byte("k"), []byte("l"), func(k, v []byte) error {
+	err := db.Scan([]byte("k"), []byte("l"), func(k, v []byte) error {
 		if string(v) != "old" {
 			return fmt.Errorf("%s is %q", k, v)
 		}
 		got = append(got, string(k))
 		i := len(got)
-		put(t, kv, fmt.Sprintf("k%03d", (i+1)%100), "new", fmt.Sprintf("k%03dx", i), "new")
-		write(t, kv, func(b *parked.Batch) { b.Delete(fmt.Appendf(nil, "k%03d", (i+2)%100)) })
+		put(t, db, fmt.Sprintf("k%03d", (i+1)%100), "new", fmt.Sprintf("k%03dx", i), "new")
+		write(t, db, func(b *kv.Batch) { b.Delete(fmt.Appendf(nil, "k%03d", (i+2)%100)) })
 		if i == 50 {
-			has(t, kv, "k051", "new")
-			if n := len(rows(t, kv, []byte("k"), []byte("l"))); n == 100 {
+			has(t, db, "k051", "new")
+			if n := len(rows(t, db, []byte("k"), []byte("l"))); n == 100 {
 				t.Error("a scan inside a scan sees the old rows")
 			}
 		}
@@ -224,18 +224,18 @@ func testSnapshot(t *testing.T, kv parked.KV) {
 	}
 }
 
-func testAtomic(t *testing.T, kv parked.KV) {
+func testAtomic(t *testing.T, db kv.Store) {
 	const rounds = 1000
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer close(done)
 		for i := range rounds {
-			var b parked.Batch
+			var b kv.Batch
 			for _, k := range []string{"a", "m", "z"} {
 				b.Put([]byte(k), binary.BigEndian.AppendUint32(nil, uint32(i)))
 			}
-			if err := kv.Write(&b); err != nil {
+			if err := db.Write(&b); err != nil {
 				t.Errorf("Write: %v", err)
 				return
 			}
@@ -245,7 +245,7 @@ func testAtomic(t *testing.T, kv parked.KV) {
 	for {
 		seen := map[string]bool{}
 		n := 0
-		if err := kv.Scan(nil, nil, func(_, v []byte) error { seen[string(v)] = true; n++; return nil }); err != nil {
+		if err := db.Scan(nil, nil, func(_, v []byte) error { seen[string(v)] = true; n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if len(seen) > 1 || n != 0 && n != 3 {
@@ -259,27 +259,27 @@ func testAtomic(t *testing.T, kv parked.KV) {
 	}
 }
 
-func testConcurrent(t *testing.T, kv parked.KV) {
+func testConcurrent(t *testing.T, db kv.Store) {
 	const writers, each = 4, 200
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				var b parked.Batch
+				var b kv.Batch
 				key := fmt.Appendf(nil, "%d/%04d", w, i)
 				b.Put(key, key)
 				if i > 0 {
 					b.Delete(fmt.Appendf(nil, "%d/%04d", w, i-1))
 				}
-				if err := kv.Write(&b); err != nil {
+				if err := db.Write(&b); err != nil {
 					t.Errorf("Write: %v", err)
 					return
 				}
-				if got, err := kv.Get(key); err != nil || !bytes.Equal(got, key) {
+				if got, err := db.Get(key); err != nil || !bytes.Equal(got, key) {
 					t.Errorf("Get(%s) = %q, %v", key, got, err)
 					return
 				}
-				if n := len(rows(t, kv, fmt.Appendf(nil, "%d/", w), fmt.Appendf(nil, "%d0", w))); n != 1 {
+				if n := len(rows(t, db, fmt.Appendf(nil, "%d/", w), fmt.Appendf(nil, "%d0", w))); n != 1 {
 					t.Errorf("writer %d has %d rows", w, n)
 					return
 				}
@@ -287,12 +287,12 @@ func testConcurrent(t *testing.T, kv parked.KV) {
 		})
 	}
 	wg.Wait()
-	if got := rows(t, kv, nil, nil); len(got) != writers {
+	if got := rows(t, db, nil, nil); len(got) != writers {
 		t.Fatalf("%d rows are left, want %d", len(got), writers)
 	}
 }
 
-func testLarge(t *testing.T, kv parked.KV) {
+func testLarge(t *testing.T, db kv.Store) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	var values [][]byte
 	for i := range 4 {
@@ -301,38 +301,38 @@ func testLarge(t *testing.T, kv parked.KV) {
 			v[j] = byte(rnd.Uint32())
 		}
 		values = append(values, v)
-		write(t, kv, func(b *parked.Batch) { b.Put([]byte{byte(i)}, v) })
+		write(t, db, func(b *kv.Batch) { b.Put([]byte{byte(i)}, v) })
 	}
 	for i, v := range values {
-		if got, err := kv.Get([]byte{byte(i)}); err != nil || !bytes.Equal(got, v) {
+		if got, err := db.Get([]byte{byte(i)}); err != nil || !bytes.Equal(got, v) {
 			t.Fatalf("a value of %d bytes comes back with %d (%v)", len(v), len(got), err)
 		}
 	}
-	if n, err := kv.Size(); err != nil || n < 4<<20 || n > 64<<20 {
+	if n, err := db.Size(); err != nil || n < 4<<20 || n > 64<<20 {
 		t.Fatalf("with 4 MiB of random values the size is %d (%v)", n, err)
 	}
 }
 
-func testClosed(t *testing.T, kv parked.KV) {
-	put(t, kv, "a", "1")
+func testClosed(t *testing.T, db kv.Store) {
+	put(t, db, "a", "1")
 	for range 2 {
-		if err := kv.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Fatalf("Close: %v", err)
 		}
 	}
-	_, gerr := kv.Get([]byte("a"))
-	var b parked.Batch
+	_, gerr := db.Get([]byte("a"))
+	var b kv.Batch
 	b.Put([]byte("a"), nil)
-	serr := kv.Scan(nil, nil, func(_, _ []byte) error { return nil })
-	for what, err := range map[string]error{"Get": gerr, "Write": kv.Write(&b), "Scan": serr} {
-		if !errors.Is(err, parked.ErrClosed) {
+	serr := db.Scan(nil, nil, func(_, _ []byte) error { return nil })
+	for what, err := range map[string]error{"Get": gerr, "Write": db.Write(&b), "Scan": serr} {
+		if !errors.Is(err, kv.ErrClosed) {
 			t.Errorf("%s: %v, want ErrClosed", what, err)
 		}
 	}
 }
 
 // testModel does random things to the store and to a map, and compares.
-func testModel(t *testing.T, kv parked.KV) {
+func testModel(t *testing.T, db kv.Store) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	key := func() string {
 		k := make([]byte, 1+rnd.IntN(3))
@@ -345,7 +345,7 @@ func testModel(t *testing.T, kv parked.KV) {
 	for step := range 3000 {
 		switch rnd.IntN(4) {
 		case 0, 1:
-			write(t, kv, func(b *parked.Batch) {
+			write(t, db, func(b *kv.Batch) {
 				for range rnd.IntN(6) {
 					k := key()
 					if rnd.IntN(3) == 0 {
@@ -361,9 +361,9 @@ func testModel(t *testing.T, kv parked.KV) {
 		case 2:
 			k := key()
 			if want, ok := model[k]; ok {
-				has(t, kv, k, want)
+				has(t, db, k, want)
 			} else {
-				hasNot(t, kv, k)
+				hasNot(t, db, k)
 			}
 		case 3:
 			start, end := []byte(key()), []byte(key())
@@ -379,7 +379,7 @@ func testModel(t *testing.T, kv parked.KV) {
 					want = append(want, [2]string{k, model[k]})
 				}
 			}
-			if got := rows(t, kv, start, end); !slices.Equal(got, want) {
+			if got := rows(t, db, start, end); !slices.Equal(got, want) {
 				t.Fatalf("step %d: Scan(%q, %q) = %q, want %q", step, start, end, got, want)
 			}
 		}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // BenchmarkPut100k writes 100,000 rows of 512 bytes, in batches as large as one
@@ -20,20 +20,20 @@ func BenchmarkPut100k(b *testing.B) {
 			const rows = 100_000
 			b.SetBytes(rows * 512)
 			for b.Loop() {
-				kv, err := Open(Config{Dir: b.TempDir()})
+				db, err := Open(Config{Dir: b.TempDir()})
 				if err != nil {
 					b.Fatal(err)
 				}
 				for i := 0; i < rows; {
-					var batch parked.Batch
+					var batch kv.Batch
 					for ; len(batch.Ops) < perBatch && i < rows; i++ {
 						batch.Put(scattered(i), value)
 					}
-					if err := kv.Write(&batch); err != nil {
+					if err := db.Write(&batch); err != nil {
 						b.Fatal(err)
 					}
 				}
-				if err := kv.Close(); err != nil {
+				if err := db.Close(); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -52,14 +52,14 @@ func scattered(i int) []byte {
 func BenchmarkDiskAfterRounds(b *testing.B) {
 	value := make([]byte, 512)
 	for b.Loop() {
-		kv, err := Open(Config{Dir: b.TempDir()})
+		db, err := Open(Config{Dir: b.TempDir()})
 		if err != nil {
 			b.Fatal(err)
 		}
 		for round := range 10 {
 			for _, drain := range []bool{false, true} {
 				for i := 0; i < 100_000; {
-					var batch parked.Batch
+					var batch kv.Batch
 					for ; len(batch.Ops) < 256 && i < 100_000; i++ {
 						key := scattered(round<<20 + i)
 						if drain {
@@ -69,18 +69,18 @@ func BenchmarkDiskAfterRounds(b *testing.B) {
 							batch.Put(key, value)
 						}
 					}
-					if err := kv.Write(&batch); err != nil {
+					if err := db.Write(&batch); err != nil {
 						b.Fatal(err)
 					}
 				}
 			}
 		}
-		n, err := kv.Size()
+		n, err := db.Size()
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(n), "bytes-on-disk")
-		if err := kv.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			b.Fatal(err)
 		}
 	}

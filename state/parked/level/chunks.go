@@ -8,7 +8,7 @@ import (
 	"io"
 	"slices"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // Journals and the list of tables are blocks of 32 KiB. A block is chunks:
@@ -33,7 +33,7 @@ func checksumOf(b []byte) uint32 {
 	return (c>>15 | c<<17) + 0xa282ead8
 }
 
-// chunks reads records strictly: anything wrong is a parked.ErrDamaged, except
+// chunks reads records strictly: anything wrong is a kv.ErrDamaged, except
 // that the end of the file may be missing, which torn then says.
 type chunks struct {
 	keep   int                      // bytes of a record that are wanted
@@ -54,7 +54,7 @@ func (c *chunks) read(r io.Reader) error {
 		}
 		last := err != nil
 		if bad := c.block(block[:n], last); bad != nil {
-			return fmt.Errorf("%w: block at byte %d: %w", parked.ErrDamaged, at, bad)
+			return fmt.Errorf("%w: block at byte %d: %w", kv.ErrDamaged, at, bad)
 		}
 		if last {
 			c.torn = c.torn || c.within

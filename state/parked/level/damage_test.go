@@ -16,7 +16,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/journal"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // scriptTotal batches leave tables at two levels and a journal with a good deal in it.
@@ -26,12 +26,12 @@ const scriptTotal = 940
 func made(t *testing.T) map[string][]byte {
 	t.Helper()
 	dir := t.TempDir()
-	kv, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
+	db, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeScript(t, kv, 1, scriptTotal)
-	if err := kv.Close(); err != nil {
+	writeScript(t, db, 1, scriptTotal)
+	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	files := map[string][]byte{}
@@ -80,16 +80,16 @@ func opened(t *testing.T, files map[string][]byte) (int, error) {
 			t.Fatal(err)
 		}
 	}
-	kv, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
+	db, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
-		if err := kv.Close(); err != nil && !IsDamaged(err) {
+		if err := db.Close(); err != nil && !IsDamaged(err) {
 			t.Errorf("Close: %v", err)
 		}
 	}()
-	return batchesIn(kv)
+	return batchesIn(db)
 }
 
 func with(files map[string][]byte, name string, b []byte) map[string][]byte {
@@ -278,11 +278,11 @@ func TestCheckJournals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			kv, err := Open(Config{Dir: dir})
+			db, err := Open(Config{Dir: dir})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := kv.Close(); err != nil {
+			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
 			old, err := filepath.Glob(filepath.Join(dir, "*.log"))
@@ -302,7 +302,7 @@ func TestCheckJournals(t *testing.T) {
 			if c.says == "" && err != nil {
 				t.Fatal(err)
 			}
-			if c.says != "" && (!errors.Is(err, parked.ErrDamaged) || !strings.Contains(err.Error(), c.says)) {
+			if c.says != "" && (!errors.Is(err, kv.ErrDamaged) || !strings.Contains(err.Error(), c.says)) {
 				t.Fatalf("checkJournals: %v, want ErrDamaged with %q", err, c.says)
 			}
 		})

@@ -11,11 +11,11 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // checkJournals reads the journals that would be replayed, oldest first, and gives
-// a parked.ErrDamaged unless they hold batches without a gap from the last table
+// a kv.ErrDamaged unless they hold batches without a gap from the last table
 // on, of which only an end may be missing.
 func checkJournals(files storage.Storage) error {
 	from, err := readManifest(files)
@@ -44,7 +44,7 @@ func checkJournals(files storage.Storage) error {
 			return err
 		}
 		if !torn.Zero() && j.batches > 0 {
-			return fmt.Errorf("%w: %s ends in the middle of a batch, but %s goes on", parked.ErrDamaged, torn, fd)
+			return fmt.Errorf("%w: %s ends in the middle of a batch, but %s goes on", kv.ErrDamaged, torn, fd)
 		}
 		if wasTorn {
 			torn = fd
@@ -108,7 +108,7 @@ func readManifest(files storage.Storage) (position, error) {
 	var p position
 	torn, err := readRecords(files, fd, math.MaxInt, p.edit)
 	if err == nil && torn {
-		err = fmt.Errorf("%w: the end of %s is missing", parked.ErrDamaged, fd)
+		err = fmt.Errorf("%w: the end of %s is missing", kv.ErrDamaged, fd)
 	}
 	return p, err
 }

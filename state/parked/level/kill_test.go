@@ -23,19 +23,19 @@ func TestMain(m *testing.M) {
 // childWrites goes on with the script until it is killed, and says after each
 // batch that it was answered.
 func childWrites(dir string) {
-	kv, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
+	db, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	n, err := batchesIn(kv)
+	n, err := batchesIn(db)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	for {
 		n++
-		if err := kv.Write(scriptBatch(n)); err != nil {
+		if err := db.Write(scriptBatch(n)); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -51,15 +51,15 @@ func TestKill(t *testing.T) {
 	answered := 0
 	for range 8 {
 		answered = writeUntilKilled(t, dir, answered+50+rnd.IntN(400))
-		kv, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
+		db, err := Open(Config{Dir: dir, WriteBuffer: 64 << 10})
 		if err != nil {
 			t.Fatalf("after a kill behind batch %d: %v", answered, err)
 		}
-		n, err := batchesIn(kv)
+		n, err := batchesIn(db)
 		if err != nil || n < answered || n > answered+1 {
 			t.Fatalf("after a kill behind batch %d the store has %d batches, %v", answered, n, err)
 		}
-		if err := kv.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
 		answered = n

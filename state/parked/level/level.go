@@ -35,7 +35,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 const (
@@ -100,7 +100,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Open opens the store, or makes it. If it is damaged the error is a
-// parked.ErrDamaged; what is stored must then not be used.
+// kv.ErrDamaged; what is stored must then not be used.
 func Open(cfg Config) (*KV, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (d *database) close() error { return errors.Join(classify(d.DB.Close()), d.
 
 // IsDamaged reports whether the error says that the store's files are damaged, so
 // that it must be moved aside and built again.
-func IsDamaged(err error) bool { return errors.Is(err, parked.ErrDamaged) }
+func IsDamaged(err error) bool { return errors.Is(err, kv.ErrDamaged) }
 
 // classify gives an error of the library the seam's name.
 func classify(err error) error {
@@ -159,14 +159,14 @@ func classify(err error) error {
 	case err == nil:
 		return nil
 	case ldberrors.IsCorrupted(err):
-		return fmt.Errorf("%w: %w", parked.ErrDamaged, err)
+		return fmt.Errorf("%w: %w", kv.ErrDamaged, err)
 	case errors.Is(err, leveldb.ErrClosed):
-		return fmt.Errorf("%w: %w", parked.ErrClosed, err)
+		return fmt.Errorf("%w: %w", kv.ErrClosed, err)
 	}
 	return err
 }
 
-// Get implements parked.KV.
+// Get implements kv.Store.
 func (k *KV) Get(key []byte) ([]byte, error) {
 	db, err := k.acquire()
 	if err != nil {
@@ -186,8 +186,8 @@ func (k *KV) Get(key []byte) ([]byte, error) {
 	return v, nil
 }
 
-// Write implements parked.KV.
-func (k *KV) Write(b *parked.Batch) error {
+// Write implements kv.Store.
+func (k *KV) Write(b *kv.Batch) error {
 	if err := k.mend(); err != nil {
 		return fmt.Errorf("writing the index store: %w", err)
 	}
@@ -210,7 +210,7 @@ func (k *KV) Write(b *parked.Batch) error {
 	return nil
 }
 
-// Scan implements parked.KV.
+// Scan implements kv.Store.
 func (k *KV) Scan(start, end []byte, fn func(key, value []byte) error) error {
 	db, err := k.acquire()
 	if err != nil {
@@ -230,7 +230,7 @@ func (k *KV) Scan(start, end []byte, fn func(key, value []byte) error) error {
 	return nil
 }
 
-// Size implements parked.KV.
+// Size implements kv.Store.
 func (k *KV) Size() (uint64, error) {
 	var n uint64
 	err := filepath.WalkDir(k.cfg.Dir, func(_ string, d fs.DirEntry, err error) error {

@@ -4,53 +4,53 @@ import (
 	"strings"
 	"testing"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 	"crier/state/parked/kvtest"
 	"crier/state/parked/level"
 )
 
 func TestKV(t *testing.T) {
-	kvtest.Run(t, func(t *testing.T) parked.KV { return open(t, level.Config{Dir: t.TempDir()}) })
+	kvtest.Run(t, func(t *testing.T) kv.Store { return open(t, level.Config{Dir: t.TempDir()}) })
 }
 
 // TestSmallTables runs the suite with so small a table in memory that most of it
 // happens on disk.
 func TestSmallTables(t *testing.T) {
-	kvtest.Run(t, func(t *testing.T) parked.KV { return open(t, level.Config{Dir: t.TempDir(), WriteBuffer: 4 << 10}) })
+	kvtest.Run(t, func(t *testing.T) kv.Store { return open(t, level.Config{Dir: t.TempDir(), WriteBuffer: 4 << 10}) })
 }
 
 func open(t testing.TB, cfg level.Config) *level.KV {
 	t.Helper()
-	kv, err := level.Open(cfg)
+	db, err := level.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	return kv
+	return db
 }
 
 func TestReopened(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 5 {
-		kv, err := level.Open(level.Config{Dir: dir})
+		db, err := level.Open(level.Config{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range byte(round) {
-			if v, err := kv.Get([]byte{i}); err != nil || string(v) != "value" {
+			if v, err := db.Get([]byte{i}); err != nil || string(v) != "value" {
 				t.Fatalf("round %d: key %d is %q, %v", round, i, v, err)
 			}
 		}
-		var b parked.Batch
+		var b kv.Batch
 		b.Put([]byte{byte(round)}, []byte("value"))
-		if err := kv.Write(&b); err != nil {
+		if err := db.Write(&b); err != nil {
 			t.Fatal(err)
 		}
-		if err := kv.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // mendEvery spaces attempts to open a store again whose writes fail.
@@ -28,14 +28,14 @@ type KV struct {
 	}
 }
 
-var _ parked.KV = (*KV)(nil)
+var _ kv.Store = (*KV)(nil)
 
 // acquire gives the database for one call, which ends with release.
 func (k *KV) acquire() (*database, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.mu.closed {
-		return nil, parked.ErrClosed
+		return nil, kv.ErrClosed
 	}
 	if k.mu.db == nil {
 		if err := k.mendLocked(); err != nil {
@@ -59,10 +59,10 @@ func (k *KV) release() {
 // again, whether or not there is space; damage is not mended by that.
 func (k *KV) failed(err error) error {
 	err = classify(err)
-	if errors.Is(err, parked.ErrDamaged) || errors.Is(err, parked.ErrClosed) {
+	if errors.Is(err, kv.ErrDamaged) || errors.Is(err, kv.ErrClosed) {
 		return err
 	}
-	err = fmt.Errorf("%w: %w", parked.ErrNotWritten, err)
+	err = fmt.Errorf("%w: %w", kv.ErrNotWritten, err)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.mu.failed, k.mu.tried = err, k.cfg.Now()
@@ -104,7 +104,7 @@ func (k *KV) mendLocked() error {
 	return nil
 }
 
-// Close implements parked.KV.
+// Close implements kv.Store.
 func (k *KV) Close() error {
 	k.mu.Lock()
 	if k.mu.closed {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // smallDisk is a disk with a number of bytes left.
@@ -80,7 +80,7 @@ type world struct {
 	t    *testing.T
 	disk smallDisk
 	now  time.Time
-	kv   *KV
+	db   *KV
 	n    int // batches of the script that were answered
 }
 
@@ -88,20 +88,20 @@ type world struct {
 func filled(t *testing.T, left int) *world {
 	w := &world{t: t, now: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)}
 	w.disk.set(left, nil)
-	kv, err := Open(Config{Dir: t.TempDir(), WriteBuffer: 32 << 10, Now: func() time.Time { return w.now }, disk: w.disk.disk()})
+	db, err := Open(Config{Dir: t.TempDir(), WriteBuffer: 32 << 10, Now: func() time.Time { return w.now }, disk: w.disk.disk()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Logf("Close: %v", err)
 		}
 	})
-	w.kv = kv
+	w.db = db
 	for {
-		err := kv.Write(scriptBatch(w.n + 1))
+		err := db.Write(scriptBatch(w.n + 1))
 		if err != nil {
-			if !errors.Is(err, parked.ErrNotWritten) || !errors.Is(err, syscall.ENOSPC) {
+			if !errors.Is(err, kv.ErrNotWritten) || !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("a write on a full disk: %v", err)
 			}
 			break
@@ -115,21 +115,21 @@ func filled(t *testing.T, left int) *world {
 
 func (w *world) refused() {
 	w.t.Helper()
-	if err := w.kv.Write(scriptBatch(w.n + 1)); !errors.Is(err, parked.ErrNotWritten) {
+	if err := w.db.Write(scriptBatch(w.n + 1)); !errors.Is(err, kv.ErrNotWritten) {
 		w.t.Fatalf("a write while the disk is full: %v", err)
 	}
-	holds(w.t, w.kv, w.n)
+	holds(w.t, w.db, w.n)
 }
 
 func (w *world) writes() {
 	w.t.Helper()
 	for range 300 {
-		if err := w.kv.Write(scriptBatch(w.n + 1)); err != nil {
+		if err := w.db.Write(scriptBatch(w.n + 1)); err != nil {
 			w.t.Fatalf("batch %d: %v", w.n+1, err)
 		}
 		w.n++
 	}
-	holds(w.t, w.kv, w.n)
+	holds(w.t, w.db, w.n)
 }
 
 // TestFullDisk fills the disk at several places, so that a journal, a table or the
@@ -151,7 +151,7 @@ func TestFullDiskDuringScan(t *testing.T) {
 	w := filled(t, 100_000)
 	w.disk.set(10<<20, nil)
 	w.now = w.now.Add(time.Hour)
-	err := w.kv.Scan(nil, nil, func([]byte, []byte) error {
+	err := w.db.Scan(nil, nil, func([]byte, []byte) error {
 		w.refused() // the files that the scan reads stay open
 		return nil
 	})
@@ -166,35 +166,35 @@ func TestOpeningAgainFails(t *testing.T) {
 	broken := errors.New("broken disk")
 	w.disk.set(10<<20, broken)
 	w.now = w.now.Add(time.Hour)
-	if err := w.kv.Write(scriptBatch(w.n + 1)); !errors.Is(err, broken) {
+	if err := w.db.Write(scriptBatch(w.n + 1)); !errors.Is(err, broken) {
 		t.Fatalf("a write when the store cannot be opened: %v", err)
 	}
-	if _, err := w.kv.Get([]byte("mark")); !errors.Is(err, parked.ErrNotWritten) {
+	if _, err := w.db.Get([]byte("mark")); !errors.Is(err, kv.ErrNotWritten) {
 		t.Fatalf("a read of a store that is not open: %v", err)
 	}
 	w.disk.set(10<<20, nil)
 	w.now = w.now.Add(mendEvery)
-	holds(t, w.kv, w.n) // a read opens it, too
+	holds(t, w.db, w.n) // a read opens it, too
 	w.writes()
 }
 
 // TestCloseWaits closes the store under a scan, which then can go on reading its
 // rows but nothing new.
 func TestCloseWaits(t *testing.T) {
-	kv, err := Open(Config{Dir: t.TempDir()})
+	db, err := Open(Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeScript(t, kv, 1, 50)
+	writeScript(t, db, 1, 50)
 	closed := make(chan error, 1)
 	n := 0
-	err = kv.Scan(nil, nil, func([]byte, []byte) error {
+	err = db.Scan(nil, nil, func([]byte, []byte) error {
 		if n++; n > 1 {
 			return nil
 		}
-		go func() { closed <- kv.Close() }()
+		go func() { closed <- db.Close() }()
 		for {
-			if _, err := kv.Get([]byte("mark")); errors.Is(err, parked.ErrClosed) {
+			if _, err := db.Get([]byte("mark")); errors.Is(err, kv.ErrClosed) {
 				break
 			}
 		}

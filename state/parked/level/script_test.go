@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"crier/state/parked"
+	"crier/state/parked/kv"
 )
 
 // The tests of this package write one script of batches, whose state after n
@@ -15,8 +15,8 @@ import (
 
 const scriptRows = 97
 
-func scriptBatch(n int) *parked.Batch {
-	var b parked.Batch
+func scriptBatch(n int) *kv.Batch {
+	var b kv.Batch
 	for _, op := range scriptOps(n) {
 		if op.Value == nil {
 			b.Delete(op.Key)
@@ -27,18 +27,18 @@ func scriptBatch(n int) *parked.Batch {
 	return &b
 }
 
-func scriptOps(n int) []parked.Op {
+func scriptOps(n int) []kv.Op {
 	rnd := rand.New(rand.NewPCG(uint64(n), 5))
 	value := make([]byte, 10+rnd.IntN(600))
 	for i := range value {
 		value[i] = byte(rnd.Uint32())
 	}
-	ops := []parked.Op{
+	ops := []kv.Op{
 		{Key: []byte("mark"), Value: binary.BigEndian.AppendUint32(nil, uint32(n))},
 		{Key: rowKey(n % scriptRows), Value: value},
 	}
 	if n%5 == 0 {
-		ops = append(ops, parked.Op{Key: rowKey((n + 50) % scriptRows)})
+		ops = append(ops, kv.Op{Key: rowKey((n + 50) % scriptRows)})
 	}
 	return ops
 }
@@ -62,9 +62,9 @@ func stateAfter(n int) map[string][]byte {
 
 // batchesIn tells how many of the script's batches a store has. It is an error if
 // it does not hold exactly what these leave.
-func batchesIn(kv parked.KV) (int, error) {
+func batchesIn(db kv.Store) (int, error) {
 	got := map[string][]byte{}
-	err := kv.Scan(nil, nil, func(k, v []byte) error {
+	err := db.Scan(nil, nil, func(k, v []byte) error {
 		got[string(k)] = bytes.Clone(v)
 		return nil
 	})
@@ -83,7 +83,7 @@ func batchesIn(kv parked.KV) (int, error) {
 		if !bytes.Equal(got[k], v) {
 			return 0, fmt.Errorf("%w: the row %q after %d batches", errSilent, k, n)
 		}
-		one, err := kv.Get([]byte(k))
+		one, err := db.Get([]byte(k))
 		if err != nil {
 			return 0, err
 		}
@@ -97,18 +97,18 @@ func batchesIn(kv parked.KV) (int, error) {
 // errSilent is what must never be: another content without an error of the store.
 var errSilent = fmt.Errorf("wrong without a word")
 
-func writeScript(t testing.TB, kv parked.KV, from, to int) {
+func writeScript(t testing.TB, db kv.Store, from, to int) {
 	t.Helper()
 	for n := from; n <= to; n++ {
-		if err := kv.Write(scriptBatch(n)); err != nil {
+		if err := db.Write(scriptBatch(n)); err != nil {
 			t.Fatalf("batch %d: %v", n, err)
 		}
 	}
 }
 
-func holds(t *testing.T, kv parked.KV, want int) {
+func holds(t *testing.T, db kv.Store, want int) {
 	t.Helper()
-	if n, err := batchesIn(kv); err != nil || n != want {
+	if n, err := batchesIn(db); err != nil || n != want {
 		t.Fatalf("the store has %d batches (%v), want %d", n, err, want)
 	}
 }

@@ -29,20 +29,27 @@ func ReadMark(ctx context.Context, cfg Config) (mark string, err error) {
 	return mark, e.Wrap("reading the mark of the SQL store "+e.Name, err)
 }
 
-// SetMark marks a MySQL database, whose tables are there; the same again is no error.
-func (e *Engine) SetMark(ctx context.Context, mark string) error {
-	for _, q := range []struct {
-		text string
-		args []any
-	}{
-		{`CREATE TABLE IF NOT EXISTS cluster_mark (mark CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY)`, nil},
-		{`INSERT IGNORE INTO cluster_mark (mark) VALUES (?)`, []any{mark}},
-	} {
-		if _, err := e.write.ExecContext(ctx, q.text, q.args...); err != nil {
-			return e.Wrap("marking the SQL store "+e.Name, err)
-		}
+// SetMark marks a MySQL database, whose tables are there, unless it is marked, and gives the
+// mark that it has then: another's, if that was faster. The table has one row at most; one that
+// an older program made has its row.
+func (e *Engine) SetMark(ctx context.Context, mark string) (have string, err error) {
+	what := "marking the SQL store " + e.Name
+	_, err = e.write.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS cluster_mark (mark CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+		only TINYINT NOT NULL DEFAULT 1 UNIQUE)`)
+	if err != nil {
+		return "", e.Wrap(what, err)
 	}
-	return nil
+	err = e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
+		err := tx.QueryRowContext(ctx, `SELECT mark FROM cluster_mark`).Scan(&have)
+		if errors.Is(err, dbsql.ErrNoRows) {
+			_, err = tx.ExecContext(ctx, `INSERT IGNORE INTO cluster_mark (mark) VALUES (?)`, mark)
+		}
+		return err
+	})
+	if err == nil {
+		err = e.write.QueryRowContext(ctx, `SELECT mark FROM cluster_mark`).Scan(&have)
+	}
+	return have, e.Wrap(what, err)
 }
 
 // Time asks a MySQL server for its time.

@@ -14,6 +14,7 @@ import (
 	"crier/job"
 	"crier/state/outbox"
 	"crier/state/sql"
+	"crier/state/sql/groups"
 )
 
 // Accounts is what a store of accounts offers.
@@ -48,6 +49,19 @@ type Jobs interface {
 	Slices(ctx context.Context, id job.ID, from uint32, limit int) ([]sql.Slice, error)
 }
 
+// Segments is what a store of segments' names offers.
+type Segments interface {
+	Create(ctx context.Context, name string) (groups.Segment, error)
+	Find(ctx context.Context, name string) (groups.Segment, error)
+	List(ctx context.Context, archived bool, after string, limit int) ([]groups.Segment, error)
+	Archive(ctx context.Context, name string, archived bool) (groups.Segment, error)
+}
+
+// Salts is what a store of accounts' salts offers.
+type Salts interface {
+	Of(ctx context.Context, account uint32) (job.Digest, error)
+}
+
 // Store is a store with all its parts.
 type Store struct {
 	Accounts Accounts
@@ -56,6 +70,8 @@ type Store struct {
 	Jobs     Jobs
 	Outbox   outbox.Rows
 	Of       func(tenant string) Tenanted
+	Segments Segments
+	Salts    Salts
 	clock    *Clock
 }
 
@@ -104,6 +120,10 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"sets: snapshots":                    setSnapshots,
 		"sets: large changes":                setLarge,
 		"sets: many":                         setMany,
+		"segments: names and numbers":        segmentNames,
+		"segments: archived and restored":    segmentArchive,
+		"segments: many at once":             segmentsAtOnce,
+		"salts":                              saltsStay,
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &Clock{}

@@ -4,7 +4,7 @@
 -- Names of accounts are unique in a tenant; a constraint cannot be taken from a table.
 CREATE TABLE accounts_of_tenants (
     number     INTEGER PRIMARY KEY,
-    tenant     TEXT    NOT NULL,
+    tenant     TEXT    NOT NULL DEFAULT 'default',
     name       TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
     UNIQUE (tenant, name)

@@ -1,4 +1,6 @@
-package parked
+// Package kv is an ordered store of byte keys, as the parked index is kept in: the seam,
+// and its twin in memory.
+package kv
 
 import (
 	"bytes"
@@ -7,7 +9,7 @@ import (
 	"sync"
 )
 
-// Errors of a KV; they may be wrapped.
+// Errors of a Store; they may be wrapped.
 var (
 	// ErrDamaged: what is stored is not what was written. The store must be moved
 	// aside and be built again.
@@ -19,8 +21,8 @@ var (
 	ErrClosed = errors.New("the index's store is closed")
 )
 
-// KV is an ordered store of byte keys. All methods are safe for concurrent use.
-type KV interface {
+// Store is an ordered store of byte keys. All methods are safe for concurrent use.
+type Store interface {
 	// Get gives the value of a key, which the caller may keep, or nil if there is none.
 	// A key whose value is empty gives an empty slice that is not nil.
 	Get(key []byte) ([]byte, error)
@@ -72,12 +74,12 @@ type Memory struct {
 	}
 }
 
-var _ KV = (*Memory)(nil)
+var _ Store = (*Memory)(nil)
 
 // NewMemory makes an empty store.
 func NewMemory() *Memory { return &Memory{} }
 
-// Get implements KV.
+// Get implements Store.
 func (m *Memory) Get(key []byte) ([]byte, error) {
 	root, err := m.tree()
 	if err != nil {
@@ -90,7 +92,7 @@ func (m *Memory) Get(key []byte) ([]byte, error) {
 	return append([]byte{}, n.value...), nil
 }
 
-// Write implements KV.
+// Write implements Store.
 func (m *Memory) Write(b *Batch) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,7 +114,7 @@ func (m *Memory) Write(b *Batch) error {
 	return nil
 }
 
-// Scan implements KV.
+// Scan implements Store.
 func (m *Memory) Scan(start, end []byte, fn func(key, value []byte) error) error {
 	root, err := m.tree()
 	if err != nil {
@@ -121,14 +123,14 @@ func (m *Memory) Scan(start, end []byte, fn func(key, value []byte) error) error
 	return root.walk(start, end, fn)
 }
 
-// Size implements KV: the bytes of keys and values.
+// Size implements Store: the bytes of keys and values.
 func (m *Memory) Size() (uint64, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.mu.bytes, nil
 }
 
-// Close implements KV.
+// Close implements Store.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

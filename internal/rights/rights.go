@@ -1,4 +1,9 @@
-package service
+// Package rights is who may use the server, and who did what: it implements api.Access on
+// the store of keys, tenants and the audit log.
+//
+// It guarantees that a caller sees and changes what is its tenant's only, and that a key
+// is shown when it is made, and is not kept.
+package rights
 
 import (
 	"cmp"
@@ -13,9 +18,28 @@ import (
 	"crier/state/sql/access"
 )
 
-// ofTenant is the tenant that is asked for, which is the caller's if none is, and there
+// Authority knows which keys are in force.
+type Authority interface {
+	// Refresh takes in what was changed of keys and tenants.
+	Refresh(ctx context.Context) error
+}
+
+// Rights implements api.Access.
+type Rights struct {
+	Store     *access.Store
+	Authority Authority
+	// UnderWay counts each tenant's jobs that are neither sent nor over.
+	UnderWay func() map[string]uint64
+}
+
+var _ api.Access = (*Rights)(nil)
+
+// now is the time as it is recorded.
+func now() time.Time { return time.Now().UTC().Round(0) }
+
+// OfTenant is the tenant that is asked for, which is the caller's if none is, and there
 // for it.
-func (s *Service) ofTenant(ctx context.Context, c api.Caller, name string) (string, error) {
+func (s *Rights) OfTenant(ctx context.Context, c api.Caller, name string) (string, error) {
 	name = cmp.Or(name, c.Tenant)
 	if !c.Sees(name) {
 		return "", api.NoTenant(name)
@@ -23,15 +47,15 @@ func (s *Service) ofTenant(ctx context.Context, c api.Caller, name string) (stri
 	if name == job.DefaultTenant || name == c.Tenant {
 		return name, nil
 	}
-	t, err := s.cfg.Store.Access.GetTenant(ctx, name)
+	t, err := s.Store.GetTenant(ctx, name)
 	return t.Name, err
 }
 
 // changed takes in at once what this process changed; the others see it soon.
-func (s *Service) changed(ctx context.Context) { _ = s.cfg.Authority.Refresh(ctx) } // it is looked for again soon
+func (s *Rights) changed(ctx context.Context) { _ = s.Authority.Refresh(ctx) } // it is looked for again soon
 
 // Self implements api.Access.
-func (s *Service) Self(ctx context.Context) (api.Key, error) {
+func (s *Rights) Self(ctx context.Context) (api.Key, error) {
 	c, err := api.CallerOf(ctx)
 	return api.Key{ID: c.Key, Name: c.Name, Role: c.Role, Tenant: c.Tenant, Recipient: c.Recipient}, err
 }
@@ -42,12 +66,12 @@ func describeKey(k access.Key) api.Key {
 }
 
 // CreateKey implements api.Access. Of the key itself only the SHA-256 is kept.
-func (s *Service) CreateKey(ctx context.Context, req api.CreateKey) (api.NewKey, error) {
+func (s *Rights) CreateKey(ctx context.Context, req api.CreateKey) (api.NewKey, error) {
 	c, err := api.CallerOf(ctx)
 	if err != nil {
 		return api.NewKey{}, err
 	}
-	tenant, err := s.ofTenant(ctx, c, req.Tenant)
+	tenant, err := s.OfTenant(ctx, c, req.Tenant)
 	if err != nil {
 		return api.NewKey{}, err
 	}
@@ -59,7 +83,7 @@ func (s *Service) CreateKey(ctx context.Context, req api.CreateKey) (api.NewKey,
 	rand.Read(random[:]) // never fails
 	k := access.Key{ID: api.NewKeyID(now(), random), Hash: auth.HashKey(secret), Name: req.Name, Role: req.Role, Tenant: tenant, Recipient: req.Recipient, CreatedBy: c.Key}
 	api.ActOf(ctx).On(tenant, "key/"+k.ID)
-	if k, err = s.cfg.Store.Access.CreateKey(ctx, k); err != nil {
+	if k, err = s.Store.CreateKey(ctx, k); err != nil {
 		return api.NewKey{}, err
 	}
 	s.changed(ctx)
@@ -79,7 +103,7 @@ func page[T, O any](found []T, size int, describe func(T) O, cursor func(T) stri
 }
 
 // ListKeys implements api.Access.
-func (s *Service) ListKeys(ctx context.Context, tenant string, p api.Page) (api.KeyList, error) {
+func (s *Rights) ListKeys(ctx context.Context, tenant string, p api.Page) (api.KeyList, error) {
 	c, err := api.CallerOf(ctx)
 	if err != nil {
 		return api.KeyList{}, err
@@ -87,14 +111,14 @@ func (s *Service) ListKeys(ctx context.Context, tenant string, p api.Page) (api.
 	if tenant != "" && !c.Sees(tenant) {
 		return api.KeyList{Keys: []api.Key{}}, nil
 	}
-	found, err := s.cfg.Store.Access.ListKeys(ctx, cmp.Or(tenant, c.Scope()), p.Cursor, p.Size()+1)
+	found, err := s.Store.ListKeys(ctx, cmp.Or(tenant, c.Scope()), p.Cursor, p.Size()+1)
 	var list api.KeyList
 	list.Keys, list.Next = page(found, p.Size(), describeKey, func(k access.Key) string { return k.ID })
 	return list, err
 }
 
 // RevokeKey implements api.Access.
-func (s *Service) RevokeKey(ctx context.Context, id string) (api.Key, error) {
+func (s *Rights) RevokeKey(ctx context.Context, id string) (api.Key, error) {
 	act := api.ActOf(ctx)
 	c, err := api.CallerOf(ctx)
 	if err == nil {
@@ -104,12 +128,12 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (api.Key, error) {
 		act.On(act.Tenant, "key/") // what was given may be a key, which the log is not to have
 		return api.Key{}, err
 	}
-	found, err := s.cfg.Store.Access.GetKey(ctx, c.Scope(), id)
+	found, err := s.Store.GetKey(ctx, c.Scope(), id)
 	if err != nil {
 		return api.Key{}, err
 	}
 	act.On(found.Tenant, "key/"+id)
-	k, err := s.cfg.Store.Access.RevokeKey(ctx, c.Scope(), id)
+	k, err := s.Store.RevokeKey(ctx, c.Scope(), id)
 	if err != nil {
 		return api.Key{}, err
 	}
@@ -117,8 +141,8 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (api.Key, error) {
 	return describeKey(k), nil
 }
 
-func (s *Service) describeTenant(t access.Tenant) api.Tenant {
-	return describeTenant(t, s.cfg.Jobs.UnderWay())
+func (s *Rights) describeTenant(t access.Tenant) api.Tenant {
+	return describeTenant(t, s.UnderWay())
 }
 
 func describeTenant(t access.Tenant, underWay map[string]uint64) api.Tenant {
@@ -126,9 +150,9 @@ func describeTenant(t access.Tenant, underWay map[string]uint64) api.Tenant {
 }
 
 // CreateTenant implements api.Access.
-func (s *Service) CreateTenant(ctx context.Context, req api.CreateTenant) (api.Tenant, error) {
+func (s *Rights) CreateTenant(ctx context.Context, req api.CreateTenant) (api.Tenant, error) {
 	api.ActOf(ctx).On(req.Name, "tenant/"+req.Name)
-	t, err := s.cfg.Store.Access.CreateTenant(ctx, req.Name, req.Limits)
+	t, err := s.Store.CreateTenant(ctx, req.Name, req.Limits)
 	if err != nil {
 		return api.Tenant{}, err
 	}
@@ -137,16 +161,16 @@ func (s *Service) CreateTenant(ctx context.Context, req api.CreateTenant) (api.T
 }
 
 // ListTenants implements api.Access.
-func (s *Service) ListTenants(ctx context.Context, p api.Page) (api.TenantList, error) {
-	found, err := s.cfg.Store.Access.ListTenants(ctx, p.Cursor, p.Size()+1)
+func (s *Rights) ListTenants(ctx context.Context, p api.Page) (api.TenantList, error) {
+	found, err := s.Store.ListTenants(ctx, p.Cursor, p.Size()+1)
 	var list api.TenantList
-	underWay := s.cfg.Jobs.UnderWay()
+	underWay := s.UnderWay()
 	list.Tenants, list.Next = page(found, p.Size(), func(t access.Tenant) api.Tenant { return describeTenant(t, underWay) }, func(t access.Tenant) string { return t.Name })
 	return list, err
 }
 
 // GetTenant implements api.Access.
-func (s *Service) GetTenant(ctx context.Context, name string) (api.Tenant, error) {
+func (s *Rights) GetTenant(ctx context.Context, name string) (api.Tenant, error) {
 	c, err := api.CallerOf(ctx)
 	if err != nil {
 		return api.Tenant{}, err
@@ -154,7 +178,7 @@ func (s *Service) GetTenant(ctx context.Context, name string) (api.Tenant, error
 	if !c.Sees(name) {
 		return api.Tenant{}, api.NoTenant(name)
 	}
-	t, err := s.cfg.Store.Access.GetTenant(ctx, name)
+	t, err := s.Store.GetTenant(ctx, name)
 	if err != nil {
 		return api.Tenant{}, err
 	}
@@ -162,12 +186,12 @@ func (s *Service) GetTenant(ctx context.Context, name string) (api.Tenant, error
 }
 
 // SetLimits implements api.Access.
-func (s *Service) SetLimits(ctx context.Context, name string, req api.SetLimits) (api.Tenant, error) {
+func (s *Rights) SetLimits(ctx context.Context, name string, req api.SetLimits) (api.Tenant, error) {
 	if !job.ValidName(name) {
 		return api.Tenant{}, api.NoTenant(name)
 	}
 	api.ActOf(ctx).On(name, "tenant/"+name)
-	t, err := s.cfg.Store.Access.SetLimits(ctx, name, req.Apply)
+	t, err := s.Store.SetLimits(ctx, name, req.Apply)
 	if err != nil {
 		return api.Tenant{}, err
 	}
@@ -176,7 +200,7 @@ func (s *Service) SetLimits(ctx context.Context, name string, req api.SetLimits)
 }
 
 // ListAudit implements api.Access.
-func (s *Service) ListAudit(ctx context.Context, req api.ListAudit) (api.AuditList, error) {
+func (s *Rights) ListAudit(ctx context.Context, req api.ListAudit) (api.AuditList, error) {
 	list := api.AuditList{Acts: []api.AuditEntry{}}
 	c, err := api.CallerOf(ctx)
 	if err != nil || req.Tenant != "" && !c.Sees(req.Tenant) {
@@ -191,7 +215,7 @@ func (s *Service) ListAudit(ctx context.Context, req api.ListAudit) (api.AuditLi
 			return list, job.Invalid("cursor", "that cursor is no audit log's; start without one", nil)
 		}
 	}
-	found, err := s.cfg.Store.Access.List(ctx, f)
+	found, err := s.Store.List(ctx, f)
 	list.Acts, list.Next = page(found, req.Size(), describeAct, func(a access.Act) string { return strconv.FormatUint(a.Seq, 10) })
 	return list, err
 }
