@@ -1,7 +1,10 @@
 package server
 
 import (
+	"log/slog"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -42,4 +45,20 @@ func TestAnOperationWithoutADecision(t *testing.T) {
 		}
 	}()
 	(&Server{}).admits("dance", nil)
+}
+
+// What was registered past the decisions is served to nobody, the admin included.
+func TestAPathWithoutADecision(t *testing.T) {
+	s, err := New(Config{Service: apitest.New(), Keys: apitest.Keys("k"), Trail: apitest.Trail{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mux.HandleFunc("GET /v1/dance", func(http.ResponseWriter, *http.Request) { t.Error("it was served") })
+	r := httptest.NewRequest("GET", "/v1/dance", nil)
+	r.Header.Set("Authorization", "Bearer k")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	if w.Code != http.StatusInternalServerError {
+		t.Errorf("it is answered %d", w.Code)
+	}
 }

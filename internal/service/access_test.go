@@ -88,6 +88,36 @@ func TestTenantsShareNoNamesAndNoKeys(t *testing.T) {
 	}
 }
 
+// What one tenant sends once to all its accounts' recipients keeps nobody from getting it
+// of another.
+func TestSendOnceIsATenants(t *testing.T) {
+	f := newFixture(t)
+	acme := withAcme(f)
+	for _, key := range []string{"", "offer"} {
+		once := func(scope string) func(*api.SubmitJob) {
+			return func(r *api.SubmitJob) { r.SendOnce = &api.SendOnce{Scope: scope, Key: key} }
+		}
+		ours, err := f.SubmitJob(acme, toFollowers("", once(api.ScopeAll)))
+		f.must(err)
+		again, err := f.SubmitJob(acme, toFollowers("", once(api.ScopeAll)))
+		f.must(err)
+		theirs := f.submit(toFollowers("", once(api.ScopeAll)))
+		if ours.SendOnce.Key != again.SendOnce.Key || ours.SendOnce.Key == theirs.SendOnce.Key {
+			t.Errorf("key %q: acme's are %s and %s, the default tenant's is %s", key, ours.SendOnce.Key, again.SendOnce.Key, theirs.SendOnce.Key)
+		}
+	}
+	_, err := f.SubmitJob(acme, toFollowers("", func(r *api.SubmitJob) { r.IncludeSegments = []string{"vip"} }))
+	if job.CodeOf(err) != job.CodeNotFound {
+		t.Errorf("a segment of another tenant, before it is there: %v", err)
+	}
+	_, made := f.CreateSegment(asked(t), api.CreateSegment{Name: "vip"})
+	f.must(made)
+	_, there := f.SubmitJob(acme, toFollowers("", func(r *api.SubmitJob) { r.IncludeSegments = []string{"vip"} }))
+	if there == nil || there.Error() != err.Error() {
+		t.Errorf("and when it is there: %v, not %v", there, err)
+	}
+}
+
 func TestADeviceSeesItsRecipientOnly(t *testing.T) {
 	f := newFixture(t)
 	acme := withAcme(f)
