@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
@@ -96,10 +98,10 @@ func ProblemOf(err error) *Problem {
 	var je *job.Error
 	if errors.As(err, &je) {
 		if status, known := statusOf[je.Code]; known {
-			p = NewProblem(status, string(je.Code), je.Message)
+			p = NewProblem(status, string(je.Code), shown(je.Message))
 			p.after = je.After
 			if je.Field != "" {
-				p.Errors = []FieldError{fieldError(je.Field, je.Message)}
+				p.Errors = []FieldError{fieldError(je.Field, p.Detail)}
 			}
 			return p
 		}
@@ -108,6 +110,21 @@ func ProblemOf(err error) *Problem {
 		return NewProblem(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server ran out of time or is stopping; try again")
 	}
 	return NewProblem(http.StatusInternalServerError, CodeInternal, InternalDetail)
+}
+
+// shown makes a message one that can stand in a log and on a terminal, whatever it
+// repeats of bad input.
+func shown(message string) string {
+	const most = 1000
+	if len(message) > most {
+		message = message[:most] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, strings.ToValidUTF8(message, string(utf8.RuneError)))
 }
 
 // fieldError points at a field of the body, by its name or by a JSON pointer, or
@@ -120,6 +137,16 @@ func fieldError(field, detail string) FieldError {
 		return FieldError{Detail: detail, Parameter: field}
 	}
 	return FieldError{Detail: detail, Pointer: "#/" + field}
+}
+
+// InPath marks those fields as parameters that are in the path of the operation.
+func (p *Problem) InPath(path string) *Problem {
+	for i, e := range p.Errors {
+		if name, ok := strings.CutPrefix(e.Pointer, "#/"); ok && strings.Contains(path, "{"+name+"}") {
+			p.Errors[i] = FieldError{Detail: e.Detail, Parameter: name}
+		}
+	}
+	return p
 }
 
 // AsParameters marks the fields as parameters: for operations without a JSON body.
@@ -169,4 +196,13 @@ func ParseProblemLine(line []byte) (*Problem, bool) {
 		return NewProblem(http.StatusBadGateway, CodeInternal, "the stream ended with a problem that cannot be read"), true
 	}
 	return l.Problem, true
+}
+
+// Printable keeps what bad input had to say short and valid UTF-8.
+func Printable(s string) string {
+	const limit = 200
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return string(bytes.ToValidUTF8([]byte(s), []byte("?")))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -23,7 +24,7 @@ func TestProblemKeepsErrors(t *testing.T) {
 			if p.Status != status || p.Code != string(code) {
 				t.Errorf("%s: problem has status %d and code %s; want %d", code, p.Status, p.Code, status)
 			}
-			text, err := api.MarshalJSON(p)
+			text, err := wire.Marshal(p)
 			if err != nil || strings.Contains(string(text), "secret") || strings.Contains(string(text), "while working") {
 				t.Errorf("%s: the problem shows the inside: %s, %v", code, text, err)
 			}
@@ -48,5 +49,30 @@ func TestProblemOfInternalErrors(t *testing.T) {
 	}
 	if p := api.ProblemOf(&job.Error{Code: "made_up", Message: "x"}); p.Status != 500 {
 		t.Errorf("an unknown code has status %d; want 500", p.Status)
+	}
+}
+
+// What a message repeats of the input can stand on a terminal, and is short.
+func TestProblemsCanBeShown(t *testing.T) {
+	p := api.ProblemOf(job.Invalid("name", "there is no \x1b[31m\x00\nname\xff "+strings.Repeat("é", 100_000), nil))
+	if want := "there is no \ufffd[31m\ufffd\ufffdname\ufffd éé"; !strings.HasPrefix(p.Detail, want) || len(p.Detail) > 1100 || !strings.HasSuffix(p.Detail, "é…") && !strings.HasSuffix(p.Detail, "\ufffd…") {
+		t.Errorf("%d bytes: %.100q", len(p.Detail), p.Detail)
+	}
+	if p.Errors[0].Detail != p.Detail {
+		t.Errorf("the field's detail is another one: %.100q", p.Errors[0].Detail)
+	}
+}
+
+// A field that is in the path of the operation is a parameter, also where others are in
+// the body.
+func TestProblemInPath(t *testing.T) {
+	for path, want := range map[string]api.FieldError{
+		"/v1/accounts/{account}/followers/add": {Detail: "no", Parameter: "account"},
+		"/v1/suppression/add":                  {Detail: "no", Pointer: "#/account"},
+	} {
+		p := api.ProblemOf(job.Invalid("account", "no", nil)).InPath(path)
+		if len(p.Errors) != 1 || p.Errors[0] != want {
+			t.Errorf("%s: %+v, want %+v", path, p.Errors, want)
+		}
 	}
 }

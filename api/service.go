@@ -190,6 +190,9 @@ type Cluster interface {
 type Operations interface {
 	// Status is the one-screen summary. It answers also when the server is not healthy.
 	Status(ctx context.Context) (Status, error)
+	// Backup writes a copy of everything that was acknowledged before, as a tar file that
+	// Receive of internal/app/backup lays out. After an error what was written is none.
+	Backup(ctx context.Context, w io.Writer) error
 	// MintToken makes a token with which a recipient connects to a gateway.
 	MintToken(ctx context.Context, req MintToken) (Token, error)
 }

@@ -12,8 +12,12 @@ import (
 // MaxIDs is the most recipient ids that one request may carry; more are imported.
 const MaxIDs = 100_000
 
-// MaxName is the longest name of an account or a package, in bytes.
-const MaxName = 128
+// MaxName is the longest name of a package, in bytes, and MaxAccountName that of an
+// account.
+const (
+	MaxName        = 128
+	MaxAccountName = 100
+)
 
 // MaxPage is the most items that one page of a list may hold.
 const MaxPage = 500
@@ -47,8 +51,8 @@ func (p Page) Size() int {
 
 // CreateAccount asks for a new account.
 type CreateAccount struct {
-	// Name is unique: 1 to 128 bytes of printable text without a slash.
-	Name string `json:"name" doc:"Unique name: 1 to 128 bytes of printable text without a slash."`
+	// Name is unique: 1 to 100 bytes of printable text without a slash.
+	Name string `json:"name" doc:"Unique name: 1 to 100 bytes of printable text without a slash."`
 	// Tenant is who owns it.
 	Tenant string `json:"tenant,omitzero" doc:"Who owns it; absent means the tenant of the key that asks. Another one is for the admin key of the data directory."`
 }
@@ -58,10 +62,13 @@ func (r CreateAccount) Validate() error {
 	if r.Tenant != "" && !job.ValidName(r.Tenant) {
 		return invalidTenant("tenant", r.Tenant)
 	}
+	if len(r.Name) > MaxAccountName {
+		return job.Invalid("name", fmt.Sprintf("an account's name has at most %d bytes, this one has %d", MaxAccountName, len(r.Name)), nil)
+	}
 	return ValidateName("name", r.Name)
 }
 
-// ValidateName holds the rules for names; field says whose name it is.
+// ValidateName holds the rules for all names; field says whose name it is.
 func ValidateName(field, name string) error {
 	switch {
 	case name == "":

@@ -302,7 +302,7 @@ type Resolution struct {
 func ParseJobID(s string) (job.ID, error) {
 	id, err := job.ParseID(s)
 	if err != nil {
-		return id, job.NotFound("there is no job " + Printable(s) + "; an id is job_ and 26 characters")
+		return id, &job.Error{Code: job.CodeNotFound, Field: "job", Message: "there is no job " + Printable(s) + "; an id is job_ and 26 characters"}
 	}
 	return id, nil
 }
@@ -311,7 +311,7 @@ func ParseJobID(s string) (job.ID, error) {
 func ParsePackageID(s string) (job.Digest, error) {
 	id, err := job.ParseDigest(s)
 	if err != nil {
-		return id, job.NotFound("there is no package " + Printable(s) + "; an id has 64 hexadecimal characters")
+		return id, &job.Error{Code: job.CodeNotFound, Field: "package", Message: "there is no package " + Printable(s) + "; an id has 64 hexadecimal characters"}
 	}
 	return id, nil
 }

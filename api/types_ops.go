@@ -113,6 +113,7 @@ type Status struct {
 	Jobs      map[job.State]uint64 `json:"jobs" doc:"How many jobs are in each state."`
 	Oldest    *Waiting             `json:"oldest_waiting,omitzero" doc:"The job that has waited longest, one that is blocked before any other."`
 	Stores    []Store              `json:"stores"`
+	Disks     []Disk               `json:"disks,omitzero" doc:"The file systems of the members that answered."`
 }
 
 // Waiting is a job that waits, and on what.
@@ -129,6 +130,18 @@ type Store struct {
 	Name  string `json:"name"`
 	Bytes uint64 `json:"bytes"`
 	Limit uint64 `json:"limit,omitzero" doc:"Bytes it may have; absent if nothing but the disk limits it."`
+}
+
+// Disk is a file system and how full it is.
+type Disk struct {
+	Member  string   `json:"member" doc:"Whose it is."`
+	Of      []string `json:"of" doc:"What is on it: data, ledger, parked, accepted (what gateways accepted), blobs."`
+	Used    uint64   `json:"used"`
+	Size    uint64   `json:"size" doc:"Bytes that are used or free; without what is kept for root."`
+	Percent float64  `json:"percent" doc:"How much is used."`
+	Level   string   `json:"level" doc:"ok, warning or critical; it falls when the use is 2 percent below the limit."`
+	Warn    float64  `json:"warn" doc:"Percent from which on it is a warning."`
+	Crit    float64  `json:"crit" doc:"Percent from which on it is critical."`
 }
 
 // DefaultTokenTTL is how long a token is good for if no time is asked for.

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"unsafe"
@@ -46,6 +47,7 @@ type region struct {
 	data   []uint64
 	planes int
 	file   *os.File // nil for memory without a file
+	room   []bool   // of the writer: containers that the disk has given room to
 }
 
 func regionBytes(planes int) int {
@@ -75,7 +77,27 @@ func mapRegion(file *os.File, planes int, write bool) (*region, error) {
 		data:   words[headerWords+containers:],
 		planes: planes,
 		file:   file,
+		room:   make([]bool, containers),
 	}, nil
+}
+
+// place is where a container's planes are in the file, in bytes.
+func (r *region) place(c int) (at, n int) {
+	n = 8 * r.planes * idset.Words
+	return 8*(headerWords+containers) + c*n, n
+}
+
+// allocate makes the disk give room to a part of a file. A file system that cannot do that
+// beforehand is used without.
+func allocate(f *os.File, at, n int) error {
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(n))
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("making room in %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // container gives the words of all planes of a container.
@@ -87,8 +109,8 @@ func (r *region) container(c int) []uint64 {
 // free gives the memory of a container's planes, which must be all zero, back.
 // Where the file system cannot do that the zeroes stay.
 func (r *region) free(c int) {
-	n := 8 * r.planes * idset.Words
-	at := 8*(headerWords+containers) + c*n
+	at, n := r.place(c)
+	r.room[c] = false
 	_ = unix.Madvise(r.mem[at:at+n], unix.MADV_REMOVE)
 }
 

@@ -97,6 +97,9 @@ func prepare(cfg Config) (*os.File, error) {
 	if err == nil {
 		err = f.Truncate(int64(regionBytes(cfg.Planes)))
 	}
+	if err == nil { // what is read and written from the first moment on
+		err = allocate(f, 0, 8*(headerWords+containers))
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -161,6 +164,9 @@ func (p *Planes) Join(inc job.Incarnation, set *idset.Set) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.roomLocked(set); err != nil {
+		return fmt.Errorf("joining recipients to %s: %w", inc, err)
+	}
 	o, err := p.ordinalLocked(inc)
 	if err != nil || o == 0 {
 		return err
@@ -317,6 +323,26 @@ func (p *Planes) clearWord(words []uint64, w, o int, in uint64) {
 			atomic.StoreUint64(at, *at&^in)
 		}
 	}
+}
+
+// roomLocked sees to it that the containers of a set can be written to: a store into a
+// hole of a file whose disk is full would end the process.
+func (p *Planes) roomLocked(set *idset.Set) error {
+	if set == nil || p.r.file == nil {
+		return nil
+	}
+	for i := range idset.Containers {
+		c := firstContainer(set.Range) + i
+		if set.Container(i) == nil || p.r.room[c] {
+			continue
+		}
+		at, n := p.r.place(c)
+		if err := allocate(p.r.file, at, n); err != nil {
+			return err
+		}
+		p.r.room[c] = true
+	}
+	return nil
 }
 
 // eachLocked calls fn for each word of the set that holds somebody, if wanted only

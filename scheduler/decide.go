@@ -173,6 +173,8 @@ func waitingOn(v view, ahead int) string {
 		return slicesOf(v.unsent) + " to be sent" + because(v.why)
 	case open == 0 && (state == job.Sent || v.unsent == 0):
 		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
+	case state == job.Sent && v.job.Controls.Paused:
+		return fmt.Sprintf("resume, with %d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
 	case state == job.Cancelling:
 		return fmt.Sprintf("%s and %d recipients to be closed", slicesOf(v.unsent), open) + because(v.why)
 	}

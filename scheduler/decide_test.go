@@ -200,6 +200,9 @@ func TestWaitingOnIsNeverEmpty(t *testing.T) {
 	if words := waitingOn(makeView(job.Queued, "none", "nothing", "unchecked", false), 7); !strings.Contains(words, "7") {
 		t.Errorf("a queued job does not say how many are ahead: %q", words)
 	}
+	if words := waitingOn(makeView(job.Sent, "paused", "parked", "sent", true), 7); !strings.HasPrefix(words, "resume, with ") {
+		t.Errorf("a sent job that is paused waits on %q", words)
+	}
 }
 
 // The queue: real-time before normal, 99 first among them, then the oldest.

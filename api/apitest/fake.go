@@ -87,7 +87,7 @@ func (f *Fake) findLocked(ref string) (*api.Account, error) {
 			return &f.mu.accounts[i], nil
 		}
 	}
-	return nil, job.NotFound(fmt.Sprintf("there is no account %q", ref))
+	return nil, &job.Error{Code: job.CodeNotFound, Field: "account", Message: fmt.Sprintf("there is no account %q", ref)}
 }
 
 func (f *Fake) createLocked(name string) *api.Account {

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -139,7 +140,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	body := r.upload
 	contentType := "application/octet-stream"
 	if r.json != nil {
-		data, err := api.MarshalJSON(r.json)
+		data, err := wire.Marshal(r.json)
 		if err != nil {
 			return nil, job.Invalid("", "the request cannot be written as JSON: text must be UTF-8", err)
 		}

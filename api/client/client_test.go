@@ -243,6 +243,9 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(s.Status(ctx))
 	r := job.Recipient(0)
 	add(s.MintToken(ctx, api.MintToken{Recipient: &r, TTL: api.Duration(time.Hour)}))
+	var copied strings.Builder
+	err = s.Backup(ctx, &copied)
+	add(copied.String(), err)
 	return lines
 }
 
@@ -314,6 +317,31 @@ func TestScriptIsComplete(t *testing.T) {
 		if !called[m.Name] {
 			t.Errorf("the script does not call %s", m.Name)
 		}
+	}
+}
+
+// cutBackup fails after it has written something, or before.
+type cutBackup struct {
+	*apitest.Fake
+	bytes int
+}
+
+func (c cutBackup) Backup(_ context.Context, w io.Writer) error {
+	if _, err := w.Write(make([]byte, c.bytes)); err != nil {
+		return err
+	}
+	return job.Conflict("no backup here")
+}
+
+// A backup that breaks off is never taken for a whole one.
+func TestCutBackup(t *testing.T) {
+	for bytes, want := range map[int]job.Code{0: job.CodeConflict, 1: job.CodeUnavailable, 10 << 20: job.CodeUnavailable} {
+		ts := httptest.NewServer(handler(t, cutBackup{apitest.New(), bytes}))
+		var got strings.Builder
+		if err := dial(t, ts.URL, nil).Backup(t.Context(), &got); job.CodeOf(err) != want {
+			t.Errorf("a backup that fails after %d bytes: %v, want %s", bytes, err, want)
+		}
+		ts.Close()
 	}
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -274,6 +275,38 @@ func (c *Client) VerifyLedger(ctx context.Context) (api.LedgerReport, error) {
 // Status implements Service.
 func (c *Client) Status(ctx context.Context) (api.Status, error) {
 	return call[api.Status](ctx, c, request{method: http.MethodGet, path: "/v1/status"})
+}
+
+// Backup implements Service. It is not tried again: what was written cannot be taken back.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(c.cfg.LongTimeout, func() { cancel(errSilent) })
+	defer silence.Stop()
+	r := request{method: http.MethodGet, path: "/v1/backup"}
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	part := make([]byte, 1<<20)
+	for {
+		n, err := resp.Body.Read(part)
+		silence.Reset(c.cfg.LongTimeout)
+		if n > 0 {
+			if _, err := w.Write(part[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() == nil:
+			return &job.Error{Code: job.CodeUnavailable, Message: "the backup broke off; the server's log says why, if it was the server", Err: err}
+		case err != nil:
+			return c.cut(ctx, r, err)
+		}
+	}
 }
 
 // MintToken implements Service.

@@ -80,6 +80,8 @@ func TestBadJSONIsRefused(t *testing.T) {
 			}
 			if p := a.problem(t); p.Code != "invalid" {
 				t.Errorf("%s with %s: code %s", op.path, name, p.Code)
+			} else if len(p.Errors) == 0 && !strings.Contains(p.Detail, "byte ") {
+				t.Errorf("%s with %s: neither a field nor an offset: %s", op.path, name, a.body)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/api/decision"
 	"crier/job"
 )
 
@@ -33,6 +34,9 @@ func humaProblem(ctx huma.Context, status int, msg string, errs []error) *api.Pr
 		code, msg, errs = api.CodeInternal, api.InternalDetail, nil
 	}
 	p := api.NewProblem(status, code, msg)
+	if status == http.StatusBadRequest && len(errs) == 0 { // the body is missing
+		p = bodyProblem(status, msg)
+	}
 	for _, err := range errs {
 		if found, ok := err.(*api.Problem); ok {
 			q := *found
@@ -136,7 +140,7 @@ func (o operation) huma() huma.Operation {
 
 // reason documents the header of operations that change something.
 func (o operation) reason() []*huma.Param {
-	if decisions[o.id].changes == nothing {
+	if d, _ := decision.Of(o.id); d.Changes == decision.Nothing {
 		return nil
 	}
 	return []*huma.Param{{Name: "Crier-Reason", In: "header", Description: "Why, for the audit log: one line of at most 500 bytes.", Schema: &huma.Schema{Type: huma.TypeString}}}
@@ -148,9 +152,10 @@ func handle[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, e
 	register(s, o, fn, (*api.Problem).AsParameters)
 }
 
-// handleBody registers an operation with a JSON body.
+// handleBody registers an operation with a JSON body: a field at fault is one of the
+// body, unless the path has it.
 func handleBody[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
-	register(s, o, fn, func(p *api.Problem) *api.Problem { return p })
+	register(s, o, fn, func(p *api.Problem) *api.Problem { return p.InPath(o.path) })
 }
 
 // output is the body of an answer, with the headers that some have.

@@ -36,6 +36,8 @@ func (s *Server) plainRoutes() {
 		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, tailLedgerQuery...)
 	s.streaming(s.tailEvents, operation{"tail-events", http.MethodGet, "/v1/events", "events",
 		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
+	s.file(s.backup, operation{"backup", http.MethodGet, "/v1/backup", "operations",
+		"A copy of everything that was acknowledged before, as a tar file whose last part is its manifest; one at a time", http.StatusOK}, "application/x-tar")
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
 	s.route("wait-job", "GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
@@ -81,8 +83,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
 	s.route(o.id, o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
-		body := &capped{r: r.Body, left: s.cfg.MaxUpload, control: http.NewResponseController(w)}
-		defer body.stop()
+		body := &capped{r: r.Body, left: s.cfg.MaxUpload, w: w}
 		r.Body = io.NopCloser(body)
 		s.answering(o.status, func(r *http.Request) (any, error) {
 			if err := knownQuery(r, query); err != nil {

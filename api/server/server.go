@@ -13,6 +13,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -99,7 +100,7 @@ type Server struct {
 	ops map[string]string // from the patterns of the mux to the ids of operations; nothing else is under /v1
 	doc huma.API
 	// One gate for each kind of request; see gate.go for what they bound.
-	reads, writes, uploads, streams *gate
+	reads, writes, uploads, streams, files *gate
 
 	ended context.Context // over once EndStreams was called
 	end   context.CancelFunc
@@ -121,7 +122,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), ops: map[string]string{},
-		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0),
+		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0), files: newGate(1, 0),
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))
@@ -156,6 +157,11 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
 		defer context.AfterFunc(s.ended, func() { cancel(errStopping) })()
+		if r.ContentLength != 0 { // nobody asked for a body; its bound must not end the stream
+			if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequest)); err == nil {
+				hurry(w, 0)
+			}
+		}
 		h(w, r.WithContext(ctx))
 	}
 }
@@ -165,6 +171,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Connect != nil && (r.URL.Path == "/v1/connect" || r.URL.Path == "/v1/stream" || r.URL.Path == "/v1/stream/ack") {
 		s.cfg.Connect.ServeHTTP(w, r) // nothing is wrapped: connections live long and are many
 		return
+	}
+	if r.ContentLength != 0 {
+		hurry(w, bodyTimeout) // net/http reads what no operation has read, and would wait for it
 	}
 	id := requestID(r)
 	r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))

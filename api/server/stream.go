@@ -10,7 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -23,9 +26,9 @@ const uploadTimeout = time.Minute
 // capped is an upload: it fails once more than its limit was read, and when
 // nothing came for uploadTimeout.
 type capped struct {
-	r       io.Reader
-	left    int64
-	control *http.ResponseController
+	r    io.Reader
+	left int64
+	w    http.ResponseWriter
 }
 
 // Read gives too_large as its error beyond the limit, and unavailable if the
@@ -37,11 +40,10 @@ func (c *capped) Read(b []byte) (int, error) {
 	if int64(len(b)) > c.left+1 {
 		b = b[:c.left+1]
 	}
-	// A connection without deadlines, as tests have, is used without them.
-	_ = c.control.SetReadDeadline(time.Now().Add(uploadTimeout))
+	hurry(c.w, uploadTimeout)
 	n, err := c.r.Read(b)
-	if err != nil {
-		c.stop()
+	if err == io.EOF {
+		hurry(c.w, 0)
 	}
 	c.left -= int64(n)
 	if c.left < 0 {
@@ -52,9 +54,6 @@ func (c *capped) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
-
-// stop takes the deadline away, which would end the request while the service works.
-func (c *capped) stop() { _ = c.control.SetReadDeadline(time.Time{}) }
 
 // lines writes a stream of JSON objects, one a line. The status is sent with the
 // first line. A stream that is silent gets an empty line now and then, by which
@@ -79,7 +78,7 @@ func newLines(w http.ResponseWriter) *lines {
 func (l *lines) send(v any) error {
 	line := []byte("\n")
 	if v != nil {
-		data, err := api.MarshalJSON(v)
+		data, err := wire.Marshal(v)
 		if err != nil {
 			return err
 		}
@@ -224,3 +223,53 @@ func (s *Server) tailEvents(r *http.Request, send func(any) error) error {
 	}
 	return s.cfg.Service.TailEvents(r.Context(), req, func(e api.Event) error { return send(e) })
 }
+
+// file registers an operation whose answer is a file of unknown size.
+func (s *Server) file(do func(context.Context, io.Writer) error, o operation, contentType string) {
+	s.document(o, contentType, "").Responses[strconv.Itoa(o.status)].Content[contentType].Schema = &huma.Schema{Type: huma.TypeString, Format: "binary"}
+	s.route(o.id, o.method+" "+o.path, s.guarded(s.files, s.endable(func(w http.ResponseWriter, r *http.Request) {
+		if err := knownQuery(r, nil); err != nil {
+			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
+			return
+		}
+		out := &timed{w: w, control: http.NewResponseController(w), contentType: contentType}
+		err := do(r.Context(), out)
+		// The connection may serve other requests after this one.
+		_ = out.control.SetWriteDeadline(time.Time{})
+		switch {
+		case err != nil && out.begun:
+			// Its client must not take a part for the whole.
+			s.cfg.Log.Error("an answer broke off", "id", requestIDOf(r.Context()), "path", r.URL.Path, "error", err)
+			panic(http.ErrAbortHandler)
+		case err != nil:
+			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
+		}
+	})))
+}
+
+// timed is an answer that may stand still for lineTimeout only. Its status is sent with
+// the first bytes.
+type timed struct {
+	w           http.ResponseWriter
+	control     *http.ResponseController
+	contentType string
+	begun       bool
+}
+
+// Write implements io.Writer.
+func (t *timed) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if !t.begun {
+		t.begun = true
+		t.w.Header().Set("Content-Type", t.contentType)
+		t.w.Header().Set("Cache-Control", "no-store")
+		t.w.WriteHeader(http.StatusOK)
+	}
+	// A writer without deadlines, as tests have, is used without them.
+	_ = t.control.SetWriteDeadline(time.Now().Add(lineTimeout))
+	return t.w.Write(b)
+}
+
+func (s *Server) backup(ctx context.Context, w io.Writer) error { return s.cfg.Service.Backup(ctx, w) }

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -27,12 +29,19 @@ type strictBody[T validator] struct {
 // receive is what strictFormat hands the body to.
 func (b *strictBody[T]) receive(data []byte) {
 	if jsontext.Value(data).Kind() == 'n' { // a null would leave every field as if it were absent
-		b.err = job.Invalid("", "the body is null; an object is needed", nil)
+		b.err = bodyProblem(http.StatusUnprocessableEntity, "the body is null; an object is needed")
 		return
 	}
-	if b.err = api.DecodeStrict(data, &b.Value); b.err == nil {
+	if b.err = wire.Decode(data, &b.Value); b.err == nil {
 		b.err = b.Value.Validate()
 	}
+}
+
+// bodyProblem is about the body as a whole.
+func bodyProblem(status int, detail string) *api.Problem {
+	p := api.NewProblem(status, string(job.CodeInvalid), detail)
+	p.Errors = []api.FieldError{{Detail: detail, Pointer: "#"}}
+	return p
 }
 
 // Resolve reports what was wrong with the body.
@@ -63,6 +72,6 @@ var strictFormat = huma.Format{
 			b.receive(data)
 			return nil
 		}
-		return api.DecodeStrict(data, v)
+		return wire.Decode(data, v)
 	},
 }

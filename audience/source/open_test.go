@@ -278,6 +278,23 @@ func TestZipDirectoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestZipMembersElsewhere: a zip whose directory says that a member lies before the
+// start of the file, as when it lacks its middle, or behind the end, is damaged.
+func TestZipMembersElsewhere(t *testing.T) {
+	whole := makeZip(t, member{name: "a.txt", text: "1"}, member{name: "b.txt", text: strings.Repeat("2\n", 99)})
+	behind := []byte(whole)
+	entry := bytes.Index(behind, []byte("PK\x01\x02"))
+	binary.LittleEndian.PutUint32(behind[entry+42:], 1<<20)
+	for what, zip := range map[string]string{"before": whole[:40] + whole[60:], "behind": string(behind)} {
+		dir := folder(t, map[string]string{"x.zip": zip})
+		out := filepath.Join(dir, "out")
+		_, err := Build(context.Background(), Config{From: FormatZip, Files: []string{filepath.Join(dir, "x.zip")}}, out)
+		if job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "x.zip:a.txt") || files(t, out) != nil {
+			t.Errorf("%s: %v, with %q", what, err, files(t, out))
+		}
+	}
+}
+
 func TestMalformedFilesAreRefusedByBuild(t *testing.T) {
 	for name, b := range hostile(t) {
 		dir := folder(t, map[string]string{"f.bin": string(b), "f.zip": makeZip(t, member{name: "ok.txt", text: "1"}, member{name: "f.bin", text: string(b)})})

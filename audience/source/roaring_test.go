@@ -186,18 +186,28 @@ func FuzzRoaring(f *testing.F) {
 	f.Add(java64(roaring.BitmapOf(1)))
 	f.Add(make([]byte, 8))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ids, err := readRoaring(b)
-		if err != nil {
-			if job.CodeOf(err) != job.CodeInvalid {
-				t.Fatal(err)
-			}
-			return
-		}
-		o := roaring.New()
-		if n, err := o.ReadFrom(bytes.NewReader(b)); err != nil || n != int64(len(b)) || !slices.Equal(ids, o.ToArray()) {
-			t.Fatalf("%d ids, the library has %d in %d of %d bytes (%v)", len(ids), o.GetCardinality(), n, len(b), err)
-		}
+		checkRoaring(t, b)
 	})
+}
+
+// checkRoaring holds a source to the library on any bytes: what it gives, that has.
+func checkRoaring(t *testing.T, b []byte) (accepted bool) {
+	t.Helper()
+	ids, err := readRoaring(b)
+	if err != nil {
+		if job.CodeOf(err) != job.CodeInvalid {
+			t.Fatal(err)
+		}
+		return false
+	}
+	o := roaring.New()
+	if n, err := o.ReadFrom(bytes.NewReader(b)); err != nil || n != int64(len(b)) || !slices.Equal(ids, o.ToArray()) {
+		t.Fatalf("%d ids, the library has %d in %d of %d bytes (%v)", len(ids), o.GetCardinality(), n, len(b), err)
+	}
+	if err := o.Validate(); err != nil {
+		t.Fatalf("%d ids were read of what the library calls invalid: %v", len(ids), err)
+	}
+	return true
 }
 
 func TestFollowersGiveTheirSet(t *testing.T) {

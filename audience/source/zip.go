@@ -38,8 +38,12 @@ type budget struct {
 
 var errDirectory = errors.New("the directory of the zip is longer than 16 MiB")
 
-// ReadAt reads within the budget.
+// ReadAt reads within the budget. A zip that lacks bytes in its middle has members before
+// its start.
 func (b *budget) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, zip.ErrFormat
+	}
 	if b.left >= 0 {
 		if b.left -= int64(len(p)); b.left < 0 {
 			b.left = 0
@@ -103,6 +107,9 @@ func checkMember(f *zip.File) error {
 // openMember opens a member of a zip and finds out what it is.
 func openMember(in Input, f *zip.File, column string) (audience.Source, error) {
 	r, err := f.Open()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // by the directory it lies behind the end of the file
+	}
 	if err != nil {
 		return nil, reading(in.File, err)
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +59,32 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 		}
 		rows = append(rows, []string{x.Name, size})
 	}
+	for _, d := range shownDisks(s.Disks) {
+		text := fmt.Sprintf("%.1f%% of %s", d.Percent, out.Bytes(d.Size))
+		if d.Level != "ok" {
+			text += ", " + d.Level
+		}
+		name := "disk of " + strings.Join(d.Of, ", ")
+		if len(s.Disks) > 1 {
+			text += ", of member " + d.Member
+		}
+		rows = append(rows, []string{name, text})
+	}
 	return out.Grid{Rows: rows}
+}
+
+// shownDisks are those that one screen has room for: those that fill up, and the fullest.
+func shownDisks(all []api.Disk) []api.Disk {
+	const few = 3
+	if len(all) <= few {
+		return all
+	}
+	all = slices.SortedStableFunc(slices.Values(all), func(a, b api.Disk) int { return cmp.Compare(b.Percent, a.Percent) })
+	n := 1
+	for n < len(all) && all[n].Level != "ok" {
+		n++
+	}
+	return all[:n]
 }
 
 // jobsByState lists the states that jobs are in, in the order of a job's life.

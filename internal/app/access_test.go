@@ -274,6 +274,7 @@ var table = map[string]row{
 	"list-lanes":     {want: "xxxx xxx xxx +", make: at("/v1/lanes")},
 	"tail-ledger":    {want: "xxxx xxx xxx +", has: liveID, make: at("/v1/ledger")},
 	"verify-ledger":  {want: "xxxx xxx xxx +", make: at("/v1/ledger/verify")},
+	"backup":         {want: "xxxx xxx xxx +", make: at("/v1/backup")},
 }
 
 func member(h *house) any {

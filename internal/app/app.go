@@ -28,6 +28,7 @@ import (
 	"crier/internal/app/datadir"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
+	"crier/internal/app/space"
 	"crier/internal/authority"
 	"crier/internal/pause"
 	"crier/job"
@@ -55,6 +56,7 @@ type Config struct {
 	SQL       string       // DSN of a MySQL database; default an SQLite file under Data
 	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
 	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
+	Disk      space.Limits // from how much of a disk on it is told of
 	Lanes     int          // blocks a worker has under way; default 8
 	Policy    block.Policy // of the frequency caps
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
@@ -108,6 +110,9 @@ func (c *Config) Validate() error {
 	if c.LedgerMax < 0 {
 		return job.Invalid("ledger_max", "the ledger's limit is negative", nil)
 	}
+	if err := c.Disk.Validate(); err != nil {
+		return err
+	}
 	if err := c.Messaging.validate(); err != nil {
 		return err
 	}
@@ -115,6 +120,12 @@ func (c *Config) Validate() error {
 		c.Logger = slog.Default()
 	}
 	return nil
+}
+
+// disk is whose space is watched.
+func (c *Config) disk() space.Config {
+	return space.Config{Data: c.Data, Keys: c.Keys, Address: c.Listen, Log: c.Logger, Limits: c.Disk,
+		Dirs: []space.Dir{{Name: "data", Path: c.Data}, {Name: "ledger", Path: filepath.Join(c.Data, "nats")}, {Name: "parked", Path: filepath.Join(c.Data, "parked")}, {Name: "accepted", Path: filepath.Join(c.Data, "accepted")}, {Name: "blobs", Path: c.Blobs}}}
 }
 
 // has reports whether the process plays one of these roles.
@@ -134,7 +145,7 @@ type app struct {
 	log     *slog.Logger
 	node    *datadir.Node
 	started time.Time
-	space   *space
+	space   *space.Space
 	refused *ledger.Refusals
 	closers []closer
 	health  health
@@ -172,9 +183,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := unready(cfg.ReadyFile); err != nil {
 		return err
 	}
-	s := newSpace(cfg)
-	defer s.close()
-	if err := s.probe(); err != nil {
+	s := space.New(cfg.disk())
+	defer s.Close()
+	if err := s.Probe(); err != nil {
 		return err
 	}
 	return runWith(ctx, cfg, s)
@@ -189,10 +200,10 @@ func (c *Config) takenFrom(err error) bool {
 // runWith runs the parts, again and again as long as only the disk, or others, end them,
 // or what they need to begin again does not answer: what keeps a process from its first
 // beginning may be its configuration, and ends it.
-func runWith(ctx context.Context, cfg Config, s *space) (err error) {
+func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
 	started, refused, wasUp := time.Now().UTC(), new(ledger.Refusals), false
 	for {
-		if err := s.wait(ctx, err); err != nil || ctx.Err() != nil {
+		if err := s.Wait(ctx, err); err != nil || ctx.Err() != nil {
 			return err
 		}
 		a := &app{cfg: cfg, log: cfg.Logger, started: started, space: s, refused: refused}
@@ -201,11 +212,11 @@ func runWith(ctx context.Context, cfg Config, s *space) (err error) {
 			return nil // it was asked to stop, and others have gone on with its work
 		}
 		cut := cfg.takenFrom(err) || wasUp && !a.up
-		if ctx.Err() != nil || !s.ranOut(err) && !cut {
+		if ctx.Err() != nil || !s.RanOut(err) && !cut {
 			return err
 		}
 		wasUp = wasUp || a.up
-		if !s.ranOut(err) {
+		if !s.RanOut(err) {
 			if cfg.takenFrom(err) {
 				a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
 			} else {
@@ -244,7 +255,8 @@ func (a *app) run(asked context.Context) error {
 			return nil
 		})
 	}
-	part("disk", a.space.watch)
+	part("disk", a.space.Watch)
+	part("disk alarms", a.space.Alarms.Run)
 	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
@@ -315,7 +327,7 @@ func (a *app) waitReady(ctx context.Context) error {
 
 // serve listens and tells the world.
 func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
-	l, err := a.space.listen()
+	l, err := a.space.Listen()
 	if err != nil {
 		return err
 	}
@@ -334,7 +346,7 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		return err
 	}
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests }}
 	srv.RegisterOnShutdown(h.EndStreams)
 	g.Go(func() error {
@@ -348,8 +360,8 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		defer cut()
 		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 			cut() // a part failed: what waits for it waits in vain
-			if a.space.ranOut(cause) {
-				if err := a.space.refuse(); err != nil {
+			if a.space.RanOut(cause) {
+				if err := a.space.Refuse(); err != nil {
 					return err
 				}
 			}

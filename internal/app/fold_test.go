@@ -39,12 +39,7 @@ func TestFoldsUnderLoad(t *testing.T) {
 	}
 	_, err = x.svc.ImportFollowers(ctx, api.ImportFollowers{Format: api.FormatIDs, Account: "folded"}, &followers)
 	x.must(err)
-	dir := t.TempDir()
-	list := filepath.Join(dir, "everyone.txt")
-	x.must(os.WriteFile(list, everyone.Bytes(), 0o600))
-	x.cli(nil, "package", "build", "--from", "ids", list, "--out", dir)
-	var p struct{ ID job.Digest }
-	x.cli(&p, "package", "import", filepath.Join(dir, "everyone.crpk"), "--account", "folded")
+	p := x.imported("folded", &everyone)
 
 	var jobs []job.ID
 	reconcile := func(id job.ID) {
@@ -59,7 +54,7 @@ func TestFoldsUnderLoad(t *testing.T) {
 		if len(jobs) > 400 {
 			t.Fatalf("after %d jobs the ledger was folded %d times", len(jobs), folds)
 		}
-		j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "folded", Package: p.ID, Body: fmt.Sprint("number ", len(jobs))})
+		j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "folded", Package: p, Body: fmt.Sprint("number ", len(jobs))})
 		x.must(err)
 		jobs = append(jobs, j.Job)
 		if len(jobs)%40 == 39 { // also while it folds
@@ -99,6 +94,18 @@ func TestFoldsUnderLoad(t *testing.T) {
 		t.Fatalf("with an index from the checkpoint the counts are %+v, before %+v", after.Counts, before.Counts)
 	}
 	x.must(x.srv.Stop())
+}
+
+// imported makes a package of ids and hands it in.
+func (x *trial) imported(account string, ids *bytes.Buffer) job.Digest {
+	x.t.Helper()
+	dir := x.t.TempDir()
+	list := filepath.Join(dir, "everyone.txt")
+	x.must(os.WriteFile(list, ids.Bytes(), 0o600))
+	x.cli(nil, "package", "build", "--from", "ids", list, "--out", dir)
+	var p struct{ ID job.Digest }
+	x.cli(&p, "package", "import", filepath.Join(dir, "everyone.crpk"), "--account", account)
+	return p.ID
 }
 
 // folds counts the folds that the ledger records.

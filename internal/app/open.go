@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"crier/audience/members"
+	"crier/internal/app/backup"
 	"crier/internal/app/content"
 	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
@@ -59,6 +60,7 @@ type parts struct {
 	bus       bus.Bus
 	system    *natsbus.Conn // to servers elsewhere, as one who may ask them
 	streams   streams
+	copied    struct{ ledger, controls backup.Log } // the streams, as a backup has them
 	store     *sql.DB
 	blobs     *blob.Dir
 	members   *members.Store
@@ -123,7 +125,7 @@ func (a *app) openKeys(context.Context) (err error) {
 func (a *app) openLedger(ctx context.Context) (err error) {
 	limit, keep := a.cfg.LedgerMax, false
 	if limit == 0 {
-		if limit, err = a.space.forLedger(); err != nil {
+		if limit, err = a.space.ForLedger(); err != nil {
 			return err
 		}
 		keep = !a.cfg.Messaging.alone() // what others' disks have free is another limit
@@ -139,14 +141,19 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 		return err
 	}
 	a.streams.ledger = a.refused.Counted(log)
-	a.streams.controls, err = jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
+	controls, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
 		MaxBytes: min(controlsMax, limit), Keep: keep, Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.streams.controls = controls
+	a.copied.ledger, a.copied.controls = backup.Log{Name: ledger.Stream, Copy: log.Snapshot}, backup.Log{Name: ledger.ControlStream, Copy: controls.Snapshot}
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
 	if a.nats == nil {
 		a.clocks = append(a.clocks, entry.Clock{Name: "NATS (nats.servers)", Ask: log.Time})
 	}
-	return err
+	return nil
 }
 
 func (a *app) openStores(ctx context.Context) (err error) {
@@ -300,7 +307,8 @@ func (a *app) openService(ctx context.Context) error {
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
-		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
+		Backup: a.backup(),
+		Set:    a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {

@@ -46,7 +46,7 @@ func (m oneOfMany) Operate(_ context.Context, id string, action apta.Action, rea
 
 // counts is what only this process knows.
 func (a *app) counts() operator.Counts {
-	c := operator.Counts{Online: a.online()}
+	c := operator.Counts{Online: a.online(), Disks: a.disks()}
 	if a.gateway != nil {
 		c.Sockets = uint64(a.gateway.connections())
 	}

@@ -5,14 +5,13 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"crier/api"
 	"crier/api/client"
-	"crier/internal/app/datadir"
+	"crier/internal/app/space"
 	"crier/job"
 )
 
@@ -25,13 +24,13 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var full atomic.Bool
-	s := newSpace(cfg)
-	defer s.close()
-	s.free = func() (int64, int64, error) {
+	s := space.New(cfg.disk())
+	defer s.Close()
+	s.Free = func(string) (int64, int64, error) {
 		if full.Load() {
-			return 0, minFree, nil
+			return 0, space.MinFree, nil
 		}
-		return 1 << 40, minFree, nil
+		return 1 << 40, space.MinFree, nil
 	}
 	full.Store(true) // it waits for space before it begins, too
 	ctx, stop := context.WithCancel(t.Context())
@@ -40,7 +39,7 @@ func TestFullDisk(t *testing.T) {
 	select {
 	case <-ready:
 		t.Fatal("it is ready on a full disk")
-	case <-time.After(lookEvery):
+	case <-time.After(space.LookEvery):
 	}
 	full.Store(false)
 	r := <-ready
@@ -132,13 +131,13 @@ func TestBeginsAgain(t *testing.T) {
 		}
 	}
 	var full atomic.Bool
-	s := newSpace(cfg)
-	defer s.close()
-	s.free = func() (int64, int64, error) {
+	s := space.New(cfg.disk())
+	defer s.Close()
+	s.Free = func(string) (int64, int64, error) {
 		if full.Load() {
-			return 0, minFree, nil
+			return 0, space.MinFree, nil
 		}
-		return 1 << 40, minFree, nil
+		return 1 << 40, space.MinFree, nil
 	}
 	if err := os.Mkdir(cfg.Blobs, 0o700); err != nil {
 		t.Fatal(err)
@@ -200,24 +199,6 @@ func until(t *testing.T, what string, is func() bool) {
 	for end := time.Now().Add(20 * time.Second); !is(); <-again.C {
 		if time.Now().After(end) {
 			t.Fatalf("it does not come to it that %s", what)
-		}
-	}
-}
-
-// TestForLedger holds that the ledger's limit does not shrink below what it has:
-// a process would not start again on a disk of which the ledger has the larger part.
-func TestForLedger(t *testing.T) {
-	s := newSpace(Config{Data: t.TempDir()})
-	if err := os.Mkdir(filepath.Join(s.data, "nats"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := datadir.WriteWhole(filepath.Join(s.data, "nats", "1.blk"), make([]byte, 300), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct{ free, want int64 }{{0, 300}, {160, 320}, {700, 500}, {64 << 30, 32<<30 + 150}, {256 << 30, maxLedger}} {
-		s.free = func() (int64, int64, error) { return c.free, 0, nil }
-		if got, err := s.forLedger(); got != c.want || err != nil {
-			t.Errorf("with %d free: %d, %v; want %d", c.free, got, err, c.want)
 		}
 	}
 }

@@ -3,10 +3,8 @@ package app
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"math"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"crier/api"
+	"crier/internal/app/space"
 	"crier/job"
 	"crier/state/ledger"
 )
@@ -56,13 +55,23 @@ func (a *app) status(ctx context.Context) api.Status {
 			st.Problems = append(st.Problems, fmt.Sprintf("the %s is over 85 %% of its limit; nothing new is sent", s.name))
 		}
 	}
-	st.Stores = append(st.Stores, api.Store{Name: "blobs", Bytes: diskUsage(a.cfg.Blobs)}, api.Store{Name: "parked", Bytes: diskUsage(a.path("parked"))})
+	st.Stores = append(st.Stores, api.Store{Name: "blobs", Bytes: space.Usage(a.cfg.Blobs)}, api.Store{Name: "parked", Bytes: space.Usage(a.path("parked"))})
 	if a.cfg.SQL == "" {
-		st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: diskUsage(a.path("crier.db")) + diskUsage(a.path("crier.db-wal"))})
+		st.Stores = append(st.Stores, api.Store{Name: "sql", Bytes: space.Usage(a.path("crier.db")) + space.Usage(a.path("crier.db-wal"))})
 	}
+	st.Disks = a.disks()
 	st.Healthy = len(st.Problems) == 0
 	st.Since = a.health.note(st.Healthy, time.Now().UTC())
 	return st
+}
+
+// disks is how full the disks of this process are.
+func (a *app) disks() (all []api.Disk) {
+	limits := a.space.Alarms.Limits()
+	for _, d := range a.space.Alarms.Look() {
+		all = append(all, api.Disk{Of: d.Of, Used: d.Used, Size: d.Size, Percent: d.Percent(), Level: d.Level.String(), Warn: limits.Warn, Crit: limits.Crit})
+	}
+	return all
 }
 
 // online is how many recipients are online in the ranges that this process is home to.
@@ -71,21 +80,6 @@ func (a *app) online() uint64 {
 		return 0
 	}
 	return a.planes.Count()
-}
-
-// diskUsage adds up the files under a path; what vanishes meanwhile counts nothing.
-func diskUsage(root string) uint64 {
-	var n uint64
-	filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			n += uint64(info.Size())
-		}
-		return nil
-	})
-	return n
 }
 
 // recipients collects how many recipients of the jobs that are not over wait, and
@@ -128,6 +122,7 @@ func (a *app) metrics() http.Handler {
 	counter := func(name, help string, fn func() float64) {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: name, Help: help}, fn))
 	}
+	reg.MustRegister(a.space.Alarms)
 	if a.planes != nil {
 		gauge("online_recipients", "Recipients who are online.", func() float64 { return float64(a.online()) })
 	}

@@ -21,6 +21,7 @@ var arrowTable = []Arrow{
 	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
 	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
 	{"internal/testdata", nil, "it finds files"},
+	{"internal/badinput", []string{"internal/testdata"}, "it makes bad input, and knows nothing of whom it is for"},
 	{"internal/archtest", nil, "it reads source text and runs none of it"},
 	{"internal/auth", []string{"job"}, "keys know recipients, not how they are asked for"},
 	{"internal/authority", with("api", "internal/auth", "state/sql/access", "state/sql/engine"), "who may come in follows from keys and tenants alone"},
@@ -45,7 +46,7 @@ var arrowTable = []Arrow{
 	{"state/fold", with("state/ledger", "state/parked", "state/report"), "folding moves records; what is needed of them, the index says"},
 	{"state/proof", with("state/ledger", "state/report"), "a proof reads the ledger, its reports and packages, never an index or a counter"},
 	{"state/blob/...", []string{"job"}, "blobs are bytes under their digest"},
-	{"state/sql/sqltest", with("audience/members", "internal/servers", "state/outbox", "state/sql/..."), "a suite knows its seam, and starts the servers that it holds to it"},
+	{"state/sql/sqltest", with("audience/members", "internal/badinput", "internal/servers", "state/outbox", "state/sql/..."), "a suite knows its seam, and starts the servers that it holds to it"},
 	{"state/sql/...", with("audience/members", "state/outbox"), "SQL holds projections and accounts behind the ports of their users"},
 	{"state/coord/...", []string{"job"}, "the coordination seam knows keys and values"},
 	{"state/natskv/...", []string{"job", "state/coord", "internal/bus/..."}, "an adapter knows its seam and its driver"},
@@ -60,14 +61,16 @@ var arrowTable = []Arrow{
 	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
-	{"api/server", []string{"job", "api"}, "the server knows the interface, not what is behind it"},
-	{"api/client", []string{"job", "api"}, "the client knows the interface, not what is behind it"},
+	{"api/wire", []string{"job", "api"}, "the JSON knows the interface, not who reads or writes it"},
+	{"api/decision", []string{"job", "api"}, "who may do what is decided by the caller and the operation alone"},
+	{"api/server", []string{"job", "api", "api/decision", "api/wire"}, "the server knows the interface, not what is behind it"},
+	{"api/client", []string{"job", "api", "api/wire"}, "the client knows the interface, not what is behind it"},
 	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
 
 	{"internal/rights", with("api", "internal/auth", "state/sql/access"), "keys and tenants need no other store"},
 	{"internal/service", with("api", "audience/...", "internal/auth", "internal/rights", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
-	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
+	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/app/space", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
 	{"internal/cluster", []string{"internal/servers"}, "a cluster is processes: it is judged from outside, so that nothing of ours is in it"},
@@ -87,7 +90,7 @@ var arrowTable = []Arrow{
 	{"internal/sim/stream", with("internal/bus/subject", "state/ledger"), "it stands in for the stream of the ledger"},
 	{"internal/sim", with("internal/sim/...", "presence/...", "scheduler/apta/...", "state/ledger", "state/jobs", "state/parked/...", "state/proof", "worker/..."), "the simulator drives the cores of production; only the command that runs it may import it, for it alone can break a rule"},
 	{"cmd/crier-sim", []string{"internal/sim"}, "the simulator's command runs it and prints"},
-	{"cmd/crier/out", []string{"api", "job"}, "showing data needs no way to get it"},
+	{"cmd/crier/out", []string{"api", "api/wire", "job"}, "showing data needs no way to get it"},
 }
 
 // driverTable is where libraries that talk to the outside may be imported; tests

@@ -89,6 +89,11 @@ type Limits struct {
 	// Fold is how many bytes the ledger grows before its past is moved into reports in
 	// the blob store. Default: 0, which is 256 MiB, or an eighth of a smaller ledger.
 	Fold Bytes `koanf:"fold"`
+	// DiskWarn is how much of a disk, in percent, may be used before it is a warning in the
+	// log, in status and to crier check. Default: 70.
+	DiskWarn int `koanf:"disk_warn"`
+	// DiskCrit is from when on it is critical. Default: 85.
+	DiskCrit int `koanf:"disk_crit"`
 	// Lanes is the number of blocks that a worker hands over at a time, 1 to 256;
 	// each takes at most a few MiB. Default: 8.
 	Lanes int `koanf:"lanes"`
@@ -102,7 +107,7 @@ func Default() Server {
 	return Server{
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
 		Cluster: Cluster{ID: "crier", Profile: "standard"}, Coordination: Coordination{Root: "/crier"},
-		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{Lanes: 8, Drain: 20000},
+		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{DiskWarn: 70, DiskCrit: 85, Lanes: 8, Drain: 20000},
 	}
 }
 
@@ -131,6 +136,10 @@ func (s Server) Validate() error {
 		return job.Invalid("limits.ledger", fmt.Sprintf("limits.ledger: %s is too small; 64MiB is the least", s.Limits.Ledger), nil)
 	case s.Limits.Fold != 0 && s.Limits.Fold < 1<<20:
 		return job.Invalid("limits.fold", fmt.Sprintf("limits.fold: %s is too small; 1MiB is the least", s.Limits.Fold), nil)
+	case s.Limits.DiskCrit < 2 || s.Limits.DiskCrit > 100:
+		return job.Invalid("limits.disk_crit", fmt.Sprintf("limits.disk_crit: %d is not between 2 and 100 percent", s.Limits.DiskCrit), nil)
+	case s.Limits.DiskWarn < 1 || s.Limits.DiskWarn >= s.Limits.DiskCrit:
+		return job.Invalid("limits.disk_warn", fmt.Sprintf("limits.disk_warn: %d percent is not between 1 and limits.disk_crit, which is %d", s.Limits.DiskWarn, s.Limits.DiskCrit), nil)
 	case s.Limits.Drain < 0:
 		return job.Invalid("limits.drain", fmt.Sprintf("limits.drain: %d is negative; 0 is unlimited", s.Limits.Drain), nil)
 	case s.Limits.Lanes < 1 || s.Limits.Lanes > 256:

@@ -63,7 +63,7 @@ func TestLayers(t *testing.T) {
 		want := config.Default()
 		want.Data, want.Listen, want.Roles = "/from/file", ":3", []string{"api", "worker"}
 		want.Log = config.Log{Level: "debug", Format: "json"}
-		want.Limits = config.Limits{Ledger: 1 << 30, Lanes: 9, Drain: 20000}
+		want.Limits = config.Limits{Ledger: 1 << 30, DiskWarn: 70, DiskCrit: 85, Lanes: 9, Drain: 20000}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, got, want)
 		}
@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
+		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-disk-warn": "60", "limit-disk-crit": "90", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
 		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs", "cluster-tls-cert": "/e", "cluster-tls-key": "/k", "cluster-tls-ca": "/a",
@@ -142,6 +142,8 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"list for text", "listen: [\":1\"]\n", nil, nil, []string{"listen", "text"}},
 		{"nothing for text", "listen:\n", nil, nil, []string{"listen", "text"}},
 		{"numbers for roles", "roles: [1]\n", nil, nil, []string{"roles"}},
+		{"disk", "", nil, []string{"--limit-disk-warn", "85"}, []string{"limits.disk_warn:", "85"}},
+		{"more than a disk", "", nil, []string{"--limit-disk-crit", "101"}, []string{"limits.disk_crit:"}},
 		{"size", "", []string{"CRIER_LIMITS_LEDGER=big"}, nil, []string{"ledger", "16GiB"}},
 		{"data", "", nil, []string{"--data", ""}, []string{"data:"}},
 		{"listen", "", nil, []string{"--listen", "here"}, []string{"listen:"}},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
@@ -33,6 +34,8 @@ var settings = append([]setting{
 	{"sql.dsn", "sql-dsn", "MySQL or MariaDB database in the place of the SQLite file: user:password@tcp(host:3306)/name; better in the file or in CRIER_SQL_DSN, for it has a password"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free, at most 64GiB"},
 	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or an eighth of a smaller ledger"},
+	{"limits.disk_warn", "limit-disk-warn", "percent of a disk that may be used before it is a warning"},
+	{"limits.disk_crit", "limit-disk-crit", "percent of a disk from which on it is critical"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
 }, slices.Concat(clusterSettings, natsSettings, frequencySettings)...)
@@ -40,7 +43,7 @@ var settings = append([]setting{
 // The settings that are not text.
 var (
 	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots"}
-	numbers = []string{"limits.ledger", "limits.fold", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
+	numbers = []string{"limits.ledger", "limits.fold", "limits.disk_warn", "limits.disk_crit", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )
 
@@ -48,7 +51,7 @@ const envPrefix = "CRIER_"
 
 // others are the variables with our prefix that are no settings of the server:
 // the client's, the tests', and the one that names the file.
-var others = []string{"CRIER_SERVER", "CRIER_TOKEN", "CRIER_TESTDATA", "CRIER_KILLS", "CRIER_STORMS", "CRIER_CONFIG"}
+var others = []string{"CRIER_SERVER", "CRIER_TOKEN", "CRIER_TESTDATA", "CRIER_MUTANTS", "CRIER_KILLS", "CRIER_STORMS", "CRIER_CONFIG"}
 
 // Flags defines a flag for each setting and --config. Each is text: Load parses
 // them all in one way, wherever they come from.
@@ -68,7 +71,8 @@ func defaultsAsText() map[string]string {
 	return map[string]string{
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
 		"cluster.id": d.Cluster.ID, "cluster.profile": d.Cluster.Profile, "coordination.root": d.Coordination.Root,
-		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
+		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.disk_warn": strconv.Itoa(d.Limits.DiskWarn), "limits.disk_crit": strconv.Itoa(d.Limits.DiskCrit),
+		"limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
 	}
 }
 
@@ -121,7 +125,7 @@ func merge(all *koanf.Koanf, source string, load func(*koanf.Koanf) error) error
 		if errors.Is(err, fs.ErrNotExist) {
 			return job.Invalid("config", "there is no configuration file "+source, err)
 		}
-		return job.Invalid("config", fmt.Sprintf("%s cannot be read: %v", source, err), nil)
+		return job.Invalid("config", fmt.Sprintf("%s cannot be read: %s", source, shown(err)), nil)
 	}
 	for _, key := range layer.Keys() {
 		known := slices.ContainsFunc(settings, func(s setting) bool { return s.key == key })
@@ -129,10 +133,26 @@ func merge(all *koanf.Koanf, source string, load func(*koanf.Koanf) error) error
 			return job.Invalid(key, fmt.Sprintf("%s has %q, which is no setting; the settings are %s", source, key, keys()), nil)
 		}
 		if want := wants(key, layer.Get(key)); want != "" {
-			return job.Invalid(key, fmt.Sprintf("%s: %s has %v, want %s", key, source, layer.Get(key), want), nil)
+			return job.Invalid(key, fmt.Sprintf("%s: %s has %s, want %s", key, source, shown(layer.Get(key)), want), nil)
 		}
 	}
 	return all.Merge(layer)
+}
+
+// shown makes one line of something, which can stand on a terminal, whatever it repeats
+// of a file.
+func shown(v any) string {
+	const most = 500
+	line := strings.Join(strings.Fields(fmt.Sprint(v)), " ")
+	if len(line) > most {
+		line = line[:most] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, line)
 }
 
 // wants says what a setting's value should be, if it is of another type. A decoder
@@ -192,7 +212,7 @@ func decode(all *koanf.Koanf) (Server, error) {
 		s.NATS.Embedded = false
 	}
 	if err := all.Unmarshal("", &s); err != nil {
-		return Server{}, job.Invalid("config", "the configuration cannot be read: "+strings.Join(strings.Fields(err.Error()), " "), nil)
+		return Server{}, job.Invalid("config", "the configuration cannot be read: "+shown(err), nil)
 	}
 	return s, s.Validate()
 }

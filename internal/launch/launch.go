@@ -8,6 +8,7 @@ import (
 
 	"crier/internal/app"
 	"crier/internal/app/member"
+	"crier/internal/app/space"
 	"crier/internal/bus/natsbus"
 	"crier/internal/config"
 	"crier/worker/block"
@@ -36,6 +37,7 @@ func settings(cfg config.Server, p Process) (app.Config, error) {
 	return app.Config{
 		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Gateway: cfg.GatewayURL, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
 		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
+		Disk:      space.Limits{Warn: float64(cfg.Limits.DiskWarn), Crit: float64(cfg.Limits.DiskCrit)},
 		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain, Policy: policy,
 		Version: p.Version, Logger: p.Log, Announce: p.Ready}, err
 }

@@ -91,11 +91,11 @@ func TestImportRefusals(t *testing.T) {
 		{"late", second(f.importIDs("news", long+"-1", 0)), job.CodeInvalid, "file", "line 200001"},
 		{"half a gzip", second(f.importIDs("news", zipped(long)[:100], 0)), job.CodeInvalid, "file", "damaged"},
 		{"too few lines", second(f.importIDs("news", "a\n", 2)), job.CodeInvalid, "skip", "fewer lines"},
-		{"no account", second(f.importIDs("nobody", "1", 0)), job.CodeNotFound, "", "nobody"},
+		{"no account", second(f.importIDs("nobody", "1", 0)), job.CodeNotFound, "account", "nobody"},
 		{"edges", second(f.importEdges("", "1 2\n3\n", 0)), job.CodeInvalid, "file", "line 2"},
 		{"edges after a header", second(f.importEdges("", "src dst\n1 2\n3 4 5\n", 1)), job.CodeInvalid, "file", "line 3"},
 		{"edges late", second(f.importEdges("", strings.Repeat("1 2\n", 200000)+"1 x\n", 0)), job.CodeInvalid, "file", "line 200001"},
-		{"edges of nobody", second(f.importEdges("nobody", "1 2\n", 0)), job.CodeNotFound, "", "nobody"},
+		{"edges of nobody", second(f.importEdges("nobody", "1 2\n", 0)), job.CodeNotFound, "account", "nobody"},
 	} {
 		wantError(t, c.what, c.err, c.code, c.field)
 		if text := fmt.Sprint(c.err); !strings.Contains(text, c.words) || c.field == "file" && !strings.HasSuffix(text, "; nothing was kept") {
@@ -144,7 +144,7 @@ func TestPackages(t *testing.T) {
 	for what, bad := range map[string]string{"nothing": "", "a part": whole[:len(whole)-1], "more": whole + "x", "text": "5,6,7", "a flipped bit": whole[:len(whole)-9] + "\x99" + whole[len(whole)-8:]} {
 		wantError(t, what, second(f.importPackage("news", "", bad)), job.CodeInvalid, "package")
 	}
-	wantError(t, "no account", second(f.importPackage("nobody", "", whole)), job.CodeNotFound, "")
+	wantError(t, "no account", second(f.importPackage("nobody", "", whole)), job.CodeNotFound, "account")
 	if after := f.kept(); !slices.Equal(before, after) {
 		t.Errorf("refusals leave %v, there was %v", after, before)
 	}
@@ -157,7 +157,7 @@ func TestPackages(t *testing.T) {
 		t.Errorf("the same again: %+v, %v", again, err)
 	}
 	_, err = f.importPackage("news", "list", f.envelope("other", "8"))
-	wantError(t, "another set by that name", err, job.CodeConflict, "")
+	wantError(t, "another set by that name", err, job.CodeConflict, "name")
 	to := func(account string) api.SubmitJob {
 		return api.SubmitJob{Account: account, Package: p.ID, Body: "Hello"}
 	}
@@ -184,7 +184,7 @@ func TestListsOfAccountsAndPackages(t *testing.T) {
 		f.must(err)
 	}
 	_, err := f.CreateAccount(asked(t), api.CreateAccount{Name: "news"})
-	wantError(t, "a name that is taken", err, job.CodeConflict, "")
+	wantError(t, "a name that is taken", err, job.CodeConflict, "name")
 	for _, size := range []int{1, 2, 5, 11, 12, 13, 100} {
 		var accounts, packages []string
 		page := api.Page{Limit: size}

@@ -161,10 +161,11 @@ func same(a, b api.Job) bool {
 
 // WaitJob implements api.Jobs.
 func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.Job, error) {
+	var over <-chan time.Time // not a deadline of ctx, by which the job could not be read
 	if req.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
-		defer cancel()
+		timer := time.NewTimer(req.Timeout)
+		defer timer.Stop()
+		over = timer.C
 	}
 	changed, stop := s.notify.listen(id)
 	defer stop()
@@ -180,10 +181,9 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 		}
 		select {
 		case <-ctx.Done():
-			if req.Timeout > 0 && context.Cause(ctx) == context.DeadlineExceeded {
-				return s.describe(context.WithoutCancel(ctx), j)
-			}
 			return api.Job{}, ctx.Err()
+		case <-over:
+			return s.describe(ctx, j)
 		case <-changed:
 		case <-t.C:
 		}

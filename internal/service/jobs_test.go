@@ -232,7 +232,7 @@ func TestListJobs(t *testing.T) {
 	}
 	wantError(t, "a state", second(f.ListJobs(asked(t), api.ListJobs{State: "gone"})), job.CodeInvalid, "state")
 	wantError(t, "a cursor", second(f.ListJobs(asked(t), api.ListJobs{Page: api.Page{Cursor: "x"}})), job.CodeInvalid, "cursor")
-	wantError(t, "an account", second(f.ListJobs(asked(t), api.ListJobs{Account: "nobody"})), job.CodeNotFound, "")
+	wantError(t, "an account", second(f.ListJobs(asked(t), api.ListJobs{Account: "nobody"})), job.CodeNotFound, "account")
 }
 
 func TestWaitJob(t *testing.T) {
@@ -264,8 +264,10 @@ func TestWaitJob(t *testing.T) {
 	if j := <-done; j.State != job.Completed {
 		t.Errorf("the second is told %s", j.State)
 	}
-	if j, err := f.WaitJob(asked(t), id, api.WaitJob{For: job.Sent}); err != nil || j.State != job.Completed {
-		t.Errorf("one that comes late is told %s, %v", j.State, err)
+	for _, short := range []time.Duration{0, 1} {
+		if j, err := f.WaitJob(asked(t), id, api.WaitJob{For: job.Sent, Timeout: short}); err != nil || j.State != job.Completed {
+			t.Errorf("one that comes late, and has %s, is told %s, %v", short, j.State, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -53,6 +54,14 @@ func blocked(j jobs.Job) bool {
 		return true
 	}
 	return false
+}
+
+// Backup implements api.Operations.
+func (s *Service) Backup(ctx context.Context, w io.Writer) error {
+	if s.cfg.Backup == nil {
+		return job.Conflict("this process has others, or keeps what it knows in NATS or a database elsewhere; copy these, the blobs and the keys with their own tools")
+	}
+	return s.cfg.Backup(ctx, w)
 }
 
 // MintToken implements api.Operations.

@@ -214,6 +214,12 @@ func (s *Service) ExportSet(ctx context.Context, req api.ExportSet, w io.Writer)
 		return err
 	}
 	name, key, err := s.keptSet(ctx, req)
+	var wrong *job.Error
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		of := *wrong
+		of.Field = "of" // whatever it names
+		err = &of
+	}
 	if err != nil {
 		return err
 	}

@@ -168,7 +168,7 @@ func TestImportAndListSuppression(t *testing.T) {
 	}
 	before := f.kept()
 	_, err = f.ImportSuppressed(ctx, "nobody", api.ImportIDs{}, strings.NewReader("1"))
-	wantError(t, "the list of nobody", err, job.CodeNotFound, "")
+	wantError(t, "the list of nobody", err, job.CodeNotFound, "account")
 	_, err = f.ImportSuppressed(ctx, "", api.ImportIDs{}, strings.NewReader("9\n-1\n"))
 	wantError(t, "a bad line", err, job.CodeInvalid, "file")
 	_, err = f.ListSuppression(ctx, api.Page{Cursor: "x"})

@@ -10,6 +10,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"crier/api"
@@ -52,6 +53,8 @@ type Config struct {
 	WaitingOn func(job.ID) string
 	// Status fills in what only the process knows: roles, sockets, stores, problems.
 	Status func(ctx context.Context) api.Status
+	// Backup writes a copy of everything. Nil: what is kept elsewhere is copied there.
+	Backup func(ctx context.Context, w io.Writer) error
 	// Cluster is what this process knows of those it works with.
 	Cluster Cluster
 	// Scratch is a directory on the disk of the stores, for uploads under way.

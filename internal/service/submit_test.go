@@ -224,8 +224,8 @@ func TestSubmitRefusals(t *testing.T) {
 		change func(*api.SubmitJob)
 	}{
 		{"account", job.CodeInvalid, func(r *api.SubmitJob) { r.Account = "" }},
-		{"", job.CodeNotFound, func(r *api.SubmitJob) { r.Account = "nobody" }},
-		{"", job.CodeNotFound, func(r *api.SubmitJob) { r.Account = "77" }},
+		{"account", job.CodeNotFound, func(r *api.SubmitJob) { r.Account = "nobody" }},
+		{"account", job.CodeNotFound, func(r *api.SubmitJob) { r.Account = "77" }},
 		{"package", job.CodeNotFound, func(r *api.SubmitJob) { r.Audience, r.Package = "", job.Digest{1} }},
 		{"priority", job.CodeInvalid, func(r *api.SubmitJob) { r.Priority = 100 }},
 		{"ttl", job.CodeInvalid, func(r *api.SubmitJob) { r.TTL = -1 }},

@@ -136,7 +136,7 @@ func (s *start) decideNow(res *ledger.Reserve, then func(bool)) {
 		then(true)
 		return
 	}
-	s.settle(res.Job, res.Span, keep, func(ok bool) {
+	s.settle(res, keep, func(ok bool) {
 		if ok {
 			s.split(res, keep)
 		}

@@ -44,12 +44,12 @@ func (s *start) terms(id jobID) ledger.Terms {
 
 // settle takes out of keep whom a charge of the block dropped, and first lets everybody be
 // charged who is not yet.
-func (s *start) settle(id jobID, span job.Span, keep *idset.Set, then func(bool)) {
+func (s *start) settle(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
 	if s.w.rules.ChargeByBlock {
-		s.settleBlock(id, span, keep, then)
+		s.settleBlock(res, keep, then)
 		return
 	}
-	r := keep.Range
+	id, span, r := res.Job, res.Span, keep.Range
 	if len(s.uncharged(id, span)) == 0 {
 		s.standing(id, span, keep)
 		then(true)
@@ -70,7 +70,7 @@ func (s *start) settle(id jobID, span job.Span, keep *idset.Set, then func(bool)
 			if !ok {
 				then(false)
 			} else {
-				s.settle(id, span, keep, then)
+				s.settle(res, keep, then)
 			}
 			next()
 		})
@@ -180,11 +180,16 @@ func (s *start) chargeEnded(e home.ChargeEnded) {
 // The rules, broken.
 
 // settleBlock charges a block that was never charged as it is cut now.
-func (s *start) settleBlock(id jobID, span job.Span, keep *idset.Set, then func(bool)) {
-	key := blockSpan{id, span}
+func (s *start) settleBlock(res *ledger.Reserve, keep *idset.Set, then func(bool)) {
+	key := blockSpan{res.Job, res.Span}
 	finish := func(e *ledger.Charge) {
+		s.standing(res.Job, res.Span, keep)
 		for _, d := range e.Dropped {
-			keep.AndNot(d.Set)
+			out := d.Set.Clone()
+			if out.And(keep); !out.IsEmpty() {
+				keep.AndNot(out)
+				res.Dropped = append(res.Dropped, ledger.Drop{Reason: d.Reason, Set: out})
+			}
 		}
 		then(true)
 	}
@@ -193,7 +198,7 @@ func (s *start) settleBlock(id jobID, span job.Span, keep *idset.Set, then func(
 		return
 	}
 	s.queue(keep.Range, func(next func()) {
-		e := s.judgeBlock(id, span)
+		e := s.judgeBlock(res.Job, res.Span)
 		s.charge(e, func(ok bool) {
 			if ok {
 				s.verdicts[key] = e

@@ -62,6 +62,9 @@ func ParseBeat(b []byte) (*Beat, error) {
 	r := bin.NewReader(b)
 	m := &Beat{Inc: r.Incarnation(), URL: r.String()}
 	for range r.Max(job.Ranges) {
+		if r.Err(false) != nil {
+			break
+		}
 		m.Ranges = append(m.Ranges, Announced{job.Range(r.Max(job.Ranges - 1)), r.Uint(), r.Uint()})
 	}
 	return m, wrap("beat", r.Err(true))
@@ -140,6 +143,9 @@ func writeRanges(w *bin.Writer, ranges []job.Range) {
 
 func readRanges(r *bin.Reader) (ranges []job.Range) {
 	for range r.Max(job.Ranges) {
+		if r.Err(false) != nil {
+			break
+		}
 		ranges = append(ranges, job.Range(r.Max(job.Ranges-1)))
 	}
 	return ranges

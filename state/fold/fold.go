@@ -61,7 +61,8 @@ const (
 // the ledger was folded by another and gives up.
 type Folder struct {
 	cfg  Config
-	base uint64 // bytes of the ledger after the last folding
+	base uint64        // bytes of the ledger after the last folding
+	held chan struct{} // has room for one: who folds, or keeps it from folding
 }
 
 // New makes a folder; Run runs it.
@@ -75,7 +76,7 @@ func New(cfg Config) *Folder {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Folder{cfg: cfg}
+	return &Folder{cfg: cfg, held: make(chan struct{}, 1)}
 }
 
 // Run folds whenever the ledger has grown enough, until ctx ends; it returns nil
@@ -96,6 +97,13 @@ func (f *Folder) Run(ctx context.Context) error {
 		}
 		wait.Reset(next)
 	}
+}
+
+// Hold waits until no folding is under way and keeps the next one from beginning until
+// release: nothing is purged meanwhile, and no checkpoint is deleted.
+func (f *Folder) Hold() (release func()) {
+	f.held <- struct{}{}
+	return func() { <-f.held }
 }
 
 // look folds if the ledger has grown enough.
@@ -122,6 +130,12 @@ func (f *Folder) look(ctx context.Context) error {
 
 // Fold folds everything that the parked index has taken in, and purges it.
 func (f *Folder) Fold(ctx context.Context) error {
+	select {
+	case f.held <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-f.held }()
 	began := f.cfg.Now()
 	folds, err := ledger.ReadFolds(ctx, f.cfg.Log)
 	if err != nil {

@@ -23,6 +23,7 @@ var ErrCheckpoint = errors.New("not a checkpoint of the parked index")
 
 const (
 	maxRow       = 64 << 20 // bytes of a row; a set of a whole range has 128 KiB
+	believed     = 1 << 20  // bytes of a row that are set aside before they are there
 	restoreBatch = 1 << 20
 )
 
@@ -130,11 +131,12 @@ func readRow(r *bufio.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(r, b); err != nil {
+	var b bytes.Buffer
+	b.Grow(int(min(n, believed)))
+	if _, err := io.CopyN(&b, r, int64(n)); err != nil {
 		return nil, fmt.Errorf("%w: it breaks off: %w", ErrCheckpoint, err)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // Watermark reads how far the index in a store is: the first record that is not

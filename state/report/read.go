@@ -109,7 +109,10 @@ func (x *Report) Ranges(id job.ID) ([]job.Range, error) {
 			break
 		}
 		out = append(out, at.rng)
-		i, err = x.from(row{job: id, rng: at.rng + 1})
+		before := i
+		if i, err = x.from(row{job: id, rng: at.rng + 1}); err == nil && i <= before {
+			err = fmt.Errorf("%w: its rows are not in their order", ErrReport)
+		}
 	}
 	return out, err
 }

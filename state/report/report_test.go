@@ -180,6 +180,22 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) { _ = readAll(b) })
 }
 
+// TestARowOfNoRange: behind the last number that a range can have comes the first again.
+func TestARowOfNoRange(t *testing.T) {
+	id, j := job.ID{1}, job.Journal{Worker: "w", Incarnation: 1}
+	rec := ledger.Record{Journal: j, Entries: []ledger.Entry{&ledger.Doubt{Job: id, Range: 7}}}
+	b := written(t, []ledger.Stored{{Seq: 1, Subject: ledger.JournalSubject(j), Data: rec.Bytes()}})
+	const row, foot, rangeAt = 48, 16, 16
+	copy(b[len(b)-foot-row+rangeAt:], "\xff\xff")
+	r, err := report.Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Ranges(id); !errors.Is(err, report.ErrReport) {
+		t.Errorf("%v, %v; want ErrReport", got, err)
+	}
+}
+
 // TestStoreRefusesADamagedReport changes a byte of a blob.
 func TestStoreRefusesADamagedReport(t *testing.T) {
 	ctx := context.Background()

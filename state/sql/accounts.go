@@ -81,11 +81,11 @@ func checkName(tenant, name string, number *uint32) (*uint32, error) {
 func digitsOnly(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
 func nameTaken(a Account) error {
-	return job.Conflict(fmt.Sprintf("account name %q belongs to account %d", a.Name, a.Number))
+	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account name %q belongs to account %d", a.Name, a.Number)}
 }
 
 func numberTaken(a Account) error {
-	return job.Conflict(fmt.Sprintf("account number %d is taken", a.Number)) // maybe by another tenant's
+	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account number %d is taken; another name is needed", a.Number)} // maybe by another tenant's
 }
 
 // Create makes an account; without a number it gets the smallest one, from 1,
@@ -237,7 +237,7 @@ func (s *Accounts) Get(ctx context.Context, number uint32) (Account, error) {
 func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, error) {
 	if digitsOnly(nameOrNumber) {
 		n, err := job.ParseRecipient(nameOrNumber)
-		if err != nil {
+		if err != nil || numberName(uint32(n)) != nameOrNumber {
 			return Account{}, noAccount(nameOrNumber)
 		}
 		return s.Get(ctx, uint32(n))
@@ -250,7 +250,7 @@ func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, erro
 }
 
 func noAccount(nameOrNumber string) error {
-	return job.NotFound(fmt.Sprintf("there is no account %q; create it first", nameOrNumber))
+	return &job.Error{Code: job.CodeNotFound, Field: "account", Message: fmt.Sprintf("there is no account %q; create it first", nameOrNumber)}
 }
 
 // List gives accounts in ascending order of number, starting with from; limit is

@@ -129,7 +129,7 @@ func (s *MemoryAccounts) Get(_ context.Context, number uint32) (Account, error) 
 func (s *MemoryAccounts) Find(ctx context.Context, nameOrNumber string) (Account, error) {
 	if digitsOnly(nameOrNumber) {
 		n, err := job.ParseRecipient(nameOrNumber)
-		if err != nil {
+		if err != nil || numberName(uint32(n)) != nameOrNumber {
 			return Account{}, noAccount(nameOrNumber)
 		}
 		return s.Get(ctx, uint32(n))

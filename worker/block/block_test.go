@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"crier/filters"
+	"crier/internal/badinput"
 	"crier/internal/bus"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/presence"
 	"crier/state/jobs"
+	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
 	"crier/worker/block"
@@ -121,6 +123,39 @@ func TestWhoeverSendsABlockTheHomeDecides(t *testing.T) {
 			res.Targets.Incs[0] != gateway || !slices.Equal(targets, []uint32{lo + 4}) {
 			t.Errorf("%s: took %s: %+v, dropped %v, targets %v", name, took, res, dropped, targets)
 		}
+	}
+}
+
+// Whatever is asked of a home, it answers: with the reserve of a block, or why not.
+func TestQuestionsThatAreNone(t *testing.T) {
+	home := maker(bus.NewMemory(), "w2", 5, 0, 4095)
+	answer := func(ask string) (got []byte) {
+		home.Answer(t.Context(), bus.NewMsg(block.To("w2"), []byte(ask), func(b []byte) error { got = b; return nil }))
+		return got
+	}
+	good := `{"job":"job_04000000000000000000000000","span":{"lo":5242880,"hi":6291456}}`
+	if got := answer(good); len(got) < 2 || got[0] != 1 {
+		t.Fatalf("a good question is answered with %q", got)
+	}
+	for _, span := range []string{`{"lo":4294967296,"hi":4294967297}`, `{"lo":18446744073709551615,"hi":18446744073709551615}`, `{"lo":72057594037927936,"hi":1}`, `{"lo":5242880,"hi":4294967297}`,
+		`{"lo":5242880,"hi":5242880}`, `{"lo":5242880,"hi":6291457}`, `{"lo":0,"hi":4294967296}`, `{}`, `null`, `{"lo":-1}`} {
+		if got := answer(strings.Replace(good, `{"lo":5242880,"hi":6291456}`, span, 1)); len(got) < 2 || got[0] != 2 {
+			t.Errorf("%s is answered with %q", span, got)
+		}
+	}
+	taken := 0
+	for m := range badinput.Mutants(2000, []byte(good)) {
+		if got := answer(string(m.Bytes)); len(got) == 0 || got[0] < 1 || got[0] > 3 {
+			t.Errorf("%s %q is answered with %q", m, m.Bytes, got)
+		} else if got[0] == 1 {
+			taken++
+			if e, err := ledger.ParseEntry(got[1:]); err != nil {
+				t.Errorf("%s is answered with %+v, %v", m, e, err)
+			}
+		}
+	}
+	if taken == 0 {
+		t.Error("no mutant is a question for a block")
 	}
 }
 

@@ -21,6 +21,17 @@ type question struct {
 	Span job.Span `json:"span"`
 }
 
+// validate refuses what is no block: it lies in one range (rule 7).
+func (q question) validate() error {
+	if err := q.Span.Validate(); err != nil {
+		return err
+	}
+	if q.Span.IsEmpty() || q.Span.Lo>>job.RangeBits != (q.Span.Hi-1)>>job.RangeBits {
+		return fmt.Errorf("%s is no part of one range", q.Span)
+	}
+	return nil
+}
+
 // The first byte of the answer to a question; after answered comes the entry of a
 // reserve, after excused why not.
 const (
@@ -103,6 +114,9 @@ func (m *Maker) Answer(ctx context.Context, msg bus.Msg) {
 	answer, err := func() ([]byte, error) {
 		if err := json.Unmarshal(msg.Data, &ask); err != nil {
 			return nil, fmt.Errorf("reading a question for a block: %w", err)
+		}
+		if err := ask.validate(); err != nil {
+			return nil, err
 		}
 		res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
 		if !m.cfg.Holds.Has(res.Range()) {

@@ -5,6 +5,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ type Result struct {
 // Thresholds say from when on something is bad.
 type Thresholds struct {
 	LedgerWarn, LedgerCrit float64 // percent of the limit of the ledger, and of the controls
+	DiskWarn, DiskCrit     float64 // percent of a disk; 0 is what the disk's process has
 	MembersMin             int     // that work
 	IndexLag               time.Duration
 	Stuck                  time.Duration // for the job that has been blocked longest
@@ -75,7 +77,7 @@ type Seen struct {
 // Judge gives the verdicts.
 func Judge(s Seen, t Thresholds) []Result {
 	all := []Result{reachable(s)}
-	all = append(all, health(s), fill(s, t, "ledger"), fill(s, t, "controls"), indexLag(s, t), oldest(s, t))
+	all = append(all, health(s), fill(s, t, "ledger"), fill(s, t, "controls"), disks(s, t), indexLag(s, t), oldest(s, t))
 	all = append(all, working(s, t), disagree(s, t), unreachable(s, t))
 	all = append(all, unsealed(s, t))
 	for _, d := range api.Duties {
@@ -154,6 +156,43 @@ func fill(s Seen, t Thresholds, name string) Result {
 		r.State = Critical
 	case share >= t.LedgerWarn:
 		r.State = Warning
+	}
+	return r
+}
+
+// disks judges the fullest disk, by how far it is from its limits, and names all that
+// are too full. Those of a member that does not answer are not known.
+func disks(s Seen, t Thresholds) Result {
+	r := Result{Name: "disk", Unit: "%"}
+	if s.StatusErr != nil {
+		return unknown(r, s.StatusErr)
+	}
+	if len(s.Status.Disks) == 0 {
+		return unknown(r, fmt.Errorf("the server does not tell how full its disks are"))
+	}
+	var full []string
+	for _, d := range s.Status.Disks {
+		warn, crit := cmp.Or(t.DiskWarn, d.Warn), cmp.Or(t.DiskCrit, d.Crit)
+		state := OK
+		switch {
+		case d.Percent >= crit:
+			state = Critical
+		case d.Percent >= warn:
+			state = Warning
+		}
+		if state != OK {
+			full = append(full, fmt.Sprintf("%s of %s is %.1f %% full", strings.Join(d.Of, ", "), d.Member, d.Percent))
+		}
+		if r.Value == nil || state.worse(r.State) || state == r.State && d.Percent > *r.Value {
+			r.State, r.Value, r.Warn, r.Crit = state, number(d.Percent), number(warn), number(crit)
+			r.Text = fmt.Sprintf("the fullest is %.1f %% full", d.Percent)
+		}
+	}
+	if len(full) > 0 {
+		r.Text = strings.Join(full, "; ")
+	}
+	if r.State == OK && len(s.Status.Silent) > 0 {
+		return unknown(Result{Name: r.Name, Unit: r.Unit, Warn: r.Warn, Crit: r.Crit}, fmt.Errorf("member %s does not tell how full its disks are", s.Status.Silent[0].Name))
 	}
 	return r
 }

@@ -17,7 +17,8 @@ var limits = Thresholds{LedgerWarn: 70, LedgerCrit: 85, MembersMin: 2, IndexLag:
 // good is a cluster of which everything is known and well.
 func good() Seen {
 	lag := uint64(0)
-	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100}, {Name: "controls", Limit: 100}}},
+	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100}, {Name: "controls", Limit: 100}},
+		Disks: []api.Disk{{Member: "a", Of: []string{"data"}, Percent: 59.9, Warn: 60, Crit: 80}, {Member: "b", Of: []string{"data"}, Percent: 69.9, Warn: 70, Crit: 85}}},
 		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"audit", "folder", "mirror"}}},
 			{ID: "b", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"recorder"}}}}}
 }
@@ -42,6 +43,13 @@ func TestJudge(t *testing.T) {
 		{"controls at 90 %", func(s *Seen) { s.Status.Stores[1].Bytes = 90 }, "controls", Critical},
 		{"no controls", func(s *Seen) { s.Status.Stores = s.Status.Stores[:1] }, "controls", Unknown},
 		{"no limit", func(s *Seen) { s.Status.Stores[0].Limit = 0 }, "ledger", Unknown},
+		{"a disk at its 60 %", func(s *Seen) { s.Status.Disks[0].Percent = 60 }, "disk", Warning},
+		{"a disk at its 80 %", func(s *Seen) { s.Status.Disks[0].Percent = 80 }, "disk", Critical},
+		{"another disk at 85 %", func(s *Seen) { s.Status.Disks[1].Percent = 85 }, "disk", Critical},
+		{"one disk critical, a fuller one only a warning", func(s *Seen) { s.Status.Disks[0].Percent, s.Status.Disks[1].Percent = 81, 84 }, "disk", Critical},
+		{"no disks", func(s *Seen) { s.Status.Disks = nil }, "disk", Unknown},
+		{"a member that does not tell of its disks", func(s *Seen) { s.Status.Silent = []api.Silent{{Name: "c"}} }, "disk", Unknown},
+		{"a full disk beside one that does not tell", func(s *Seen) { s.Status.Silent, s.Status.Disks[1].Percent = []api.Silent{{Name: "c"}}, 86 }, "disk", Critical},
 		{"index 10 s behind", func(s *Seen) { s.Status.IndexLag = ms(10_000) }, "index_lag", Critical},
 		{"index 9.999 s behind", func(s *Seen) { s.Status.IndexLag = ms(9999) }, "", OK},
 		{"index unknown", func(s *Seen) { s.Status.IndexLag = nil }, "index_lag", Unknown},

@@ -55,6 +55,9 @@ func Command(c *cli.CLI) *cobra.Command {
 			if t.LedgerWarn >= t.LedgerCrit {
 				return cli.Exiting(int(Unknown), fmt.Errorf("--ledger-warn %v%% is not below --ledger-crit %v%%: it would never warn", t.LedgerWarn, t.LedgerCrit))
 			}
+			if t.DiskCrit > 0 && t.DiskWarn >= t.DiskCrit {
+				return cli.Exiting(int(Unknown), fmt.Errorf("--disk-warn %v%% is not below --disk-crit %v%%: it would never warn", t.DiskWarn, t.DiskCrit))
+			}
 			all := Judge(look(ctx, c), t)
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -72,6 +75,8 @@ func Command(c *cli.CLI) *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	f.Var((*percent)(&t.LedgerWarn), "ledger-warn", "warn from so much of the ledger's, or the controls', limit on")
 	f.Var((*percent)(&t.LedgerCrit), "ledger-crit", "critical from so much of it on")
+	f.Var((*percent)(&t.DiskWarn), "disk-warn", "warn from so much of a disk on (0%: what the server warns from on)")
+	f.Var((*percent)(&t.DiskCrit), "disk-crit", "critical from so much of it on (0%: likewise)")
 	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that is gone leaves the list, so give how many there should be")
 	durations(f, &t)
 	return cmd

@@ -56,6 +56,9 @@ func Lock(dir string) (*os.File, error) {
 // Take counts that a data directory, which is locked, is taken over. The count
 // is durable before anything can be named after it.
 func Take(dir, name string) (*Node, error) {
+	if err := whole(dir); err != nil {
+		return nil, err
+	}
 	n := new(Node)
 	return n, n.count(filepath.Join(dir, "node.json"), name)
 }
@@ -152,6 +155,11 @@ func write(path string, b []byte, mode os.FileMode, appear func(temp, path strin
 	if err := appear(f.Name(), path); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// syncDir makes a directory's entries durable.
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -56,7 +56,7 @@ func company(s *stage) (a *Operator, seatA *seat) {
 	s.claim(ledger.Thing{Kind: ledger.ClaimRole, ID: "recorder"}, "p-b", 2)
 	s.claim(ledger.Thing{Kind: ledger.ClaimRole, ID: "folder"}, "p-e", 5)
 	a = s.open(membership{seatA}, Counts{Online: 10, Sockets: 1})
-	s.open(membership{b}, Counts{Online: 20, Sockets: 2})
+	s.open(membership{b}, Counts{Online: 20, Sockets: 2, Disks: []api.Disk{{Of: []string{"data"}, Percent: 71}}})
 	s.open(membership{g}, Counts{Online: 40, Sockets: 4})
 	return a, seatA
 }
@@ -220,7 +220,11 @@ func TestOperate(t *testing.T) {
 func TestSum(t *testing.T) {
 	onStage(t, func(s *stage) {
 		a, _ := company(s)
-		st := a.Sum(s.ctx, api.Status{Online: 10, Sockets: 1, Healthy: true})
+		st := a.Sum(s.ctx, api.Status{Online: 10, Sockets: 1, Healthy: true, Disks: []api.Disk{{Of: []string{"data"}}, {Of: []string{"blobs"}}}})
+		disks := []api.Disk{{Member: "a", Of: []string{"data"}}, {Member: "a", Of: []string{"blobs"}}, {Member: "b", Of: []string{"data"}, Percent: 71}}
+		if diff := cmp.Diff(disks, st.Disks); diff != "" {
+			t.Errorf("disks: %s", diff)
+		}
 		if st.Online != 70 || st.Sockets != 7 || !st.Healthy || st.IndexLag == nil || *st.IndexLag != 0 {
 			t.Errorf("%+v", st)
 		}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"time"
 
+	"crier/api"
 	"crier/internal/bus"
 	"crier/internal/crew"
 	"crier/scheduler/apta"
@@ -53,8 +54,9 @@ type Snapshot struct {
 
 // Counts is what only one process knows, and what is added up over all.
 type Counts struct {
-	Online  uint64 `json:"online"`  // recipients in the ranges that it is home to
-	Sockets uint64 `json:"sockets"` // of recipients
+	Online  uint64     `json:"online"`         // recipients in the ranges that it is home to
+	Sockets uint64     `json:"sockets"`        // of recipients
+	Disks   []api.Disk `json:"disks,omitzero"` // of the process
 }
 
 // Config is what an Operator works with.

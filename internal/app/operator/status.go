@@ -16,10 +16,17 @@ import (
 func (o *Operator) Sum(ctx context.Context, st api.Status) api.Status {
 	s := o.cfg.Membership.Snapshot(ctx)
 	ids := slices.DeleteFunc(slices.Sorted(maps.Keys(known(&s, nil))), func(id string) bool { return id == s.Self.ID })
+	for i := range st.Disks {
+		st.Disks[i].Member = s.Self.ID
+	}
 	told, silent := o.reports(ctx, &s, ids)
 	for _, r := range told {
 		st.Online += r.Online
 		st.Sockets += r.Sockets
+		for _, d := range r.Disks {
+			d.Member = r.ID
+			st.Disks = append(st.Disks, d)
+		}
 	}
 	st.Silent = silent
 	if lag, ok := o.indexLag(ctx, time.Now()); ok {

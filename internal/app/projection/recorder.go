@@ -33,6 +33,13 @@ type Recorder struct {
 	Told   func()                                     // called after each projection; nil is nobody
 	Tally  func(job.Spec) (job.Counts, uint64, error) // and the ledger sequence it is true at
 	Logger *slog.Logger
+	held   sync.Mutex // while it projects a transition, and while somebody holds it
+}
+
+// Hold keeps transitions from being projected until release.
+func (r *Recorder) Hold() (release func()) {
+	r.held.Lock()
+	return r.held.Unlock
 }
 
 const (
@@ -74,12 +81,18 @@ func (r *Recorder) follow(ctx context.Context) error {
 		if err := json.Unmarshal(st.Data, &tr); err != nil {
 			return fmt.Errorf("decoding the transition in record %d: %w", st.Seq, err)
 		}
-		err := r.Store.Project(ctx, sql.Projection{Recorder: recorderName, Through: st.Seq, Transitions: []job.Transition{tr}})
+		err := r.project(ctx, sql.Projection{Recorder: recorderName, Through: st.Seq, Transitions: []job.Transition{tr}})
 		if err == nil && r.Told != nil {
 			r.Told()
 		}
 		return err
 	}, nil)
+}
+
+func (r *Recorder) project(ctx context.Context, p sql.Projection) error {
+	r.held.Lock()
+	defer r.held.Unlock()
+	return r.Store.Project(ctx, p)
 }
 
 // recordCounts projects how far the live jobs are, once a second.

@@ -55,6 +55,25 @@ func readHistory(dir string) (history, error) {
 	return h, nil
 }
 
+// Lost makes a directory that says of all starts up to one that what they accepted is not
+// known: their files are gone for good. The directory is made, and must be empty.
+func Lost(dir string, through uint32) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the directory of the accepted-files: %w", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		return errors.Join(fmt.Errorf("%s is not empty", dir), err)
+	}
+	h := history{First: 1, Last: through}
+	if through > mostUnreadable {
+		h.First = through - mostUnreadable + 1
+	}
+	for start := h.First; start <= through; start++ {
+		h.Unreadable = append(h.Unreadable, start)
+	}
+	return writeHistory(dir, h)
+}
+
 // writeHistory makes the file whole: the old one is there until the new one is.
 func writeHistory(dir string, h history) error {
 	b, err := json.Marshal(h)

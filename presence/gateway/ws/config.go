@@ -24,6 +24,7 @@ type Config struct {
 
 	MaxConnections int           // default 100,000; beyond it 503
 	HelloWait      time.Duration // a client that says nothing for so long is taken as one that does not say what it has; default 2 s
+	BodyWait       time.Duration // the body of a request may take so long; default 30 s
 	PingEvery      time.Duration // a silent connection is pinged so often; default 20 s
 	PingWait       time.Duration // one that does not answer a ping for so long is dead; default 10 s
 	LeaveWait      time.Duration // a client that is redirected may take so long to leave by itself; default 1 s
@@ -43,7 +44,7 @@ func (c *Config) fill() error {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&c.HelloWait, 2 * time.Second}, {&c.PingEvery, 20 * time.Second}, {&c.PingWait, 10 * time.Second},
+	}{{&c.HelloWait, 2 * time.Second}, {&c.BodyWait, 30 * time.Second}, {&c.PingEvery, 20 * time.Second}, {&c.PingWait, 10 * time.Second},
 		{&c.LeaveWait, time.Second}, {&c.StopWait, 4 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -65,7 +66,7 @@ func (c *Config) Validate() error {
 		return job.Invalid("accepted", "a gateway needs an accepted-file", nil)
 	case c.MaxConnections < 0:
 		return job.Invalid("max_connections", fmt.Sprintf("%d connections at most: want a positive number", c.MaxConnections), nil)
-	case c.HelloWait < 0 || c.PingEvery < 0 || c.PingWait < 0 || c.LeaveWait < 0 || c.StopWait < 0:
+	case c.HelloWait < 0 || c.BodyWait < 0 || c.PingEvery < 0 || c.PingWait < 0 || c.LeaveWait < 0 || c.StopWait < 0:
 		return job.Invalid("wait", "a gateway's times must not be negative", nil)
 	}
 	return nil

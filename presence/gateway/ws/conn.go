@@ -86,7 +86,7 @@ type queued struct {
 
 // read is the life of a connection by WebSocket.
 func (c *conn) read(ws *websocket.Conn) {
-	greet := time.AfterFunc(c.g.cfg.HelloWait, func() { c.greet(gateway.Connected{}) })
+	greet := time.AfterFunc(c.g.cfg.HelloWait, c.greetSilent)
 	defer greet.Stop()
 	defer c.end()
 	defer ws.CloseNow() // whatever it says, the connection is closed
@@ -110,6 +110,16 @@ func (c *conn) read(ws *websocket.Conn) {
 			continue
 		}
 		c.take(f)
+	}
+}
+
+// greetSilent takes in a client that has said nothing, if it answers a ping. A hello that
+// was sent before, and is late, comes before the answer: a client whose path stalls would
+// else be taken for one that does not say what it has, and what was sent to it be in doubt
+// for good.
+func (c *conn) greetSilent() {
+	if !c.greeted.Load() && c.isThere(context.Background()) {
+		c.greet(gateway.Connected{})
 	}
 }
 
@@ -312,16 +322,22 @@ func (g *Gateway) ping(ctx context.Context) {
 			if c.id%pingShards != shard || c.heard.Swap(false) {
 				continue
 			}
-			go c.ping(ctx)
+			go c.isThere(ctx)
 		}
 	}
 }
 
-func (c *conn) ping(ctx context.Context) {
+// isThere reports whether the other side answers a ping in time. If it does not, the
+// connection is cut, unless ctx ends first.
+func (c *conn) isThere(ctx context.Context) bool {
 	wait, cancel := context.WithTimeout(ctx, c.g.cfg.PingWait)
 	defer cancel()
-	if err := c.wire.ping(wait); err != nil && ctx.Err() == nil {
-		c.g.counters.deadSockets.Add(1)
-		c.cut()
+	if err := c.wire.ping(wait); err != nil {
+		if ctx.Err() == nil {
+			c.g.counters.deadSockets.Add(1)
+			c.cut()
+		}
+		return false
 	}
+	return true
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
@@ -20,6 +21,9 @@ import (
 // acknowledges. The recipient's token is in "Authorization: Bearer", or in ?token= (a
 // browser cannot set headers on a connection that lasts).
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // whoever sends a body slowly, or does not go on, is not waited for
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.cfg.BodyWait))
+	}
 	switch r.URL.Path {
 	case streamPath:
 		g.serveStream(w, r)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -217,6 +218,39 @@ func TestStreamsThatAreRefused(t *testing.T) {
 			t.Errorf("%s %.60s: it is no problem, but %s", c.method, c.path, resp.Header.Get("Content-Type"))
 		}
 		resp.Body.Close()
+	}
+}
+
+// TestABodyThatStops: who stops in the middle of a body is answered, and cut off.
+func TestABodyThatStops(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.BodyWait = 20 * time.Millisecond })
+	r := &reader{w: w, who: 1, query: "client=x&have="}
+	r.open()
+	for _, c := range []struct {
+		path, token string
+		want        int
+	}{{r.ack, "r1", 400}, {r.ack, "nobody's", 401}, {"/v1/stream/ack?connection=x", "r1", 400}, {"/v1/stream", "r1", 405}, {"/v1/connect", "r1", 405}} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n{", c.path, c.token)
+		in := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Errorf("%s: %v", c.path, err)
+			continue
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != c.want {
+			t.Errorf("%s: %d, %v; want %d", c.path, resp.StatusCode, err, c.want)
+		}
+		if _, err := in.ReadByte(); err != io.EOF {
+			t.Errorf("%s: the connection goes on: %v", c.path, err)
+		}
 	}
 }
 

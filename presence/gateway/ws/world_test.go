@@ -252,11 +252,14 @@ type raw struct {
 	ws *websocket.Conn
 }
 
-func (w *world) dial(token string) *raw {
+func (w *world) dial(token string) *raw { return w.dialWith(token, &websocket.DialOptions{}) }
+
+func (w *world) dialWith(token string, opts *websocket.DialOptions) *raw {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, w.url+"/v1/connect", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}})
+	opts.HTTPHeader = http.Header{"Authorization": {"Bearer " + token}}
+	c, _, err := websocket.Dial(ctx, w.url+"/v1/connect", opts)
 	if err != nil {
 		w.t.Fatal(err)
 	}

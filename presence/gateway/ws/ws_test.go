@@ -82,7 +82,7 @@ func TestHowClientsIntroduceThemselves(t *testing.T) {
 	if h := hello(2); h.Speaks || h.Client == 0 {
 		t.Errorf("hello without have: %+v", h)
 	}
-	w.dial("r3") // says nothing
+	w.dial("r3").expect("hello") // says nothing, but answers a ping
 	if h := hello(3); h.Speaks || h.Client != 0 {
 		t.Errorf("no hello: %+v", h)
 	}
@@ -97,6 +97,51 @@ func TestHowClientsIntroduceThemselves(t *testing.T) {
 	w.eventually("the late hello", func() bool {
 		return slices.ContainsFunc(w.hellos, func(h handoff.Hello) bool { return h.Recipient == 4 && h.Speaks })
 	})
+}
+
+// A client whose path stalls has said hello, and the gateway has not heard it yet: it is
+// not taken for one that says nothing.
+func TestAHelloThatIsLateCounts(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.HelloWait, c.PingWait = time.Millisecond, patience })
+	pinged := make(chan struct{}, 1)
+	c := w.dialWith("r1", &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
+		pinged <- struct{}{}
+		return false
+	}})
+	over := make(chan struct{})
+	go func() { // pings are heard while it reads
+		defer close(over)
+		for {
+			if _, err := c.read(); err != nil {
+				return
+			}
+		}
+	}()
+	defer func() {
+		_ = c.ws.CloseNow()
+		<-over
+	}()
+	<-pinged
+	c.say(`{"type":"hello","client":"c","have":["` + jobID(4).String() + `"]}`)
+	w.eventually("the home knows it", func() bool { return w.joined[1] })
+	for _, h := range w.hellos {
+		if !h.Speaks || !slices.Equal(h.Have, []job.ID{jobID(4)}) {
+			t.Errorf("its hello is %+v", h)
+		}
+	}
+}
+
+// One that does not answer a ping either is closed, and nothing was sent to it.
+func TestWhoIsNotThereIsClosed(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.HelloWait, c.PingWait = time.Millisecond, 20*time.Millisecond })
+	c := w.dialWith("r1", &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool { return false }})
+	if f, err := c.read(); err == nil {
+		t.Errorf("it got %v", f)
+	}
+	w.eventually("it is counted", func() bool { return w.g.Stats().DeadSockets == 1 })
+	if w.joined[1] || len(w.hellos) > 0 {
+		t.Errorf("it was taken in: %+v", w.hellos)
+	}
 }
 
 func TestFramesThatAreNotUnderstood(t *testing.T) {

@@ -7,6 +7,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -105,6 +106,14 @@ func (l *Log) Purge(ctx context.Context, subject string, before uint64) error {
 func (l *Log) Usage(ctx context.Context) (ledger.Usage, error) {
 	i, err := l.s.Info(ctx)
 	return ledger.Usage(i), err
+}
+
+// Snapshot is a copy of the stream.
+type Snapshot = natsstream.Snapshot
+
+// Snapshot writes a copy of the stream as it is when begun is called, for natsbus's Restore.
+func (l *Log) Snapshot(ctx context.Context, w io.Writer, begun func()) (Snapshot, error) {
+	return l.s.Snapshot(ctx, w, begun)
 }
 
 // Time asks the server that leads the stream for its time.

@@ -74,6 +74,7 @@ type dialect struct {
 type Engine struct {
 	// Name says which database it is, without secrets.
 	Name  string
+	file  string // how a connection to an SQLite file is opened; "": it is no file
 	write *dbsql.DB
 	read  *dbsql.DB
 	dialect

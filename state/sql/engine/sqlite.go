@@ -47,7 +47,7 @@ func openSQLite(_ context.Context, cfg Config) (*Engine, error) {
 	file := (&url.URL{Scheme: "file", OmitHost: true, Path: abs}).String() +
 		"?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=journal_size_limit(67108864)"
-	e := &Engine{Name: cfg.Path, dialect: sqliteDialect}
+	e := &Engine{Name: cfg.Path, file: file, dialect: sqliteDialect}
 	if e.write, err = dbsql.Open("sqlite", file); err != nil {
 		return nil, err
 	}
@@ -58,4 +58,21 @@ func openSQLite(_ context.Context, cfg Config) (*Engine, error) {
 	e.read.SetMaxOpenConns(readers)
 	e.read.SetMaxIdleConns(readers)
 	return e, nil
+}
+
+// errNotAFile is that only SQLite's database is one file.
+var errNotAFile = errors.New("it is no file, and its server makes copies of it")
+
+// CopyTo writes an SQLite database as it is now to a new file. It has a connection of its
+// own, for it takes as long as reading all of it, and the others may not write.
+func (e *Engine) CopyTo(ctx context.Context, path string) error {
+	if e.file == "" {
+		return errNotAFile
+	}
+	db, err := dbsql.Open("sqlite", e.file)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, path)
+	return errors.Join(err, db.Close())
 }

@@ -114,6 +114,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"events: a lot":                      eventsMany,
 		"accounts: many at once":             accountsAtOnce,
 		"names: byte by byte":                namesByByte,
+		"text: whatever users write":         userText,
 		"sets: increments":                   setIncrements,
 		"sets: all or nothing":               setAtomic,
 		"sets: accounts":                     setAccounts,
@@ -178,7 +179,7 @@ func accountNames(t *testing.T, s Store) {
 	if got, err := s.Accounts.Get(ctx, 4294967295); err != nil || got != top {
 		t.Errorf("get: %+v, %v", got, err)
 	}
-	for _, key := range []string{"weather office", "2", "99999999999", "", "-1"} {
+	for _, key := range []string{"weather office", "2", "99999999999", "", "-1", "00"} {
 		_, err := s.Accounts.Find(ctx, key)
 		wantCode(t, "find "+key, err, job.CodeNotFound)
 	}

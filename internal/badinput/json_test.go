@@ -1,0 +1,116 @@
+package badinput_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"crier/internal/badinput"
+)
+
+var aByte = regexp.MustCompile(`\bbyte \d+`)
+
+// unchanged runs do and compares the state before and after, unless do says that it
+// changed something.
+func (x *server) unchanged(what string, do func() (changed bool)) {
+	x.t.Helper()
+	before := x.state()
+	if do() {
+		return
+	}
+	if d := cmp.Diff(before, x.state()); d != "" {
+		x.t.Errorf("%s: refused, but something changed: %s", what, d)
+	}
+}
+
+// TestJSON sends every text to every operation that takes JSON: it is refused with the
+// place where it is wrong, and changes nothing; or it is an object, and taken.
+func TestJSON(t *testing.T) {
+	x := start(t)
+	texts := badinput.JSON(t)
+	requests, taken := 0, 0
+	for _, op := range x.operations() {
+		if op.fields == nil {
+			continue
+		}
+		x.unchanged(op.id, func() (changed bool) {
+			for _, name := range slices.Sorted(maps.Keys(texts)) {
+				what := fmt.Sprintf("%s with %s", op.id, name)
+				requests++
+				p := x.refused(what, x.do(op.method, x.at(op, nil), texts[name]))
+				if p == nil {
+					taken++
+					changed = true
+					if !json.Valid([]byte(texts[name])) || !strings.HasPrefix(strings.TrimSpace(texts[name]), "{") {
+						t.Errorf("%s: taken", what)
+					}
+				} else if p.Status != 404 && p.Status != 409 && !aByte.MatchString(p.Detail) && (len(p.Errors) == 0 || p.Errors[0].Pointer == "") {
+					t.Errorf("%s: neither field nor place: %d %+v", what, p.Status, p)
+				}
+			}
+			return changed
+		})
+	}
+	t.Logf("%d requests with %d texts, %d taken", requests, len(texts), taken)
+}
+
+// numbers are what may stand where a number is wanted, as JSON.
+var numbers = []string{"-1", "-0", "4294967295", "4294967296", "1e10", "1e0", "1.0", "1.5", "1e400", "-1e400", "18446744073709551616", "9223372036854775808", "255", "256", "100", "0",
+	"00", "+1", "0x1", "NaN", "null", "true", `"1"`, `""`, "[]", "[1]", "{}", strings.Repeat("9", 400), "1" + strings.Repeat("0", 400), "0." + strings.Repeat("0", 400) + "1"}
+
+// TestNumbers puts every kind of number where one is wanted: it is refused by the name of
+// its field, or given back as it is.
+func TestNumbers(t *testing.T) {
+	x := start(t)
+	requests, taken := 0, 0
+	for _, op := range x.operations() {
+		for name, f := range op.fields {
+			if f.kind != "integer" {
+				continue
+			}
+			for _, n := range numbers {
+				body := maps.Clone(x.body(op))
+				raw := json.RawMessage(n)
+				if f.list {
+					raw = json.RawMessage("[" + n + "]")
+				}
+				body[name] = rawText(raw)
+				requests++
+				what := fmt.Sprintf("%s with %s %.60s", op.id, name, raw)
+				a := x.do(op.method, x.at(op, nil), encode(t, body))
+				p := x.refused(what, a)
+				switch {
+				case p == nil:
+					taken++
+					var got map[string]json.RawMessage
+					if err := json.Unmarshal([]byte(a.body), &got); err != nil {
+						t.Fatal(err)
+					}
+					if is, ok := got[name]; ok && string(is) != n && n != "null" && !(name == "priority" && n == "0") && n != "-0" {
+						t.Errorf("%s: given back as %s", what, is)
+					}
+					if f.list && !regexp.MustCompile(`^(\d+|-0)$`).MatchString(n) {
+						t.Errorf("%s: taken", what)
+					}
+				case p.Status == 400 && aByte.MatchString(p.Detail): // no JSON
+				case p.Status == 409 && op.id == "resolve-job":
+				case len(p.Errors) == 0 || p.Errors[0].Pointer != "#/"+name && !strings.HasPrefix(p.Errors[0].Pointer, "#/"+name+"/"):
+					t.Errorf("%s: does not name the field: %d %+v", what, p.Status, p)
+				}
+			}
+		}
+	}
+	t.Logf("%d requests, %d taken", requests, taken)
+	if taken == 0 || taken == requests {
+		t.Errorf("%d of %d numbers were taken", taken, requests)
+	}
+}
+
+// rawText is JSON that goes as it is, valid or not.
+type rawText string
