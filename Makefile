@@ -47,13 +47,15 @@ demo: build
 	bin/crier demo
 
 # A whole cluster on this machine, each process by itself; what was started before stays.
+# DIR is where: make cluster DIR=/tmp/c.
+DIR ?= .cluster
 cluster: zookeeper mariadb build
-	bin/crier cluster up --dir .cluster
+	bin/crier cluster up --dir $(DIR)
 
 # Ends it and removes it, if there is one.
 cluster-down:
-	@test -e .cluster/cluster.json || { echo "make: there is no cluster in .cluster"; exit 0; }; \
-	bin/crier cluster down --dir .cluster --remove
+	@test -e $(DIR)/cluster.json || { echo "make: there is no cluster in $(DIR)"; exit 0; }; \
+	bin/crier cluster down --dir $(DIR) --remove
 
 # Every drill on a cluster of its own, which is ended in every case: about two hours. Or
 # some: make chaos DRILLS='kill-worker pause-worker --rounds 5'. The table is printed, and

@@ -126,7 +126,7 @@ type Jobs interface {
 }
 
 // Controls change a job that is under way. Each is a record in the ledger when
-// it returns, and idempotent. A job that is over answers conflict.
+// it returns, and idempotent. A job that is over answers conflict, but for a recall.
 type Controls interface {
 	// PauseJob stops new hand-offs until ResumeJob.
 	PauseJob(ctx context.Context, id job.ID) (Job, error)
@@ -134,6 +134,9 @@ type Controls interface {
 	ResumeJob(ctx context.Context, id job.ID) (Job, error)
 	// CancelJob stops the job for good; who has no outcome yet is cancelled.
 	CancelJob(ctx context.Context, id job.ID) (Job, error)
+	// RecallJob takes the job back: it stops as by a cancel, and whoever may have seen its
+	// message is asked to take it off the display. Nothing undoes it.
+	RecallJob(ctx context.Context, id job.ID, req Recall) (Job, error)
 	// SetRate changes the rate, in recipients handed to gateways a second; 0 is unlimited.
 	SetRate(ctx context.Context, id job.ID, rate uint32) (Job, error)
 	// ResolveJob ends the hold of the recipients who are in doubt.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -66,14 +67,16 @@ type Operate struct {
 }
 
 // Validate refuses a reason that cannot stand on a terminal.
-func (r Operate) Validate() error {
+func (r Operate) Validate() error { return validateReason(r.Reason) }
+
+func validateReason(reason string) error {
 	switch {
-	case len(r.Reason) > 256:
-		return job.Invalid("reason", fmt.Sprintf("a reason of %d bytes is over 256", len(r.Reason)), nil)
-	case !utf8.ValidString(r.Reason):
+	case len(reason) > 256:
+		return job.Invalid("reason", fmt.Sprintf("a reason of %d bytes is over 256", len(reason)), nil)
+	case !utf8.ValidString(reason):
 		return job.Invalid("reason", "a reason is UTF-8, this one is not", nil)
 	}
-	for _, c := range r.Reason {
+	for _, c := range reason {
 		if !unicode.IsPrint(c) {
 			return job.Invalid("reason", fmt.Sprintf("a reason is printable text; %q is not", c), nil)
 		}
@@ -107,7 +110,7 @@ func (r AskRing) Validate() error {
 	case "", RingRange, RingJob, RingSlice, RingJournal:
 		return r.Page.Validate()
 	}
-	return job.Invalid("kind", fmt.Sprintf("kind %q: want one of %v", Printable(r.Kind), RingKinds), nil)
+	return job.Invalid("kind", fmt.Sprintf("kind %q: want one of %s", Printable(r.Kind), strings.Join(RingKinds, ", ")), nil)
 }
 
 // Ring compares the hint, which is computed from the view of the process that answers,

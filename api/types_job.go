@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -31,7 +32,7 @@ type SubmitJob struct {
 	Body        string        `json:"body,omitzero" doc:"The message: UTF-8, at most 262,144 bytes."`
 	BodyBase64  []byte        `json:"body_base64,omitzero" doc:"The message in base 64, instead of body."`
 	Class       job.Class     `json:"class,omitzero" enum:"normal,realtime" doc:"normal (default) or realtime."`
-	Priority    uint8         `json:"priority,omitzero" doc:"1 to 99, 99 first; absent means 50."`
+	Priority    uint8         `json:"priority,omitzero" minimum:"1" maximum:"99" doc:"1 to 99, 99 first; absent, or 0, means 50."`
 	Rate        uint32        `json:"rate,omitzero" doc:"Recipients handed to gateways a second; absent means unlimited."`
 	TTL         Duration      `json:"ttl,omitzero" doc:"How long the message may wait for a login, such as 36h or 7d; absent means 7d, at most 366d."`
 	OnUnknown   job.OnUnknown `json:"on_unknown,omitzero" enum:"hold,resend" doc:"What becomes of a recipient in doubt: hold (default) or resend."`
@@ -64,7 +65,7 @@ func (o *SendOnce) validate() error {
 	case len(o.Key) > 128:
 		return job.Invalid("send_once.key", "a key of what is sent once has at most 128 bytes", nil)
 	case o.Window < 0 || time.Duration(o.Window) > job.MaxTTL:
-		return job.Invalid("send_once.window", fmt.Sprintf("a window of %s is not between 1ns and %s", o.Window, Duration(job.MaxTTL)), nil)
+		return job.Invalid("send_once.window", fmt.Sprintf("a window of %s: want more than 0 and at most %s", o.Window, Duration(job.MaxTTL)), nil)
 	case o.Scope != "" && o.Scope != ScopeAccount && o.Scope != ScopeAll:
 		return job.Invalid("send_once.scope", fmt.Sprintf("scope %q: want account or all", o.Scope), nil)
 	}
@@ -93,7 +94,7 @@ func (r SubmitJob) Validate() error {
 	case r.Priority > 99:
 		return job.Invalid("priority", fmt.Sprintf("priority %d is not between 1 and 99", r.Priority), nil)
 	case r.TTL < 0 || time.Duration(r.TTL) > job.MaxTTL:
-		return job.Invalid("ttl", fmt.Sprintf("a time to live of %s is not between 1ns and %s", r.TTL, Duration(job.MaxTTL)), nil)
+		return job.Invalid("ttl", fmt.Sprintf("a time to live of %s: want more than 0 and at most %s", r.TTL, Duration(job.MaxTTL)), nil)
 	case len(r.CollapseKey) > 128:
 		return job.Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
 	}
@@ -173,8 +174,16 @@ type Job struct {
 	UpdatedAt      time.Time     `json:"updated_at" doc:"When it came to this state."`
 	DisplayAt      time.Time     `json:"display_at,omitzero"`
 	ExpiresAt      time.Time     `json:"expires_at"`
+	Withdraws      job.ID        `json:"withdraws,omitzero" doc:"It has no message, but takes back that of this recalled job."`
 	// Counts is the progress as far as it is known; reconcile gives the proof.
 	Counts job.Counts `json:"counts"`
+	Withdrawal
+}
+
+// Withdrawal is what becomes of what a recalled job had delivered.
+type Withdrawal struct {
+	Withdrawal job.ID `json:"withdrawal,omitzero" doc:"Of a recalled job: the job that takes its message back from whoever has it."`
+	Withdrawn  uint64 `json:"withdrawn,omitzero" doc:"How many recipients' clients have taken it back. Who had it stays counted as delivered."`
 }
 
 // Once is what a job sends once.
@@ -190,6 +199,14 @@ func (j Job) Done() uint64 {
 		return 0
 	}
 	return j.Recipients - j.Counts.Pending
+}
+
+// JobStates lists the states of a job by name, in the order of its life.
+func JobStates() (names []string) {
+	for s := job.Submitted; s <= job.FailedOver; s++ {
+		names = append(names, s.String())
+	}
+	return names
 }
 
 // ListJobs asks for jobs. Empty filters match all.
@@ -211,7 +228,7 @@ func (r ListJobs) Validate() error {
 	}
 	var s job.State
 	if err := s.UnmarshalText([]byte(r.State)); err != nil {
-		return job.Invalid("state", err.Error(), nil)
+		return job.Invalid("state", fmt.Sprintf("state %q: want one of %s", Printable(r.State), strings.Join(JobStates(), ", ")), nil)
 	}
 	return nil
 }
@@ -257,6 +274,14 @@ func (r Rate) Validate() error {
 	}
 	return nil
 }
+
+// Recall asks to take a job back.
+type Recall struct {
+	Reason string `json:"reason,omitzero" doc:"Why, in words: printable text of at most 256 bytes."`
+}
+
+// Validate refuses a reason that cannot stand on a terminal.
+func (r Recall) Validate() error { return validateReason(r.Reason) }
 
 // Resolve asks to end the hold of what is in doubt.
 type Resolve struct {

@@ -34,6 +34,7 @@ type Reconciliation struct {
 	Job   job.ID    `json:"job"`
 	State job.State `json:"state"`
 	job.Counts
+	Withdrawal
 	// Conserved is true only if the outcome sets are pairwise disjoint subsets of
 	// the package whose union it is, every done lies inside its reserve, nothing is
 	// pending once the job is sent, and the filters whose lists the job recorded

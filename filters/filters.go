@@ -43,6 +43,15 @@ type Set interface {
 // Chain is the stages in their order.
 type Chain []Stage
 
+// Mode says what kind of job a block is of.
+type Mode uint8
+
+// The modes.
+const (
+	Message  Mode = iota // goes through all stages
+	Withdraw             // goes through none: whoever may have seen the message is to lose it
+)
+
 // Segment is a segment at the revision that the job recorded.
 type Segment struct {
 	Name     string
@@ -52,6 +61,7 @@ type Segment struct {
 
 // Lists is what the stages of a job read.
 type Lists struct {
+	Mode       Mode
 	Followers  Set          // of the account, at the revision that the job recorded
 	Suppressed Set          // global and the account's, as they are now
 	Include    []Segment    // who is in none of them is out; none: nobody is
@@ -65,6 +75,9 @@ type Lists struct {
 
 // New is the chain: which stages a message goes through, in which order.
 func New(l Lists) Chain {
+	if l.Mode == Withdraw {
+		return nil
+	}
 	all := Chain{
 		Relation{l.Followers},
 		Suppression{l.Suppressed},

@@ -122,6 +122,14 @@ func TestAnUnreadableListStopsTheChain(t *testing.T) {
 	}
 }
 
+// A withdrawal reaches those, too, who left or were suppressed since they got the message.
+func TestAWithdrawalGoesToEverybody(t *testing.T) {
+	b, err := New(Lists{Mode: Withdraw}).Run(t.Context(), idset.Of(1, 2, 3))
+	if err != nil || len(b.Dropped) > 0 || !b.Keep.Equal(idset.Of(1, 2, 3)) {
+		t.Errorf("%+v, %v", b, err)
+	}
+}
+
 // What a stage takes out is the caller's: asked again with the same keep, whatever became
 // of the first answer, it answers the same, and keep is as it was.
 func TestStagesChangeNothing(t *testing.T) {

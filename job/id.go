@@ -10,7 +10,7 @@ import (
 
 // ID names a job: 128 bits, written "job_" and 26 characters of Crockford's
 // base 32. An id made from time and randomness sorts by time; one derived from
-// an idempotency key (KeyID) does not.
+// an idempotency key (KeyID) or another job (WithdrawalID) does not.
 type ID [16]byte
 
 const (
@@ -35,6 +35,13 @@ func NewID(at time.Time, random [10]byte) ID {
 // concurrent submits of the same key.
 func KeyID(account, key string) ID {
 	sum := sha256.Sum256([]byte("crier idempotency key\x00" + account + "\x00" + key))
+	return ID(sum[:16])
+}
+
+// WithdrawalID derives the one id that the withdrawal of a recalled job can have, so
+// that the ledger lets only one exist, whoever makes it and however often.
+func WithdrawalID(recalled ID) ID {
+	sum := sha256.Sum256(append([]byte("crier withdrawal\x00"), recalled[:]...))
 	return ID(sum[:16])
 }
 

@@ -101,7 +101,7 @@ type Segment struct {
 }
 
 // Spec is a job as accepted: it is written to the ledger once and never changes.
-// What may change later (rate, pause, cancel) are controls.
+// What may change later (rate, pause, cancel, recall) are controls.
 type Spec struct {
 	ID             ID        `json:"id"`
 	Account        uint32    `json:"account"`                // the account's number
@@ -122,6 +122,7 @@ type Spec struct {
 	Rate           uint32    `json:"rate"`     // recipients a second; 0 is unlimited
 	OnUnknown      OnUnknown `json:"on_unknown"`
 	CollapseKey    string    `json:"collapse_key,omitempty"`
+	Withdraws      ID        `json:"withdraws,omitzero"`  // the recalled job whose message clients are to take back; it has no body then
 	SendOnce       *SendOnce `json:"send_once,omitempty"` // nil: as often as jobs ask for it
 	Request        Digest    `json:"request"`             // SHA-256 of the submitted request, for idempotency
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
@@ -153,6 +154,10 @@ func (s Spec) Validate() error {
 		return Invalid("on_unknown", fmt.Sprintf("%s is neither hold nor resend", s.OnUnknown), nil)
 	case s.BodyBytes > MaxBody:
 		return &Error{Code: CodeTooLarge, Field: "body", Message: fmt.Sprintf("body of %d bytes is over %d", s.BodyBytes, MaxBody)}
+	case s.Withdraws == s.ID:
+		return Invalid("withdraws", "a job cannot withdraw itself", nil)
+	case !s.Withdraws.IsZero() && (s.BodyBytes > 0 || !s.Body.IsZero()):
+		return Invalid("body", "a job that withdraws another has no message of its own", nil)
 	case !s.ExpiresAt.After(s.SubmittedAt):
 		return Invalid("ttl", "the time to live must be positive", nil)
 	case s.ExpiresAt.Sub(s.SubmittedAt) > MaxTTL:
@@ -191,6 +196,7 @@ func (s Segment) isLoose() bool { return s.Name == "" || s.Blob.IsZero() }
 type Control struct {
 	Pause  *bool     `json:"pause,omitempty"`
 	Cancel bool      `json:"cancel,omitempty"`
+	Recall bool      `json:"recall,omitempty"`
 	Rate   *uint32   `json:"rate,omitempty"`  // recipients a second; 0 is unlimited
 	Doubt  *Decision `json:"doubt,omitempty"` // ends a hold of what is in doubt
 	By     string    `json:"by,omitempty"`    // id of the key of who asked
@@ -211,20 +217,46 @@ const (
 type Controls struct {
 	Paused    bool
 	Cancelled bool
+	Recalled  bool
+	Reason    string // of the first recall
 	Rate      *uint32
 	Doubt     Decision // the latest, 0 if none was given
 }
 
-// Apply adds one control. A cancel is final.
+// Apply adds one control. A cancel is final, and so is a recall: a cancel that comes
+// after it changes nothing.
 func (c *Controls) Apply(x Control) {
 	if x.Pause != nil {
 		c.Paused = *x.Pause
 	}
-	c.Cancelled = c.Cancelled || x.Cancel
+	c.Cancelled = c.Cancelled || x.Cancel && !c.Recalled
+	if x.Recall && !c.Recalled {
+		c.Recalled, c.Reason = true, x.Why
+	}
 	if x.Rate != nil {
 		c.Rate = x.Rate
 	}
 	if x.Doubt != nil {
 		c.Doubt = *x.Doubt
 	}
+}
+
+// RecallReason is the reason of the state that a recall leads to.
+func (c Controls) RecallReason() string {
+	if c.Reason == "" {
+		return "recall was asked for"
+	}
+	return "recall was asked for: " + c.Reason
+}
+
+// Over is what becomes of those whom the job has not reached: Cancelled or Recalled, or
+// Parked while it may be sent. What was cancelled before a recall stays cancelled.
+func (c Controls) Over() Outcome {
+	switch {
+	case c.Cancelled:
+		return Cancelled
+	case c.Recalled:
+		return Recalled
+	}
+	return Parked
 }

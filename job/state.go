@@ -40,7 +40,8 @@ var stateNames = [...]string{"submitted", "scheduled", "awaiting-approval", "hel
 	"cancelled", "recalling", "recalled", "failed", "expired", "quarantined", "failed-over"}
 
 // next is the one table of a job's transitions. Cancelling, recalling, failure
-// and quarantine are possible from every state that is not terminal.
+// and quarantine are possible from every state that is not terminal. A job that is
+// over can be recalled once: what it delivered is still there.
 var next = map[State][]State{
 	Submitted:        {Scheduled, AwaitingApproval, Held, Packing, Packed},
 	Scheduled:        {AwaitingApproval, Held, Packing, Packed, Queued},
@@ -55,6 +56,10 @@ var next = map[State][]State{
 	Paused:           {Sending, Preempted, FailedOver},
 	Preempted:        {Queued, Sending, FailedOver},
 	Sent:             {Completed, JobExpired, FailedOver},
+	Completed:        {Recalling},
+	JobCancelled:     {Recalling},
+	JobFailed:        {Recalling},
+	JobExpired:       {Recalling},
 	Cancelling:       {JobCancelled, FailedOver},
 	Recalling:        {JobRecalled, FailedOver},
 	Quarantined:      {Queued},
@@ -78,7 +83,7 @@ func (s State) CanBecome(t State) bool {
 	return false
 }
 
-// Terminal reports whether the job is over.
+// Terminal reports whether the job is over. Only a recall is possible then.
 func (s State) Terminal() bool {
 	switch s {
 	case Completed, JobCancelled, JobRecalled, JobFailed, JobExpired:

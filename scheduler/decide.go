@@ -39,6 +39,10 @@ type view struct {
 	unsent   int    // slices that are not sent
 	why      string // the first of them was not taken, or the package was not read; "" if that goes well
 	room     bool
+	// Of a job that is being recalled: its withdrawal is accepted, or nobody can have seen
+	// its message; or why that is not so yet.
+	withdrawn bool
+	unmade    string
 }
 
 // open counts the recipients who are not at an end, but were reserved.
@@ -62,6 +66,18 @@ func (v view) stuck() bool {
 	return v.failure != "" && (v.job.State < job.Sending || v.open() == 0 && v.settled && !v.allSent())
 }
 
+// closed reports whether everybody is reserved and nobody is open. The totals may lag
+// behind the ledger: nothing is closed before all of the package is in them.
+func (v view) closed() bool {
+	return v.total.Reserved == v.job.Spec.Recipients && v.open() == 0
+}
+
+// mayWithdraw reports whether it is known for good who can have seen the message of a
+// job that is being recalled.
+func (v view) mayWithdraw() bool {
+	return v.job.State == job.Recalling && (v.closed() || v.stuck())
+}
+
 // step is what to do about a job: become another state, for a reason.
 type step struct {
 	to     job.State
@@ -71,10 +87,10 @@ type step struct {
 // decide says what a job becomes next; ok is false if it stays what it is.
 func decide(v view) (s step, ok bool) {
 	c := v.job.Controls
-	// The totals may lag behind the ledger: nothing is closed before all of the
-	// package is in them.
-	closed := v.total.Reserved == v.job.Spec.Recipients && v.open() == 0
-	allSent := v.allSent()
+	closed, allSent := v.closed(), v.allSent()
+	if c.Recalled && v.job.State != job.Recalling && v.job.State.CanBecome(job.Recalling) {
+		return step{job.Recalling, c.RecallReason()}, true
+	}
 	if c.Cancelled && v.job.State != job.Cancelling && v.job.State.CanBecome(job.Cancelling) {
 		return step{job.Cancelling, "cancel was asked for"}, true
 	}
@@ -123,6 +139,10 @@ func decide(v view) (s step, ok bool) {
 		if closed {
 			return step{job.Completed, "nobody is pending, parked, handed off or in doubt"}, true
 		}
+	case job.Recalling:
+		if v.mayWithdraw() && v.withdrawn {
+			return recalled(v), true
+		}
 	case job.Cancelling:
 		if allSent && closed {
 			return step{job.JobCancelled, "nothing of it is open"}, true
@@ -132,6 +152,15 @@ func decide(v view) (s step, ok bool) {
 		}
 	}
 	return step{}, false
+}
+
+// recalled ends a job of which nothing is left but its withdrawal.
+func recalled(v view) step {
+	reason := "nothing of it is open, and what was delivered is withdrawn at whoever has it"
+	if !v.closed() {
+		reason = fmt.Sprintf("what was delivered is withdrawn at whoever has it; %d recipients were never handled: %s", v.pending(), v.failure)
+	}
+	return step{job.JobRecalled, v.job.Controls.RecallReason() + "; " + reason}
 }
 
 // fail ends a job whose package cannot be used, and says how many nobody was told of.
@@ -146,11 +175,14 @@ func fail(v view) step {
 // waitingOn says, in words, what a job in its state waits on; "" once it is over.
 func waitingOn(v view, ahead int) string {
 	state, open := v.job.State, v.open()
+	if next, ok := decide(v); ok {
+		return "the ledger to take down that it is " + next.to.String()
+	}
 	if state.Terminal() {
 		return ""
 	}
-	if next, ok := decide(v); ok {
-		return "the ledger to take down that it is " + next.to.String()
+	if v.mayWithdraw() {
+		return "the withdrawal of what was delivered to be made" + because(v.unmade)
 	}
 	if v.failure != "" && state != job.Sent && !v.allSent() {
 		return stuckOn(v)
@@ -160,7 +192,7 @@ func waitingOn(v view, ahead int) string {
 		return fmt.Sprintf("its turn; %d jobs are ahead", ahead)
 	case job.Paused:
 		return "resume"
-	case job.Preparing, job.Sending, job.Cancelling:
+	case job.Preparing, job.Sending, job.Cancelling, job.Recalling:
 		if !v.prepared && !v.allSent() {
 			return "its package to be verified" + because(v.why)
 		}
@@ -175,7 +207,7 @@ func waitingOn(v view, ahead int) string {
 		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
 	case state == job.Sent && v.job.Controls.Paused:
 		return fmt.Sprintf("resume, with %d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
-	case state == job.Cancelling:
+	case state == job.Cancelling || state == job.Recalling:
 		return fmt.Sprintf("%s and %d recipients to be closed", slicesOf(v.unsent), open) + because(v.why)
 	}
 	return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
@@ -201,6 +233,9 @@ func stuckOn(v view) string {
 	words := fmt.Sprintf("its package, which cannot be used: %s; for %d recipients", v.failure, v.pending())
 	if v.open() > 0 {
 		words += fmt.Sprintf(", while %d parked, %d handed off and %d in doubt are settled", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+	}
+	if v.job.State == job.Recalling {
+		return words + "; then what was delivered is withdrawn"
 	}
 	words += "; then it fails, unless the package is imported again and the server restarted"
 	if v.job.State != job.Cancelling {

@@ -39,7 +39,8 @@ var plans = map[string]view{
 func makeView(state job.State, control, total, plan string, room bool) view {
 	v := plans[plan]
 	v.job = jobs.Job{State: state, Spec: job.Spec{Recipients: recipients}, Controls: job.Controls{
-		Paused: strings.Contains(control, "paused"), Cancelled: strings.Contains(control, "cancelled")}}
+		Paused: strings.Contains(control, "paused"), Cancelled: strings.Contains(control, "cancelled"), Recalled: strings.Contains(control, "recalled")}}
+	v.withdrawn = strings.Contains(control, "withdrawn")
 	v.total, v.room = totals[total], room
 	return v
 }
@@ -82,6 +83,15 @@ func TestDecide(t *testing.T) {
 		{"cancelling", "cancelled", "parked handed_off in_doubt lags_open", "damaged hopeless", ""},
 		{"cancelling", "cancelled", "closed", "damaged hopeless", "cancelled"},
 		{"completed cancelled failed recalled expired", "none paused cancelled", any, "unchecked unsent sent damaged", ""},
+		// A recall goes before everything else, also of what is over; but once only.
+		{"submitted packed queued preparing prepared sending paused sent cancelling completed cancelled failed expired",
+			"recalled paused,recalled cancelled,recalled recalled,withdrawn", any, "unchecked unsent sent damaged hopeless", "recalling"},
+		{"recalling", "recalled cancelled,recalled", any, "unchecked unsent sent damaged hopeless", ""},
+		{"recalling", "recalled,withdrawn", open, "unchecked unsent sent damaged", ""},
+		{"recalling", "recalled,withdrawn", "parked handed_off in_doubt lags_open", "hopeless", ""},
+		{"recalling", "recalled,withdrawn cancelled,recalled,withdrawn", "closed", "unchecked unsent sent damaged hopeless", "recalled"},
+		{"recalling", "recalled,withdrawn", "nothing lagging", "hopeless", "recalled"}, // but for whom nobody can reach any more
+		{"recalled", "recalled recalled,withdrawn", any, "unchecked unsent sent damaged", ""},
 	} {
 		for _, state := range strings.Fields(c.state) {
 			var s job.State
@@ -108,7 +118,7 @@ func TestDecide(t *testing.T) {
 // everyView calls fn with every state × control × totals × plan × room.
 func everyView(fn func(name string, v view)) {
 	for state := job.Submitted; state <= job.FailedOver; state++ {
-		for _, control := range []string{"none", "paused", "cancelled", "paused,cancelled"} {
+		for _, control := range []string{"none", "paused", "cancelled", "paused,cancelled", "recalled", "cancelled,recalled", "recalled,withdrawn"} {
 			for total := range totals {
 				for plan := range plans {
 					for _, room := range []bool{false, true} {
@@ -139,6 +149,9 @@ func TestDecisionsHoldWhatTheyMust(t *testing.T) {
 			{"it has a reason", s.reason != ""},
 			{"nothing is closed before all of the package is counted and nobody is open", covers || s.to != job.Completed && s.to != job.JobCancelled},
 			{"what is sent has no slice left", s.to != job.Sent || done},
+			{"a recalled job is only closed, and not before its withdrawal is made", !c.Recalled || s.to == job.Recalling ||
+				s.to == job.JobRecalled && v.withdrawn && open == 0 && (covers || v.failure != "" && v.settled)},
+			{"a job that nobody recalled is not recalled", c.Recalled || s.to != job.Recalling},
 			{"a cancelled job is only closed", !c.Cancelled || !started && s.to != job.Sent && s.to != job.Completed || state == job.Recalling},
 			{"a paused job with slices left does not send", s.to != job.Sending || !c.Paused || done},
 			{"a job without room does not start", v.room || state != job.Queued || !started},
@@ -179,7 +192,7 @@ func TestWaitingOnIsNeverEmpty(t *testing.T) {
 	everyView(func(name string, v view) {
 		words := waitingOn(v, 7)
 		switch {
-		case v.job.State.Terminal():
+		case v.job.State.Terminal() && !v.job.IsLive():
 			if words != "" {
 				t.Errorf("%s: it is over, but waits on %q", name, words)
 			}

@@ -51,7 +51,9 @@ func (o *offering) isDue(now time.Time, holder string) bool {
 // drive offers what is not sent of a job that may be sent or closed. It does not
 // wait for the answers: a worker that gives none must not hold up other jobs.
 func (s *Scheduler) drive(ctx context.Context, j jobs.Job) {
-	if j.State != job.Sending && j.State != job.Cancelling && j.State != job.Paused {
+	switch j.State {
+	case job.Sending, job.Paused, job.Cancelling, job.Recalling:
+	default:
 		return
 	}
 	s.mu.Lock()

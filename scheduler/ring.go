@@ -91,6 +91,7 @@ func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
 func (s *Scheduler) mine(ctx context.Context, live []jobs.Job) (mine []jobs.Job) {
 	silent := s.cfg.Silent()
 	for _, j := range live {
+		s.learnHolder(ctx, j)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -101,6 +102,24 @@ func (s *Scheduler) mine(ctx context.Context, live []jobs.Job) (mine []jobs.Job)
 		}
 	}
 	return mine
+}
+
+// learnHolder looks up who moved a job on that was over when it was recalled: the table of
+// claims may have dropped that, and nobody else can take the job while its holder is there.
+func (s *Scheduler) learnHolder(ctx context.Context, j jobs.Job) {
+	thing := ledger.JobThing(j.Spec.ID)
+	if !j.Controls.Recalled || j.Version == 1 || s.cfg.Claims.Of(thing).Epoch > 0 {
+		return
+	}
+	p := s.planOf(j.Spec.ID)
+	if time.Now().Before(p.retryAt) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimWait)
+	defer cancel()
+	if err := s.cfg.Claims.Learn(ctx, thing); err != nil {
+		s.noteAdvance(ctx, j, p, err)
+	}
 }
 
 // together is how many jobs are taken over in one look.

@@ -43,16 +43,17 @@ type Totals interface {
 
 // Config is what a scheduler is made of.
 type Config struct {
-	Self     job.Journal // name and incarnation under which it claims jobs
-	Ring     func() Ring // who else there is, now
-	Silent   func() bool // what is claimed is to be given up, nothing taken; default: never
-	Jobs     *jobs.Table
-	Claims   *claims.Table
-	Log      ledger.Log
-	Bus      bus.Bus
-	Packages Packages
-	Totals   Totals
-	Logger   *slog.Logger // default: slog.Default()
+	Self        job.Journal // name and incarnation under which it claims jobs
+	Ring        func() Ring // who else there is, now
+	Silent      func() bool // what is claimed is to be given up, nothing taken; default: never
+	Jobs        *jobs.Table
+	Claims      *claims.Table
+	Log         ledger.Log
+	Bus         bus.Bus
+	Packages    Packages
+	Totals      Totals
+	Withdrawals Withdrawals
+	Logger      *slog.Logger // default: slog.Default()
 }
 
 // Timing of the scheduler.
@@ -97,6 +98,8 @@ type plan struct {
 	offers   []offering   // of each of them
 	tries    int          // offers that were not taken
 	unread   string       // why the package could not be read
+
+	withdrawal withdrawing // of a job that is being recalled
 }
 
 // New makes a scheduler; Run runs it. It sets the job table's OnJob.
@@ -192,7 +195,7 @@ func (s *Scheduler) look(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if full && j.State <= job.Queued && !j.Controls.Cancelled {
+		if full && j.State <= job.Queued && j.Controls.Over() == job.Parked {
 			s.mu.Lock()
 			s.mu.waiting[j.Spec.ID] = "space in the ledger"
 			s.mu.Unlock()
@@ -305,7 +308,11 @@ func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead in
 		s.mu.waiting[j.Spec.ID] = waitingOn(v, ahead)
 		s.mu.Unlock()
 		if !ok {
-			s.drive(ctx, j)
+			if v.mayWithdraw() {
+				s.withdraw(ctx, j)
+			} else {
+				s.drive(ctx, j)
+			}
 			return j, nil
 		}
 		now, err := s.cfg.Jobs.Transition(ctx, j.Spec.ID, next.to, next.reason, time.Now())
@@ -335,7 +342,8 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
-	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure}
+	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure,
+		withdrawn: p.withdrawal.made, unmade: p.withdrawal.failed}
 	if p.failure != "" {
 		if p.since.IsZero() || p.total != total {
 			p.total, p.since = total, time.Now()

@@ -35,8 +35,11 @@ type world struct {
 	answer func(work.Offer) *work.Reply
 	check  func(context.Context) ([]job.Range, []int, error)
 	checks atomic.Int64
-	warned warnings
-	ring   func() Ring
+	// withdraw makes withdrawals; nil makes them at once. asked are the jobs it was called for.
+	withdraw func(context.Context, job.Spec) error
+	asked    []job.ID
+	warned   warnings
+	ring     func() Ring
 }
 
 // warnings is a log that keeps what it is warned of.
@@ -151,6 +154,36 @@ func (w *world) Check(ctx context.Context, _ job.Spec) ([]job.Range, []int, erro
 	return check(ctx)
 }
 
+// Withdraw implements Withdrawals.
+func (w *world) Withdraw(ctx context.Context, recalled job.Spec) error {
+	w.mu.Lock()
+	withdraw := w.withdraw
+	w.asked = append(w.asked, recalled.ID)
+	w.mu.Unlock()
+	if withdraw == nil {
+		return nil
+	}
+	return withdraw(ctx, recalled)
+}
+
+func (w *world) setWithdraw(fn func(context.Context, job.Spec) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.withdraw = fn
+}
+
+// askedFor counts how often the withdrawal of a job was asked for.
+func (w *world) askedFor(id job.ID) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, x := range w.asked {
+		if x == id {
+			n++
+		}
+	}
+	return n
+}
+
 // running is one scheduler with its table.
 type running struct {
 	*Scheduler
@@ -168,7 +201,7 @@ func (w *world) start(name string, incarnation uint32) running {
 func (w *world) startOn(log ledger.Log, self job.Journal) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	table, held := jobs.New(log, w.controls), claims.New(w.log)
-	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w,
+	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w, Withdrawals: w,
 		Logger: slog.New(&w.warned)})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -216,6 +249,7 @@ func (w *world) control(id job.ID, c job.Control) {
 
 func (w *world) pause(id job.ID, yes bool) { w.control(id, job.Control{Pause: &yes}) }
 func (w *world) cancel(id job.ID)          { w.control(id, job.Control{Cancel: true}) }
+func (w *world) recall(id job.ID)          { w.control(id, job.Control{Recall: true, Why: "a typo"}) }
 
 // history reads a job's states from the ledger, and holds their versions to have no
 // gap and their changes to be allowed.

@@ -22,6 +22,7 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 		want          job.Counts
 	}{
 		"cancelled": {order: job.Control{Cancel: true}, want: job.Counts{Package: 2, Cancelled: 2}},
+		"recalled":  {order: job.Control{Recall: true}, want: job.Counts{Package: 2, Recalled: 2}},
 		"paused":    {order: job.Control{Pause: &yes}, want: job.Counts{Package: 2, Pending: 2}},
 		"resumed":   {before: job.Control{Pause: &yes}, order: job.Control{Pause: &no}, want: job.Counts{Package: 2, Delivered: 2}},
 	} {
@@ -47,7 +48,7 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 				release()
 				until := time.Now().Add(10 * time.Second)
 				w.until("it could be sent", func() bool { return time.Now().After(until) })
-				if c := w.counts(id); c.Delivered != x.want.Delivered || c.Pending != x.want.Pending || c.Cancelled != x.want.Cancelled {
+				if c := w.counts(id); c.Delivered != x.want.Delivered || c.Pending != x.want.Pending || c.Cancelled != x.want.Cancelled || c.Recalled != x.want.Recalled {
 					t.Errorf("%+v, want %+v", c, x.want)
 				}
 			})
@@ -56,11 +57,16 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 }
 
 // The ledger takes nothing for a while. What was decided before is stored when it answers again,
-// and not sent if it may not be any more: the job may be cancelled or over, or, after long, its
+// and not sent if it may not be any more: the job may be cancelled, recalled or over, or, after long, its
 // recipients suppressed.
 func TestWhatTheLedgerTakesLateIsNotSent(t *testing.T) {
 	cancel := func(w *world, id job.ID) {
 		if _, err := w.table.Control(context.Background(), id, job.Control{Cancel: true}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	recall := func(w *world, id job.ID) {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Recall: true}); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -75,6 +81,7 @@ func TestWhatTheLedgerTakesLateIsNotSent(t *testing.T) {
 	}{
 		{"cancelled", cancel, 10 * time.Second, time.Hour, job.Counts{Cancelled: 1}},
 		{"cancelled for long", cancel, time.Minute, time.Hour, job.Counts{Cancelled: 1}},
+		{"recalled", recall, 10 * time.Second, time.Hour, job.Counts{Recalled: 1}},
 		{"expired", nothing, 10 * time.Second, 8 * time.Second, job.Counts{Expired: 1}},
 		{"suppressed", suppress, time.Minute, time.Hour, job.Counts{}}, // dropped
 		{"as it was", nothing, 10 * time.Second, time.Hour, job.Counts{Delivered: 1}},
@@ -107,7 +114,7 @@ func TestWhatTheLedgerTakesLateIsNotSent(t *testing.T) {
 						w.send(id)
 					}
 					w.until("it is at an end", func() bool { c := w.counts(id); return c.Open()+c.Pending == 0 })
-					if c := w.reconcile(id); c.Delivered != x.want.Delivered || c.Cancelled != x.want.Cancelled || c.Expired != x.want.Expired {
+					if c := w.reconcile(id); c.Delivered != x.want.Delivered || c.Cancelled != x.want.Cancelled || c.Expired != x.want.Expired || c.Recalled != x.want.Recalled {
 						t.Errorf("%+v, want %+v", c, x.want)
 					}
 					if n := w.gw.shown(id)[7]; n != int(x.want.Delivered) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"crier/filters"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
@@ -183,7 +184,7 @@ func (w *Worker) isUnsure(now time.Time) bool {
 // suppressed gives who of a range must not get a job.
 func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
 	lists, err := w.cfg.Content.Lists(ctx, spec)
-	if err != nil {
+	if err != nil || lists.Mode == filters.Withdraw {
 		return nil, err
 	}
 	return lists.Suppressed.Range(r)

@@ -306,8 +306,8 @@ func TestSuppressedWhileParked(t *testing.T) {
 	})
 }
 
-// A cancel, and a suppression, while a drain waits for its budget: nothing leaves
-// afterwards (rule 21).
+// A cancel, a recall, and a suppression, while a drain waits for its budget: nothing
+// leaves afterwards (rule 21).
 func TestCancelledWhileADrainWaits(t *testing.T) {
 	inWorld(t, 13, func(w *world) {
 		w.drains = 1
@@ -317,17 +317,27 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 			pkg[r], w.content.followers[r] = true, true
 			ids = append(ids, r)
 		}
-		cancelled, suppressed := w.submit(pkg, nil), w.submit(pkg, nil)
+		cancelled, recalled, suppressed := w.submit(pkg, nil), w.submit(pkg, nil), w.submit(pkg, nil)
 		w.send(cancelled)
+		w.send(recalled)
 		w.send(suppressed)
 		w.gw.connect(true, ids...)
 		w.until("they are online", func() bool { return w.planes.Count() == 20 })
 		if _, err := w.table.Control(context.Background(), cancelled, job.Control{Cancel: true}); err != nil {
 			t.Fatal(err)
 		}
+		if err := w.table.Control(context.Background(), recalled, job.Control{Recall: true}); err != nil {
+			t.Fatal(err)
+		}
 		w.content.suppress(ids...)
-		w.until("nobody is open", func() bool { return w.counts(cancelled).Open()+w.counts(suppressed).Open() == 0 })
+		w.until("nobody is open", func() bool {
+			return w.counts(cancelled).Open()+w.counts(recalled).Open()+w.counts(suppressed).Open() == 0
+		})
 		w.checkShown(cancelled, nil)
+		w.checkShown(recalled, nil)
+		if c := w.reconcile(recalled); c.Recalled != 20 {
+			t.Errorf("%+v", c)
+		}
 		w.checkShown(suppressed, nil)
 		w.reconcile(cancelled)
 		w.reconcile(suppressed)

@@ -284,6 +284,37 @@ func (f *Fake) CancelJob(_ context.Context, id job.ID) (api.Job, error) {
 	})
 }
 
+// RecallJob implements api.Service. Everybody takes the message back at once.
+func (f *Fake) RecallJob(_ context.Context, id job.ID, req api.Recall) (api.Job, error) {
+	return f.with("RecallJob", id, func(r *record) error {
+		if !r.job.Withdraws.IsZero() {
+			return job.Conflict(fmt.Sprintf("job %s withdraws %s; it cannot be recalled", id, r.job.Withdraws))
+		}
+		if r.job.State == job.JobRecalled {
+			return nil
+		}
+		c := r.job.Counts
+		c.Recalled += c.Pending + c.Parked
+		c.Failed += c.InDoubt
+		may := c.Delivered + c.Failed
+		c.Pending, c.Parked, c.InDoubt = 0, 0, 0
+		r.job.Counts = c
+		r.job.State, r.job.WaitingOn, r.job.Reason = job.JobRecalled, "", job.Controls{Reason: req.Reason}.RecallReason()
+		r.job.Version++
+		f.noteLocked(r, "control")
+		if may == 0 {
+			return nil
+		}
+		r.job.Withdrawal = api.Withdrawal{Withdrawal: job.WithdrawalID(id), Withdrawn: may}
+		w := &record{job: api.Job{Job: r.job.Withdrawal.Withdrawal, State: job.Completed, Version: 1, Account: r.job.Account, AccountID: r.job.AccountID,
+			Class: job.Realtime, Priority: 99, OnUnknown: job.Resend, Package: r.job.Package, Recipients: may, SubmittedAt: f.Now(), UpdatedAt: f.Now(),
+			ExpiresAt: f.Now().Add(r.job.ExpiresAt.Sub(r.job.SubmittedAt)), Withdraws: id, Counts: job.Counts{Package: may, Delivered: may}}}
+		f.mu.jobs = append(f.mu.jobs, w)
+		f.noteLocked(w, "accepted")
+		return nil
+	})
+}
+
 // SetRate implements api.Service.
 func (f *Fake) SetRate(_ context.Context, id job.ID, rate uint32) (api.Job, error) {
 	return f.control("SetRate", id, func(r *record) { r.job.Rate = rate })
@@ -341,5 +372,5 @@ func (f *Fake) ExplainJob(_ context.Context, id job.ID, rcpt job.Recipient) (api
 // ReconcileJob implements api.Service.
 func (f *Fake) ReconcileJob(_ context.Context, id job.ID) (api.Reconciliation, error) {
 	j, err := f.with("ReconcileJob", id, func(*record) error { return nil })
-	return api.Reconciliation{Job: id, State: j.State, Counts: j.Counts, Conserved: j.Counts.Sum() == j.Counts.Package}, err
+	return api.Reconciliation{Job: id, State: j.State, Counts: j.Counts, Withdrawal: j.Withdrawal, Conserved: j.Counts.Sum() == j.Counts.Package}, err
 }

@@ -203,6 +203,11 @@ func (c *Client) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
 	return c.control(ctx, id, "cancel")
 }
 
+// RecallJob implements Service.
+func (c *Client) RecallJob(ctx context.Context, id job.ID, req api.Recall) (api.Job, error) {
+	return call[api.Job](ctx, c, request{method: http.MethodPost, path: jobPath(id, "/recall"), json: req})
+}
+
 // SetRate implements Service.
 func (c *Client) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job, error) {
 	return call[api.Job](ctx, c, request{method: http.MethodPut, path: jobPath(id, "/rate"), json: api.Rate{Rate: &rate}})

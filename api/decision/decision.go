@@ -85,6 +85,7 @@ var decisions = map[string]Decision{
 	"pause-job":           {senders, anyTenant, InLedger},
 	"resume-job":          {senders, anyTenant, InLedger},
 	"cancel-job":          {senders, anyTenant, InLedger},
+	"recall-job":          {senders, anyTenant, InLedger},
 	"set-rate":            {senders, anyTenant, InLedger},
 	"resolve-job":         {senders, anyTenant, InLedger},
 	"create-key":          {admins, anyTenant, InSQL},

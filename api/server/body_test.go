@@ -73,6 +73,9 @@ func TestBadJSONIsRefused(t *testing.T) {
 		for _, op := range []operation{{"POST", "/v1/accounts"}, {"POST", "/v1/jobs"}, {"POST", "/v1/accounts/a/followers/add"},
 			{"POST", "/v1/suppression/add"}, {"PUT", id + "/rate"}, {"POST", id + "/resolve"}, {"POST", "/v1/tokens"},
 			{"POST", "/v1/members/m1/silence"}, {"POST", "/v1/members/m1/resume"}} {
+			if text == "" && strings.HasPrefix(op.path, "/v1/members/") {
+				continue // a reason need not be given
+			}
 			a := h.do(op.method, op.path, text)
 			if a.status/100 != 4 {
 				t.Errorf("%s %s with %s: status %d: %.200s", op.method, op.path, name, a.status, a.body)

@@ -15,35 +15,36 @@ import (
 type param struct {
 	name, doc string
 	required  bool
+	oneOf     []string // the only values; empty: any
 }
 
 // The query parameters of what plainRoutes registers.
 var (
 	importFollowersQuery = []param{
-		{"format", "edges (a line is \"src dst\": recipient src follows the account whose id is dst; accounts that are missing are made) or ids (a recipient a line, for one account).", true},
-		{"account", "Name or id of the account. With ids it is needed; with edges only those that lead to it are taken.", false},
-		{"skip", "Lines to leave out at the start.", false},
+		{"format", "edges (a line is \"src dst\": recipient src follows the account whose id is dst; accounts that are missing are made) or ids (a recipient a line, for one account).", true, []string{"edges", "ids"}},
+		{"account", "Name or id of the account. With ids it is needed; with edges only those that lead to it are taken.", false, nil},
+		{"skip", "Lines to leave out at the start.", false, nil},
 	}
 	importPackageQuery = []param{
-		{"account", "Name or id of the account that will send to it.", true},
-		{"name", "Name of the package; absent means the one in the file.", false},
+		{"account", "Name or id of the account that will send to it.", true, nil},
+		{"name", "Name of the package; absent means the one in the file.", false, nil},
 	}
-	importIDsQuery        = []param{{"skip", "Lines to leave out at the start.", false}}
-	importSuppressedQuery = append([]param{{"account", "Name or id of the account; absent means the global list.", false}}, importIDsQuery...)
-	exportQuery           = []param{{"of", "Name of the segment, or name or id of the account; of suppression, absent means the global list.", false}}
+	importIDsQuery        = []param{{"skip", "Lines to leave out at the start.", false, nil}}
+	importSuppressedQuery = append([]param{{"account", "Name or id of the account; absent means the global list.", false, nil}}, importIDsQuery...)
+	exportQuery           = []param{{"of", "Name of the segment, or name or id of the account; of suppression, absent means the global list.", false, nil}}
 	tailLedgerQuery       = []param{
-		{"from", "First sequence wanted; absent means the first that is stored.", false},
-		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false},
-		{"follow", "true: wait for more at the end; absent means false.", false},
+		{"from", "First sequence wanted; absent means the first that is stored.", false, nil},
+		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false, nil},
+		{"follow", "true: wait for more at the end; absent means false.", false, nil},
 	}
 	tailEventsQuery = []param{
-		{"since", "Cursor of an event: what comes behind it; or a length of time such as 1h: what was published within it. Absent means the first that is stored.", false},
-		{"job", "Id of the one job whose events are wanted; absent means all.", false},
-		{"follow", "true: wait for more at the end; absent means false.", false},
+		{"since", "Cursor of an event: what comes behind it; or a length of time such as 1h: what was published within it. Absent means the first that is stored.", false, nil},
+		{"job", "Id of the one job whose events are wanted; absent means all.", false, nil},
+		{"follow", "true: wait for more at the end; absent means false.", false, nil},
 	}
 	waitJobQuery = []param{
-		{"for", "sent (all who are online are handled, the rest is parked) or completed (nobody is left); absent means sent. A job that is over ends the wait, too.", false},
-		{"timeout", "How long to wait, such as 10s; absent means 30s, which is the most. Then the job comes as it is.", false},
+		{"for", "sent (all who are online are handled, the rest is parked) or completed (nobody is left); absent means sent. A job that is over ends the wait, too.", false, []string{"sent", "completed"}},
+		{"timeout", "How long to wait, such as 10s; absent means 30s, which is the most. Then the job comes as it is.", false, nil},
 	}
 )
 
@@ -54,7 +55,7 @@ func (s *Server) document(o operation, contentType string, answer any, query ...
 	registry := s.doc.OpenAPI().Components.Schemas
 	for _, p := range query {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc, Required: p.required,
-			Schema: &huma.Schema{Type: huma.TypeString}})
+			Schema: &huma.Schema{Type: huma.TypeString, Enum: words(p.oneOf)}})
 	}
 	for name, doc := range map[string]string{"job": "Id of the job.", "segment": "Name of the segment.", "kind": "One of " + strings.Join(api.SetKinds, ", ") + "."} {
 		if strings.Contains(o.path, "{"+name+"}") {
@@ -86,6 +87,16 @@ func (s *Server) correct() {
 			widen(of)
 		}
 	}
+	if j := doc.Components.Schemas.Map()["Job"]; j != nil { // there is none if the server cannot work
+		j.Properties["state"].Enum = words(api.JobStates())
+	}
+	if jobs := doc.Paths["/v1/jobs"]; jobs != nil && jobs.Get != nil {
+		for _, p := range jobs.Get.Parameters {
+			if p.Name == "state" {
+				p.Schema.Enum = words(api.JobStates())
+			}
+		}
+	}
 	for _, path := range doc.Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post} {
 			if op != nil && op.Responses["200"] != nil {
@@ -93,6 +104,14 @@ func (s *Server) correct() {
 			}
 		}
 	}
+}
+
+// words is an enumeration; nil is none.
+func words(list []string) (enum []any) {
+	for _, w := range list {
+		enum = append(enum, w)
+	}
+	return enum
 }
 
 func widen(schema *huma.Schema) {

@@ -127,12 +127,22 @@ type operation struct {
 	status                         int
 }
 
+// errors lists the statuses that an operation may have besides 422 and 500. That of a path
+// with another method is of the path, and so of each of its operations.
+func (o operation) errors() []int {
+	list := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests, http.StatusMethodNotAllowed, http.StatusConflict,
+		http.StatusServiceUnavailable, http.StatusInsufficientStorage}
+	if o.method != http.MethodGet { // those have no body
+		list = append(list, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	return list
+}
+
 func (o operation) huma() huma.Operation {
 	return huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Tags: []string{o.tag},
 		DefaultStatus: o.status,
-		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
-			http.StatusTooManyRequests, http.StatusServiceUnavailable},
+		Errors:        o.errors(),
 		// strictBody decodes and validates; slurp has read the body within its limits.
 		SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}

@@ -50,6 +50,7 @@ func (s *Server) plainRoutes() {
 	s.mux.HandleFunc("GET /docs/docs.js", func(w http.ResponseWriter, _ *http.Request) {
 		s.page(w, "text/javascript; charset=utf-8", docsScript)
 	})
+	s.mux.Handle("GET /{$}", http.RedirectHandler("/docs", http.StatusFound))
 	if s.cfg.Metrics != nil {
 		s.mux.Handle("GET /metrics", s.cfg.Metrics)
 	}

@@ -71,6 +71,15 @@ func (s *Server) controlRoutes() {
 				return withJob(ctx, in.Job, c.do)
 			})
 	}
+	handleBody(s, operation{"recall-job", http.MethodPost, "/v1/jobs/{job}/recall", "jobs", "Stop a job for good, and take back what it delivered", http.StatusOK},
+		func(ctx context.Context, in *struct {
+			JobInput
+			Body strictBody[api.Recall]
+		}) (api.Job, error) {
+			return withJob(ctx, in.Job, func(ctx context.Context, id job.ID) (api.Job, error) {
+				return svc.RecallJob(ctx, id, in.Body.Value)
+			})
+		})
 	handleBody(s, operation{"set-rate", http.MethodPut, "/v1/jobs/{job}/rate", "jobs", "Change a job's rate", http.StatusOK},
 		func(ctx context.Context, in *struct {
 			JobInput

@@ -253,7 +253,11 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
 func (s *Server) problem(ctx context.Context, err error) *api.Problem {
 	p := *api.ProblemOf(err)
 	p.RequestID = requestIDOf(ctx)
-	if p.Status >= http.StatusInternalServerError {
+	switch {
+	case p.Status < http.StatusInternalServerError:
+	case context.Cause(ctx) == context.Canceled && (p.Status == http.StatusServiceUnavailable || errors.Is(err, context.Canceled)): // the caller hung up
+		s.cfg.Log.Debug("the caller hung up", "id", p.RequestID, "error", err)
+	default:
 		s.cfg.Log.Error("request failed", "id", p.RequestID, "status", p.Status, "error", err)
 	}
 	return &p

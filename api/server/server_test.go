@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"crier/api"
 	"crier/api/apitest"
 	"crier/api/server"
 )
@@ -21,10 +23,11 @@ const goodKey = "crier_good"
 
 // harness is a server over a fake, on a real listener.
 type harness struct {
-	t    *testing.T
-	fake *apitest.Fake
-	url  string
-	log  *bytes.Buffer
+	t      *testing.T
+	fake   *apitest.Fake
+	server http.Handler
+	url    string
+	log    *bytes.Buffer
 }
 
 func start(t *testing.T, change func(*server.Config)) *harness {
@@ -45,7 +48,7 @@ func start(t *testing.T, change func(*server.Config)) *harness {
 	}
 	ts := httptest.NewServer(s)
 	t.Cleanup(ts.Close)
-	h.url = ts.URL
+	h.server, h.url = s, ts.URL
 	return h
 }
 
@@ -138,7 +141,7 @@ func (h *harness) operations() []operation {
 		add-suppressed remove-suppressed import-suppressed list-suppression get-suppression
 		create-segment list-segments get-segment add-to-segment remove-from-segment import-segment archive-segment restore-segment
 		import-package list-packages get-package export-set
-		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job set-rate resolve-job explain-job reconcile-job
+		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job reconcile-job
 		tail-ledger tail-events verify-ledger status mint-token backup
 		list-members get-member silence-member resume-member get-ring list-journals list-lanes
 		get-self create-key list-keys revoke-key create-tenant list-tenants get-tenant set-limits list-audit`)
@@ -176,9 +179,70 @@ func TestDocument(t *testing.T) {
 			if _, ok := op.Responses["401"]; !ok {
 				t.Errorf("%s %s has no 401", method, path)
 			}
+			for _, status := range []string{"405", "413", "415", "507"} {
+				if _, ok := op.Responses[status]; !ok && (method != "get" || status == "405" || status == "507") {
+					t.Errorf("%s %s has no %s", method, path, status)
+				}
+			}
 			if op.Responses["200"].Headers["Location"] != nil {
 				t.Errorf("%s %s makes nothing and has a Location", method, path)
 			}
+		}
+	}
+}
+
+// What can only be one of some words says which.
+func TestDocumentOfWords(t *testing.T) {
+	a := start(t, nil).do(http.MethodGet, "/openapi.json", "", "Authorization", "")
+	for _, want := range []string{`"enum":["sent","completed"]`, `"enum":["edges","ids"]`, `"maximum":99,"minimum":1`} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("the document lacks %s", want)
+		}
+	}
+	if n := strings.Count(a.body, `"enum":["`+strings.Join(api.JobStates(), `","`)+`"]`); n != 2 {
+		t.Errorf("the states of a job are listed %d times, want those of a job and of a list", n)
+	}
+}
+
+// A reason for silence need not be given, and then neither need a body.
+func TestSilenceWithoutAReason(t *testing.T) {
+	h := start(t, nil)
+	if a := h.do(http.MethodPost, "/v1/members/m1/silence", ""); a.status != http.StatusOK || !strings.Contains(a.body, `"m1"`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := h.do(http.MethodPut, "/v1/jobs/job_00000000000000000000000000/rate", ""); a.status != http.StatusBadRequest {
+		t.Errorf("a rate without a body: %d", a.status)
+	}
+}
+
+// The front door leads to the description.
+func TestTheRootLeadsToTheDocs(t *testing.T) {
+	h := start(t, nil)
+	if a := h.do(http.MethodGet, "/", "", "Authorization", ""); a.status != http.StatusFound || a.header.Get("Location") != "/docs" {
+		t.Errorf("%d, %v", a.status, a.header)
+	}
+	if a := h.do(http.MethodGet, "/elsewhere", "", "Authorization", ""); a.status != http.StatusNotFound {
+		t.Errorf("another path: %d", a.status)
+	}
+}
+
+// Who hangs up is no error of the server's; what goes wrong besides is.
+func TestACallerWhoHangsUp(t *testing.T) {
+	for err, logged := range map[error]bool{context.Canceled: false, errors.New("the disk is gone"): true} {
+		h := start(t, nil)
+		ctx, hangUp := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		h.fake.Fail = func(string) error {
+			defer close(done)
+			hangUp()
+			return err
+		}
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/status", nil)
+		req.Header.Set("Authorization", "Bearer "+goodKey)
+		h.server.ServeHTTP(httptest.NewRecorder(), req)
+		<-done
+		if got := strings.Contains(h.log.String(), "level=ERROR"); got != logged {
+			t.Errorf("%v: in the log %t, want %t:\n%s", err, got, logged, h.log)
 		}
 	}
 }
@@ -222,7 +286,6 @@ func TestPathsAndMethods(t *testing.T) {
 	}{
 		{"GET", "/v1/nothing", 404, "not_found"},
 		{"GET", "/nothing", 404, "not_found"},
-		{"GET", "/", 404, "not_found"},
 		{"DELETE", "/v1/jobs", 405, "method_not_allowed"},
 		{"POST", "/v1/status", 405, "method_not_allowed"},
 		{"GET", "/v1/tokens", 405, "method_not_allowed"},

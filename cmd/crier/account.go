@@ -73,7 +73,7 @@ func (c *commands) accountList() *cobra.Command {
 
 func accountFields(a api.Account) func(*out.Printer) out.Grid {
 	return func(p *out.Printer) out.Grid {
-		return out.Grid{Rows: [][]string{{"id", fmt.Sprint(a.ID)}, {"name", a.Name}, {"tenant", a.Tenant}, {"followers", out.Count(a.Followers)},
+		return out.Grid{Rows: [][]string{{"id", fmt.Sprint(a.ID)}, {"name", a.Name}, {"tenant", a.Tenant}, {"followers", out.Exact(a.Followers)},
 			{"revision", fmt.Sprint(a.Revision)}, {"created", p.Ago(a.CreatedAt)}}}
 	}
 }

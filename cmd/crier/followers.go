@@ -58,9 +58,9 @@ func (c *commands) followersImport() *cobra.Command {
 				return refused(args[0], err)
 			}
 			return c.Print(res, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"read", out.Count(res.Read)}, {"self-loops", out.Count(res.SelfLoops)},
-					{"other accounts", out.Count(res.OtherAccounts)}, {"repeated", out.Count(res.Repeated)}, {"already", out.Count(res.Already)},
-					{"added", out.Count(res.Added)}, {"accounts created", out.Count(res.AccountsCreated)}, {"accounts touched", out.Count(res.AccountsTouched)}}}
+				return out.Grid{Rows: [][]string{{"read", out.Exact(res.Read)}, {"self-loops", out.Exact(res.SelfLoops)},
+					{"other accounts", out.Exact(res.OtherAccounts)}, {"repeated", out.Exact(res.Repeated)}, {"already", out.Exact(res.Already)},
+					{"added", out.Exact(res.Added)}, {"accounts created", out.Exact(res.AccountsCreated)}, {"accounts touched", out.Exact(res.AccountsTouched)}}}
 			})
 		})
 	cmd.Flags().StringVar(&req.Format, "format", "", "edges: \"src dst\" a line, recipient src follows the account with the id dst; ids: recipients, one a line")
@@ -114,8 +114,8 @@ func (c *commands) followersChange(verb, short string, do func(api.Service, cont
 				return err
 			}
 			return c.Print(total, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"account", total.Account}, {"changed", out.Count(total.Changed)}, {"unchanged", out.Count(total.Unchanged)},
-					{"followers", out.Count(total.Followers)}, {"revision", fmt.Sprint(total.Revision)}}}
+				return out.Grid{Rows: [][]string{{"account", total.Account}, {"changed", out.Exact(total.Changed)}, {"unchanged", out.Exact(total.Unchanged)},
+					{"followers", out.Exact(total.Followers)}, {"revision", fmt.Sprint(total.Revision)}}}
 			})
 		})
 	c.AccountFlag(cmd, &account, "name or id of the account")

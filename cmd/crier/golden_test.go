@@ -5,12 +5,15 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
 
 	"crier/api"
 	"crier/api/apitest"
@@ -86,6 +89,36 @@ func aim(t *testing.T, f *apitest.Fake) string {
 	_, err = f.ArchiveSegment(ctx, "left")
 	must(err)
 	return j.Job.String()
+}
+
+// The help of every command fits a terminal, but for words that are wider.
+func TestHelpFits(t *testing.T) {
+	t.Setenv("CRIER_DATA", "/data") // which the help of --data repeats
+	var stdout, stderr bytes.Buffer
+	c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &stdout, Err: &stderr, Now: time.Now,
+		Getenv: func(k string) string { return map[string]string{"COLUMNS": "80"}[k] }}}
+	var visit func(path []string, cmd *cobra.Command)
+	seen := 0
+	visit = func(path []string, cmd *cobra.Command) {
+		stdout.Reset()
+		if code := c.main(t.Context(), append(slices.Clone(path), "--help")); code != 0 || stdout.Len() == 0 {
+			t.Fatalf("%q: exit code %d, %s", path, code, &stderr)
+		}
+		seen++
+		for line := range strings.Lines(stdout.String()) {
+			if line = strings.TrimRight(line, "\n"); text.StringWidth(line) > 80 && len(strings.Fields(line)) > 1 {
+				t.Errorf("%q: %d columns: %s", path, text.StringWidth(line), line)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			if sub.Name() != "completion" && sub.Name() != "help" { // their words are cobra's
+				visit(append(slices.Clone(path), sub.Name()), sub)
+			}
+		}
+	}
+	if visit(nil, c.root()); seen < 50 {
+		t.Errorf("only %d commands were looked at", seen)
+	}
 }
 
 // The tables of every command that prints one, at 80 and at 160 columns.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ func (c *commands) jobCommand() *cobra.Command {
 	return c.Group("job", "Jobs: sends", c.jobSubmit(), c.jobList(), c.jobInfo(), c.jobWatch(), c.jobWait(),
 		c.jobControl("pause", "Stop new hand-offs", api.Service.PauseJob),
 		c.jobControl("resume", "Let a paused job go on", api.Service.ResumeJob),
-		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob),
+		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob), c.jobRecall(),
 		c.jobRate(), c.jobExplain(), c.jobReconcile(), c.jobResolve())
 }
 
@@ -56,6 +57,9 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			state += ", paused by an operator"
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
+		if !j.Withdraws.IsZero() {
+			rows = append(rows, []string{"withdraws", j.Withdraws.String()})
+		}
 		for _, r := range [][]string{{"reason", j.Reason}, {"waiting on", j.WaitingOn}, {"collapse key", j.CollapseKey}, {"sent once", onceWords(j.SendOnce)}, {"idempotency key", j.IdempotencyKey}} {
 			if r[1] != "" {
 				rows = append(rows, r)
@@ -70,9 +74,13 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"package", j.Package.String()})
 		rows = append(rows, targetRows(j)...)
 		rows = append(rows, []string{"message", out.Bytes(uint64(j.BodyBytes))},
-			[]string{"submitted", p.Ago(j.SubmittedAt)}, []string{"expires", p.Ago(j.ExpiresAt)},
-			[]string{"done", fmt.Sprintf("%s of %s (%s)", out.Count(j.Done()), out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients))})
-		return out.Grid{Rows: append(rows, countRows(j.Counts)...)}
+			[]string{"submitted", p.Ago(j.SubmittedAt)})
+		if !j.DisplayAt.IsZero() {
+			rows = append(rows, []string{"display at", fmt.Sprintf("%s (%s)", j.DisplayAt.UTC().Format(time.RFC3339), p.Ago(j.DisplayAt))})
+		}
+		rows = append(rows, []string{"expires", p.Ago(j.ExpiresAt)},
+			[]string{"handled", fmt.Sprintf("%s of %s (%s)", out.Exact(j.Done()), out.Exact(j.Recipients), out.Percent(j.Done(), j.Recipients))})
+		return out.Grid{States: []string{"state"}, Rows: append(append(rows, countRows(j.Counts)...), withdrawalRows(j.Withdrawal)...)}
 	}
 }
 
@@ -115,21 +123,29 @@ func rateWords(rate uint32) string {
 	return out.Many(uint64(rate), "recipient") + " a second"
 }
 
+// withdrawalRows says what became of what a recalled job had delivered.
+func withdrawalRows(w api.Withdrawal) [][]string {
+	if w.Withdrawal.IsZero() {
+		return nil
+	}
+	return [][]string{{"withdrawn", out.Exact(w.Withdrawn)}, {"withdrawal", w.Withdrawal.String()}}
+}
+
 // countRows lists the outcomes that recipients have, the package first.
 func countRows(n job.Counts) [][]string {
-	rows := [][]string{{"recipients", out.Count(n.Package)}}
+	rows := [][]string{{"recipients", out.Exact(n.Package)}}
 	for _, x := range []struct {
 		o job.Outcome
 		n uint64
 	}{{job.Delivered, n.Delivered}, {job.HandedOff, n.HandedOff}, {job.Parked, n.Parked}, {job.Pending, n.Pending}, {job.InDoubt, n.InDoubt},
 		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
 		if x.n > 0 {
-			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), out.Count(x.n)})
+			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), out.Exact(x.n)})
 		}
 	}
 	for r := job.NoReason; r <= job.ReasonUnknown; r++ {
 		if n.Dropped[r] > 0 {
-			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), out.Count(n.Dropped[r])})
+			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), out.Exact(n.Dropped[r])})
 		}
 	}
 	return rows

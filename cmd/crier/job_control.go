@@ -27,6 +27,20 @@ func (c *commands) jobControl(verb, short string, do func(api.Service, context.C
 	})
 }
 
+func (c *commands) jobRecall() *cobra.Command {
+	return c.onJob("recall JOB", "Stop a job for good, and take back what it delivered", cobra.ExactArgs(1),
+		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			j, err := svc.RecallJob(ctx, id, api.Recall{Reason: c.Reason})
+			if err != nil {
+				return err
+			}
+			if j.State != job.JobRecalled {
+				c.Say("the recall is recorded; see its end with: crier job watch %s", id)
+			}
+			return c.Print(j, jobFields(j))
+		})
+}
+
 func (c *commands) jobRate() *cobra.Command {
 	return c.onJob("rate JOB N", "Change a job's rate, in recipients a second; 0 is unlimited", cobra.ExactArgs(2),
 		func(ctx context.Context, svc api.Service, id job.ID, args []string) error {
@@ -58,7 +72,7 @@ func (c *commands) jobResolve() *cobra.Command {
 				return err
 			}
 			err = c.Print(res, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"in doubt", out.Count(res.Resolved)}}}
+				return out.Grid{Rows: [][]string{{"job", res.Job.String()}, {"decision", res.Decision}, {"in doubt", out.Exact(res.Resolved)}}}
 			})
 			if err == nil && res.Resolved == 0 {
 				err = cli.Exiting(cli.ExitNothing, fmt.Errorf("nobody is in doubt in %s; the decision stands for who comes in doubt later", id))

@@ -39,13 +39,11 @@ func (c *commands) jobList() *cobra.Command {
 }
 
 func jobGrid(p *out.Printer, all []api.Job) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state"}, {Name: "account", Flex: 1}, {Name: "class", Wide: true},
-		{Name: "pri", Right: true, Wide: true}, {Name: "recipients", Right: true}, {Name: "done", Right: true},
-		{Name: "delivered", Right: true, Wide: true}, {Name: "parked", Right: true, Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "waiting on", Flex: 1, Wide: true}}}
+	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state", State: true}, {Name: "account", Flex: 1}, {Name: "total", Right: true}, {Name: "handled", Right: true, Wide: true},
+		{Name: "delivered", Right: true}, {Name: "parked", Right: true}, {Name: "class", Wide: true}, {Name: "pri", Right: true, Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "waiting on", Flex: 1, Wide: true}}}
 	for _, j := range all {
-		g.Rows = append(g.Rows, []string{j.Job.String(), j.State.String(), j.Account, j.Class.String(), fmt.Sprint(j.Priority),
-			out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients), out.Count(j.Counts.Delivered), out.Count(j.Counts.Parked),
-			out.Span(p.Now.Sub(j.SubmittedAt)), j.WaitingOn})
+		g.Rows = append(g.Rows, []string{j.Job.String(), j.State.String(), j.Account, out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients),
+			out.Count(j.Counts.Delivered), out.Count(j.Counts.Parked), j.Class.String(), fmt.Sprint(j.Priority), out.Span(p.Now.Sub(j.SubmittedAt)), j.WaitingOn})
 	}
 	return g
 }

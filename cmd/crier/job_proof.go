@@ -29,10 +29,11 @@ func (c *commands) jobExplain() *cobra.Command {
 }
 
 func explainFields(p *out.Printer, x api.Explanation) out.Grid {
-	outcome := strings.ReplaceAll(x.Outcome.String(), "_", " ")
+	outcome := x.Outcome.String()
 	if x.Reason != job.NoReason {
-		outcome += " (" + strings.ReplaceAll(x.Reason.String(), "_", " ") + ")"
+		outcome += ": " + x.Reason.String()
 	}
+	outcome = strings.ReplaceAll(outcome, "_", " ")
 	g := out.Grid{Rows: [][]string{{"job", x.Job.String()}, {"recipient", x.Recipient.String()}, {"outcome", outcome}}}
 	if x.Because != "" {
 		g.Rows = append(g.Rows, []string{"because", x.Because})
@@ -63,11 +64,12 @@ func (c *commands) jobReconcile() *cobra.Command {
 			}
 			err = c.Print(r, func(*out.Printer) out.Grid {
 				rows := append([][]string{{"job", r.Job.String()}, {"state", r.State.String()}}, countRows(r.Counts)...)
+				rows = append(rows, withdrawalRows(r.Withdrawal)...)
 				rows = append(rows, []string{"conserved", out.YesNo(r.Conserved)})
 				for _, v := range r.Violations {
 					rows = append(rows, []string{"violation", v})
 				}
-				return out.Grid{Rows: rows}
+				return out.Grid{Rows: rows, States: []string{"state", "conserved"}}
 			})
 			if err == nil && !r.Conserved {
 				err = cli.Exiting(cli.ExitError, fmt.Errorf("%s is not conserved", id))

@@ -30,7 +30,7 @@ type submitFlags struct {
 func (c *commands) jobSubmit() *cobra.Command {
 	var f submitFlags
 	cmd := c.Command("submit --account A (--package FILE|ID | --audience followers) --body TEXT|@FILE [flags]",
-		"Submit a job: it is in the ledger when this returns", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		"Submit a job: it is in the ledger when this returns", noWords, func(ctx context.Context, _ []string) error {
 			return c.submit(ctx, f)
 		})
 	set := cmd.Flags()
@@ -67,6 +67,14 @@ func (c *commands) jobSubmit() *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("send-once-scope", cobra.FixedCompletions([]string{api.ScopeAccount, api.ScopeAll}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("on-unknown", cobra.FixedCompletions([]string{"hold", "resend"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// noWords takes no arguments; one that follows --wait is most likely meant to be its value.
+func noWords(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 && cmd.Flags().Changed("wait") && (args[0] == "sent" || args[0] == "completed") {
+		return cli.Usage("--wait takes its value with =: --wait=%s", args[0])
+	}
+	return cobra.NoArgs(cmd, args)
 }
 
 func (c *commands) submit(ctx context.Context, f submitFlags) error {
@@ -156,8 +164,11 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	}
 	req.ControlGroup = control.Float()
 	ttl, err := api.ParseDuration(f.ttl)
-	if err != nil || ttl <= 0 {
+	switch {
+	case err != nil:
 		return req, cli.Usage("--ttl %q: want a length of time such as 36h or 7d", f.ttl)
+	case ttl <= 0:
+		return req, cli.Usage("--ttl %s: want more than 0", f.ttl)
 	}
 	req.TTL = ttl
 	if req.SendOnce, err = f.sendOnce(); err != nil {
@@ -182,8 +193,11 @@ func (f submitFlags) sendOnce() (*api.SendOnce, error) {
 		return nil, nil
 	}
 	window, err := api.ParseDuration(f.onceWindow)
-	if err != nil || window <= 0 {
+	switch {
+	case err != nil:
 		return nil, cli.Usage("--send-once-window %q: want a length of time such as 36h or 7d", f.onceWindow)
+	case window <= 0:
+		return nil, cli.Usage("--send-once-window %s: want more than 0", f.onceWindow)
 	}
 	return &api.SendOnce{Key: f.onceKey, Window: window, Scope: f.onceScope}, nil
 }

@@ -119,8 +119,8 @@ func badPackage(name string, err error) error {
 }
 
 func infoFields(i audience.Info) out.Grid {
-	return out.Grid{Rows: [][]string{{"name", i.Name}, {"ids", out.Count(i.Cardinality)}, {"min", fmt.Sprint(i.Min)}, {"max", fmt.Sprint(i.Max)},
-		{"repeated", out.Count(i.Repeated)}, {"size", out.Bytes(i.Bytes)}, {"sha256", i.SHA256.String()}}}
+	return out.Grid{Rows: [][]string{{"name", i.Name}, {"ids", out.Exact(i.Cardinality)}, {"min", fmt.Sprint(i.Min)}, {"max", fmt.Sprint(i.Max)},
+		{"repeated", out.Exact(i.Repeated)}, {"size", out.Bytes(i.Bytes)}, {"sha256", i.SHA256.String()}}}
 }
 
 func packageFields(x api.Package) func(*out.Printer) out.Grid {
@@ -144,7 +144,7 @@ func (c *commands) packageDiff() *cobra.Command {
 				return cli.Exiting(cli.ExitError, err)
 			}
 			return c.Print(d, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"only in " + args[0], out.Count(d.OnlyA)}, {"only in " + args[1], out.Count(d.OnlyB)}, {"in both", out.Count(d.Both)}}}
+				return out.Grid{Rows: [][]string{{"only in " + args[0], out.Exact(d.OnlyA)}, {"only in " + args[1], out.Exact(d.OnlyB)}, {"in both", out.Exact(d.Both)}}}
 			})
 		})
 }

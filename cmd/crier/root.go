@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,8 +38,8 @@ NO_COLOR turns colours off.
 A key of its own for whoever submits jobs: "crier key create NAME --role submitter".
 
 Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
-succeed later, 7 the job failed or was cancelled, 8 a measurement missed its goal,
-9 nothing to do, 130 interrupted. "crier check" has its own: 0 to 3.`
+succeed later, 7 the job failed, was cancelled or recalled, 8 a measurement missed
+its goal, 9 nothing to do, 130 interrupted. "crier check" has its own: 0 to 3.`
 
 func (c *commands) root() *cobra.Command {
 	root := c.Group("crier", "Sends one message to a set of recipients: each reachable recipient once")
@@ -48,8 +47,7 @@ func (c *commands) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.FlagError(err) })
 	root.Version = version
 	root.Long = root.Short + about
-	width, _ := cli.TerminalWidth(c.Out) // 0, which does not fold, if it is no terminal
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
+	c.Help(root)
 	p := root.PersistentFlags()
 	p.StringVar(&c.Server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
 	p.StringVar(&c.DataDir, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
@@ -57,7 +55,8 @@ func (c *commands) root() *cobra.Command {
 	p.StringVar(&c.Reason, "reason", "", "why, for the audit log: one line")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
-		c.jobCommand(), c.eventsCommand(), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
+		c.jobCommand(), inspect.Events(c.CLI), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
 		c.tokenCommand(), rights.Key(c.CLI), rights.Tenant(c.CLI), rights.Audit(c.CLI), c.statusCommand(), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+	c.Strict(root)
 	return root
 }

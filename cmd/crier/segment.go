@@ -64,7 +64,7 @@ func (c *commands) segmentOne(verb, short string, do func(api.Service, context.C
 
 func segmentFields(s api.Segment) func(*out.Printer) out.Grid {
 	return func(p *out.Printer) out.Grid {
-		rows := [][]string{{"segment", s.Name}, {"recipients", out.Count(s.Recipients)}, {"revision", fmt.Sprint(s.Revision)}, {"created", p.Ago(s.CreatedAt)}}
+		rows := [][]string{{"segment", s.Name}, {"recipients", out.Exact(s.Recipients)}, {"revision", fmt.Sprint(s.Revision)}, {"created", p.Ago(s.CreatedAt)}}
 		if !s.ArchivedAt.IsZero() {
 			rows = append(rows, []string{"archived", p.Ago(s.ArchivedAt)})
 		}
@@ -108,8 +108,8 @@ func (c *commands) importIDs(name string, req api.ImportIDs, do func(api.Service
 		return refused(name, err)
 	}
 	return c.Print(res, func(*out.Printer) out.Grid {
-		return out.Grid{Rows: [][]string{{"read", out.Count(res.Read)}, {"repeated", out.Count(res.Repeated)}, {"already", out.Count(res.Already)},
-			{"added", out.Count(res.Added)}, {"recipients", out.Count(res.Recipients)}, {"revision", fmt.Sprint(res.Revision)}}}
+		return out.Grid{Rows: [][]string{{"read", out.Exact(res.Read)}, {"repeated", out.Exact(res.Repeated)}, {"already", out.Exact(res.Already)},
+			{"added", out.Exact(res.Added)}, {"recipients", out.Exact(res.Recipients)}, {"revision", fmt.Sprint(res.Revision)}}}
 	})
 }
 
@@ -132,8 +132,8 @@ func (c *commands) segmentChange(verb, short string, do func(api.Service, contex
 				return err
 			}
 			return c.Print(total, func(*out.Printer) out.Grid {
-				return out.Grid{Rows: [][]string{{"segment", total.Segment}, {"changed", out.Count(total.Changed)}, {"unchanged", out.Count(total.Unchanged)},
-					{"recipients", out.Count(total.Recipients)}, {"revision", fmt.Sprint(total.Revision)}}}
+				return out.Grid{Rows: [][]string{{"segment", total.Segment}, {"changed", out.Exact(total.Changed)}, {"unchanged", out.Exact(total.Unchanged)},
+					{"recipients", out.Exact(total.Recipients)}, {"revision", fmt.Sprint(total.Revision)}}}
 			})
 		})
 	cmd.ValidArgsFunction = c.CompleteSegments

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,10 +51,29 @@ func (c *commands) serveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.serve(cmd.Context(), cfg, launch.Process{Log: log, Version: version,
-			Ready: func(r app.Ready) { fmt.Fprint(c.Out, welcome(cfg, r)) }})
+		return logged(cmd.Context(), log, func(ctx context.Context) error {
+			return c.serve(ctx, cfg, launch.Process{Log: log, Version: version,
+				Ready: func(r app.Ready) { fmt.Fprint(c.Out, welcome(cfg, r)) }})
+		})
 	}
 	return cmd
+}
+
+// logged runs a server, and logs that it was told to stop and that it has done so.
+func logged(ctx context.Context, log *slog.Logger, run func(context.Context) error) error {
+	said := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(said)
+		log.Info("stopping")
+	})
+	err := run(ctx)
+	if !unhook() {
+		<-said
+		if err == nil {
+			log.Info("stopped")
+		}
+	}
+	return err
 }
 
 // newLog makes the server's log.
@@ -69,6 +91,7 @@ func newLog(w io.Writer, cfg config.Log) (*slog.Logger, error) {
 
 // welcome says where the server is, and a command to paste that asks it.
 func welcome(cfg config.Server, r app.Ready) string {
+	r.Listen, r.API, r.Gateway = here(r.Listen), here(r.API), here(r.Gateway)
 	var b strings.Builder
 	if r.API == "" {
 		fmt.Fprintf(&b, "health   %s/readyz\n", r.Listen)
@@ -90,6 +113,19 @@ func welcome(cfg config.Server, r app.Ready) string {
 	}
 	fmt.Fprintf(&b, "try      %s\n", try)
 	return b.String()
+}
+
+// here names this machine in a URL of a server that listens at all of its addresses.
+func here(at string) string {
+	u, err := url.Parse(at)
+	if err != nil {
+		return at
+	}
+	if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsUnspecified() {
+		return at
+	}
+	u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	return u.String()
 }
 
 // shellQuote quotes what a shell would not take as one plain word.

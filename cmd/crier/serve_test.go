@@ -63,6 +63,41 @@ func TestWelcomeOfTheDefault(t *testing.T) {
 	}
 }
 
+// Who listens at every address is asked at one of them.
+func TestWelcomeOfEveryAddress(t *testing.T) {
+	for _, at := range []string{"[::]", "0.0.0.0"} {
+		got := welcome(config.Default(), app.Ready{Listen: "http://" + at + ":17420", API: "http://" + at + ":17420", Gateway: "ws://" + at + ":17420/v1/connect"})
+		want := "api      http://127.0.0.1:17420\ndocs     http://127.0.0.1:17420/docs\ngateway  ws://127.0.0.1:17420/v1/connect\ntry      crier status --server http://127.0.0.1:17420\n"
+		if got != want {
+			t.Errorf("at %s it is\n%swant\n%s", at, got, want)
+		}
+	}
+}
+
+// Who reads the log sees that a server was told to stop, and that it did.
+func TestTheLogOfAnEnd(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		var b bytes.Buffer
+		log, err := newLog(&b, config.Log{Level: "info", Format: "text"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = logged(ctx, log, func(ctx context.Context) error {
+			if told {
+				stop()
+				<-ctx.Done()
+			}
+			return nil
+		})
+		got := b.String()
+		if says := strings.Count(got, "msg=stopping\n") == 1 && strings.Count(got, "msg=stopped\n") == 1; err != nil || says != told || !told && got != "" {
+			t.Errorf("told to stop %t: %v, the log is\n%s", told, err, got)
+		}
+	}
+}
+
 func TestWelcomeOfAProcessWithoutAPI(t *testing.T) {
 	if got, want := welcome(config.Default(), app.Ready{Listen: "http://127.0.0.1:1"}), "health   http://127.0.0.1:1/readyz\n"; got != want {
 		t.Errorf("a worker says %q, want %q", got, want)

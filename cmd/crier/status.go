@@ -70,7 +70,7 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 		}
 		rows = append(rows, []string{name, text})
 	}
-	return out.Grid{Rows: rows}
+	return out.Grid{Rows: rows, States: []string{"server"}}
 }
 
 // shownDisks are those that one screen has room for: those that fill up, and the fullest.

@@ -114,9 +114,9 @@ func (c *commands) suppressionInfo() *cobra.Command {
 // suppressionFields is a list as names and values, after a change with what it changed.
 func suppressionFields(l api.SuppressionList, change bool) func(*out.Printer) out.Grid {
 	return func(*out.Printer) out.Grid {
-		rows := [][]string{{"list", listName(l)}, {"entries", out.Count(l.Entries)}, {"revision", fmt.Sprint(l.Revision)}}
+		rows := [][]string{{"list", listName(l)}, {"entries", out.Exact(l.Entries)}, {"revision", fmt.Sprint(l.Revision)}}
 		if change {
-			rows = append(rows, []string{"changed", out.Count(l.Changed)})
+			rows = append(rows, []string{"changed", out.Exact(l.Changed)})
 		}
 		return out.Grid{Rows: rows}
 	}

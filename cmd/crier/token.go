@@ -20,8 +20,11 @@ func (c *commands) tokenCommand() *cobra.Command {
 				return cli.Usage("--recipient: %w", err)
 			}
 			d, err := api.ParseDuration(ttl)
-			if err != nil || d <= 0 {
+			switch {
+			case err != nil:
 				return cli.Usage("--ttl %q: want a length of time such as 12h or 30d", ttl)
+			case d <= 0:
+				return cli.Usage("--ttl %s: want more than 0", ttl)
 			}
 			req := api.MintToken{Recipient: &r, TTL: d}
 			if err := req.Validate(); err != nil {

@@ -41,7 +41,7 @@ func (a *app) openGateway(context.Context) error {
 			Log: a.streams.ledger, Logger: a.log, Began: time.Now()}
 		may = part.lease.May
 	}
-	part.gw, err = ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history, URL: a.cfg.gatewayURL()}, Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys, May: may,
+	part.gw, err = ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history, URL: a.cfg.gatewayURL()}, Given: a.cfg.Gateway != "", Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys, May: may,
 		Accepted: files, Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"crier/internal/app/member"
 	"crier/internal/app/operator"
 	"crier/internal/app/projection"
+	"crier/internal/app/withdrawal"
 	"crier/internal/auth"
 	"crier/internal/authority"
 	"crier/internal/bus"
@@ -39,6 +40,7 @@ import (
 	"crier/state/parked"
 	"crier/state/parked/kv"
 	"crier/state/parked/level"
+	"crier/state/proof"
 	"crier/state/report"
 	"crier/state/sql"
 	"crier/worker"
@@ -281,7 +283,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	if a.cfg.has("scheduler") {
 		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.Scheduler(), Jobs: a.jobs, Claims: a.claims,
 			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
-			Packages: a.content, Totals: a.index, Logger: a.log})
+			Packages: a.content, Totals: a.index, Withdrawals: a.withdrawals(), Logger: a.log})
 	}
 	if !a.cfg.has("scheduler") {
 		return nil
@@ -294,6 +296,16 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 		return t.Counts(s.Recipients), mark, err
 	}}
 	return nil
+}
+
+// withdrawals makes the withdrawals of recalled jobs; what a former process left of one
+// that it was making is of no use.
+func (a *app) withdrawals() *withdrawal.Maker {
+	scratch := a.path("scratch", "withdrawals")
+	if err := os.RemoveAll(scratch); err != nil {
+		a.log.Warn("removing packages that were under way", "error", err)
+	}
+	return &withdrawal.Maker{Seen: &proof.Prover{Log: a.streams.ledger, Reports: report.NewStore(a.blobs)}, Jobs: a.jobs, Blobs: a.blobs, Scratch: scratch}
 }
 
 func (a *app) openService(ctx context.Context) error {

@@ -68,7 +68,8 @@ var arrowTable = []Arrow{
 	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
 
 	{"internal/rights", with("api", "internal/auth", "state/sql/access"), "keys and tenants need no other store"},
-	{"internal/service", with("api", "audience/...", "internal/auth", "internal/rights", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/quota", with(), "limits are numbers about jobs"},
+	{"internal/service", with("api", "audience/...", "internal/auth", "internal/quota", "internal/rights", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/service", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
 	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/app/space", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},

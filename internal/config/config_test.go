@@ -174,6 +174,8 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"two replicas", "", nil, []string{"--nats-replicas=2"}, []string{"nats.replicas:"}},
 		{"replicas of one", "", nil, []string{"--nats-replicas=3"}, []string{"nats.replicas:"}},
 		{"ledger", "", nil, []string{"--limit-ledger", "1MiB"}, []string{"limits.ledger:"}},
+		{"no size", "", nil, []string{"--limit-ledger", "lots"}, []string{"limits.ledger: a flag has lots, want a size such as 16GiB"}},
+		{"no number", "", []string{"CRIER_LIMITS_LANES=many"}, nil, []string{"limits.lanes: the environment has many, want a whole number"}},
 		{"fold", "", nil, []string{"--limit-fold", "1KiB"}, []string{"limits.fold:"}},
 		{"lanes", "", nil, []string{"--limit-lanes", "0"}, []string{"limits.lanes:"}},
 		{"too many lanes", "", nil, []string{"--limit-lanes", "257"}, []string{"limits.lanes:"}},

@@ -44,6 +44,7 @@ var settings = append([]setting{
 var (
 	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots"}
 	numbers = []string{"limits.ledger", "limits.fold", "limits.disk_warn", "limits.disk_crit", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
+	sizes   = []string{"limits.ledger", "limits.fold"} // of the numbers, those in bytes
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )
 
@@ -96,7 +97,7 @@ func Load(environ []string, set *pflag.FlagSet) (Server, error) {
 	}
 	if set != nil {
 		flags := posflag.ProviderWithFlag(set, ".", nil, func(f *pflag.Flag) (string, any) { return keyOfFlag(f.Name), f.Value.String() })
-		if err := merge(all, "the flags", func(k *koanf.Koanf) error { return k.Load(flags, nil) }); err != nil {
+		if err := merge(all, "a flag", func(k *koanf.Koanf) error { return k.Load(flags, nil) }); err != nil {
 			return Server{}, err
 		}
 	}
@@ -160,7 +161,7 @@ func shown(v any) string {
 func wants(key string, value any) string {
 	switch v := value.(type) {
 	case string:
-		return ""
+		return wantsText(key, v)
 	case int:
 		if slices.Contains(numbers, key) {
 			return ""
@@ -183,6 +184,28 @@ func wants(key string, value any) string {
 		return "true or false"
 	}
 	return "text"
+}
+
+// wantsText says what the text of a setting should be, if it does not read as one. An
+// empty text stands for nothing.
+func wantsText(key, v string) string {
+	var size Bytes
+	switch {
+	case v == "":
+	case slices.Contains(sizes, key):
+		if size.UnmarshalText([]byte(v)) != nil {
+			return "a size such as 16GiB"
+		}
+	case slices.Contains(numbers, key):
+		if _, err := strconv.ParseInt(v, 0, 64); err != nil {
+			return "a whole number"
+		}
+	case slices.Contains(truths, key):
+		if _, err := strconv.ParseBool(v); err != nil {
+			return "true or false"
+		}
+	}
+	return ""
 }
 
 func keys() string {

@@ -254,10 +254,8 @@ func talking(processes []cluster.Record, flows []cluster.Flow, from, to string) 
 	called := func(process, so string) bool {
 		return process == so || slices.ContainsFunc(processes, func(p cluster.Record) bool { return p.Name == process && Class(p) == so })
 	}
-	for _, so := range []string{from, to} {
-		if !slices.ContainsFunc(processes, func(p cluster.Record) bool { return called(p.Name, so) }) {
-			return nil, fmt.Errorf("the cluster has no process, role or kind %q", so)
-		}
+	if err := known(processes, from, to); err != nil {
+		return nil, err
 	}
 	var most cluster.Flow
 	for _, f := range flows {
@@ -269,6 +267,16 @@ func talking(processes []cluster.Record, flows []cluster.Flow, from, to string) 
 		return nil, fmt.Errorf("no %s sends any %s anything", from, to)
 	}
 	return []string{most.From, most.To}, nil
+}
+
+// known refuses what is no process, role or kind of a cluster; "" is as the drill chooses.
+func known(processes []cluster.Record, names ...string) error {
+	for _, so := range names {
+		if so != "" && !slices.ContainsFunc(processes, func(p cluster.Record) bool { return p.Name == so || Class(p) == so }) {
+			return job.Invalid("cut", fmt.Sprintf("cut: the cluster has no process, role or kind %q", so), nil)
+		}
+	}
+	return nil
 }
 
 // Class is what stands for a process in a pair: its role, or its kind if it is a server.

@@ -7,6 +7,7 @@ import (
 
 	"crier/internal/cluster"
 	"crier/internal/drill/verdict"
+	"crier/job"
 )
 
 func TestDrillsAreWhole(t *testing.T) {
@@ -76,6 +77,19 @@ func TestLoadOutlasts(t *testing.T) {
 		if c.cfg.Rate != c.rate {
 			t.Errorf("a fault of %s: a rate of %d, want %d", c.lasts, c.cfg.Rate, c.rate)
 		}
+	}
+}
+
+// What the load would be made for in vain is refused before it.
+func TestKnown(t *testing.T) {
+	processes := []cluster.Record{{Name: "worker-1", Kind: cluster.Crier, Role: "worker"}, {Name: "nats-1", Kind: cluster.NATS}}
+	for _, so := range []string{"", "worker-1", "worker", "nats"} {
+		if err := known(processes, "nats-1", so); err != nil {
+			t.Errorf("%q: %v", so, err)
+		}
+	}
+	if err := known(processes, "worker", "worker-9"); job.CodeOf(err) != job.CodeInvalid || !strings.Contains(err.Error(), "worker-9") {
+		t.Errorf("nobody: %v", err)
 	}
 }
 

@@ -138,15 +138,14 @@ func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Cl
 	return nil
 }
 
-// cancelWithin bounds how long who interrupts a drill waits for its jobs to be cancelled.
+// cancelWithin bounds how long the end of a drill waits for its jobs to be cancelled.
 const cancelWithin = 15 * time.Second
 
-// cancelJobs stops the jobs of a drill that was interrupted, for nobody looks at what
-// becomes of them.
+// cancelJobs stops what goes on of a drill's jobs when it is over, however it ended, for
+// nobody looks at what becomes of them. That takes no verdict away: only who interrupts a
+// drill has an error of it.
 func (r *run) cancelJobs(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
-	}
+	interrupted := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
 	defer cancel()
 	var errs []error
@@ -159,6 +158,9 @@ func (r *run) cancelJobs(ctx context.Context) error {
 			r.cfg.Say("job %s goes on: %v", id, err)
 			errs = append(errs, fmt.Errorf("cancelling job %s: %w", id, err))
 		}
+	}
+	if !interrupted {
+		return nil
 	}
 	return errors.Join(errs...)
 }

@@ -109,7 +109,7 @@ func (r *run) end() (err error) {
 }
 
 // Run runs a drill. An error is something that kept it from being run. When ctx ends, the
-// fault is undone and the jobs are cancelled before it returns.
+// fault is undone before it returns; the jobs are cancelled in any case.
 func Run(ctx context.Context, name string, cfg Config) (_ verdict.Report, err error) {
 	d, err := Find(name)
 	if err != nil {
@@ -125,6 +125,9 @@ func Run(ctx context.Context, name string, cfg Config) (_ verdict.Report, err er
 	}
 	d = d.by(st.Topology.Profile).lasting(cfg.For)
 	cfg.fill(d.lasts)
+	if err := known(st.Processes, cfg.CutFrom, cfg.CutTo); err != nil {
+		return verdict.Report{}, err
+	}
 	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: verdict.Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(ctx.Err(), err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {

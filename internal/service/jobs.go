@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -31,6 +32,10 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 		}
 		name = a.Name
 	}
+	taken, err := s.withdrawn(ctx, j)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("reading what of job %s is withdrawn: %w", spec.ID, err)
+	}
 	var once *api.Once
 	if spec.SendOnce != nil {
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
@@ -40,7 +45,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
-		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Counts: total.Counts(spec.Recipients)}, nil
+		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Withdraws: spec.Withdraws, Counts: total.Counts(spec.Recipients), Withdrawal: taken}, nil
 }
 
 // indexLag is the longest that the counts of a job that is sent wait for the index.
@@ -155,7 +160,7 @@ func (s *Service) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) erro
 
 // same reports whether nothing that a watcher sees has changed.
 func same(a, b api.Job) bool {
-	return a.Version == b.Version && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
+	return a.Version == b.Version && a.Withdrawal == b.Withdrawal && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
 		fmt.Sprint(a.Counts) == fmt.Sprint(b.Counts)
 }
 
@@ -176,7 +181,7 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 		if err != nil {
 			return api.Job{}, err
 		}
-		if j.State.Reached(req.For) {
+		if j.State.Reached(req.For) && !(j.State.Terminal() && j.IsLive()) { // its recall is about to begin
 			return s.describe(ctx, j)
 		}
 		select {
@@ -197,22 +202,30 @@ func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Jo
 		return api.Job{}, err
 	}
 	if j.State.Terminal() {
-		return api.Job{}, job.Conflict(fmt.Sprintf("job %s is %s; nothing can be changed any more", id, j.State))
+		return api.Job{}, job.Conflict(fmt.Sprintf("%s is %s; nothing can be changed any more", id, j.State))
 	}
+	if err := s.order(ctx, &j, c); err != nil {
+		return api.Job{}, err
+	}
+	return s.describe(ctx, j)
+}
+
+// order writes a control, in the name of who asks.
+func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 	act := api.ActOf(ctx)
 	caller, err := api.CallerOf(ctx)
 	if err != nil {
-		return api.Job{}, err
+		return err
 	}
-	c.At, c.By, c.Why = now(), caller.Key, act.Reason
-	seq, err := s.cfg.Jobs.Control(ctx, id, c)
+	c.At, c.By, c.Why = now(), caller.Key, cmp.Or(c.Why, act.Reason)
+	seq, err := s.cfg.Jobs.Control(ctx, j.Spec.ID, c)
 	if err != nil {
-		return api.Job{}, err
+		return err
 	}
 	made := access.Controlled(j.Spec, c, seq) // as who reads the ledger tells it
 	act.ID, act.At = made.ID, made.At
 	j.Controls.Apply(c)
-	return s.describe(ctx, j)
+	return nil
 }
 
 // PauseJob implements api.Controls.
@@ -229,6 +242,13 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 
 // CancelJob implements api.Controls.
 func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
+	j, err := s.cfg.Jobs.Get(ctx, id)
+	if err == nil && j.Controls.Recalled && !j.State.Terminal() {
+		err = job.Conflict(fmt.Sprintf("job %s is being recalled, which goes further than a cancel", id))
+	}
+	if err != nil {
+		return api.Job{}, err
+	}
 	return s.control(ctx, id, job.Control{Cancel: true})
 }
 
@@ -238,7 +258,7 @@ func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job,
 	if err != nil {
 		return api.Job{}, err
 	}
-	if _, err := s.allowedRate(j.Spec.TenantOf(), rate); err != nil {
+	if _, err := s.quota.Rate(j.Spec.TenantOf(), rate); err != nil {
 		return api.Job{}, err
 	}
 	if rate == 0 { // unlimited is what the tenant's limit is

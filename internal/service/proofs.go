@@ -54,13 +54,17 @@ func (s *Service) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliati
 		return api.Reconciliation{}, err
 	}
 	defer done()
-	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobCancelled
+	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobCancelled || j.State == job.JobRecalled
 	filters, err := s.cfg.Filters(ctx, j.Spec)
 	if err != nil {
 		return api.Reconciliation{}, fmt.Errorf("opening what the filters of job %s read: %w", id, err)
 	}
 	res, err := s.prover.Reconcile(ctx, id, pkg, sent, filters...)
-	return api.Reconciliation{Job: id, State: j.State, Counts: res.Counts, Conserved: res.Conserved(), Violations: res.Violations}, err
+	if err != nil {
+		return api.Reconciliation{}, err
+	}
+	taken, err := s.proveWithdrawn(ctx, j)
+	return api.Reconciliation{Job: id, State: j.State, Counts: res.Counts, Withdrawal: taken, Conserved: res.Conserved(), Violations: res.Violations}, err
 }
 
 // prove waits for a place among the proofs; done gives it back.

@@ -17,6 +17,7 @@ import (
 	"crier/audience"
 	"crier/audience/members"
 	"crier/internal/auth"
+	"crier/internal/quota"
 	"crier/internal/rights"
 	"crier/job"
 	"crier/state/blob"
@@ -66,7 +67,7 @@ type Service struct {
 	*rights.Rights
 	cfg    Config
 	notify *notify
-	queue  *queue
+	quota  *quota.Quota
 	prover *proof.Prover
 	proofs chan struct{} // one slot per proof under way
 }
@@ -83,7 +84,7 @@ func New(cfg Config) *Service {
 	if cfg.Store != nil {
 		r.Store = cfg.Store.Access
 	}
-	return &Service{Rights: r, cfg: cfg, notify: newNotify(), queue: newQueue(), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
+	return &Service{Rights: r, cfg: cfg, notify: newNotify(), quota: quota.New(cfg.Authority, cfg.Jobs), prover: &proof.Prover{Log: cfg.Log, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
 }
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.

@@ -50,7 +50,7 @@ func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, er
 	if err := spec.Validate(); err != nil {
 		return api.Job{}, err
 	}
-	leave, err := s.enter(spec)
+	leave, err := s.quota.Enter(spec)
 	if err != nil {
 		return api.Job{}, err
 	}
@@ -83,7 +83,7 @@ func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) 
 	api.ActOf(ctx).Forget() // the first submit is the act
 	if j.Spec.Request != request {
 		return api.Job{}, &job.Error{Code: job.CodeConflict, Field: "Idempotency-Key",
-			Message: fmt.Sprintf("this idempotency key belongs to job %s, which was another request", j.Spec.ID)}
+			Message: fmt.Sprintf("this idempotency key belongs to %s, which was another request", j.Spec.ID)}
 	}
 	return s.describe(ctx, j)
 }
@@ -121,7 +121,7 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 	spec := job.Spec{Account: a.Number, AccountName: a.Name, Class: req.Class, Priority: cmp.Or(req.Priority, api.DefaultPriority), Rate: req.Rate, OnUnknown: req.OnUnknown,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: at, DisplayAt: req.DisplayAt, ExpiresAt: at.Add(ttl),
 		Tenant: a.Tenant, SubmittedBy: c.Key, Why: api.ActOf(ctx).Reason}
-	if spec.Rate, err = s.allowedRate(a.Tenant, req.Rate); err != nil {
+	if spec.Rate, err = s.quota.Rate(a.Tenant, req.Rate); err != nil {
 		return spec, err
 	}
 	if !spec.DisplayAt.Before(spec.ExpiresAt) {
@@ -152,7 +152,7 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 		}
 		spec.Package, spec.Set, spec.Recipients = pin.Blob, set.Info().SHA256, pin.Cardinality
 	}
-	if err := s.allowedSize(spec); err != nil {
+	if err := s.quota.Size(spec); err != nil {
 		return spec, err
 	}
 	api.ActOf(ctx).On(a.Tenant, "job/"+spec.ID.String())

@@ -46,7 +46,7 @@ type Rules struct {
 	FixedWindow       bool // 14: a client keeps the last few ids
 	TwoDeciders       bool // 18: the sender decides doubt, too
 	PurgeAll          bool // 6: a purge takes a journal's last record
-	LateParkStays     bool // 21: what is parked after a cancel takes no outcome
+	LateParkStays     bool // 21: what is parked after a cancel or a recall takes no outcome
 	SendBeforeReserve bool // 8: hand-offs leave before their reserve is durable
 	Stranded          bool // 20: nobody looks who is online after parking
 	LateLeaveClears   bool // 23: a disconnect clears whoever is online elsewhere

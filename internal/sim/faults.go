@@ -236,7 +236,7 @@ func (w *World) operate() {
 		paused := w.of(0.5)
 		w.order(j, job.Control{Pause: &paused})
 	case w.of(0.001):
-		w.order(j, job.Control{Cancel: true})
+		w.order(j, job.Control{Cancel: j.n%2 == 0, Recall: j.n%2 == 1})
 	case w.of(0.001):
 		rate := uint32(w.n(30))
 		w.order(j, job.Control{Rate: &rate})

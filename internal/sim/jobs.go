@@ -22,7 +22,7 @@ type jobInfo struct {
 	who    []uint32
 	drops  map[uint32]bool // whom the filters drop
 	slices []job.Span
-	// What operators did to it, for the judge; zero if they did not.
+	// When operators cancelled or recalled it, for the judge; zero if they did not.
 	cancelled time.Duration
 }
 
@@ -134,7 +134,7 @@ func (w *World) order(j *jobInfo, c job.Control) {
 	}
 	subj := ledger.ControlSubject(j.spec.ID)
 	w.controls.Store(w.mono(), subj, w.controls.Tip(subj), b)
-	if c.Cancel && j.cancelled == 0 {
+	if (c.Cancel || c.Recall) && j.cancelled == 0 {
 		j.cancelled = w.now
 	}
 	w.trace("job %d is ordered %s", j.n, b)
@@ -197,7 +197,7 @@ func (t *table) takeControl(st ledger.Stored) (jobID, job.Controls) {
 
 func (t *table) isLive(id jobID) bool {
 	j := t.jobs[id]
-	return j != nil && !j.State.Terminal()
+	return j != nil && j.IsLive()
 }
 
 func (t *table) live() []*jobs.Job {

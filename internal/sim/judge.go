@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -28,7 +29,7 @@ func (w *World) judgeShown(j *jobInfo, d *device) {
 // 5 s, or it stops.
 func (w *World) judgeSend(s *start, id jobID, what string) {
 	if j := w.byID[id]; j.cancelled != 0 && w.now > j.cancelled+5*time.Second {
-		w.fail("I12", "%s %ss job %d %s after its cancel", s.mine, what, j.n, w.now-j.cancelled)
+		w.fail("I12", "%s %ss job %d %s after its cancel or recall", s.mine, what, j.n, w.now-j.cancelled)
 	}
 }
 
@@ -198,6 +199,7 @@ func (w *World) judgeJob(j *jobInfo) {
 	for _, v := range res.Violations {
 		w.fail("I1", "the proof of job %d: %s", j.n, v)
 	}
+	w.judgeSeen(j, prover)
 	n, c := w.fold.Count(j.spec.ID), res.Counts
 	if got := [job.Failed + 1]uint64{c.Pending, c.HandedOff, c.Parked, c.InDoubt, c.Delivered, c.DroppedTotal(), c.Expired, c.Recalled, c.Cancelled, c.Failed}; got != n {
 		w.fail("I1", "the proof counts job %d as %v, the oracle as %v", j.n, got, n)
@@ -206,6 +208,39 @@ func (w *World) judgeJob(j *jobInfo) {
 	x, err := prover.Explain(background, j.spec.ID, pkg{w, j}, job.Recipient(who))
 	if p := w.fold.Place(j.spec.ID, who); err != nil || x.Outcome != p.Outcome {
 		w.fail("I20", "job %d: %d is explained as %s, the oracle says %s: %v", j.n, who, x.Outcome, p.Outcome, err)
+	}
+}
+
+// judgeSeen holds whom a withdrawal would go to against the devices: to everybody who has
+// ever shown the message, and to nobody to whom it was never handed off.
+func (w *World) judgeSeen(j *jobInfo, prover proof.Prover) {
+	open := w.fold.Count(j.spec.ID)
+	got := map[uint32]bool{}
+	err := prover.MayHaveSeen(background, j.spec.ID, func(s *idset.Set) error {
+		for who := range s.All() {
+			got[who] = true
+		}
+		return nil
+	})
+	if open[job.HandedOff]+open[job.InDoubt] > 0 {
+		if !errors.Is(err, proof.ErrOpen) {
+			w.fail("I1", "job %d: it is said who may have seen it while %d are handed off and %d in doubt: %v", j.n, open[job.HandedOff], open[job.InDoubt], err)
+		}
+		return
+	}
+	if err != nil {
+		w.fail("I1", "who may have seen job %d: %v", j.n, err)
+		return
+	}
+	for _, d := range w.devices {
+		if d.ever[j.spec.ID] && !got[d.who] {
+			w.fail("I2", "job %d: %d has shown it, and its withdrawal would leave it out", j.n, d.who)
+		}
+	}
+	for who := range got {
+		if !slices.Contains(j.who, who) || j.drops[who] {
+			w.fail("I1", "job %d: its withdrawal would go to %d, whom it was not for", j.n, who)
+		}
 	}
 }
 

@@ -212,7 +212,7 @@ func (s *start) assign(o offer, k sliceKey, then job.Controls, answer func(job.S
 			controls = then
 		}
 		if s.w.rules.CancelLost && !s.ownsCancel(k.id) {
-			controls.Cancelled = false
+			controls.Cancelled, controls.Recalled = false, false
 		}
 		spec := j.Spec
 		s.doLanes(s.lanes.Step(s.now(), lane.Assign{Controls: controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,

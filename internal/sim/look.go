@@ -69,7 +69,7 @@ func (s *start) describe(id jobID) home.JobInfo {
 	unsure := s.w.now-s.table.sure > lane.ControlsMaxAge
 	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || unsure, Over: j.Over(s.w.wall(s.p)),
 		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
-	if s.w.rules.CancelLost && info.Over == job.Cancelled && !s.ownsCancel(id) {
+	if s.w.rules.CancelLost && (info.Over == job.Cancelled || info.Over == job.Recalled) && !s.ownsCancel(id) {
 		info.Over = job.Parked
 	}
 	if j.Spec.Class == job.Realtime {

@@ -225,7 +225,7 @@ func (s *start) spoil(p home.Pass, f *home.Findings) {
 	}
 }
 
-// ownsCancel reports whether this start has seen a job's cancel itself.
+// ownsCancel reports whether this start has seen a job's cancel or recall itself.
 func (s *start) ownsCancel(id jobID) bool {
 	j := s.w.byID[id]
 	return j.cancelled == 0 || j.cancelled > s.since

@@ -58,6 +58,9 @@ func (c *scheduler) moveOn(j *jobs.Job) {
 
 // next is what a job becomes.
 func (c *scheduler) next(j *jobs.Job, allSent bool) (job.State, bool) {
+	if j.Controls.Recalled && j.State != job.Recalling && j.State.CanBecome(job.Recalling) && !c.s.w.rules.CancelLost {
+		return job.Recalling, true
+	}
 	if j.Controls.Cancelled && j.State != job.Cancelling && j.State.CanBecome(job.Cancelling) && !c.s.w.rules.CancelLost {
 		return job.Cancelling, true
 	}
@@ -80,6 +83,8 @@ func (c *scheduler) next(j *jobs.Job, allSent bool) (job.State, bool) {
 		return job.Completed, closed
 	case job.Cancelling:
 		return job.JobCancelled, allSent && closed
+	case job.Recalling: // the withdrawal, which would be a job like others, is not made
+		return job.JobRecalled, allSent && closed
 	}
 	return 0, false
 }

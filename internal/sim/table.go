@@ -37,7 +37,7 @@ func Planted() []Variant {
 		v("parked-by-delivered", "19: parked is what is not delivered yet", "I1", 2, Rules{ParkedByDelivered: true}),
 		v("stranded", "20: nobody looks who is online after parking", "I21", 1, Rules{Stranded: true}),
 		v("drain-unreserved", "20: a drain has no reserve", "I3", 2, Rules{DrainUnreserved: true}),
-		v("late-park-stays", "21: what is parked after a cancel takes no outcome", "I2", 1, Rules{LateParkStays: true}),
+		v("late-park-stays", "21: what is parked after a cancel or a recall takes no outcome", "I2", 1, Rules{LateParkStays: true}),
 		v("cancel-lost", "12, 21: a taker does not know the cancel before it", "I12", 2, Rules{CancelLost: true}),
 		v("controls-of-offer", "21: a slice begins with the controls that its offer found", "I12", 660, Rules{ControlsOfOffer: true}),
 		v("late-leave-clears", "23: a late disconnect takes whoever is elsewhere", "I21", 1, Rules{LateLeaveClears: true}),

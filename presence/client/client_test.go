@@ -319,20 +319,113 @@ func TestLargestBody(t *testing.T) {
 func TestWithdrawAndConnectAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := newNetwork()
-		s := newScript(t, net, `{"type":"message","id":"a"}`, `{"type":"withdraw","ids":["a","b"]}`)
+		s := newScript(t, net, `{"type":"message","id":"a"}`, `{"type":"withdraw","ids":["b","c"]}`)
 		var told []string
 		cfg := s.config(net)
 		cfg.OnMessage = func(_ context.Context, m client.Message) error { told = append(told, "show "+m.ID); return nil }
-		cfg.OnWithdraw = func(_ context.Context, ids []string) { told = append(told, "withdraw "+strings.Join(ids, " ")) }
+		cfg.OnWithdraw = func(_ context.Context, ids []string) error {
+			told = append(told, "withdraw "+strings.Join(ids, " "))
+			return nil
+		}
 		cfg.OnConnect = func() { told = append(told, "connected") }
 		store := client.NewMemory()
 		cfg.Store = store
 		s.during(cfg, time.Second)
-		if want := []string{"connected", "show a", "withdraw a b"}; !slices.Equal(told, want) {
+		if want := []string{"connected", "show a", "withdraw b c"}; !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
 		}
 		if _, ids, _ := store.Load(); !slices.Equal(ids, []string{"a"}) {
 			t.Errorf("the store has %v: a withdrawn id is not settled", ids)
+		}
+	})
+}
+
+// A withdrawal is told before it is acknowledged, again until that works, and remembered.
+func TestWithdrawalsAreToldAndAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net, `{"type":"message","id":"z"}`, `{"type":"message","id":"a"}`, `{"type":"withdraw","id":"w","ids":["a"]}`,
+			`{"type":"withdraw","id":"w","ids":["a"]}`)
+		var told []string
+		cfg := s.config(net)
+		cfg.Store = client.NewMemory()
+		cfg.OnMessage = func(_ context.Context, m client.Message) error {
+			wait(t.Context(), time.Millisecond) // all else is read meanwhile
+			told = append(told, "show "+m.ID)
+			return nil
+		}
+		fail := true
+		cfg.OnWithdraw = func(_ context.Context, ids []string) error {
+			told = append(told, "withdraw "+strings.Join(ids, " "))
+			if fail {
+				fail = false
+				return errors.New("the display is gone")
+			}
+			return nil
+		}
+		go func() {
+			wait(t.Context(), time.Second)
+			net.cut()
+		}()
+		s.during(cfg, 5*time.Second)
+		if want := []string{"show z", "withdraw a", "withdraw a"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+		if !slices.Equal(s.acked, []string{"z", "a", "w", "z", "a", "w", "w"}) {
+			t.Errorf("acknowledged %q", s.acked)
+		}
+		if _, ids, _ := cfg.Store.Load(); !slices.Equal(ids, []string{"a", "w", "z"}) {
+			t.Errorf("the store has %q", ids)
+		}
+		if !slices.Equal(s.hello.Can, []string{"withdraw"}) {
+			t.Errorf("hello says that it can %q", s.hello.Can)
+		}
+	})
+}
+
+// What is withdrawn while it waits to be shown is not shown, but counts as taken.
+func TestWhatIsWithdrawnBeforeItIsShown(t *testing.T) {
+	for _, order := range []client.Order{client.ShowFirst, client.StoreFirst} {
+		synctest.Test(t, func(t *testing.T) {
+			net := newNetwork()
+			s := newScript(t, net, `{"type":"message","id":"a"}`, `{"type":"message","id":"b"}`, `{"type":"message","id":"c"}`, `{"type":"withdraw","id":"w","ids":["a","b"]}`,
+				`{"type":"message","id":"d"}`)
+			var told []string
+			cfg := s.config(net)
+			cfg.Order = order
+			cfg.OnMessage = func(_ context.Context, m client.Message) error {
+				told = append(told, "show "+m.ID)
+				wait(t.Context(), time.Second) // all else is read meanwhile
+				return nil
+			}
+			cfg.OnWithdraw = func(_ context.Context, ids []string) error {
+				told = append(told, "withdraw "+strings.Join(ids, " "))
+				return nil
+			}
+			cfg.Store = client.NewMemory()
+			s.during(cfg, 10*time.Second)
+			// Whether a had begun to be shown when its withdrawal was read is a race.
+			if len(told) > 0 && told[0] == "show a" {
+				told = told[1:]
+			}
+			if want := []string{"show c", "withdraw a b", "show d"}; !slices.Equal(told, want) {
+				t.Errorf("told %q, want %q", told, want)
+			}
+			if _, ids, _ := cfg.Store.Load(); !slices.Equal(ids, []string{"a", "b", "c", "d", "w"}) {
+				t.Errorf("the store has %q", ids)
+			}
+		})
+	}
+}
+
+// Without OnWithdraw a client does not say that it can, and acknowledges nothing of it.
+func TestAClientThatCannotWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newNetwork()
+		s := newScript(t, net, `{"type":"withdraw","id":"w","ids":["a"]}`, `{"type":"message","id":"b"}`)
+		s.during(s.config(net), time.Second)
+		if !slices.Equal(s.acked, []string{"b"}) || len(s.hello.Can) > 0 {
+			t.Errorf("acknowledged %q, can %q", s.acked, s.hello.Can)
 		}
 	})
 }

@@ -44,9 +44,11 @@ type Config struct {
 	// it again. So it does if OnMessage takes longer than that. The context ends with
 	// that of Run.
 	OnMessage func(ctx context.Context, m Message) error
-	// OnWithdraw takes messages off the display that were recalled, by id. Default:
-	// nothing is done.
-	OnWithdraw func(ctx context.Context, ids []string)
+	// OnWithdraw takes messages off the display that were recalled, by id; those that
+	// were never shown are to be ignored. It may be called again for the same ids, and is
+	// after an error, as with OnMessage. Default: the client does not say that it can, and
+	// the sender learns that the message was not taken back.
+	OnWithdraw func(ctx context.Context, ids []string) error
 	// OnConnect is told that a connection is open and hello is said. Called by the
 	// goroutine of Run. Default: nothing is done.
 	OnConnect func()
@@ -143,9 +145,6 @@ func (c *Config) fill() {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.OnWithdraw == nil {
-		c.OnWithdraw = func(context.Context, []string) {}
 	}
 	if c.OnConnect == nil {
 		c.OnConnect = func() {}

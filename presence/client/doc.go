@@ -12,7 +12,9 @@
 //     hello lists exactly the ids that the store remembers;
 //   - what it cannot remember (the store fails, or MaxUnsettled ids are in it) it
 //     does not acknowledge;
-//   - OnMessage is called by one goroutine, one message at a time.
+//   - a message whose withdrawal has been read is not shown any more, and OnWithdraw is
+//     called at least once for each withdrawal before it is acknowledged;
+//   - OnMessage and OnWithdraw are called by one goroutine, one at a time.
 //
 // Showing and remembering are two acts, and the process can die between them. No
 // order of them is right for everybody, so Config.Order offers both:

@@ -48,6 +48,7 @@ const (
 type frame struct {
 	kind    string
 	message Message
+	id      string // of a withdrawal; "" if it is not to be acknowledged
 	ids     []string
 	url     string
 	code    string
@@ -72,11 +73,17 @@ func parseFrame(data []byte) (*frame, error) {
 		err = f.readMessage(data)
 	case typeSettled, typeWithdraw:
 		var body struct {
+			ID  string   `json:"id"`
 			IDs []string `json:"ids"`
 		}
 		err = json.Unmarshal(data, &body)
-		if f.ids = body.IDs; err == nil && len(f.ids) > maxIDs {
+		f.id, f.ids = body.ID, body.IDs
+		switch {
+		case err != nil:
+		case len(f.ids) > maxIDs:
 			err = fmt.Errorf("it has %d ids, at most %d are allowed", len(f.ids), maxIDs)
+		case f.id != "" && !validID(f.id):
+			err = errID(f.id)
 		}
 		f.ids = slices.DeleteFunc(f.ids, func(id string) bool { return !validID(id) })
 	case typeRedirect:
@@ -107,11 +114,15 @@ func (f *frame) readMessage(data []byte) error {
 	}
 	switch m := &f.message; {
 	case !validID(m.ID):
-		return fmt.Errorf("its id %q is not 1 to %d bytes without control characters", clip(m.ID), maxID)
+		return errID(m.ID)
 	case len(m.Body) > maxBody:
 		return fmt.Errorf("its body has %d bytes, at most %d are allowed", len(m.Body), maxBody)
 	}
 	return nil
+}
+
+func errID(id string) error {
+	return fmt.Errorf("its id %q is not 1 to %d bytes without control characters", clip(id), maxID)
 }
 
 // validID reports whether a message or a client can be named so.
@@ -132,16 +143,22 @@ func clip(s string) string {
 	return s
 }
 
-// helloFrame says who the client is and what it has: an empty list, never none.
-func helloFrame(client string, have []string) ([]byte, error) {
+// helloFrame says who the client is, what it has (an empty list, never none), and what
+// it can.
+func helloFrame(client string, have []string, withdraws bool) ([]byte, error) {
 	if have == nil {
 		have = []string{}
+	}
+	var can []string
+	if withdraws {
+		can = []string{typeWithdraw}
 	}
 	return json.Marshal(struct {
 		Type   string   `json:"type"`
 		Client string   `json:"client"`
 		Have   []string `json:"have"`
-	}{typeHello, client, have})
+		Can    []string `json:"can,omitempty"`
+	}{typeHello, client, have, can})
 }
 
 func ackFrame(ids []string) ([]byte, error) {

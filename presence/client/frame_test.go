@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ func TestExamplesOfTheDescription(t *testing.T) {
 		var example struct {
 			Client, ID  string
 			Have, IDs   []string
+			Can         []string
 			CollapseKey string    `json:"collapse_key"`
 			DisplayAt   time.Time `json:"display_at"`
 		}
@@ -45,7 +47,7 @@ func TestExamplesOfTheDescription(t *testing.T) {
 			if example.Client == "" {
 				continue // the gateway's
 			}
-			same(t, block[1])(helloFrame(example.Client, example.Have))
+			same(t, block[1])(helloFrame(example.Client, example.Have, slices.Equal(example.Can, []string{"withdraw"})))
 		case typeAck:
 			same(t, block[1])(ackFrame(example.IDs))
 		case typeMessage:
@@ -55,7 +57,7 @@ func TestExamplesOfTheDescription(t *testing.T) {
 				t.Errorf("message %+v", m)
 			}
 		case typeSettled, typeWithdraw:
-			if len(f.ids) != 1 || f.ids[0] != example.IDs[0] {
+			if len(f.ids) != 1 || f.ids[0] != example.IDs[0] || f.id != example.ID {
 				t.Errorf("%s %v", f.kind, f.ids)
 			}
 		case typeRedirect:
@@ -114,7 +116,7 @@ func TestWhereARedirectMayLead(t *testing.T) {
 }
 
 func TestHelloWithoutIDsHasAnEmptyList(t *testing.T) {
-	if b, err := helloFrame("c", nil); err != nil || !strings.Contains(string(b), `"have":[]`) {
+	if b, err := helloFrame("c", nil, false); err != nil || !strings.Contains(string(b), `"have":[]`) || strings.Contains(string(b), "can") {
 		t.Errorf("%s %v", b, err)
 	}
 }

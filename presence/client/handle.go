@@ -16,7 +16,7 @@ func (s *session) take(ctx context.Context, f *frame) (*url.URL, error) {
 	case typeSettled:
 		s.forget(f.ids)
 	case typeWithdraw:
-		s.cfg.OnWithdraw(ctx, f.ids)
+		return nil, s.takeWithdraw(ctx, f)
 	case typeRedirect:
 		return redirected(s.from, f.url)
 	case typeError:
@@ -40,12 +40,60 @@ func (s *session) takeMessage(ctx context.Context, m Message) error {
 		s.trouble(fmt.Errorf("message %s: %w", m.ID, ErrFull))
 		return nil
 	}
-	shown, err := s.show(ctx, m)
-	if err != nil || !shown {
+	if s.isWithdrawn(m.ID) { // while it waited; there is nothing to be taken off then
+		if err := s.keep(m.ID); err != nil {
+			return err
+		}
+	} else if shown, err := s.show(ctx, m); err != nil || !shown {
 		return err
 	}
 	s.progress = true
 	return s.acknowledge(m.ID)
+}
+
+// takeWithdraw takes messages off the display, remembers that, and acknowledges it. To do
+// it twice does no harm, so that the order is always this one.
+func (s *session) takeWithdraw(ctx context.Context, f *frame) error {
+	defer s.noteWithdrawn(f.ids, -1)
+	_, repeat := s.known[f.id]
+	switch {
+	case s.cfg.OnWithdraw == nil: // it was not asked for
+		return nil
+	case !repeat && f.id != "" && len(s.known) >= MaxUnsettled:
+		s.trouble(fmt.Errorf("withdrawal %s: %w", f.id, ErrFull))
+		return nil
+	case !repeat:
+		if err := s.cfg.OnWithdraw(ctx, f.ids); err != nil {
+			s.trouble(fmt.Errorf("withdraw %d messages: %w", len(f.ids), err))
+			return nil
+		}
+	}
+	if f.id == "" {
+		return nil
+	}
+	if err := s.keep(f.id); err != nil {
+		return err
+	}
+	s.progress = s.progress || !repeat
+	return s.acknowledge(f.id)
+}
+
+// noteWithdrawn counts withdrawals that wait to be handled in or out.
+func (s *session) noteWithdrawn(ids []string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if s.mu.withdrawn[id] += n; s.mu.withdrawn[id] <= 0 {
+			delete(s.mu.withdrawn, id)
+		}
+	}
+}
+
+// isWithdrawn reports whether a withdrawal of a message waits behind it.
+func (s *session) isWithdrawn(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.withdrawn[id] > 0
 }
 
 // show shows a message and remembers it, in the order that was asked for.

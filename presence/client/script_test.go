@@ -28,7 +28,10 @@ type script struct {
 	at     []time.Duration
 	asked  []string // host, path, token
 	acked  []string
-	hello  struct{ Client string } // the last one
+	hello  struct { // the last one
+		Client string
+		Can    []string
+	}
 }
 
 // newScript answers each connection with the same frames and leaves it open.

@@ -35,10 +35,18 @@ type session struct {
 	said     string           // the gateway's last error frame
 	// unwritable: a write did not get through.
 	unwritable bool
+
+	// mu guards the ids that withdrawals name which were read and not handled yet.
+	mu struct {
+		sync.Mutex
+		withdrawn map[string]int
+	}
 }
 
 func newSession(c *Client, conn *websocket.Conn, from *url.URL) *session {
-	return &session{Client: c, conn: conn, from: from, frames: make(chan *frame, queued)}
+	s := &session{Client: c, conn: conn, from: from, frames: make(chan *frame, queued)}
+	s.mu.withdrawn = map[string]int{}
+	return s
 }
 
 // run says hello and handles frames until the connection or the context ends. All
@@ -51,7 +59,7 @@ func (s *session) run(ctx context.Context, have []string) ending {
 	defer s.conn.CloseNow() // the error is that of a connection that is being given up
 	defer cut(nil)
 
-	hello, err := helloFrame(s.id, have)
+	hello, err := helloFrame(s.id, have, s.cfg.OnWithdraw != nil)
 	if err != nil {
 		return ending{err: fmt.Errorf("say hello: %w", err)}
 	}
@@ -167,6 +175,9 @@ func (s *session) read(ctx context.Context) {
 		if err != nil {
 			s.cfg.Logger.Warn("a frame of the gateway is ignored", "bytes", len(data), "error", err)
 			continue
+		}
+		if f.kind == typeWithdraw {
+			s.noteWithdrawn(f.ids, 1)
 		}
 		select {
 		case s.frames <- f:

@@ -15,6 +15,7 @@ type conn struct {
 	person   *person
 	client   uint64
 	speaks   bool
+	takes    bool // what is withdrawn back
 	closing  bool // a Close is out; nothing more is sent
 	told     bool // its hello is in an announcement
 	toldAt   time.Duration
@@ -83,7 +84,7 @@ func (s *State) connected(ev Connected) {
 	case c.speaks:
 		return // only the first hello counts
 	}
-	c.speaks, c.client, c.told = ev.Speaks, ev.Client, false
+	c.speaks, c.takes, c.client, c.told = ev.Speaks, ev.Withdraws, ev.Client, false
 	for _, id := range ev.Have[:min(len(ev.Have), MaxHave)] {
 		s.hasIt(c, id)
 	}

@@ -21,6 +21,7 @@ type Connected struct {
 	Recipient job.Recipient
 	Client    uint64   // hash of its client id; 0 if it gave none
 	Speaks    bool     // says what it has: have was present
+	Withdraws bool     // takes messages back that are withdrawn
 	Have      []job.ID // its unsettled ids, at most MaxHave
 }
 

@@ -597,6 +597,52 @@ func TestWhatCannotBeShownIsRefused(t *testing.T) {
 	}
 }
 
+func (g *rig) withdraw(n uint64, targets ...uint32) []Effect {
+	h := request(n, jobID(1), targets...)
+	h.Message = &handoff.Message{Withdraws: jobID(9)}
+	return g.do(HandedOff{h, 1})
+}
+
+// A withdrawal goes to those clients only that said that they know what it is; where there
+// is none it is refused, unless a hello may still come.
+func TestWhoGetsAWithdrawal(t *testing.T) {
+	g := newRig(t, Config{})
+	can := func(n Conn, r job.Recipient, can bool, have ...job.ID) {
+		g.do(Connected{Conn: n, Recipient: r, Client: uint64(n), Speaks: true, Withdraws: can, Have: have})
+	}
+	can(1, 5, true)
+	can(2, 6, false)
+	can(3, 7, false)
+	can(4, 7, true)
+	can(5, 8, false, jobID(1))             // has it, wherever it got it
+	g.do(Connected{Conn: 6, Recipient: 9}) // says nothing
+	g.withdraw(1, 5, 6, 7, 8, 9, 10)       // 10 is not there
+	g.wantAnswer(handoff.Accepted, "v1 rest waiting acked[8] not here[9 10] refused[6]")
+	for _, d := range all[Deliver](g.effects) {
+		if !slices.Equal(d.Conns, []Conn{1, 4}) || d.Message.Withdraws != jobID(9) {
+			t.Errorf("it leaves for %v: %+v", d.Conns, d.Message)
+		}
+	}
+	if a := all[Append](g.effects); len(a) != 1 || !slices.Equal(a[0].Record.IDs, []uint32{5, 7, 8}) || !slices.Equal(a[0].Record.Away, []uint32{6, 9, 10}) {
+		t.Errorf("the accepted-file: %+v", a)
+	}
+	g.do(Acked{Conn: 1, IDs: []job.ID{jobID(1)}})
+	g.do(Acked{Conn: 4, IDs: []job.ID{jobID(1)}})
+	g.wantReport(writer, "v2 not here[9 10] refused[6]")
+	if g.recorded(1, 2); g.s.Open() != 0 {
+		t.Errorf("%d reserves are open", g.s.Open())
+	}
+	if got := g.s.Stats(); got.Refused != 1 || got.ReserveBytes != 0 {
+		t.Errorf("%+v", got)
+	}
+	g.tick(10 * time.Second)
+	g.withdraw(2, 9)
+	g.wantAnswer(handoff.Accepted, "v1 refused[9]")
+	g.do(Connected{Conn: 6, Recipient: 9, Client: 6, Speaks: true, Withdraws: true}) // a hello that came late
+	g.withdraw(3, 9)
+	g.wantAnswer(handoff.Accepted, "v1 rest waiting")
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	g := newRig(t, Config{Reserves: 3, BodyBytes: job.MaxBody})
 	g.connect(1, 5, 1)

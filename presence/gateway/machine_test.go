@@ -21,6 +21,9 @@ func jobID(n int) job.ID {
 	return id
 }
 
+// withdrawal is the one job of the world whose message takes another back.
+var withdrawal = jobID(0)
+
 const (
 	worldRecipients = 4
 	worldJobs       = 5
@@ -34,7 +37,7 @@ func newWorld(t *rapid.T) *world {
 	for r := range worldRecipients {
 		for d := range 1 + rng.IntN(2) {
 			w.devices = append(w.devices, &device{who: job.Recipient(r), client: uint64(r*10 + d + 1),
-				speaks: r > 1 || r+d == 1, memory: map[job.ID]bool{}, shown: map[job.ID]int{}})
+				speaks: r > 1 || r+d == 1, takes: r < 2 || r == 3 && d == 0, memory: map[job.ID]bool{}, shown: map[job.ID]int{}})
 		}
 		for j := range worldJobs {
 			w.items[item{job.Recipient(r), jobID(j)}] = &place{status: "parked"}
@@ -128,7 +131,7 @@ func (w *world) connectDevice(d *device) {
 	w.last++
 	c := &socket{num: w.last, dev: d, open: true, window: map[job.ID]bool{}, oldest: map[job.ID]time.Duration{}, got: map[job.ID]bool{},
 		speaks: d.speaks, started: w.now}
-	ev := Connected{Conn: c.num, Recipient: d.who, Client: d.client, Speaks: d.speaks}
+	ev := Connected{Conn: c.num, Recipient: d.who, Client: d.client, Speaks: d.speaks, Withdraws: d.takes}
 	if d.speaks {
 		for _, id := range slices.SortedFunc(maps.Keys(d.memory), func(a, b job.ID) int { return int(a[7]) - int(b[7]) }) {
 			ev.Have = append(ev.Have, id)
@@ -183,6 +186,9 @@ func (w *world) ask(a *asked) {
 		Urgent: uint8(w.rng.IntN(3))}
 	if w.rng.IntN(2) == 0 {
 		h.Message = &handoff.Message{Body: []byte("hello")}
+		if a.job == withdrawal {
+			h.Message = &handoff.Message{Withdraws: jobID(worldJobs)}
+		}
 	}
 	w.step(HandedOff{h, w.tokens})
 }
@@ -467,6 +473,10 @@ func (w *world) judge() {
 	mute := map[job.Recipient]bool{0: true, 1: true}
 	for x, p := range w.items {
 		switch {
+		case x.job == withdrawal && x.who == 2 && p.status != "refused":
+			w.fail("%s of %d, whose clients cannot take it, is %s", x.job, x.who, p.status)
+		case p.status == "refused" && (x.job != withdrawal || x.who < 2):
+			w.fail("%s is refused to %d, whose clients can take it", x.job, x.who)
 		case p.status == "delivered" && p.shown == 0:
 			w.fail("%d never got %s, which is called delivered", x.who, x.job)
 		case p.status == "doubt" && !mute[x.who]:

@@ -50,7 +50,7 @@ func (s *State) send(r *reserve, n int) int {
 // sendTo enters the message with the recipient's connections that lack it.
 func (s *State) sendTo(p *person, r *reserve, conns []Conn) []Conn {
 	for _, c := range p.conns {
-		if c.closing || c.born > r.born || len(c.entries) >= s.cfg.Window || c.find(r.job) != nil {
+		if c.closing || c.born > r.born || r.withdraws && !c.takes || len(c.entries) >= s.cfg.Window || c.find(r.job) != nil {
 			continue
 		}
 		c.entries = append(c.entries, entry{job: r.job, at: s.now, mute: !c.speaks})

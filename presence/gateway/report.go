@@ -56,7 +56,7 @@ func (s *State) reportIfDue(r *reserve) {
 	if r.writing || s.now-r.reported < repeatEvery {
 		return
 	}
-	news := r.waiting < len(r.ids) || len(r.away) > 0
+	news := r.waiting < len(r.ids) || len(r.away)+len(r.unable) > 0
 	if news && (r.dirty || r.recorded < r.version) {
 		s.publish(r)
 	}
@@ -88,6 +88,9 @@ func buildReport(inc job.Incarnation, r *reserve) handoff.Report {
 	}
 	for _, id := range r.away {
 		addTo(others, id)
+	}
+	for _, id := range r.unable {
+		addTo(&p.Refused, id)
 	}
 	return p
 }
@@ -187,7 +190,7 @@ func (s *State) fence(f handoff.Fence, t Token) {
 	slices.SortFunc(all, func(a, b *reserve) int { return compareRefs(a.ref, b.ref) })
 	reports, whole := make([]handoff.Report, 0, len(all)), true
 	for bytes, i := 0, 0; i < len(all) && whole; i++ {
-		bytes += reportBytes(len(all[i].ids) + len(all[i].away))
+		bytes += reportBytes(len(all[i].ids) + len(all[i].away) + len(all[i].unable))
 		if whole = bytes <= maxAnswer; whole {
 			reports = append(reports, s.report(all[i]))
 		}

@@ -21,29 +21,33 @@ const (
 
 // reserve is a hand-off that was accepted here and that its owner has not closed.
 type reserve struct {
-	ref      job.Ref
-	job      job.ID
-	urgent   uint8
-	refused  bool     // for good: its message cannot be shown
-	ids      []uint32 // accepted, ascending: the index is the rank
-	stands   []uint8  // by rank
-	since    []uint8  // by rank: the report that first says so, at most 255
-	away     []uint32 // targets that were not here
-	born     uint64   // younger connections do not get it: the file does not speak of them
-	cursor   int      // ranks below have left for the sockets
-	body     *body    // until all have left
-	writing  bool     // the accepted-file does not have it yet
-	token    Token    // of the request, while writing
-	waiting  int
-	dirty    bool   // something changed since the last version
-	version  uint32 // of the last report
-	recorded uint32 // the last version that is durable
-	reported time.Duration
-	settled  Bits // by rank: may be forgotten by its clients
-	index    int  // in State.live
+	ref       job.Ref
+	job       job.ID
+	urgent    uint8
+	refused   bool     // for good: its message cannot be shown
+	withdraws bool     // its message takes another back
+	ids       []uint32 // accepted, ascending: the index is the rank
+	stands    []uint8  // by rank
+	since     []uint8  // by rank: the report that first says so, at most 255
+	away      []uint32 // targets that were not here
+	unable    []uint32 // targets who are, with clients that cannot take back what is withdrawn
+	born      uint64   // younger connections do not get it: the file does not speak of them
+	cursor    int      // ranks below have left for the sockets
+	body      *body    // until all have left
+	writing   bool     // the accepted-file does not have it yet
+	token     Token    // of the request, while writing
+	waiting   int
+	dirty     bool   // something changed since the last version
+	version   uint32 // of the last report
+	recorded  uint32 // the last version that is durable
+	reported  time.Duration
+	settled   Bits // by rank: may be forgotten by its clients
+	index     int  // in State.live
 }
 
-func (r *reserve) bytes() int { return 256 + 6*len(r.ids) + 4*len(r.away) + len(r.ids)/8 }
+func (r *reserve) bytes() int {
+	return 256 + 6*len(r.ids) + 4*len(r.away) + 4*len(r.unable) + len(r.ids)/8
+}
 
 // queuedAt reports whether a rank has not left for the sockets yet.
 func (r *reserve) queuedAt(rank uint32) bool { return int(rank) >= r.cursor }
@@ -152,18 +156,28 @@ func (s *State) take(h *handoff.Handoff, t Token) {
 			return
 		}
 	}
-	r := &reserve{ref: h.Ref, job: h.Job, urgent: min(h.Urgent, levels-1), body: b, born: s.born, token: t, writing: true}
+	r := &reserve{ref: h.Ref, job: h.Job, urgent: min(h.Urgent, levels-1), withdraws: !b.message.Withdraws.IsZero(), body: b, born: s.born,
+		token: t, writing: true}
 	mute, acked := s.sort(r, h.Targets)
 	s.add(r)
 	s.stats.Accepted += uint64(len(r.ids))
 	s.stats.NotHere += uint64(len(r.away))
+	s.stats.Refused += uint64(len(r.unable))
 	if len(r.ids) == 0 {
 		r.writing, r.body = false, nil
 		s.reply(t, handoff.Accepted, s.report(r))
 		return
 	}
 	b.pins++
-	s.emit(Append{Record{Ref: r.ref, Job: r.job, IDs: r.ids, Away: r.away, Mute: mute, Acked: acked}})
+	s.emit(Append{Record{Ref: r.ref, Job: r.job, IDs: r.ids, Away: r.unaccepted(), Mute: mute, Acked: acked}})
+}
+
+// unaccepted are the targets that got nothing, ascending.
+func (r *reserve) unaccepted() []uint32 {
+	if len(r.unable) == 0 {
+		return r.away
+	}
+	return slices.Sorted(slices.Values(slices.Concat(r.away, r.unable)))
 }
 
 // showable reports whether a message can be written as a frame.
@@ -196,9 +210,13 @@ func (s *State) sort(r *reserve, targets *idset.Set) (mute, acked Bits) {
 	mute, acked = MakeBits(n), MakeBits(n)
 	for id := range targets.All() {
 		p := s.people[job.Recipient(id)]
-		here, has, quiet := s.judge(p, r.job)
+		here, has, quiet, unable := s.judge(p, r)
 		if !here && !has {
-			r.away = append(r.away, id)
+			if unable {
+				r.unable = append(r.unable, id)
+			} else {
+				r.away = append(r.away, id)
+			}
 			continue
 		}
 		rank := uint32(len(r.ids))
@@ -225,19 +243,26 @@ func (s *State) sort(r *reserve, targets *idset.Set) (mute, acked Bits) {
 	return mute, acked
 }
 
-// judge looks at a recipient for a job. here: some connection has room or got it
-// already; has: some client has it; quiet: some client does not say what it has.
-func (s *State) judge(p *person, id job.ID) (here, has, quiet bool) {
+// judge looks at a recipient for a reserve's message. here: some connection has room or
+// got it already; has: some client has it; quiet: some client does not say what it has;
+// unable: no client can take it, and none of them is so new that it may yet say so.
+func (s *State) judge(p *person, r *reserve) (here, has, quiet, unable bool) {
 	if p == nil {
 		return
 	}
+	unable = len(p.conns) > 0
 	for _, c := range p.conns {
-		e := c.find(id)
+		e := c.find(r.job)
 		has = has || e != nil && e.has
+		if r.withdraws && !c.takes {
+			unable = unable && (c.speaks || s.now-c.since >= helloAge)
+			continue
+		}
+		unable = false
 		here = here || e != nil && !c.closing || e == nil && s.room(c)
 		quiet = quiet || !c.speaks
 	}
-	return here, has, quiet
+	return here, has, quiet, unable
 }
 
 // written goes on when the accepted-file has a reserve: only now is it answered and

@@ -22,6 +22,7 @@ const (
 	settledBatch = 16               // settled ids that are not kept waiting
 	tellAgain    = 30 * time.Second // what a client has and nobody settled is told its home again, then after twice as long
 	redirectAge  = 10 * time.Second // a younger connection is not redirected, so that nobody goes in circles
+	helloAge     = 10 * time.Second // the hello of a younger connection may still come, and say what it can
 	maxJournals  = 1 << 16
 	levels       = 100 // of urgency
 )

@@ -52,7 +52,7 @@ type item struct {
 
 // place is where the ledger has a recipient of a job.
 type place struct {
-	status string // parked, handed, delivered, doubt
+	status string // parked, handed, delivered, doubt, refused
 	shown  int
 }
 
@@ -60,6 +60,7 @@ type device struct {
 	who    job.Recipient
 	client uint64
 	speaks bool
+	takes  bool // what is withdrawn back
 	memory map[job.ID]bool
 	shown  map[job.ID]int
 	socket *socket // as the device sees it
@@ -287,6 +288,9 @@ func (w *world) sent(n Conn, id job.ID) {
 	if c.window[id] {
 		w.fail("%s is sent to a client that has it", id)
 	}
+	if id == withdrawal && !c.dev.takes {
+		w.fail("a withdrawal is sent to a client that does not know what it is")
+	}
 	c.window[id], c.got[id] = true, true
 	c.oldest[id] = w.now
 	if len(c.window) > 3 {
@@ -443,6 +447,8 @@ func (w *world) place(a *asked, p *handoff.Report, id uint32, acked, waiting *id
 		}
 	case p.Mute.Card() > 0 && p.Mute.Has(id):
 		x.status = "doubt"
+	case p.Refused.Card() > 0 && p.Refused.Has(id):
+		x.status = "refused"
 	default:
 		x.status = "parked"
 	}

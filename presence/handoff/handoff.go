@@ -51,6 +51,7 @@ type Message struct {
 	DisplayAt   int64
 	ExpiresAt   int64
 	CollapseKey string
+	Withdraws   job.ID // the job whose message is to be taken back; there is no body then
 }
 
 // Handoff asks the incarnation To to deliver Job to Targets. Its identity is Ref
@@ -165,6 +166,9 @@ func (h *Handoff) Bytes() []byte {
 		w.Uint(uint64(m.DisplayAt))
 		w.Uint(uint64(m.ExpiresAt))
 		w.String(m.CollapseKey)
+		if !m.Withdraws.IsZero() { // at the end, so that other messages have the form of before
+			w.Fixed(m.Withdraws[:])
+		}
 	}
 	return w.B
 }
@@ -176,6 +180,9 @@ func ParseHandoff(b []byte) (*Handoff, error) {
 	if r.Bool() {
 		h.Message = &Message{Account: uint32(r.Max(1<<32 - 1)), AccountName: r.String(), Body: r.Bytes(),
 			SentAt: int64(r.Uint()), DisplayAt: int64(r.Uint()), ExpiresAt: int64(r.Uint()), CollapseKey: r.String()}
+		if r.Len() > 0 {
+			h.Message.Withdraws = r.JobID()
+		}
 	}
 	return h, wrap("hand-off", r.Err(true))
 }

@@ -107,9 +107,23 @@ func (t *Table) All(kind ledger.ClaimKind, fn func(ledger.Claim)) {
 	}
 }
 
+// Learn reads the last claim on a thing, which Prune may have dropped.
+func (t *Table) Learn(ctx context.Context, thing ledger.Thing) error {
+	c, err := ledger.LastClaim(ctx, t.log, thing)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.Epoch > t.mu.last[thing].Epoch {
+		t.mu.last[thing] = c
+	}
+	return nil
+}
+
 // Prune drops the claims of jobs, and of their slices, that are not live now and were not
 // when it was called last: whoever tells may not know yet of a job that is claimed already,
-// and a claim that is dropped does not come back.
+// and a claim that is dropped does not come back but by Learn.
 func (t *Table) Prune(live func(job.ID) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -120,6 +120,37 @@ func TestPruneDropsWhatIsOfJobsThatAreOver(t *testing.T) {
 }
 
 // How long the ledger has been silent is not told by a clock that may be set.
+// What was dropped can be learned again; what the table has stays, and nothing comes of
+// what nobody claimed.
+func TestLearn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger.NewMemory(ledger.MemoryConfig{})
+		one, two := ledger.JobThing(job.ID{1}), ledger.JobThing(job.ID{2})
+		want := take(t, l, one, a)
+		x := running(t, l, nil)
+		<-x.Ready()
+		none := func(job.ID) bool { return false }
+		x.Prune(none)
+		x.Prune(none)
+		if got := x.Of(one); got.Epoch != 0 {
+			t.Fatalf("not dropped: %+v", got)
+		}
+		for range 2 {
+			if err := x.Learn(t.Context(), one); err != nil || x.Of(one) != want {
+				t.Errorf("%v, learned %+v, want %+v", err, x.Of(one), want)
+			}
+		}
+		if err := x.Learn(t.Context(), two); err != nil || x.Of(two).Epoch != 0 {
+			t.Errorf("%v, of what nobody claimed: %+v", err, x.Of(two))
+		}
+		next := take(t, l, one, b)
+		synctest.Wait()
+		if err := x.Learn(t.Context(), one); err != nil || x.Of(one) != next {
+			t.Errorf("%v, %+v, want %+v", err, x.Of(one), next)
+		}
+	})
+}
+
 func TestHeardByTheMonotonicClock(t *testing.T) {
 	x := New(ledger.NewMemory(ledger.MemoryConfig{}))
 	if !x.Heard().IsZero() {

@@ -3,11 +3,11 @@
 //
 // It follows the ledger and the stream of controls, so that every process has the
 // same table without asking anybody. Jobs that are over are not kept in memory;
-// Get reads them from the ledger again.
+// Get reads them from the ledger again, and a recall brings one back.
 //
 // It guarantees that of all submits of one id exactly one is told that it is new,
 // that the versions of a job have no gap whoever moves it on, and that a job which
-// is over never comes back.
+// is over comes back for a recall only.
 package jobs
 
 import (
@@ -38,12 +38,23 @@ type Job struct {
 	seq      uint64 // of its last record
 }
 
-// Over is what becomes of those who are not sent to any more: Cancelled or
+// IsLive reports whether something is left to be done about the job: it is not over, or
+// was recalled after it was and that has not begun.
+func (j Job) IsLive() bool {
+	return !j.State.Terminal() || j.Controls.Recalled && j.State.CanBecome(job.Recalling)
+}
+
+// Over is what becomes of those who are not sent to any more: Cancelled, Recalled or
 // Expired, or Parked while the job may be sent.
 func (j Job) Over(now time.Time) job.Outcome {
+	over := j.Controls.Over()
 	switch {
-	case j.Controls.Cancelled || j.State == job.JobCancelled || j.State == job.Cancelling:
+	case over != job.Parked:
+		return over
+	case j.State == job.JobCancelled || j.State == job.Cancelling:
 		return job.Cancelled
+	case j.State == job.JobRecalled || j.State == job.Recalling:
+		return job.Recalled
 	case !now.Before(j.Spec.ExpiresAt):
 		return job.Expired
 	}
@@ -103,7 +114,7 @@ func (t *Table) Run(ctx context.Context) error {
 		take := func(st ledger.Stored) error { return t.takeJob(st, true) }
 		return t.log.Follow(ctx, 1, ledger.AllJobs, take, func() {
 			once.Do(t.oneReady)
-			t.forgetEarly()
+			t.forgetEarly(ctx)
 		})
 	})
 	g.Go(func() error {
@@ -132,14 +143,48 @@ func (t *Table) Ready() <-chan struct{} { return t.ready }
 
 // forgetEarly drops the controls of jobs that are over. Their job was stored before
 // them, so a look that began after they came has seen it; the first look that ends
-// after that may have begun before.
-func (t *Table) forgetEarly() {
+// after that may have begun before. One that is recalled may have to be brought back.
+func (t *Table) forgetEarly(ctx context.Context) {
+	recalled := map[job.ID]*early{}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for id, e := range t.mu.early {
-		if e.looks++; e.looks > 1 {
+		if e.looks++; e.looks <= 1 {
+			continue
+		}
+		if e.sum.Recalled {
+			recalled[id] = e
+		} else {
 			delete(t.mu.early, id)
 		}
+	}
+	t.mu.Unlock()
+	for id, e := range recalled {
+		t.bringBack(ctx, id, e)
+	}
+}
+
+// bringBack puts a job that was recalled after it was over into the table, unless its
+// recall is over too. If the ledger does not answer, the next look tries it again.
+func (t *Table) bringBack(ctx context.Context, id job.ID, e *early) {
+	j, err := t.last(ctx, id)
+	if err != nil && job.CodeOf(err) != job.CodeNotFound {
+		return
+	}
+	t.mu.Lock()
+	if t.mu.early[id] != e { // Run has seen a record of it meanwhile
+		t.mu.Unlock()
+		return
+	}
+	delete(t.mu.early, id)
+	j.Controls = e.sum
+	back := err == nil && j.IsLive() && t.mu.jobs[id] == nil
+	if back {
+		t.mu.jobs[id] = &j
+	}
+	told := j
+	t.mu.Unlock()
+	if back && t.OnJob != nil {
+		t.OnJob(told)
 	}
 }
 
@@ -151,7 +196,6 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 		return fmt.Errorf("decoding the transition of %s in record %d: %w", st.Subject, st.Seq, err)
 	}
 	j := fromTransition(tr, st.Seq)
-	gone := followed && j.State.Terminal()
 	t.mu.Lock()
 	if followed {
 		t.mu.followed = st.Seq
@@ -161,7 +205,7 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 	}
 	old := t.mu.jobs[tr.Job]
 	if old != nil && old.Version >= tr.Version {
-		if gone {
+		if followed && old.Version == tr.Version && !old.IsLive() {
 			delete(t.mu.jobs, tr.Job)
 		}
 		t.mu.Unlock()
@@ -174,7 +218,7 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 		delete(t.mu.early, tr.Job)
 	}
 	t.mu.jobs[tr.Job] = &j
-	if gone {
+	if followed && !j.IsLive() {
 		delete(t.mu.jobs, tr.Job)
 	}
 	told := j
@@ -279,26 +323,26 @@ func (t *Table) known(id job.ID) (Job, bool) {
 	return Job{}, false
 }
 
-// IsLive reports whether a job is known and not over.
+// IsLive reports whether a job is known and has something left to be done.
 func (t *Table) IsLive(id job.ID) bool {
 	_, ok := t.Current(id)
 	return ok
 }
 
-// Current gives a job that is not over, with the controls that have come so far: OnControls
+// Current gives a job that is live, with the controls that have come so far: OnControls
 // is called for each after the table has it. ok is false if there is none. Reads nothing.
 func (t *Table) Current(id job.ID) (j Job, ok bool) {
 	j, ok = t.known(id)
-	return j, ok && !j.State.Terminal()
+	return j, ok && j.IsLive()
 }
 
-// Live lists the jobs that are not over, oldest first.
+// Live lists the jobs that are live, oldest first.
 func (t *Table) Live() []Job {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	out := make([]Job, 0, len(t.mu.jobs))
 	for _, j := range t.mu.jobs {
-		if !j.State.Terminal() {
+		if j.IsLive() {
 			out = append(out, *j)
 		}
 	}

@@ -383,6 +383,83 @@ func TestJobsThatAreOverLeaveMemory(t *testing.T) {
 	})
 }
 
+// A recall brings a job back that is over, once, in every table, whether it runs or begins
+// later; other controls do not.
+func TestARecallBringsAJobBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, controls := streams()
+		table := New(log, controls)
+		var told []job.State
+		table.OnJob = func(j Job) { told = append(told, j.State) }
+		defer run(t, table)()
+		for i := range byte(3) {
+			table.Accept(t.Context(), spec(i+1, i))
+			table.Transition(t.Context(), job.ID{i + 1}, job.JobFailed, "why", at)
+		}
+		time.Sleep(5 * time.Second)
+		told = nil
+		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true, Why: "a typo"})
+		table.Control(t.Context(), job.ID{2}, job.Control{Cancel: true})
+		time.Sleep(5 * time.Second)
+		later := New(log, controls)
+		defer run(t, later)()
+		time.Sleep(5 * time.Second)
+		for _, x := range []*Table{table, later} {
+			got := x.Live()
+			if len(got) != 1 || got[0].Spec.ID != (job.ID{1}) || got[0].State != job.JobFailed || !got[0].Controls.Recalled || got[0].Controls.Reason != "a typo" ||
+				got[0].Over(at) != job.Recalled || !x.IsLive(job.ID{1}) || x.IsLive(job.ID{2}) {
+				t.Errorf("live: %+v", got)
+			}
+		}
+		if fmt.Sprint(told) != "[failed]" {
+			t.Errorf("told %v", told)
+		}
+		for _, to := range []job.State{job.Recalling, job.JobRecalled} {
+			if j, err := later.Transition(t.Context(), job.ID{1}, to, "", at); err != nil || j.State != to || !j.Controls.Recalled {
+				t.Fatalf("%+v, %v", j, err)
+			}
+			time.Sleep(5 * time.Second)
+			for _, x := range []*Table{table, later} {
+				if j, ok := x.Current(job.ID{1}); ok != (to == job.Recalling) || ok && (j.State != to || !j.Controls.Recalled) {
+					t.Errorf("%+v, live %v", j, ok)
+				}
+			}
+		}
+		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true})
+		last := New(log, controls)
+		defer run(t, last)()
+		time.Sleep(5 * time.Second)
+		for _, x := range []*Table{table, later, last} {
+			x.mu.RLock()
+			if len(x.mu.jobs) > 0 || len(x.mu.early) > 0 {
+				t.Errorf("%d jobs and the controls of %d are in memory", len(x.mu.jobs), len(x.mu.early))
+			}
+			x.mu.RUnlock()
+		}
+	})
+}
+
+// The first recall counts; a cancel after it changes nothing, one before it stands.
+func TestCancelAndRecall(t *testing.T) {
+	recall, cancel := job.Control{Recall: true, Why: "one"}, job.Control{Cancel: true}
+	for _, c := range []struct {
+		given []job.Control
+		want  job.Controls
+	}{
+		{[]job.Control{recall, {Recall: true, Reason: "two"}}, job.Controls{Recalled: true, Reason: "one"}},
+		{[]job.Control{recall, cancel}, job.Controls{Recalled: true, Reason: "one"}},
+		{[]job.Control{cancel, recall}, job.Controls{Cancelled: true, Recalled: true, Reason: "one"}},
+	} {
+		var sum job.Controls
+		for _, x := range c.given {
+			sum.Apply(x)
+		}
+		if sum != c.want {
+			t.Errorf("%+v add up to %+v, want %+v", c.given, sum, c.want)
+		}
+	}
+}
+
 func TestAJobThatIsOverDoesNotComeBackWithAnOldRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, controls := streams()
@@ -487,6 +564,10 @@ func TestOver(t *testing.T) {
 		{func(j *Job) { j.Controls.Cancelled = true }, j.Spec.ExpiresAt, job.Cancelled},
 		{func(j *Job) { j.State = job.Cancelling }, at, job.Cancelled},
 		{func(j *Job) { j.State = job.JobCancelled }, at, job.Cancelled},
+		{func(j *Job) { j.Controls.Recalled = true }, j.Spec.ExpiresAt, job.Recalled},
+		{func(j *Job) { j.State = job.Recalling }, at, job.Recalled},
+		{func(j *Job) { j.State = job.JobRecalled }, at, job.Recalled},
+		{func(j *Job) { j.Controls.Cancelled, j.Controls.Recalled = true, true }, at, job.Cancelled}, // what was cancelled stays so
 		{func(j *Job) { j.Controls.Paused = true }, at, job.Parked},
 	} {
 		x := j

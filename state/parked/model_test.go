@@ -55,6 +55,7 @@ type history struct {
 	rng      *rand.Rand
 	packages map[job.ID]map[uint32]bool
 	people   map[who]*status
+	seen     map[who]bool      // it may have been written to a socket
 	spans    map[job.ID][]bool // by place: ids inside reserved spans, member or not
 	lots     map[lotKey]*lot
 	writers  []*writer
@@ -79,7 +80,7 @@ func placeOf(id uint64) int {
 }
 
 func newHistory(seed uint64) *history {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), packages: map[job.ID]map[uint32]bool{}, people: map[who]*status{},
+	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), packages: map[job.ID]map[uint32]bool{}, people: map[who]*status{}, seen: map[who]bool{},
 		spans: map[job.ID][]bool{}, lots: map[lotKey]*lot{}, verdicts: map[who]*verdict{}, judged: map[job.ID][]bool{}, day: 20_000, last: map[job.Range]uint32{}}
 	for _, id := range testJobs {
 		h.packages[id] = map[uint32]bool{}
@@ -315,6 +316,9 @@ func (h *history) done(at parked.Number) ledger.Entry {
 		if s.lot != k || s.outcome != job.HandedOff && (s.outcome != job.InDoubt || s.mute || s.final) {
 			continue // decided meanwhile, or closed
 		}
+		if c == 0 || c == 3 || c == 4 {
+			h.seen[who{l.job, i}] = true
+		}
 		switch c {
 		case 0:
 			*s = status{outcome: job.Delivered}
@@ -361,6 +365,7 @@ func (h *history) decide(at parked.Number, id job.ID, r job.Range) ledger.Entry 
 		c := h.rng.IntN(3)
 		[]*idset.Set{e.Delivered, e.Parked, e.Failed}[c].Add(i)
 		if s := h.people[who{id, i}]; s != nil && s.outcome == job.InDoubt {
+			h.seen[who{id, i}] = true
 			*s = status{outcome: []job.Outcome{job.Delivered, job.Parked, job.Failed}[c]}
 			if c == 1 {
 				s.number, s.flagged = at, true
@@ -386,6 +391,29 @@ func (h *history) outcome(id job.ID, r job.Range) ledger.Entry {
 		*h.people[who{id, i}] = status{outcome: e.Outcome, reason: e.Reason}
 	}
 	return e
+}
+
+// close has the last word about all that is open: every reserve is answered, and what is
+// in doubt given up.
+func (h *history) close() {
+	w := h.writers[slices.IndexFunc(h.writers, func(w *writer) bool { return !w.sealed })]
+	at := func() parked.Number { return parked.Number{Seq: h.seq + 1} }
+	for range 1000 { // done picks a random reserve, and may leave some waiting
+		if !slices.ContainsFunc(slices.Collect(maps.Values(h.people)), func(s *status) bool { return s.outcome == job.HandedOff }) {
+			break
+		}
+		h.appendAt(w, []ledger.Entry{h.done(at())}, h.seq+1)
+	}
+	for _, id := range testJobs {
+		for _, r := range testRanges {
+			ids := h.members(id, r, func(s *status) bool { return s != nil && s.outcome == job.InDoubt })
+			for _, i := range ids {
+				h.seen[who{id, i}] = true
+				*h.people[who{id, i}] = status{outcome: job.Failed, reason: job.ReasonUnknown}
+			}
+			h.appendAt(w, []ledger.Entry{&ledger.Decide{Job: id, Range: r, Failed: setOf(r, ids...), Delivered: idset.New(r), Parked: idset.New(r)}}, h.seq+1)
+		}
+	}
 }
 
 // record makes one more record of a random journal, which may be sealed.

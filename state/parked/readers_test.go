@@ -231,6 +231,35 @@ func (b *faultyBlobs) Delete(ctx context.Context, d job.Digest) error {
 	return b.Memory.Delete(ctx, d)
 }
 
+// checkSeen compares who may have seen each job's message with the history: as long as
+// somebody is open, nobody can say.
+func (s *shelf) checkSeen() {
+	for _, id := range testJobs {
+		var got, want []uint32
+		open := false
+		for _, r := range testRanges {
+			if !open {
+				want = append(want, s.h.members(id, r, func(*status) bool { return true })...)
+			}
+			open = open || len(s.h.members(id, r, func(s *status) bool {
+				return s != nil && (s.outcome == job.HandedOff || s.outcome == job.InDoubt)
+			})) > 0
+			if open {
+				want = slices.DeleteFunc(want, func(i uint32) bool { return job.Recipient(i).Range() >= r })
+			}
+		}
+		want = slices.DeleteFunc(want, func(i uint32) bool { return !s.h.seen[who{id, i}] })
+		err := s.prover().MayHaveSeen(context.Background(), id, func(set *idset.Set) error {
+			got = append(got, ids(set)...)
+			return nil
+		})
+		if open != errors.Is(err, proof.ErrOpen) || !open && err != nil {
+			s.t.Fatalf("somebody is open: %v; %v", open, err)
+		}
+		equal(s.t, fmt.Sprint("who may have seen ", id), got, want)
+	}
+}
+
 func TestProofsAgainstANaiveModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := newHistory(rapid.Uint64().Draw(t, "seed"))
@@ -239,6 +268,14 @@ func TestProofsAgainstANaiveModel(t *testing.T) {
 			s.record()
 		}
 		s.checkProofs()
+		s.checkSeen()
+		before := len(h.records)
+		h.close()
+		for _, st := range h.records[before:] {
+			s.take(st)
+		}
+		s.checkProofs()
+		s.checkSeen()
 	})
 }
 

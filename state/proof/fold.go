@@ -25,6 +25,7 @@ type fold struct {
 	doubt      map[at]*idset.Set
 	targets    map[at]*idset.Set // of the reserves that are open or in doubt
 	closed     map[at]bool
+	seen       *idset.Set // who was handed off and may have been shown the message; nil: not asked for
 	violations []string
 }
 
@@ -68,6 +69,13 @@ func (f *fold) move(what string, s, from, to *idset.Set) {
 	to.Or(moved)
 	stray.Release()
 	moved.Release()
+}
+
+// saw notes who may have been shown the message.
+func (f *fold) saw(s *idset.Set) {
+	if f.seen != nil {
+		f.seen.Or(s)
+	}
 }
 
 func (f *fold) end(o job.Outcome, r job.Reason) *idset.Set {
@@ -261,7 +269,7 @@ func (f *fold) spread(e *ledger.Done, from *idset.Set, what string) {
 	if !e.Waiting.IsEmpty() {
 		moved.AndNot(e.Waiting)
 	}
-	part := func(s, to *idset.Set) {
+	part := func(s, to *idset.Set, written bool) {
 		if s.IsEmpty() {
 			return
 		}
@@ -269,15 +277,19 @@ func (f *fold) spread(e *ledger.Done, from *idset.Set, what string) {
 		p.And(s)
 		moved.AndNot(p)
 		f.move(what, p, from, to)
+		if written {
+			f.saw(p)
+		}
 		p.Release()
 	}
-	part(e.NotHere, f.parked)
-	part(e.Unacked, f.parked)
+	part(e.NotHere, f.parked, false)
+	part(e.Unacked, f.parked, true)
 	if !e.Mute.IsEmpty() {
-		part(e.Mute, f.forGood(at{ref: e.Of, inc: e.Inc}))
+		part(e.Mute, f.forGood(at{ref: e.Of, inc: e.Inc}), true)
 	}
-	part(e.Refused, f.end(job.Failed, job.ReasonRefused))
+	part(e.Refused, f.end(job.Failed, job.ReasonRefused), false)
 	f.move(what, moved, from, f.end(job.Delivered, job.NoReason))
+	f.saw(moved)
 	moved.Release()
 }
 
@@ -292,6 +304,7 @@ func (f *fold) decide(e *ledger.Decide) {
 			p := doubt.Clone()
 			p.And(v.s)
 			f.move("decision", p, doubt, v.to)
+			f.saw(p)
 			p.Release()
 		}
 	}

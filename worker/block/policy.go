@@ -43,8 +43,11 @@ func (p Policy) Validate() error {
 }
 
 // terms gives what recipients of a job are charged now, and whether they are charged
-// anything.
+// anything. What takes a message back is no message: it costs nothing and is not held back.
 func (p Policy) terms(spec job.Spec, now time.Time) (t ledger.Terms, charged bool) {
+	if !spec.Withdraws.IsZero() {
+		return t, false
+	}
 	if !slices.Contains(p.Exempt, spec.Class) {
 		t.All = p.Cap > 0
 		if p.AccountCap > 0 {

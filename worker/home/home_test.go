@@ -538,7 +538,7 @@ func TestPassesFollowEachOther(t *testing.T) {
 				id := rapid.SampledFrom(w.ids).Draw(t, "job")
 				info := w.jobs[id]
 				if rapid.IntRange(0, 4).Draw(t, "how") == 0 {
-					info.Over = job.Cancelled
+					info.Over = rapid.SampledFrom([]job.Outcome{job.Cancelled, job.Recalled}).Draw(t, "over")
 				} else {
 					info.Paused = !info.Paused
 				}

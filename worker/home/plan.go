@@ -22,7 +22,7 @@ type JobInfo struct {
 	Urgent    uint8
 	Submitted int64 // Unix milliseconds
 	Paused    bool
-	Over      job.Outcome // Cancelled or Expired if it may not be sent any more, else Parked
+	Over      job.Outcome // Cancelled, Recalled or Expired if it may not be sent any more, else Parked
 	Resend    bool        // the policy, or an operator, wants what is in doubt sent again
 	Drop      bool        // an operator wants what is in doubt given up
 	Suppress  *idset.Set  // recipients of the range that must not get it; may be nil
@@ -158,7 +158,7 @@ func (p *plan) doubts() {
 	for _, d := range p.f.Doubts {
 		info := p.f.Job(d.Job)
 		switch {
-		case info.Over == job.Expired, info.Drop && !d.Unanswered, info.Over == job.Cancelled && !d.Unanswered:
+		case info.Over == job.Expired, !d.Unanswered && (info.Drop || info.Over == job.Cancelled || info.Over == job.Recalled):
 			p.decision(d.Job).Failed.Or(d.Set)
 			continue
 		case d.Unanswered:

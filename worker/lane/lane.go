@@ -4,7 +4,7 @@
 // It guarantees that an urgent job waits for at most one block per lane, that no
 // second sees more recipients of a job handed over than its rate, whatever number
 // of its slices this worker has, that nothing new starts for a job that is paused,
-// cancelled or whose controls may be out of date, and that every span of a slice is
+// cancelled, recalled or whose controls may be out of date, and that every span of a slice is
 // taken once.
 //
 // Each Prepare is answered by one Prepared or Failed, each Append by one Reserved
@@ -44,7 +44,7 @@ type Task struct {
 	Slice  uint32
 	Span   job.Span
 	Budget int         // most targets; 0 is unlimited
-	Void   job.Outcome // Cancelled or Expired: nothing is filtered or sent; else Parked
+	Void   job.Outcome // Cancelled, Recalled or Expired: nothing is filtered or sent; else Parked
 }
 
 // State is the core's state. The zero value is not usable; see New.
@@ -293,13 +293,11 @@ func (x *slice) rate() uint32 {
 
 // void is the outcome for what is left of the slice if it may not be sent any more.
 func (x *slice) void(now time.Time) job.Outcome {
-	switch {
-	case x.controls.Cancelled:
-		return job.Cancelled
-	case !now.Before(x.Expires):
+	over := x.controls.Over()
+	if over == job.Parked && !now.Before(x.Expires) {
 		return job.Expired
 	}
-	return job.Parked
+	return over
 }
 
 // mayStart reports whether a block of the slice may be begun and sent, the rate apart.

@@ -68,7 +68,8 @@ func TestLanesUnderRandomLoad(t *testing.T) {
 				c := m.controls[id]
 				switch {
 				case kind == 0:
-					c.Cancelled = true
+					c.Cancelled = rate%2 == 0
+					c.Recalled = rate%2 == 1
 				case kind < 4:
 					c.Paused = !c.Paused
 				default:
@@ -88,7 +89,7 @@ func TestLanesUnderRandomLoad(t *testing.T) {
 		// Nothing is held back any more: everything is sent in bounded time.
 		m.faults = false
 		for _, id := range ids {
-			m.control(id, job.Controls{Rate: ptr(uint32(2000)), Cancelled: m.controls[id].Cancelled})
+			m.control(id, job.Controls{Rate: ptr(uint32(2000)), Cancelled: m.controls[id].Cancelled, Recalled: m.controls[id].Recalled})
 		}
 		for range 400 {
 			m.catchUp()

@@ -178,6 +178,8 @@ func (m *sim) void(p *plan) job.Outcome {
 	switch {
 	case m.controls[p.Job].Cancelled:
 		return job.Cancelled
+	case m.controls[p.Job].Recalled:
+		return job.Recalled
 	case !m.now.Before(p.Expires):
 		return job.Expired
 	}

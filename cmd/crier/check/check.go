@@ -246,12 +246,18 @@ func working(s Seen, t Thresholds) Result {
 		return unknown(r, s.MembersErr)
 	}
 	n := 0
+	var idle []string
 	for _, m := range s.Members {
 		if m.State == "WORKING" {
 			n++
+		} else {
+			idle = append(idle, m.ID+" is "+m.State)
 		}
 	}
 	r.Value, r.Text = number(float64(n)), fmt.Sprintf("%d of %d work, %d are needed", n, len(s.Members), t.MembersMin)
+	if len(idle) > 0 {
+		r.Text += ": " + strings.Join(idle, ", ")
+	}
 	if n < t.MembersMin {
 		r.State = Critical
 	}

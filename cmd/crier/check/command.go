@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -46,14 +47,19 @@ critical comes before what is not known. A server that does not answer is critic
 func Command(c *cli.CLI) *cobra.Command {
 	var format string
 	t := Thresholds{LedgerWarn: 70, LedgerCrit: 85}
+	// Wrong use must not be taken for a verdict, and who reads the one line is told, too.
+	misused := func(err error) error {
+		err = errors.Join(err, writeMisuse(c.Out, err))
+		return cli.Exiting(int(Unknown), err)
+	}
 	cmd := c.Command("check [-o nagios|json|prometheus] [flags]", "Judge the cluster for a monitoring system", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			write, ok := formats[format]
 			if !ok {
-				return cli.Exiting(int(Unknown), fmt.Errorf("output %q: want one of %s", format, strings.Join(formatNames, ", ")))
+				return misused(fmt.Errorf("output %q: want one of %s", format, strings.Join(formatNames, ", ")))
 			}
 			if t.LedgerWarn >= t.LedgerCrit {
-				return cli.Exiting(int(Unknown), fmt.Errorf("--ledger-warn %v%% is not below --ledger-crit %v%%: it would never warn", t.LedgerWarn, t.LedgerCrit))
+				return misused(fmt.Errorf("--ledger-warn %v%% is not below --ledger-crit %v%%: it would never warn", t.LedgerWarn, t.LedgerCrit))
 			}
 			if t.DiskCrit > 0 && t.DiskWarn >= t.DiskCrit {
 				return cli.Exiting(int(Unknown), fmt.Errorf("--disk-warn %v%% is not below --disk-crit %v%%: it would never warn", t.DiskWarn, t.DiskCrit))
@@ -68,8 +74,14 @@ func Command(c *cli.CLI) *cobra.Command {
 			return cli.Ending(int(Worst(all)))
 		})
 	cmd.Long = about
-	// Wrong use must not be taken for a verdict.
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Exiting(int(Unknown), cli.FlagError(err)) })
+	fits := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := fits(cmd, args); err != nil {
+			return misused(err)
+		}
+		return nil
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused(cli.FlagError(err)) })
 	f := cmd.Flags()
 	f.StringVarP(&format, "output", "o", "nagios", strings.Join(formatNames, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames, cobra.ShellCompDirectiveNoFileComp)) // the flag is there

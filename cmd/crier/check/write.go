@@ -49,6 +49,12 @@ func writeNagios(w io.Writer, all []Result) error {
 	return err
 }
 
+// writeMisuse says in one line that nothing was judged.
+func writeMisuse(w io.Writer, why error) error {
+	_, err := fmt.Fprintf(w, "CRIER %s - %s\n", Unknown, strings.ReplaceAll(out.Clean(why.Error()), "|", "/"))
+	return err
+}
+
 // bound writes a threshold as Nagios does: 1: is at least 1, 10 is at most 10.
 func bound(r Result, limit *float64) string {
 	switch {

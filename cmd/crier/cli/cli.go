@@ -13,9 +13,11 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -56,7 +58,7 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	}
 	code := exitCode(ctx, err)
 	if err != nil && code != ExitInterrupt && err.Error() != "" {
-		c.Say("crier: %s%s", message(err), c.advice(err))
+		c.Say("crier: %s%s", message(cmd, err), c.advice(err))
 	}
 	if err != nil && !c.Started {
 		c.Say("Try \"%s --help\".", cmd.CommandPath())
@@ -64,13 +66,21 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	return code
 }
 
-// message words an error for a terminal; a field at fault is named.
-func message(err error) string {
+// message words an error for a terminal; a field at fault is named: by its flag, if it has
+// one, and not at all if it is an argument, which stands in the usage.
+func message(cmd *cobra.Command, err error) string {
 	var je *job.Error
-	if errors.As(err, &je) && je.Field != "" && !strings.Contains(strings.ToLower(err.Error()), je.Field) {
-		return fmt.Sprintf("%s (%s)", err, je.Field)
+	if !errors.As(err, &je) || je.Field == "" || strings.Contains(strings.ToLower(err.Error()), je.Field) {
+		return err.Error()
 	}
-	return err.Error()
+	flag := strings.ReplaceAll(je.Field, "_", "-")
+	switch {
+	case cmd.Flags().Lookup(flag) != nil:
+		return fmt.Sprintf("--%s: %s", flag, err)
+	case slices.Contains(strings.FieldsFunc(cmd.Use, func(r rune) bool { return !unicode.IsLetter(r) }), strings.ToUpper(je.Field)):
+		return err.Error()
+	}
+	return fmt.Sprintf("%s (%s)", err, je.Field)
 }
 
 // advice says what to do if the server that was asked does not answer.
@@ -97,14 +107,52 @@ func (c *CLI) Say(format string, args ...any) {
 // error.
 func (c *CLI) Group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggest(cmd, args[0]))
-		}
-		return cmd.Help()
-	}
+	cmd.RunE = onlyOthers
 	cmd.AddCommand(subs...)
 	return cmd
+}
+
+// onlyOthers runs a command that only has others.
+func onlyOthers(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggest(cmd, args[0]))
+	}
+	return cmd.Help()
+}
+
+// Strict makes the commands that every command line has, help and completion, refuse words
+// that are none of theirs. It comes after all other commands.
+func (c *CLI) Strict(root *cobra.Command) {
+	root.SetOut(c.Out) // completion takes it now
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Run, cmd.RunE = nil, func(_ *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 && about.HasSubCommands() {
+					err = onlyOthers(about, rest)
+				}
+				if err != nil {
+					return err
+				}
+				about.InitDefaultHelpFlag()
+				return about.Help()
+			}
+		case "completion":
+			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, onlyOthers
+		}
+	}
+}
+
+// Suggest says which of some names a word that is none of them may have meant.
+func Suggest(word string, names []string) string {
+	all := &cobra.Command{}
+	for _, name := range names {
+		all.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	return suggest(all, word)
 }
 
 func suggest(cmd *cobra.Command, word string) string {
@@ -136,12 +184,19 @@ func fitting(args cobra.PositionalArgs) cobra.PositionalArgs {
 		if args(cmd, given) == nil {
 			return nil
 		}
+		if err := args(cmd, given); hasCode(err) {
+			return err // it says what is wanted
+		}
 		return fmt.Errorf("%s; usage: %s", out.Many(uint64(len(given)), "argument"), cmd.UseLine())
 	}
 }
 
 // FlagError words the value of a flag that is none as people do.
 func FlagError(err error) error {
+	var none *pflag.NotExistError
+	if errors.As(err, &none) && strings.Trim(none.GetSpecifiedShortnames(), "0123456789") == "" && none.GetSpecifiedShortnames() != "" {
+		return fmt.Errorf("-%s is negative: want a whole number from 0 on", none.GetSpecifiedShortnames())
+	}
 	var bad *pflag.InvalidValueError
 	if !errors.As(err, &bad) {
 		return err
@@ -170,7 +225,11 @@ func (c *CLI) Service() (api.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Dial(server, key)
+	svc, err := c.Dial(server, key)
+	if key == "" && job.CodeOf(err) == job.CodeDenied && !loopback(server) {
+		return nil, &job.Error{Code: job.CodeDenied, Message: "no admin key for " + server + ": the key in the data directory is shown only to servers on this machine; set CRIER_TOKEN"}
+	}
+	return svc, err
 }
 
 // server gives the URL of the server, and what names it: nothing for the default.
@@ -204,13 +263,14 @@ func (c *CLI) key(server string) (string, error) {
 	return key, err
 }
 
+// loopback reports whether a URL leads to this machine; an address of no host does, too.
 func loopback(server string) bool {
 	u, err := url.Parse(server)
 	if err != nil {
 		return false
 	}
 	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return u.Hostname() == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
 // Dial makes a client of the server at a URL.

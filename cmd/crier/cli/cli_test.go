@@ -126,6 +126,8 @@ func TestTheKeyStaysOnThisMachine(t *testing.T) {
 		"by default":           {server: "http://127.0.0.1:7420", key: key},
 		"another port here":    {flag: "http://localhost:9", server: "http://localhost:9", key: key},
 		"here by IPv6":         {flag: "http://[::1]:9", server: "http://[::1]:9", key: key},
+		"of no host":           {flag: "http://0.0.0.0:9", server: "http://0.0.0.0:9", key: key},
+		"of no host, by IPv6":  {flag: "http://[::]:9", server: "http://[::]:9", key: key},
 		"elsewhere":            {flag: "https://crier.example", server: "https://crier.example"},
 		"named like this one":  {flag: "http://localhost.example", server: "http://localhost.example"},
 		"as the user":          {flag: "http://127.0.0.1@crier.example", server: "http://127.0.0.1@crier.example"},

@@ -1,4 +1,4 @@
-// Package inspect is the commands that look at what a server holds: the ledger. Each
+// Package inspect is the commands that look at what a server holds: the ledger and the events. Each
 // group is a function that is given what the commands share; a new one is a file here
 // and a word in the list of the root.
 package inspect
@@ -81,7 +81,7 @@ func ledgerVerify(c *cli.CLI) *cobra.Command {
 			for _, p := range r.Problems {
 				rows = append(rows, []string{"problem", p})
 			}
-			return out.Grid{Rows: rows}
+			return out.Grid{Rows: rows, States: []string{"valid"}}
 		})
 		if err == nil && !r.Valid {
 			err = cli.Exiting(cli.ExitError, errors.New("the ledger is not valid"))

@@ -44,10 +44,10 @@ func Bench(c *cli.CLI) *cobra.Command {
 }
 
 func benchGrid(r bench.Result) out.Grid {
-	return out.Grid{Rows: [][]string{
-		{"recipients", out.Count(r.Recipients)}, {"seconds", strconv.FormatFloat(r.Seconds, 'f', 2, 64)}, {"a second", out.Count(uint64(r.RecipientsPerS))},
-		{"delivered", out.Count(r.Delivered)}, {"parked", out.Count(r.Parked)}, {"dropped", out.Count(r.Dropped)},
-		{"conserved", out.YesNo(r.Conserved)}, {"duplicates", out.Count(r.Duplicates)}, {"most memory", out.Bytes(r.RSSMaxBytes)},
+	return out.Grid{States: []string{"conserved"}, Rows: [][]string{
+		{"recipients", out.Exact(r.Recipients)}, {"seconds", strconv.FormatFloat(r.Seconds, 'f', 2, 64)}, {"a second", out.Exact(uint64(r.RecipientsPerS))},
+		{"delivered", out.Exact(r.Delivered)}, {"parked", out.Exact(r.Parked)}, {"dropped", out.Exact(r.Dropped)},
+		{"conserved", out.YesNo(r.Conserved)}, {"duplicates", out.Exact(r.Duplicates)}, {"most memory", out.Bytes(r.RSSMaxBytes)},
 		{"ledger", out.Bytes(r.LedgerBytes)},
 	}}
 }

@@ -28,14 +28,56 @@ func Cluster(c *cli.CLI) *cobra.Command {
 	proxy.Hidden = true
 	dirFlag(proxy, &proxyDir)
 	return c.Group("cluster", "A whole cluster on this machine, for development and drills", clusterUp(c), clusterDown(c), clusterList(c), proxy,
-		clusterAct(c, "kill", "Kill a process as a crash does", func(_ context.Context, p *cluster.Process) error { return p.Kill() }),
-		clusterAct(c, "pause", "Stop a process where it is", func(_ context.Context, p *cluster.Process) error { return p.Pause() }),
-		clusterAct(c, "continue", "Let a process that was paused go on", func(_ context.Context, p *cluster.Process) error { return p.Continue() }),
-		clusterAct(c, "start", "Start a process again that is gone", func(ctx context.Context, p *cluster.Process) error { return p.Start(ctx) }))
+		clusterAct(c, "kill", "Kill a process as a crash does", func(_ context.Context, p *cluster.Process) error { return kill(p) }),
+		clusterAct(c, "pause", "Stop a process where it is", func(_ context.Context, p *cluster.Process) error { return pause(p) }),
+		clusterAct(c, "continue", "Let a process that was paused go on", func(_ context.Context, p *cluster.Process) error { return goOn(p) }),
+		clusterAct(c, "start", "Start a process again that is gone", func(ctx context.Context, p *cluster.Process) error {
+			if l := p.Life(); l != cluster.Gone {
+				c.Say("%s is there already: it is %s", p.Name, l)
+			}
+			return p.Start(ctx)
+		}))
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", clusterDir, "directory of the cluster")
+}
+
+// noCluster gives the lack of a cluster its exit code.
+func noCluster(err error) error {
+	if errors.Is(err, cluster.ErrNone) {
+		return cli.Exiting(cli.ExitNotFound, err)
+	}
+	return err
+}
+
+// idle says that a process is already, or is not at all, what a command would make of it.
+func idle(p *cluster.Process, is string) error {
+	return cli.Exiting(cli.ExitNothing, fmt.Errorf("%s %s", p.Name, is))
+}
+
+func kill(p *cluster.Process) error {
+	if p.Life() == cluster.Gone {
+		return idle(p, "is gone already")
+	}
+	return p.Kill()
+}
+
+func pause(p *cluster.Process) error {
+	switch p.Life() {
+	case cluster.Gone:
+		return cli.Exiting(cli.ExitConflict, fmt.Errorf("%s is gone", p.Name))
+	case cluster.Paused:
+		return idle(p, "is paused already")
+	}
+	return p.Pause()
+}
+
+func goOn(p *cluster.Process) error {
+	if l := p.Life(); l != cluster.Paused {
+		return idle(p, "is not paused: it is "+string(l))
+	}
+	return p.Continue()
 }
 
 // clusterAct is a command that does something to one process.
@@ -44,7 +86,7 @@ func clusterAct(c *cli.CLI, verb, short string, do func(context.Context, *cluste
 	cmd := c.Command(verb+" NAME [--dir DIR]", short, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 		k, err := cluster.Load(dir)
 		if err != nil {
-			return err
+			return noCluster(err)
 		}
 		p, err := k.Process(args[0])
 		if err != nil {
@@ -69,6 +111,9 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 	cfg := cluster.Config{}
 	cmd := c.Command("up [--dir DIR]", "Start what is not there of a cluster: servers, and Crier processes of one role each", cobra.NoArgs,
 		func(ctx context.Context, _ []string) (err error) {
+			if p := cfg.Profile; p != "" && p != "standard" && p != "fast" {
+				return cli.Usage("--profile %q: want standard or fast", p)
+			}
 			if cfg.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("finding this program: %w", err)
 			}
@@ -159,11 +204,8 @@ func clusterList(c *cli.CLI) *cobra.Command {
 	var dir string
 	cmd := c.Command("ls [--dir DIR]", "List the processes of a cluster", cobra.NoArgs, func(context.Context, []string) error {
 		k, err := cluster.Load(dir)
-		if errors.Is(err, cluster.ErrNone) {
-			return cli.Exiting(cli.ExitNotFound, err)
-		}
 		if err != nil {
-			return err
+			return noCluster(err)
 		}
 		all, err := k.Processes()
 		if err != nil {
@@ -180,7 +222,7 @@ func clusterList(c *cli.CLI) *cobra.Command {
 }
 
 func clusterGrid(p *out.Printer, rows []clusterRow) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "role"}, {Name: "pid", Right: true}, {Name: "state"}, {Name: "age", Right: true}, {Name: "addresses", Flex: 1}}}
+	g := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "role"}, {Name: "pid", Right: true}, {Name: "state", State: true}, {Name: "age", Right: true}, {Name: "addresses", Flex: 1}}}
 	for _, r := range rows {
 		role, pid, age := r.Role, "", ""
 		if role == "" {

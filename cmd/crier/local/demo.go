@@ -31,7 +31,7 @@ func Demo(c *cli.CLI) *cobra.Command {
 			}
 			return demoRun(ctx, c, cfg)
 		})
-	cmd.Flags().BoolVar(&fast, "fast", false, "as fast as it goes, instead of at 200 recipients a second")
+	cmd.Flags().BoolVar(&fast, "fast", false, "as fast as it goes, instead of at 200 hand-offs a second")
 	crowdCmd := c.Command("crowd", "The clients of a demo; started by it", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		return crowd.Serve(ctx, c.In, c.Out)
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,9 @@ func drillRun(c *cli.CLI) *cobra.Command {
 	d := drillFlags{cfg: drill.Config{Say: c.Say}}
 	cmd := c.Command("run NAME... [--dir DIR] [--rounds N]", "Run drills on a cluster that is up: one, or many with the distribution of their times; all is every drill",
 		cobra.MinimumNArgs(1), func(ctx context.Context, args []string) (err error) {
+			if err := knownDrills(args); err != nil {
+				return err
+			}
 			if d.cfg.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("finding this program: %w", err)
 			}
@@ -65,15 +69,18 @@ func drillRun(c *cli.CLI) *cobra.Command {
 					return cli.Usage("--cut %q: want two processes, roles or kinds, such as worker-1,nats-2 or scheduler,worker", d.cut)
 				}
 			}
+			if (d.cut != "" || d.cfg.Both) && !slices.Contains(args, drill.CutPair) {
+				return cli.Usage("--cut and --both are for the drill %s, which is not named", drill.CutPair)
+			}
 			if d.cfg.Seed == 0 {
 				d.cfg.Seed = uint64(time.Now().Unix())
 			}
 			stop := context.AfterFunc(ctx, func() { c.Say("interrupted: mending the cluster; Ctrl-C again leaves at once") })
 			defer stop()
 			if len(args) == 1 && args[0] != everyDrill && d.rounds <= 1 && d.report == "" {
-				return drillOne(ctx, c, args[0], d.cfg)
+				return noCluster(drillOne(ctx, c, args[0], d.cfg))
 			}
-			return drillMany(ctx, c, args, d)
+			return noCluster(drillMany(ctx, c, args, d))
 		})
 	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
 		for _, d := range drill.All() {
@@ -95,6 +102,20 @@ func drillRun(c *cli.CLI) *cobra.Command {
 	f.StringVar(&d.cut, "cut", "", "for cut-pair: what the first process, role or kind sends the second is held (default: the busiest worker and its NATS server)")
 	f.BoolVar(&d.cfg.Both, "both", false, "for cut-pair: both ways")
 	return cmd
+}
+
+// knownDrills refuses a name that no drill has, and says which it may have meant.
+func knownDrills(names []string) error {
+	known := []string{everyDrill}
+	for _, d := range drill.All() {
+		known = append(known, d.Name)
+	}
+	for _, name := range names {
+		if _, err := drill.Find(name); err != nil && name != everyDrill {
+			return fmt.Errorf("%w%s", err, cli.Suggest(name, known))
+		}
+	}
+	return nil
 }
 
 // drillOne runs one drill and shows it.
@@ -153,5 +174,5 @@ func drillGrid(r verdict.Report) out.Grid {
 	for _, n := range r.Notes {
 		rows = append(rows, []string{"note", n})
 	}
-	return out.Grid{Rows: rows}
+	return out.Grid{Rows: rows, States: []string{"reconciled"}}
 }

@@ -2,9 +2,12 @@ package local
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
@@ -43,6 +46,20 @@ func TestClusterTable(t *testing.T) {
 	}
 	if strings.Contains(lines[2], "4712") {
 		t.Errorf("a process that is gone has a number:\n%s", got)
+	}
+}
+
+// What is so already is said, with the exit code of nothing to do.
+func TestAProcessThatIsSoAlready(t *testing.T) {
+	gone := &cluster.Process{Record: cluster.Record{Name: "api-1"}}
+	for name, err := range map[string]error{"api-1 is gone already": kill(gone), "api-1 is not paused: it is gone": goOn(gone)} {
+		var b bytes.Buffer
+		c := &cli.CLI{Out: &b, Err: &b, Output: "table", Getenv: func(string) string { return "" }}
+		cmd := c.Command("act", "Act", cobra.NoArgs, func(context.Context, []string) error { return err })
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		if code := c.Main(t.Context(), cmd, nil); code != cli.ExitNothing || b.String() != "crier: "+name+"\n" {
+			t.Errorf("exit code %d, %q; want %q", code, b.String(), name)
+		}
 	}
 }
 

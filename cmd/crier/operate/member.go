@@ -46,7 +46,7 @@ func memberList(c *cli.CLI) *cobra.Command {
 }
 
 func memberGrid(p *out.Printer, all []api.Member) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "member", Flex: 2}, {Name: "state"}, {Name: "for", Right: true}, {Name: "roles", Flex: 1}, {Name: "lease"}, {Name: "view", Wide: true},
+	g := out.Grid{Columns: []out.Column{{Name: "member", Flex: 2}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "roles", Flex: 1}, {Name: "lease"}, {Name: "view", Wide: true},
 		{Name: "ranges", Right: true}, {Name: "slices", Right: true}, {Name: "jobs", Right: true}, {Name: "duties", Flex: 1, Wide: true},
 		{Name: "inc", Right: true, Wide: true}, {Name: "address", Flex: 1, Wide: true}, {Name: "reason", Flex: 1, Wide: true}}}
 	for _, m := range all {
@@ -164,7 +164,7 @@ func memberFields(p *out.Printer, m api.Member) out.Grid {
 	if m.DiffersFor > 0 {
 		sees += " for " + out.Span(time.Duration(m.DiffersFor))
 	}
-	return out.Grid{Rows: append(rows, []string{"answered", told}, []string{"roles", roles(m.Roles)}, []string{"incarnation", fmt.Sprint(m.Incarnation)},
+	return out.Grid{States: []string{"state"}, Rows: append(rows, []string{"answered", told}, []string{"roles", roles(m.Roles)}, []string{"incarnation", fmt.Sprint(m.Incarnation)},
 		[]string{"address", dash(m.Address)}, []string{"distance", away}, []string{"neighbours", dash(strings.Join(m.Neighbours, ", "))},
 		[]string{"lease", map[bool]string{true: "live", false: "not live"}[m.Lease]}, []string{"view", sees}, []string{"frozen", out.YesNo(m.Frozen)},
 		[]string{"ranges", out.Count(m.Holds.Ranges)}, []string{"slices", out.Count(m.Holds.Slices)}, []string{"jobs", out.Count(m.Holds.Jobs)},

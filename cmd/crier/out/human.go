@@ -18,12 +18,21 @@ func Count(n uint64) string {
 	return scaled(float64(n), 1000, []string{"", "k", "M", "G", "T", "P", "E"})
 }
 
-// Many writes a number of things that take an s.
+// Exact writes a number for people who add up: in full, with commas.
+func Exact(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// Many writes an exact number of things that take an s.
 func Many(n uint64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	return Count(n) + " " + thing + "s"
+	return Exact(n) + " " + thing + "s"
 }
 
 // Bytes writes a size for people, in units of 1,024.

@@ -62,6 +62,9 @@ type Printer struct {
 type Grid struct {
 	Columns []Column
 	Rows    [][]string
+	// States are the names, of a grid without a header, whose values tell how well
+	// something goes: they have colours.
+	States []string
 }
 
 // Column is one column of a table.
@@ -70,6 +73,7 @@ type Column struct {
 	Right bool // flush right: numbers
 	Wide  bool // left out if the table does not fit
 	Flex  int  // 1: may be cut short to fit; 2: so, but after those with 1
+	State bool // tells how well something goes: its words have colours
 	Wrap  bool // goes on in a further line, at a word, instead of being cut short
 }
 

@@ -2,6 +2,7 @@ package out_test
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,14 @@ func TestPercent(t *testing.T) {
 	}{{0, 0, "100%"}, {0, 5, "0.0%"}, {1, 1000, "0.1%"}, {1, 2, "50%"}, {995, 1000, "99.5%"}, {999_999_999, 1_000_000_000, "99.9%"}, {7, 7, "100%"}} {
 		if got := out.Percent(c.part, c.whole); got != c.want {
 			t.Errorf("Percent(%d, %d) = %s; want %s", c.part, c.whole, got, c.want)
+		}
+	}
+}
+
+func TestExact(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 20_001: "20,001", 1_234_567: "1,234,567", math.MaxUint64: "18,446,744,073,709,551,615"} {
+		if got := out.Exact(n); got != want {
+			t.Errorf("%d is %s; want %s", n, got, want)
 		}
 	}
 }
@@ -146,12 +155,20 @@ func TestTablesFit(t *testing.T) {
 }
 
 func TestColor(t *testing.T) {
-	g := func() out.Grid { return out.Grid{Rows: [][]string{{"state", "sent"}}} }
+	g := func() out.Grid {
+		return out.Grid{States: []string{"state"}, Rows: [][]string{{"state", "sent"}, {"parked", "no"}}}
+	}
 	if got := (&out.Printer{}).Render(g()); strings.Contains(got, "\x1b") {
 		t.Errorf("colour without being asked: %q", got)
 	}
 	if got := (&out.Printer{Color: true}).Render(g()); !strings.Contains(got, "\x1b[32msent\x1b[0m") {
 		t.Errorf("no colour: %q", got)
+	} else if strings.Count(got, "\x1b") != 2 {
+		t.Errorf("what is no state has a colour: %q", got)
+	}
+	list := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "state", State: true}}, Rows: [][]string{{"failed", "sent"}}}
+	if got := (&out.Printer{Color: true}).Render(list); !strings.Contains(got, "failed  \x1b[32msent\x1b[0m") {
+		t.Errorf("the list is %q", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package out
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 
@@ -54,7 +55,10 @@ func (p *Printer) render(g Grid, header bool) string {
 	for _, row := range g.Rows {
 		cells := make(table.Row, len(row))
 		for i, s := range row {
-			cells[i] = p.paint(g.Columns[i], s)
+			cells[i] = s
+			if g.Columns[i].State || !header && i == 1 && slices.Contains(g.States, row[0]) {
+				cells[i] = p.paint(s)
+			}
 		}
 		t.AppendRow(cells)
 	}
@@ -182,10 +186,10 @@ var stateColors = map[string]string{
 	"failed": red, "cancelled": red, "quarantined": red, "no": red, "not healthy": red, "in_doubt": red,
 }
 
-// paint colours the words of a column of states.
-func (p *Printer) paint(c Column, s string) string {
+// paint colours a word that is a state.
+func (p *Printer) paint(s string) string {
 	color, ok := stateColors[s]
-	if !p.Color || !ok || c.Right {
+	if !p.Color || !ok {
 		return s
 	}
 	return "\x1b[" + color + "m" + s + "\x1b[0m"

@@ -72,6 +72,9 @@ func (c *Content) Package(ctx context.Context, spec job.Spec) (block.Package, er
 
 // Lists implements block.Content.
 func (c *Content) Lists(ctx context.Context, spec job.Spec) (l filters.Lists, err error) {
+	if !spec.Withdraws.IsZero() {
+		return filters.Lists{Mode: filters.Withdraw}, nil
+	}
 	if l.Followers, err = c.Set(ctx, spec.Followers); err != nil {
 		return filters.Lists{}, fmt.Errorf("opening the followers of account %d at revision %d: %w", spec.Account, spec.FollowersRev, err)
 	}
@@ -139,6 +142,10 @@ func (s suppressedBy) Range(r job.Range) (*idset.Set, error) {
 
 // Message implements worker.Content.
 func (c *Content) Message(ctx context.Context, spec job.Spec) (*handoff.Message, error) {
+	if !spec.Withdraws.IsZero() {
+		return &handoff.Message{Account: spec.Account, AccountName: spec.AccountName, SentAt: spec.SubmittedAt.UnixMilli(),
+			ExpiresAt: spec.ExpiresAt.UnixMilli(), Withdraws: spec.Withdraws}, nil
+	}
 	return c.bodies.get(spec.ID, func() (*handoff.Message, error) {
 		h, err := c.blobs.Open(ctx, spec.Body)
 		if err != nil {

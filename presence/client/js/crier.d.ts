@@ -30,6 +30,10 @@ export interface Options {
   token: string | (() => string | Promise<string>);
   /** A message for which it throws is not acknowledged and comes again. */
   onMessage(message: Message): void | Promise<void>;
+  /**
+   * takes messages off the display that were recalled, those of them that were shown; called again when it throws.
+   * Without it the sender learns that the message was not taken back.
+   */
   onWithdraw?(ids: string[]): void | Promise<void>;
   onConnect?(): void;
   /** is told why a connection ended and what went wrong; the client goes on by itself */

@@ -4,6 +4,8 @@
 //   - an acknowledgement leaves only after store.add has succeeded for its id;
 //   - onMessage is called once for an id as long as the store remembers it, one message
 //     at a time, whatever is repeated and however often connections break;
+//   - a message whose withdrawal has come is not shown any more, and onWithdraw is called
+//     at least once for each withdrawal before it is acknowledged;
 //   - an id is forgotten only when the gateway says that it is settled, and each hello
 //     lists exactly the ids that the store remembers.
 //
@@ -38,7 +40,7 @@ const defaults = {
   pingTimeout: 10_000,
   dialTimeout: 15_000,
   backoff: {},
-  onWithdraw: () => {},
+  onWithdraw: null, // without it the client does not say that it can
   onConnect: () => {},
   onError: () => {},
   random: Math.random,
@@ -152,7 +154,7 @@ export class Client {
 
   async #connect(to) {
     this.#retry = null;
-    const link = { url: to, socket: null, token: '', opened: null, progress: false, over: false, denied: false, redirect: null, error: null, acks: [], due: null, timers: [] };
+    const link = { url: to, socket: null, token: '', opened: null, progress: false, over: false, denied: false, redirect: null, error: null, acks: [], due: null, timers: [], withdrawn: new Map() };
     this.#link = link;
     try {
       link.token = await this.#token();
@@ -207,7 +209,8 @@ export class Client {
       if (!(await this.#keep(link, id))) return;
     }
     if (link.over || this.#state !== 'running') return;
-    this.#send(link, { type: 'hello', client: this.#id, have: [...this.#known.keys()] });
+    const can = this.#o.onWithdraw ? { can: ['withdraw'] } : {};
+    this.#send(link, { type: 'hello', client: this.#id, have: [...this.#known.keys()], ...can });
     link.timers.splice(0).forEach((t) => this.#o.timers.clearTimeout(t));
     link.opened = this.#o.timers.now();
     this.#ping(link);
@@ -250,15 +253,16 @@ export class Client {
       this.#end(link, { error: new Error(`${maxQueued} frames wait for onMessage`) });
       return;
     }
+    const frame = parse(data);
+    if (frame.type === 'withdraw') withdrawn(link, frame.ids, 1); // what waits before it is not shown
     this.#queued++;
     this.#do(async () => {
       this.#queued--;
-      if (this.#state === 'running' && !link.redirect) await this.#take(link, data);
+      if (this.#state === 'running' && !link.redirect) await this.#take(link, frame);
     });
   }
 
-  async #take(link, data) {
-    const frame = parse(data);
+  async #take(link, frame) {
     if (frame instanceof Error) {
       this.#report(frame);
       return;
@@ -269,7 +273,7 @@ export class Client {
       case 'settled':
         return this.#forget(frame.ids);
       case 'withdraw':
-        return this.#o.onWithdraw(frame.ids);
+        return this.#withdraw(link, frame).finally(() => withdrawn(link, frame.ids, -1));
       case 'redirect':
         this.#flush(link);
         try {
@@ -287,10 +291,22 @@ export class Client {
     const { id } = message;
     if (!this.#known.has(id)) {
       if (this.#known.size >= maxUnsettled) throw new Error(`message ${id} is not taken: ${maxUnsettled} others are unsettled`);
-      if (!(await this.#show(link, message))) return;
+      if (!link.withdrawn.has(id) && !(await this.#show(link, message))) return;
       link.progress = true;
     }
     if (await this.#keep(link, id)) this.#acknowledge(link, id);
+  }
+
+  // #withdraw takes messages off the display, remembers that, and acknowledges it. To do it
+  // twice does no harm, so that the order is always this one.
+  async #withdraw(link, { id, ids }) {
+    if (!this.#o.onWithdraw) return; // it was not asked for
+    if (!this.#known.has(id)) {
+      if (id && this.#known.size >= maxUnsettled) throw new Error(`withdrawal ${id} is not taken: ${maxUnsettled} others are unsettled`);
+      await this.#o.onWithdraw(ids);
+      link.progress ||= id !== undefined;
+    }
+    if (id && (await this.#keep(link, id))) this.#acknowledge(link, id);
   }
 
   async #show(link, message) {
@@ -469,10 +485,20 @@ function parse(data) {
       if (!Array.isArray(frame.ids)) throw new Error('its ids are no list');
       frame.ids = frame.ids.filter(validID);
     }
+    if (frame.type === 'withdraw' && frame.id !== undefined && !validID(frame.id)) throw new Error('its id is not valid');
   } catch (cause) {
     return new Error(`a frame of the gateway is ignored: ${cause.message}`, { cause });
   }
   return frame;
+}
+
+// withdrawn counts the withdrawals that wait to be handled, by the ids that they name.
+function withdrawn(link, ids, n) {
+  for (const id of ids) {
+    const left = (link.withdrawn.get(id) ?? 0) + n;
+    if (left > 0) link.withdrawn.set(id, left);
+    else link.withdrawn.delete(id);
+  }
 }
 
 // target reads the address of a gateway.

@@ -233,6 +233,53 @@ test('examples of the description are understood', async (t) => {
   assert.deepEqual(Object.keys(w.hellos[0]).sort(), Object.keys(of('hello')).sort());
 });
 
+const withdrawal = (id, ...ids) => ({ type: 'withdraw', id, ids, order: 1 });
+
+test('withdrawals are told, remembered and acknowledged', async (t) => {
+  const told = [];
+  let fail = true;
+  const store = new MemoryStore();
+  const w = world(t, open(message('a'), withdrawal('w', 'z'), withdrawal('w', 'z'), withdrawal('w', 'z')), {
+    store,
+    onWithdraw: (ids) => {
+      told.push(...ids);
+      if (fail) {
+        fail = false;
+        throw new Error('the display is gone');
+      }
+    },
+  });
+  await w.client.start();
+  await w.clock.pass(100);
+  assert.deepEqual(w.hellos[0].can, ['withdraw']);
+  assert.deepEqual([w.shown, told, w.acked], [['a'], ['z', 'z'], ['a', 'w', 'w']]);
+  assert.deepEqual(store.load().ids.sort(), ['a', 'w']);
+  assert.match(w.errors[0].message, /the display is gone/);
+});
+
+for (const order of ['show-first', 'store-first']) {
+  test(`what is withdrawn before it is shown is not shown, ${order}`, async (t) => {
+    const told = [];
+    const w = world(t, open(message('a'), message('b'), message('c'), withdrawal('w', 'a', 'b'), message('d')), {
+      order,
+      onMessage: (m) => void told.push(`show ${m.id}`),
+      onWithdraw: (ids) => void told.push(`withdraw ${ids}`),
+    });
+    await w.client.start();
+    await w.clock.pass(100);
+    assert.deepEqual(told, ['show c', 'withdraw a,b', 'show d']);
+    assert.deepEqual(w.acked, ['a', 'b', 'c', 'w', 'd']);
+  });
+}
+
+test('without onWithdraw a client does not say that it can', async (t) => {
+  const w = world(t, open(withdrawal('w', 'a'), { type: 'withdraw', id: 7, ids: ['a'] }, message('b')));
+  await w.client.start();
+  await w.clock.pass(100);
+  assert.ok(!('can' in w.hellos[0]));
+  assert.deepEqual([w.shown, w.acked], [['b'], ['b']]);
+});
+
 test('a second life remembers', async (t) => {
   const items = new Map();
   const storage = { getItem: (k) => items.get(k) ?? null, setItem: (k, v) => items.set(k, v) };

@@ -11,7 +11,11 @@ import (
 
 // Config is what a Gateway needs. Zero fields that name a default take it.
 type Config struct {
-	Core     gateway.Config // incarnation, history, URL, window and memory bounds
+	Core gateway.Config // incarnation, history, URL, window and memory bounds
+	// Given: whoever runs the gateway gave Core.URL, and streams acknowledge there, wherever
+	// they connected: several gateways may stand behind one address. Else they do at the
+	// address that they connected to, which a proxy may have changed.
+	Given    bool
 	Bus      Bus
 	Homes    Homes
 	Verifier Verifier

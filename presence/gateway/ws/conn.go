@@ -3,6 +3,7 @@ package ws
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +81,7 @@ type conn struct {
 type queued struct {
 	kind    string
 	bytes   []byte
-	job     job.ID   // of a message
+	job     job.ID   // of a message, or of a withdrawal
 	settled []job.ID // of what it says is settled
 }
 
@@ -139,6 +140,7 @@ func (c *conn) take(f *clientFrame) {
 		if f.Have != nil {
 			ev.Speaks, ev.Have = true, jobIDs(*f.Have)
 		}
+		ev.Withdraws = slices.Contains(f.Can, typeWithdraw)
 		if !c.greet(ev) && ev.Speaks { // late: the core takes the first that says what it has
 			c.g.post(func() { c.connected(ev) })
 		}

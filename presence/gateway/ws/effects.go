@@ -97,14 +97,15 @@ func releaseReport(p *handoff.Report) {
 // grows from piece to piece, and so on every connection.
 func (g *Gateway) deliver(e gateway.Deliver) {
 	g.order++
-	b, err := json.Marshal(message(e.Job, e.Message, g.order))
+	f := message(e.Job, e.Message, g.order)
+	b, err := json.Marshal(f)
 	if err != nil { // the core takes only what can be written
 		g.cfg.Log.Error("writing a message frame", "job", e.Job.String(), "err", err)
 		return
 	}
 	for _, n := range e.Conns {
 		if c := g.conns[n]; c != nil {
-			c.send(queued{kind: typeMessage, bytes: b, job: e.Job})
+			c.send(queued{kind: f.kind(), bytes: b, job: e.Job})
 		}
 	}
 }

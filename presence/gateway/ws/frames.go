@@ -17,6 +17,7 @@ const (
 	typeMessage  = "message"
 	typeAck      = "ack"
 	typeSettled  = "settled"
+	typeWithdraw = "withdraw" // and what a client says that can take such frames
 	typeRedirect = "redirect"
 	typeError    = "error"
 	typeClose    = "close" // of streams only
@@ -34,6 +35,7 @@ type clientFrame struct {
 	Type   string    `json:"type"`
 	Client string    `json:"client"` // hello
 	Have   *[]string `json:"have"`   // hello; nil if the client does not say
+	Can    []string  `json:"can"`    // hello
 	IDs    []string  `json:"ids"`    // ack
 }
 
@@ -71,6 +73,8 @@ func jobIDs(list []string) []job.ID {
 // frame is a frame of the gateway.
 type frame interface{ kind() string }
 
+func (f messageFrame) kind() string  { return f.Type }
+func (f withdrawFrame) kind() string { return f.Type }
 func (f settledFrame) kind() string  { return f.Type }
 func (f redirectFrame) kind() string { return f.Type }
 func (f errorFrame) kind() string    { return f.Type }
@@ -88,6 +92,17 @@ type messageFrame struct {
 	CollapseKey string    `json:"collapse_key,omitzero"`
 	Order       uint64    `json:"order"`
 	ServerTime  time.Time `json:"server_time"`
+}
+
+type withdrawFrame struct {
+	Type       string    `json:"type"`
+	ID         job.ID    `json:"id"`
+	IDs        []job.ID  `json:"ids"`
+	Account    string    `json:"account"`
+	SentAt     time.Time `json:"sent_at,omitzero"`
+	ExpiresAt  time.Time `json:"expires_at,omitzero"`
+	Order      uint64    `json:"order"`
+	ServerTime time.Time `json:"server_time"`
 }
 
 type settledFrame struct {
@@ -115,11 +130,16 @@ type helloFrame struct {
 	ServerTime time.Time     `json:"server_time"`
 }
 
-// message is the frame of a message; every connection of a piece shares its bytes.
-func message(id job.ID, m *handoff.Message, order uint64) messageFrame {
+// message is the frame of a message or a withdrawal; every connection of a piece shares
+// its bytes.
+func message(id job.ID, m *handoff.Message, order uint64) frame {
 	account := m.AccountName
 	if account == "" {
 		account = fmt.Sprint(m.Account)
+	}
+	if !m.Withdraws.IsZero() {
+		return withdrawFrame{Type: typeWithdraw, ID: id, IDs: []job.ID{m.Withdraws}, Account: account, SentAt: at(m.SentAt),
+			ExpiresAt: at(m.ExpiresAt), Order: order, ServerTime: serverTime()}
 	}
 	return messageFrame{Type: typeMessage, ID: id, Job: id, Account: account, Body: string(m.Body),
 		SentAt: at(m.SentAt), DisplayAt: at(m.DisplayAt), ExpiresAt: at(m.ExpiresAt),

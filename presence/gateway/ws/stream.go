@@ -190,7 +190,7 @@ func begin(socket net.Conn) error {
 }
 
 // introduction is what a client says of itself in its request: what it has, in the header
-// that a browser sends when it connects again, or in ?have=; and ?client=.
+// that a browser sends when it connects again, or in ?have=; ?client=, and ?can=.
 func introduction(r *http.Request) (ev gateway.Connected, err error) {
 	q := r.URL.Query()
 	if client := q.Get("client"); len(client) > maxClient {
@@ -202,6 +202,7 @@ func introduction(r *http.Request) (ev gateway.Connected, err error) {
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		has, speaks = last, true
 	}
+	ev.Withdraws = slices.Contains(strings.Split(q.Get("can"), ","), typeWithdraw)
 	if ev.Speaks = speaks; speaks && has != nothing && has != "" {
 		ev.Have = jobIDs(strings.Split(has, ","))
 	}
@@ -225,7 +226,7 @@ func (c *conn) readStream(ignored int) {
 // ackAddress is where the client of a stream acknowledges: at this gateway.
 func (g *Gateway) ackAddress(c gateway.Conn) string {
 	path := ackPath
-	if g.cfg.Core.URL != "" {
+	if g.cfg.Given && g.cfg.Core.URL != "" {
 		path = streamURL(g.cfg.Core.URL) + strings.TrimPrefix(ackPath, streamPath)
 	}
 	return path + "?connection=" + strconv.FormatUint(uint64(c), 10)

@@ -254,9 +254,20 @@ func TestABodyThatStops(t *testing.T) {
 	}
 }
 
+// A URL that nobody gave is not where a client behind a proxy reaches the gateway: it
+// acknowledges where it connected.
+func TestAcknowledgingWhereAStreamConnected(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Core.URL = "ws://127.0.0.1:7420/v1/connect" })
+	r := &reader{w: w, who: 1, query: "client=x&have="}
+	r.open()
+	if !strings.HasPrefix(r.ack, "/v1/stream/ack?connection=") {
+		t.Errorf("acknowledge at %q", r.ack)
+	}
+}
+
 func TestHowStreamsEnd(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.Core.URL, c.LeaveWait, c.PingEvery = "ws://gw1.example/v1/connect", time.Millisecond, 20*time.Millisecond
+		c.Core.URL, c.Given, c.LeaveWait, c.PingEvery = "ws://gw1.example/v1/connect", true, time.Millisecond, 20*time.Millisecond
 	})
 	r := &reader{w: w, who: 1, query: "client=x&have="}
 	r.open()

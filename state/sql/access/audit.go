@@ -124,6 +124,8 @@ func Submitted(s job.Spec) Act {
 func Controlled(s job.Spec, c job.Control, seq uint64) Act {
 	a := Act{ID: "control/" + strconv.FormatUint(seq, 10), At: c.At, Tenant: s.TenantOf(), Key: c.By, Object: "job/" + s.ID.String(), Result: Done, Reason: c.Why}
 	switch {
+	case c.Recall:
+		a.Operation = "recall-job"
 	case c.Cancel:
 		a.Operation = "cancel-job"
 	case c.Pause != nil && *c.Pause:

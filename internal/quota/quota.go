@@ -1,4 +1,8 @@
-package service
+// Package quota holds tenants to their limits: by what this process knows, so that no
+// store is needed. Of jobs under way each process counts what the ledger tells it and what
+// it accepted itself: processes that accept at the same moment may exceed the limit by one
+// each.
+package quota
 
 import (
 	"fmt"
@@ -8,14 +12,22 @@ import (
 	"crier/job"
 )
 
-// The limits are those that this process knows, so that they need no store. Of jobs
-// under way each process counts what the ledger tells it and what it accepted itself:
-// processes that accept at the same moment may exceed the limit by one each.
+// Limits are what a tenant may have; 0 is any number.
+type Limits interface {
+	Limits(tenant string) job.Limits
+}
 
-// allowedRate is the rate that a tenant's job gets, if it may: who asks for none gets
+// Jobs is the table of jobs.
+type Jobs interface {
+	// UnderWay counts the jobs of each tenant that are neither sent nor over.
+	UnderWay() map[string]uint64
+	IsLive(id job.ID) bool
+}
+
+// Rate is the rate that a tenant's job gets, if it may: who asks for none gets
 // the highest.
-func (s *Service) allowedRate(tenant string, rate uint32) (uint32, error) {
-	most := s.cfg.Authority.Limits(tenant).Rate
+func (q *Quota) Rate(tenant string, rate uint32) (uint32, error) {
+	most := q.limits.Limits(tenant).Rate
 	switch {
 	case most == 0:
 		return rate, nil
@@ -27,9 +39,9 @@ func (s *Service) allowedRate(tenant string, rate uint32) (uint32, error) {
 	return rate, nil
 }
 
-// allowedSize refuses a job with too many recipients.
-func (s *Service) allowedSize(spec job.Spec) error {
-	most := s.cfg.Authority.Limits(spec.TenantOf()).Recipients
+// Size refuses a job with too many recipients.
+func (q *Quota) Size(spec job.Spec) error {
+	most := q.limits.Limits(spec.TenantOf()).Recipients
 	if most == 0 || spec.Recipients <= most {
 		return nil
 	}
@@ -43,36 +55,39 @@ const seenWithin = 10 * time.Second
 // limitedAfter is when a tenant with too many jobs may try again.
 const limitedAfter = 5 * time.Second
 
-// queue is the jobs that this process accepts, until the table of jobs has them.
-type queue struct {
-	mu struct {
+// Quota holds all tenants of a process to their limits. It is safe for concurrent use.
+type Quota struct {
+	limits Limits
+	jobs   Jobs
+	mu     struct { // the jobs that this process accepts, until the table of jobs has them
 		sync.Mutex
 		accepted map[job.ID]time.Time
 		tenants  map[job.ID]string
 	}
 }
 
-func newQueue() *queue {
-	q := &queue{}
+// New makes one.
+func New(limits Limits, jobs Jobs) *Quota {
+	q := &Quota{limits: limits, jobs: jobs}
 	q.mu.accepted, q.mu.tenants = map[job.ID]time.Time{}, map[job.ID]string{}
 	return q
 }
 
-// enter takes a place among a tenant's jobs that are under way, or is limited. leave
+// Enter takes a place among a tenant's jobs that are under way, or is limited. leave
 // gives it back, of a job that was not accepted.
-func (s *Service) enter(spec job.Spec) (leave func(), err error) {
+func (q *Quota) Enter(spec job.Spec) (leave func(), err error) {
 	tenant := spec.TenantOf()
-	most := uint64(s.cfg.Authority.Limits(tenant).Jobs)
+	most := uint64(q.limits.Limits(tenant).Jobs)
 	if most == 0 {
 		return func() {}, nil
 	}
-	q, at := s.queue, time.Now()
+	at := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	have := s.cfg.Jobs.UnderWay()[tenant]
+	have := q.jobs.UnderWay()[tenant]
 	for id, since := range q.mu.accepted {
 		switch {
-		case s.cfg.Jobs.IsLive(id) || at.Sub(since) > seenWithin:
+		case q.jobs.IsLive(id) || at.Sub(since) > seenWithin:
 			delete(q.mu.accepted, id)
 			delete(q.mu.tenants, id)
 		case q.mu.tenants[id] == tenant:

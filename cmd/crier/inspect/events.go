@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"context"
@@ -10,11 +10,12 @@ import (
 	"crier/cmd/crier/out"
 )
 
-func (c *commands) eventsCommand() *cobra.Command {
-	return c.Group("events", "Events: notices of what happens to jobs and slices", c.eventsTail())
+// Events is the group of commands about events.
+func Events(c *cli.CLI) *cobra.Command {
+	return c.Group("events", "Events: notices of what happens to jobs and slices", eventsTail(c))
 }
 
-func (c *commands) eventsTail() *cobra.Command {
+func eventsTail(c *cli.CLI) *cobra.Command {
 	req := api.TailEvents{Follow: true}
 	var id, since string
 	cmd := c.Command("tail [--job J] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
