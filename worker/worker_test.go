@@ -326,7 +326,7 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 		if _, err := w.table.Control(context.Background(), cancelled, job.Control{Cancel: true}); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.table.Control(context.Background(), recalled, job.Control{Recall: true}); err != nil {
+		if _, err := w.table.Control(context.Background(), recalled, job.Control{Recall: true}); err != nil {
 			t.Fatal(err)
 		}
 		w.content.suppress(ids...)

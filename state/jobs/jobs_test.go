@@ -446,7 +446,7 @@ func TestCancelAndRecall(t *testing.T) {
 		given []job.Control
 		want  job.Controls
 	}{
-		{[]job.Control{recall, {Recall: true, Reason: "two"}}, job.Controls{Recalled: true, Reason: "one"}},
+		{[]job.Control{recall, {Recall: true, Why: "two"}}, job.Controls{Recalled: true, Reason: "one"}},
 		{[]job.Control{recall, cancel}, job.Controls{Recalled: true, Reason: "one"}},
 		{[]job.Control{cancel, recall}, job.Controls{Cancelled: true, Recalled: true, Reason: "one"}},
 	} {
