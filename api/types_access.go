@@ -189,5 +189,5 @@ func NoKey() error {
 
 // NoTenant says that there is no tenant by a name, or none that the caller sees.
 func NoTenant(name string) error {
-	return job.NotFound(fmt.Sprintf("there is no tenant %q", Printable(name)))
+	return &job.Error{Code: job.CodeNotFound, Field: "tenant", Message: fmt.Sprintf("there is no tenant %q", Printable(name))}
 }

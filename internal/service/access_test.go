@@ -151,14 +151,14 @@ func TestWhatAllShareIsForTheOperator(t *testing.T) {
 		t.Errorf("the accounts are %+v, %v", list, err)
 	}
 	_, err = f.CreateAccount(admin, api.CreateAccount{Name: "x", Tenant: "default"})
-	wantError(t, "an account of another tenant", err, job.CodeNotFound, "")
+	wantError(t, "an account of another tenant", err, job.CodeNotFound, "tenant")
 	_, err = f.CreateKey(admin, api.CreateKey{Name: "x", Role: job.Admin, Tenant: "default"})
-	wantError(t, "a key of another tenant", err, job.CodeNotFound, "")
+	wantError(t, "a key of another tenant", err, job.CodeNotFound, "tenant")
 	if a, err := f.CreateAccount(asked(t), api.CreateAccount{Name: "for acme", Tenant: "acme"}); err != nil || a.Tenant != "acme" {
 		t.Errorf("the operator makes %+v, %v", a, err)
 	}
 	_, err = f.CreateAccount(asked(t), api.CreateAccount{Name: "x", Tenant: "nobody"})
-	wantError(t, "an account of nobody", err, job.CodeNotFound, "")
+	wantError(t, "an account of nobody", err, job.CodeNotFound, "tenant")
 }
 
 // A key is stored as its hash only, and a revoked one is told to the authority.

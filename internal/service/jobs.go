@@ -218,6 +218,7 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 		return err
 	}
 	c.At, c.By, c.Why = now(), caller.Key, cmp.Or(c.Why, act.Reason)
+	act.Reason = c.Why
 	seq, err := s.cfg.Jobs.Control(ctx, j.Spec.ID, c)
 	if err != nil {
 		return err
@@ -242,7 +243,7 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 
 // CancelJob implements api.Controls.
 func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err == nil && j.Controls.Recalled && !j.State.Terminal() {
 		err = job.Conflict(fmt.Sprintf("job %s is being recalled, which goes further than a cancel", id))
 	}

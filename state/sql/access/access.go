@@ -168,7 +168,9 @@ func missing(err, told error) error {
 	return err
 }
 
-func noTenant(name string) error { return job.NotFound(fmt.Sprintf("there is no tenant %q", name)) }
+func noTenant(name string) error {
+	return &job.Error{Code: job.CodeNotFound, Field: "tenant", Message: fmt.Sprintf("there is no tenant %q", name)}
+}
 
 // noKey does not repeat what was given for an id: it may be a key.
 func noKey() error { return job.NotFound("there is no such key; crier key ls lists them") }
