@@ -102,7 +102,7 @@ type SetLimits struct {
 // Validate refuses a change of nothing.
 func (r SetLimits) Validate() error {
 	if r == (SetLimits{}) {
-		return job.Invalid("", "no limit is given: want some of jobs, recipients, rate and requests", nil)
+		return job.Invalid("jobs", "no limit is given: want some of jobs, recipients, rate and requests", nil)
 	}
 	return nil
 }
