@@ -164,6 +164,7 @@ func (x *server) body(op operation) map[string]any {
 		"add-suppressed":    {"account": "sender", "ids": []any{9}},
 		"remove-suppressed": {"account": "sender", "ids": []any{9}},
 		"submit-job":        {"account": "sender", "audience": "followers", "body": "x"},
+		"recall-job":        {"reason": "x"},
 		"set-rate":          {"rate": 0},
 		"resolve-job":       {"decision": "drop"},
 		"mint-token":        {"recipient": 7},
