@@ -112,7 +112,7 @@ func (f *Fake) CreateTenant(ctx context.Context, req api.CreateTenant) (api.Tena
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, err := f.tenantLocked(req.Name); err == nil {
-		return api.Tenant{}, job.Conflict(fmt.Sprintf("the tenant %q exists already", req.Name))
+		return api.Tenant{}, &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("the tenant %q exists already", req.Name)}
 	}
 	t := api.Tenant{Name: req.Name, CreatedAt: f.Now(), Limits: req.Limits}
 	f.mu.tenants = append(f.mu.tenants, t)

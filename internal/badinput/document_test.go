@@ -170,7 +170,6 @@ func (x *server) body(op operation) map[string]any {
 		"mint-token":        {"recipient": 7},
 		"silence-member":    {"reason": "x"},
 		"resume-member":     {"reason": "x"},
-		"recall-job":        {"reason": "x"},
 
 		"create-segment":      {"name": "another"},
 		"add-to-segment":      {"ids": []any{7}},

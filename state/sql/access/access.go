@@ -251,7 +251,7 @@ func (s *Store) CreateTenant(ctx context.Context, name string, limits job.Limits
 		case err == nil && unknown && old == t:
 			return nil
 		case err == nil:
-			return job.Conflict(fmt.Sprintf("the tenant %q exists already", name))
+			return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("the tenant %q exists already", name)}
 		case !errors.Is(err, dbsql.ErrNoRows):
 			return err
 		}
