@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -26,7 +28,7 @@ const InternalDetail = "internal error; the server's log has it under this reque
 
 // retryAfter is what a refusal for want of resources asks a client to wait, in
 // seconds.
-const retryAfter = "1"
+const retryAfter = 1
 
 // Problem is an error as it travels: application/problem+json of RFC 9457.
 type Problem struct {
@@ -34,9 +36,11 @@ type Problem struct {
 	Title     string       `json:"title" doc:"The status in words."`
 	Status    int          `json:"status"`
 	Detail    string       `json:"detail" doc:"What happened, and what to do."`
-	Code      string       `json:"code" doc:"invalid, not_found, conflict, denied, too_large, unavailable, storage_full, method_not_allowed or internal."`
+	Code      string       `json:"code" doc:"invalid, not_found, conflict, denied, too_large, unavailable, storage_full, limited, method_not_allowed or internal."`
 	RequestID string       `json:"request_id" doc:"Names the request in the server's log."`
 	Errors    []FieldError `json:"errors,omitzero" doc:"The fields at fault."`
+
+	after time.Duration // for Retry-After; 0: as the status calls for
 }
 
 // FieldError says what is wrong with one field of a request.
@@ -56,8 +60,8 @@ func (p *Problem) GetStatus() int { return p.Status }
 func (p *Problem) GetHeaders() http.Header {
 	h := http.Header{}
 	switch p.Status {
-	case http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-		h.Set("Retry-After", retryAfter)
+	case http.StatusServiceUnavailable, http.StatusInsufficientStorage, http.StatusTooManyRequests:
+		h.Set("Retry-After", strconv.FormatInt(max(retryAfter, int64((p.after+time.Second-1)/time.Second)), 10))
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="crier"`)
 	}
@@ -81,6 +85,7 @@ var statusOf = map[job.Code]int{
 	job.CodeTooLarge:    http.StatusRequestEntityTooLarge,
 	job.CodeUnavailable: http.StatusServiceUnavailable,
 	job.CodeFull:        http.StatusInsufficientStorage,
+	job.CodeLimited:     http.StatusTooManyRequests,
 }
 
 // ProblemOf turns an error of the service into what the user may see. A
@@ -94,6 +99,7 @@ func ProblemOf(err error) *Problem {
 	if errors.As(err, &je) {
 		if status, known := statusOf[je.Code]; known {
 			p = NewProblem(status, string(je.Code), shown(je.Message))
+			p.after = je.After
 			if je.Field != "" {
 				p.Errors = []FieldError{fieldError(je.Field, p.Detail)}
 			}
@@ -190,4 +196,13 @@ func ParseProblemLine(line []byte) (*Problem, bool) {
 		return NewProblem(http.StatusBadGateway, CodeInternal, "the stream ended with a problem that cannot be read"), true
 	}
 	return l.Problem, true
+}
+
+// Printable keeps what bad input had to say short and valid UTF-8.
+func Printable(s string) string {
+	const limit = 200
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return string(bytes.ToValidUTF8([]byte(s), []byte("?")))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestProblemKeepsErrors(t *testing.T) {
 	cause := errors.New("the secret cause")
 	statuses := map[job.Code]int{job.CodeInvalid: 422, job.CodeNotFound: 404, job.CodeConflict: 409, job.CodeDenied: 403,
-		job.CodeTooLarge: 413, job.CodeUnavailable: 503, job.CodeFull: 507}
+		job.CodeTooLarge: 413, job.CodeUnavailable: 503, job.CodeFull: 507, job.CodeLimited: 429}
 	for code, status := range statuses {
 		for _, field := range []string{"", "ttl", "/ids/3", "Idempotency-Key"} {
 			in := &job.Error{Code: code, Message: "no such thing", Field: field, Err: cause}
@@ -23,7 +24,7 @@ func TestProblemKeepsErrors(t *testing.T) {
 			if p.Status != status || p.Code != string(code) {
 				t.Errorf("%s: problem has status %d and code %s; want %d", code, p.Status, p.Code, status)
 			}
-			text, err := api.MarshalJSON(p)
+			text, err := wire.Marshal(p)
 			if err != nil || strings.Contains(string(text), "secret") || strings.Contains(string(text), "while working") {
 				t.Errorf("%s: the problem shows the inside: %s, %v", code, text, err)
 			}

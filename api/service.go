@@ -12,6 +12,9 @@ import (
 // is internal. Requests are valid in the sense of their Validate methods.
 //
 // An account is referred to by its name or its id; a name wins over an id.
+//
+// Who asks stands in the context (WithCaller). What belongs to another tenant is not
+// found, and not in lists; whoever asks without a caller is denied everything.
 type Service interface {
 	Accounts
 	Followers
@@ -24,6 +27,7 @@ type Service interface {
 	Events
 	Cluster
 	Operations
+	Access
 }
 
 // Accounts are the senders.
@@ -194,4 +198,27 @@ type Operations interface {
 	Backup(ctx context.Context, w io.Writer) error
 	// MintToken makes a token with which a recipient connects to a gateway.
 	MintToken(ctx context.Context, req MintToken) (Token, error)
+}
+
+// Access is who may use the API, and who did what.
+type Access interface {
+	// Self describes the key that asks.
+	Self(ctx context.Context) (Key, error)
+	// CreateKey makes a key and shows it, this once.
+	CreateKey(ctx context.Context, req CreateKey) (NewKey, error)
+	// ListKeys gives keys in the order of their making; an empty tenant means all that
+	// the caller sees.
+	ListKeys(ctx context.Context, tenant string, page Page) (KeyList, error)
+	// RevokeKey ends a key for good, within seconds in every process. Idempotent.
+	RevokeKey(ctx context.Context, id string) (Key, error)
+	// CreateTenant makes a tenant. A name that is taken is a conflict.
+	CreateTenant(ctx context.Context, req CreateTenant) (Tenant, error)
+	// ListTenants gives the tenants by name.
+	ListTenants(ctx context.Context, page Page) (TenantList, error)
+	// GetTenant gives one tenant, or not found.
+	GetTenant(ctx context.Context, name string) (Tenant, error)
+	// SetLimits changes the limits that are given. Idempotent.
+	SetLimits(ctx context.Context, name string, req SetLimits) (Tenant, error)
+	// ListAudit gives acts, the newest first.
+	ListAudit(ctx context.Context, req ListAudit) (AuditList, error)
 }

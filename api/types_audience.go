@@ -53,10 +53,15 @@ func (p Page) Size() int {
 type CreateAccount struct {
 	// Name is unique: 1 to 100 bytes of printable text without a slash.
 	Name string `json:"name" doc:"Unique name: 1 to 100 bytes of printable text without a slash."`
+	// Tenant is who owns it.
+	Tenant string `json:"tenant,omitzero" doc:"Who owns it; absent means the tenant of the key that asks. Another one is for the admin key of the data directory."`
 }
 
 // Validate refuses a name that cannot stand in a URL or on a terminal.
 func (r CreateAccount) Validate() error {
+	if r.Tenant != "" && !job.ValidName(r.Tenant) {
+		return invalidTenant("tenant", r.Tenant)
+	}
 	if len(r.Name) > MaxAccountName {
 		return job.Invalid("name", fmt.Sprintf("an account's name has at most %d bytes, this one has %d", MaxAccountName, len(r.Name)), nil)
 	}
@@ -89,6 +94,7 @@ func ValidateName(field, name string) error {
 type Account struct {
 	ID        uint32    `json:"id" doc:"Number of the account."`
 	Name      string    `json:"name"`
+	Tenant    string    `json:"tenant" doc:"Who owns it."`
 	Followers uint64    `json:"followers" doc:"How many recipients follow it."`
 	Revision  uint64    `json:"revision" doc:"Revision of its followers; each change adds one."`
 	CreatedAt time.Time `json:"created_at"`

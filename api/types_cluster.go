@@ -23,7 +23,7 @@ const (
 )
 
 // Duties are what one process at a time does for all.
-var Duties = []string{"recorder", "folder", "mirror"}
+var Duties = []string{"recorder", "folder", "mirror", "audit"}
 
 // Member is a process of the cluster, as the process that answers sees it.
 type Member struct {

@@ -63,11 +63,11 @@ func (o *SendOnce) validate() error {
 	case o == nil:
 		return nil
 	case len(o.Key) > 128:
-		return job.Invalid("send_once.key", "a key of what is sent once has at most 128 bytes", nil)
+		return job.Invalid("/send_once/key", "a key of what is sent once has at most 128 bytes", nil)
 	case o.Window < 0 || time.Duration(o.Window) > job.MaxTTL:
-		return job.Invalid("send_once.window", fmt.Sprintf("a window of %s: want more than 0 and at most %s", o.Window, Duration(job.MaxTTL)), nil)
+		return job.Invalid("/send_once/window", fmt.Sprintf("a window of %s: want more than 0 and at most %s", o.Window, Duration(job.MaxTTL)), nil)
 	case o.Scope != "" && o.Scope != ScopeAccount && o.Scope != ScopeAll:
-		return job.Invalid("send_once.scope", fmt.Sprintf("scope %q: want account or all", o.Scope), nil)
+		return job.Invalid("/send_once/scope", fmt.Sprintf("scope %q: want account or all", o.Scope), nil)
 	}
 	return nil
 }
@@ -153,6 +153,8 @@ type Job struct {
 	Paused         bool          `json:"paused" doc:"An operator paused it."`
 	Account        string        `json:"account"`
 	AccountID      uint32        `json:"account_id"`
+	Tenant         string        `json:"tenant"`
+	SubmittedBy    string        `json:"submitted_by,omitzero" doc:"Id of the key that submitted it; absent if it is from before there were keys."`
 	Class          job.Class     `json:"class" enum:"normal,realtime"`
 	Priority       uint8         `json:"priority"`
 	Rate           uint32        `json:"rate" doc:"Recipients a second as it is now; 0 is unlimited."`

@@ -1,6 +1,9 @@
 package job
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Code classes an error for the edge: the HTTP status and the exit code follow
 // from it.
@@ -15,6 +18,7 @@ const (
 	CodeTooLarge    Code = "too_large"    // over a written limit
 	CodeUnavailable Code = "unavailable"  // try again later
 	CodeFull        Code = "storage_full" // a store is at its limit
+	CodeLimited     Code = "limited"      // a tenant's limit; try again later
 )
 
 // Error is an error that a user sees: what was being done to what, why it did
@@ -24,6 +28,8 @@ type Error struct {
 	Message string
 	Field   string // empty unless one input field is at fault
 	Err     error  // cause, for logs; may be nil
+	// After is when to try again, of what may succeed later; 0: nothing is known of that.
+	After time.Duration
 }
 
 // Error writes the message and its cause.

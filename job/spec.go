@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -129,7 +130,14 @@ type Spec struct {
 	SubmittedAt    time.Time `json:"submitted_at"`
 	DisplayAt      time.Time `json:"display_at,omitzero"`
 	ExpiresAt      time.Time `json:"expires_at"`
+	Tenant         string    `json:"tenant,omitempty"`       // who owns it; see TenantOf
+	SubmittedBy    string    `json:"submitted_by,omitempty"` // id of the key
+	Why            string    `json:"why,omitempty"`          // the submitter's reason
 }
+
+// TenantOf is the tenant that owns the job. Jobs from before there were tenants say
+// nothing: they are the default tenant's.
+func (s Spec) TenantOf() string { return cmp.Or(s.Tenant, DefaultTenant) }
 
 // Validate names the first field that is out of its bounds.
 func (s Spec) Validate() error {
@@ -189,10 +197,10 @@ type Control struct {
 	Pause  *bool     `json:"pause,omitempty"`
 	Cancel bool      `json:"cancel,omitempty"`
 	Recall bool      `json:"recall,omitempty"`
-	Reason string    `json:"reason,omitempty"` // of a recall, in the words of who asked
-	Rate   *uint32   `json:"rate,omitempty"`   // recipients a second; 0 is unlimited
-	Doubt  *Decision `json:"doubt,omitempty"`  // ends a hold of what is in doubt
-	By     string    `json:"by,omitempty"`     // who asked
+	Rate   *uint32   `json:"rate,omitempty"`  // recipients a second; 0 is unlimited
+	Doubt  *Decision `json:"doubt,omitempty"` // ends a hold of what is in doubt
+	By     string    `json:"by,omitempty"`    // id of the key of who asked
+	Why    string    `json:"why,omitempty"`   // the reason that was given
 	At     time.Time `json:"at"`
 }
 
@@ -223,7 +231,7 @@ func (c *Controls) Apply(x Control) {
 	}
 	c.Cancelled = c.Cancelled || x.Cancel && !c.Recalled
 	if x.Recall && !c.Recalled {
-		c.Recalled, c.Reason = true, x.Reason
+		c.Recalled, c.Reason = true, x.Why
 	}
 	if x.Rate != nil {
 		c.Rate = x.Rate

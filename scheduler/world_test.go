@@ -242,14 +242,14 @@ func realtime(s *job.Spec) { s.Class = job.Realtime }
 
 func (w *world) control(id job.ID, c job.Control) {
 	w.t.Helper()
-	if err := jobs.New(w.log, w.controls).Control(w.t.Context(), id, c); err != nil {
+	if _, err := jobs.New(w.log, w.controls).Control(w.t.Context(), id, c); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) pause(id job.ID, yes bool) { w.control(id, job.Control{Pause: &yes}) }
 func (w *world) cancel(id job.ID)          { w.control(id, job.Control{Cancel: true}) }
-func (w *world) recall(id job.ID)          { w.control(id, job.Control{Recall: true, Reason: "a typo"}) }
+func (w *world) recall(id job.ID)          { w.control(id, job.Control{Recall: true, Why: "a typo"}) }
 
 // history reads a job's states from the ledger, and holds their versions to have no
 // gap and their changes to be allowed.

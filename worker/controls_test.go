@@ -34,7 +34,7 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 				w.until("they are online", func() bool { return w.planes.Count() == 2 })
 				id := w.submit(pkg, nil)
 				order := func(c job.Control) {
-					if err := w.table.Control(context.Background(), id, c); err != nil {
+					if _, err := w.table.Control(context.Background(), id, c); err != nil {
 						t.Fatal(err)
 					}
 					synctest.Wait()
@@ -61,12 +61,12 @@ func TestAnOrderWhileASliceIsClaimed(t *testing.T) {
 // recipients suppressed.
 func TestWhatTheLedgerTakesLateIsNotSent(t *testing.T) {
 	cancel := func(w *world, id job.ID) {
-		if err := w.table.Control(context.Background(), id, job.Control{Cancel: true}); err != nil {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Cancel: true}); err != nil {
 			w.t.Fatal(err)
 		}
 	}
 	recall := func(w *world, id job.ID) {
-		if err := w.table.Control(context.Background(), id, job.Control{Recall: true}); err != nil {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Recall: true}); err != nil {
 			w.t.Fatal(err)
 		}
 	}

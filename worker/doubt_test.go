@@ -61,7 +61,7 @@ func TestResendToWhoIsOnline(t *testing.T) {
 			t.Fatalf("under hold %+v", c)
 		}
 		again := job.DecideResend
-		if err := w.table.Control(context.Background(), id, job.Control{Doubt: &again}); err != nil {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Doubt: &again}); err != nil {
 			t.Fatal(err)
 		}
 		w.until("it is delivered", func() bool { return w.counts(id).Delivered == 1 })

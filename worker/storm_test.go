@@ -265,7 +265,7 @@ func (s *storm) control() {
 }
 
 func (s *storm) order(j *stormJob, c job.Control) {
-	if err := s.table.Control(context.Background(), j.id, c); err != nil {
+	if _, err := s.table.Control(context.Background(), j.id, c); err != nil {
 		s.t.Fatal(err)
 	}
 }

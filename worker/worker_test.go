@@ -257,7 +257,7 @@ func TestControls(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		yes, no := true, false
 		control := func(c job.Control) {
-			if err := w.table.Control(context.Background(), id, c); err != nil {
+			if _, err := w.table.Control(context.Background(), id, c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -323,10 +323,10 @@ func TestCancelledWhileADrainWaits(t *testing.T) {
 		w.send(suppressed)
 		w.gw.connect(true, ids...)
 		w.until("they are online", func() bool { return w.planes.Count() == 20 })
-		if err := w.table.Control(context.Background(), cancelled, job.Control{Cancel: true}); err != nil {
+		if _, err := w.table.Control(context.Background(), cancelled, job.Control{Cancel: true}); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.table.Control(context.Background(), recalled, job.Control{Recall: true}); err != nil {
+		if _, err := w.table.Control(context.Background(), recalled, job.Control{Recall: true}); err != nil {
 			t.Fatal(err)
 		}
 		w.content.suppress(ids...)
@@ -380,14 +380,14 @@ func TestNothingIsDrainedOnOldControls(t *testing.T) {
 		stalled := time.Now().Add(5 * time.Second)
 		w.until("the controls are old", func() bool { return time.Now().After(stalled) })
 		yes, no := true, false
-		if err := w.table.Control(context.Background(), id, job.Control{Pause: &yes}); err != nil {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Pause: &yes}); err != nil {
 			t.Fatal(err)
 		}
 		w.gw.connect(true, 7)
 		long := time.Now().Add(20 * time.Second)
 		w.until("some sweeps have passed", func() bool { return time.Now().After(long) })
 		w.checkShown(id, nil)
-		if err := w.table.Control(context.Background(), id, job.Control{Pause: &no}); err != nil {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Pause: &no}); err != nil {
 			t.Fatal(err)
 		}
 		w.ctl.on.Store(false)

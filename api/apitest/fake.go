@@ -39,6 +39,9 @@ type Fake struct {
 		segments   []*segment
 		packages   []api.Package
 		jobs       []*record
+		keys       []api.Key
+		tenants    []api.Tenant
+		acts       []api.AuditEntry
 		entries    []api.LedgerEntry
 		cluster    *Cluster      // nil until it is asked for
 		changed    chan struct{} // closed and replaced at each change of a job
@@ -60,6 +63,7 @@ func New() *Fake {
 	f.mu.suppressed = map[string]map[job.Recipient]bool{}
 	f.mu.revisions = map[string]uint64{}
 	f.mu.changed = make(chan struct{})
+	f.mu.tenants = []api.Tenant{{Name: job.DefaultTenant}}
 	return f
 }
 
@@ -87,7 +91,7 @@ func (f *Fake) findLocked(ref string) (*api.Account, error) {
 }
 
 func (f *Fake) createLocked(name string) *api.Account {
-	a := api.Account{ID: uint32(len(f.mu.accounts) + 1), Name: name, CreatedAt: f.Now()}
+	a := api.Account{ID: uint32(len(f.mu.accounts) + 1), Name: name, Tenant: job.DefaultTenant, CreatedAt: f.Now()}
 	f.mu.accounts = append(f.mu.accounts, a)
 	f.mu.followers[a.ID] = map[job.Recipient]bool{}
 	return &f.mu.accounts[len(f.mu.accounts)-1]

@@ -19,7 +19,7 @@ import (
 var Life = []job.State{job.Queued, job.Sending, job.Sent, job.Completed}
 
 // SubmitJob implements api.Service.
-func (f *Fake) SubmitJob(_ context.Context, req api.SubmitJob) (api.Job, error) {
+func (f *Fake) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error) {
 	if err := f.enter("SubmitJob"); err != nil {
 		return api.Job{}, err
 	}
@@ -77,7 +77,7 @@ func (f *Fake) SubmitJob(_ context.Context, req api.SubmitJob) (api.Job, error) 
 		once = &api.Once{Key: job.KeyOnce(scope, o.Key, sha256.Sum256(req.Message())), Window: cmp.Or(o.Window, api.Duration(job.DefaultOnceWindow))}
 	}
 	r := &record{req: req, job: api.Job{Job: id, SendOnce: once, State: Life[0], Version: 1, WaitingOn: "a free worker",
-		Account: a.Name, AccountID: a.ID, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
+		Account: a.Name, AccountID: a.ID, Tenant: a.Tenant, SubmittedBy: who(ctx).Key, Class: req.Class, Priority: priority, Rate: req.Rate, OnUnknown: req.OnUnknown,
 		Package: set, Recipients: n, Revision: a.Revision, BodyBytes: uint32(len(req.Message())),
 		Include: include, Exclude: exclude, ControlGroup: req.ControlGroup,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -28,7 +29,7 @@ import (
 type Config struct {
 	// Server is the API's URL, such as http://127.0.0.1:7420.
 	Server string
-	// Key is the admin key.
+	// Key is a key of the API.
 	Key string
 	// Timeout bounds an operation that answers at once. Default: 60 s.
 	Timeout time.Duration
@@ -52,14 +53,15 @@ func (c Config) Validate() error {
 		return job.Invalid("server", fmt.Sprintf("server %q: want a URL such as http://127.0.0.1:7420", c.Server), nil)
 	case c.Key == "":
 		return &job.Error{Code: job.CodeDenied, Field: "token",
-			Message: "no admin key: set CRIER_TOKEN, name the server's data directory with --data, or start a server with \"crier serve\""}
+			Message: "no key: set CRIER_TOKEN, name the server's data directory with --data, or start a server with \"crier serve\""}
 	case strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return &job.Error{Code: job.CodeDenied, Field: "token", Message: "the admin key has a blank or another character that no key has"}
+		return &job.Error{Code: job.CodeDenied, Field: "token", Message: "the key has a blank or another character that no key has"}
 	}
 	return nil
 }
 
-// Client is a Service that asks a server. It keeps connections open for reuse;
+// Client is a Service that asks a server. The reason of the act in a call's context
+// (api.WithAct) goes along. It keeps connections open for reuse;
 // Close ends the idle ones.
 type Client struct {
 	cfg  Config
@@ -138,7 +140,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	body := r.upload
 	contentType := "application/octet-stream"
 	if r.json != nil {
-		data, err := api.MarshalJSON(r.json)
+		data, err := wire.Marshal(r.json)
 		if err != nil {
 			return nil, job.Invalid("", "the request cannot be written as JSON: text must be UTF-8", err)
 		}
@@ -149,6 +151,12 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.cfg.Key)
+	if reason := api.ActOf(ctx).Reason; reason != "" && r.method != http.MethodGet {
+		if err := job.ValidReason(reason); err != nil {
+			return nil, err
+		}
+		req.Header.Set("Crier-Reason", reason)
+	}
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}
@@ -307,13 +315,13 @@ func follow[O any](ctx context.Context, c *Client, r request, fn func(O) error) 
 	return nil
 }
 
-// patiently repeats try while the server is unavailable, with growing pauses
+// patiently repeats try while the server is unavailable, or a limit is hit, with growing pauses
 // that add up to Patience since the last progress.
 func (c *Client) patiently(ctx context.Context, try func() (progress bool, err error)) error {
 	pause, waited := 100*time.Millisecond, time.Duration(0)
 	for {
 		progress, err := try()
-		if job.CodeOf(err) != job.CodeUnavailable || ctx.Err() != nil {
+		if code := job.CodeOf(err); code != job.CodeUnavailable && code != job.CodeLimited || ctx.Err() != nil {
 			return err
 		}
 		if progress {

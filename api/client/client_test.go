@@ -25,18 +25,9 @@ import (
 	"crier/job"
 )
 
-type keys struct{}
-
-func (keys) VerifyAdmin(key string) error {
-	if key != "good" {
-		return errors.New("no")
-	}
-	return nil
-}
-
 func handler(t *testing.T, svc api.Service) http.Handler {
 	t.Helper()
-	s, err := server.New(server.Config{Service: svc, Keys: keys{}, Log: slog.New(slog.DiscardHandler)})
+	s, err := server.New(server.Config{Service: svc, Keys: apitest.Keys("good"), Trail: apitest.Trail{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +111,37 @@ func script(ctx context.Context, s api.Service) (got []any) {
 	add(s.GetPackage(ctx, job.Digest{9}))
 	got = append(got, jobScript(ctx, s, add, name, p.ID))
 	clusterScript(ctx, s, add)
+	accessScript(ctx, s, add)
 	return got
+}
+
+func accessScript(ctx context.Context, s api.Service, add func(any, error)) {
+	add(s.Self(ctx))
+	add(s.CreateTenant(ctx, api.CreateTenant{Name: "acme", Limits: job.Limits{Jobs: 4, Recipients: 1 << 40}}))
+	add(s.CreateTenant(ctx, api.CreateTenant{Name: "acme"}))
+	add(s.ListTenants(ctx, api.Page{Limit: 1}))
+	zero, rate := uint32(0), uint32(7)
+	for _, name := range []string{"acme", "nobody", "..", "a/b", ""} {
+		add(s.SetLimits(ctx, name, api.SetLimits{Jobs: &zero, Rate: &rate}))
+		add(s.GetTenant(ctx, name))
+	}
+	r := job.Recipient(0)
+	k, err := s.CreateKey(ctx, api.CreateKey{Name: "Ä", Role: job.Submitter})
+	add(k, err)
+	add(s.CreateKey(ctx, api.CreateKey{Name: "phone", Role: job.Device, Tenant: "acme", Recipient: &r}))
+	add(s.CreateKey(ctx, api.CreateKey{Name: "x", Role: job.Viewer, Tenant: "nobody"}))
+	add(s.ListKeys(ctx, "acme", api.Page{}))
+	add(s.RevokeKey(ctx, k.ID))
+	add(s.RevokeKey(ctx, "key_00000000000000000000000000"))
+	add(s.RevokeKey(ctx, k.Secret))
+	add(s.ListKeys(ctx, "", api.Page{Limit: 1}))
+	for _, req := range []api.ListAudit{{}, {Tenant: "acme"}, {Key: "key_x"}, {Operation: "revoke-key"}, {Object: "tenant/acme", Result: "done", Within: api.Duration(time.Hour)}, {Page: api.Page{Limit: 1}}} {
+		list, err := s.ListAudit(ctx, req)
+		for i := range list.Acts {
+			list.Acts[i].Request = "" // only the network has requests
+		}
+		add(list, err)
+	}
 }
 
 func segmentScript(ctx context.Context, s api.Service, add func(any, error), name string) {

@@ -51,6 +51,7 @@ var (
 // document adds an operation that huma does not serve to the OpenAPI document.
 func (s *Server) document(o operation, contentType string, answer any, query ...param) *huma.Operation {
 	op := o.huma()
+	op.Parameters = append(op.Parameters, o.reason()...)
 	registry := s.doc.OpenAPI().Components.Schemas
 	for _, p := range query {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc, Required: p.required,

@@ -18,7 +18,7 @@ func (s *Server) exportRoute() {
 	op := s.document(operation{"export-set", http.MethodGet, "/v1/sets/{kind}", "packages",
 		"Followers, a suppression list or a segment, as it is, as a recipient package", http.StatusOK}, "application/octet-stream", "", exportQuery...)
 	op.Responses["200"].Content["application/octet-stream"].Schema = &huma.Schema{Type: huma.TypeString, Format: "binary"}
-	s.mux.HandleFunc("GET /v1/sets/{kind}", s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
+	s.route("export-set", "GET /v1/sets/{kind}", s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
 		if err := knownQuery(r, exportQuery); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return

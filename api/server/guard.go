@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -71,18 +72,24 @@ func wellFormed(r *http.Request) *api.Problem {
 	return nil
 }
 
-// authorize lets a request with a valid admin key pass.
-func (s *Server) authorize(r *http.Request) *api.Problem {
+// authorize tells whose key a request has, if it is in force.
+func (s *Server) authorize(r *http.Request) (api.Caller, *api.Problem) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || key == "" {
-		return api.NewProblem(http.StatusUnauthorized, string(job.CodeDenied),
-			"an admin key is needed: Authorization: Bearer crier_...")
+		return api.Caller{}, api.NewProblem(http.StatusUnauthorized, string(job.CodeDenied),
+			"a key is needed: Authorization: Bearer crk_...")
 	}
-	if err := s.cfg.Keys.VerifyAdmin(key); err != nil {
-		return api.NewProblem(http.StatusUnauthorized, string(job.CodeDenied), "this is not a valid admin key")
+	c, err := s.cfg.Keys.Identify(r.Context(), key)
+	if err != nil {
+		return api.Caller{}, api.NewProblem(http.StatusUnauthorized, string(job.CodeDenied), "this is not a valid key")
 	}
-	return nil
+	return c, nil
 }
+
+var secrets = regexp.MustCompile(`(crk|crier)_[A-Za-z0-9_-]+`)
+
+// loggable is a path without what may be a key, which somebody took for an id.
+func loggable(path string) string { return secrets.ReplaceAllString(path, "${1}_...") }
 
 // hurry gives the client so much time for what it has still to send of its body; 0 takes the
 // bound away, which would end the request while the service works on what is read. A

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/api/decision"
 	"crier/job"
 )
 
@@ -72,10 +73,10 @@ func openAPI(version string) huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"adminKey": {Type: "http", Scheme: "bearer", Description: "The admin key, crier_ and 48 characters; it is in keys/admin.key of the server's data directory."},
+					"key": {Type: "http", Scheme: "bearer", Description: "A key, crk_ and 48 characters, that create-key made; or the admin key of everything, crier_ and 48 characters, which is in keys/admin.key of the server's data directory."},
 				},
 			},
-			Security: []map[string][]string{{"adminKey": {}}},
+			Security: []map[string][]string{{"key": {}}},
 		},
 		OpenAPIPath:                  "/openapi",
 		Formats:                      map[string]huma.Format{"application/json": strictFormat, "json": strictFormat}, // "json" is what follows the + of problem+json
@@ -95,13 +96,17 @@ func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 	if method != http.MethodGet {
 		gate = m.writes
 	}
-	m.mux.HandleFunc(pattern, m.guarded(gate, func(w http.ResponseWriter, r *http.Request) {
+	serve := m.guarded(gate, func(w http.ResponseWriter, r *http.Request) {
 		if p := slurp(w, r); p != nil {
 			m.writeProblem(w, r, p)
 			return
 		}
 		h(w, r)
-	}))
+	})
+	if id, ok := m.ops[pattern]; ok { // not the document
+		serve = m.admits(id, serve)
+	}
+	m.mux.HandleFunc(pattern, serve)
 }
 
 // guarded lets a handler work while it holds a slot of a gate.
@@ -125,7 +130,7 @@ type operation struct {
 // errors lists the statuses that an operation may have besides 422 and 500. That of a path
 // with another method is of the path, and so of each of its operations.
 func (o operation) errors() []int {
-	list := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusConflict,
+	list := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests, http.StatusMethodNotAllowed, http.StatusConflict,
 		http.StatusServiceUnavailable, http.StatusInsufficientStorage}
 	if o.method != http.MethodGet { // those have no body
 		list = append(list, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
@@ -141,6 +146,14 @@ func (o operation) huma() huma.Operation {
 		// strictBody decodes and validates; slurp has read the body within its limits.
 		SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}
+}
+
+// reason documents the header of operations that change something.
+func (o operation) reason() []*huma.Param {
+	if d, _ := decision.Of(o.id); d.Changes == decision.Nothing {
+		return nil
+	}
+	return []*huma.Param{{Name: "Crier-Reason", In: "header", Description: "Why, for the audit log: one line of at most 500 bytes.", Schema: &huma.Schema{Type: huma.TypeString}}}
 }
 
 // handle registers an operation whose input has no JSON body: a field at fault
@@ -172,13 +185,19 @@ func locationOf(made any) string {
 		return "/v1/packages/" + x.ID.String()
 	case api.Job:
 		return "/v1/jobs/" + x.Job.String()
+	case api.Tenant:
+		return "/v1/tenants/" + x.Name
 	}
 	return ""
 }
 
 func register[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error), shape func(*api.Problem) *api.Problem) {
-	huma.Register(s.doc, o.huma(), func(ctx context.Context, in *I) (*output[O], error) {
+	s.ops[o.method+" "+o.path] = o.id
+	op := o.huma()
+	op.Parameters = append(op.Parameters, o.reason()...)
+	huma.Register(s.doc, op, func(ctx context.Context, in *I) (*output[O], error) {
 		out, err := fn(ctx, in)
+		s.note(ctx, err)
 		if err != nil {
 			return nil, shape(s.problem(ctx, err))
 		}

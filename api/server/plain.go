@@ -40,7 +40,7 @@ func (s *Server) plainRoutes() {
 		"A copy of everything that was acknowledged before, as a tar file whose last part is its manifest; one at a time", http.StatusOK}, "application/x-tar")
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
-	s.mux.HandleFunc("GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
+	s.route("wait-job", "GET /v1/jobs/{job}/wait", s.guarded(s.streams, s.endable(s.answering(http.StatusOK, s.waitJob))))
 
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		s.page(w, "text/plain; charset=utf-8", []byte("alive\n"))
@@ -83,7 +83,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Required: true,
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
-	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
+	s.route(o.id, o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
 		body := &capped{r: r.Body, left: s.cfg.MaxUpload, w: w}
 		r.Body = io.NopCloser(body)
 		s.answering(o.status, func(r *http.Request) (any, error) {
@@ -99,6 +99,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 func (s *Server) answering(status int, do func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := do(r)
+		s.note(r.Context(), err)
 		if err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return

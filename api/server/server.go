@@ -1,8 +1,9 @@
 // Package server puts an api.Service on the network: HTTP, described by OpenAPI 3.1
 // at /openapi.json.
 //
-// It guarantees: an operation under /v1 without a valid admin key has no effect
-// and tells nothing; a JSON body is read whole, within 2 MiB and 30 s, strictly
+// It guarantees: an operation under /v1 without a key that is in force, and that may do
+// it, has no effect and tells nothing; each operation has a decision about who may do
+// it; what changes something is told to the audit log before it is answered; a JSON body is read whole, within 2 MiB and 30 s, strictly
 // (one value, valid UTF-8, no duplicate, unknown or wrongly cased names) and
 // validated before the service sees it; every error is a problem of RFC 9457 with
 // a code and a request id, and says nothing of the inside; a panic costs one
@@ -24,22 +25,37 @@ import (
 	"crier/api"
 )
 
-// AdminKeys decides who may use the API.
-type AdminKeys interface {
-	// VerifyAdmin returns nil for a valid admin key. It takes the same time for
-	// every wrong key of the right form.
-	VerifyAdmin(key string) error
+// Keys knows who may use the API.
+type Keys interface {
+	// Identify tells whose key it is, if it is one that is in force; else its error is
+	// denied and says nothing of why. It does not wait for anything longer than a second.
+	Identify(ctx context.Context, key string) (api.Caller, error)
+	// Admit takes one of the requests that the caller's tenant may make now, or is
+	// limited.
+	Admit(c api.Caller) error
 }
 
-// Config is what the server needs. Service and Keys are required.
+// Trail keeps what was changed by whom: the audit log.
+type Trail interface {
+	// Begin gives the context in which a change is to be made. inSQL says that the first
+	// transaction in it is the change, with which the act is to be written.
+	Begin(ctx context.Context, a *api.Act, inSQL bool) context.Context
+	// End writes the act, unless it was written with the change; err is why it failed, or
+	// nil. It returns within seconds, whatever the log's store does.
+	End(ctx context.Context, a *api.Act, err error)
+}
+
+// Config is what the server needs. Service, Keys and Trail are required.
 type Config struct {
 	// Service does the work.
 	Service api.Service
 	// Refuse answers every operation, for a server that cannot work now; then
-	// Service is not needed. Nil: it can work.
+	// Service and Trail are not needed. Nil: it can work.
 	Refuse error
 	// Keys checks the Bearer key of every operation under /v1.
-	Keys AdminKeys
+	Keys Keys
+	// Trail is told of every operation that changes something.
+	Trail Trail
 	// Connect serves GET /v1/connect, the recipients' WebSocket, and /v1/stream, their
 	// events, with checks of its own. Nil: there are no such paths.
 	Connect http.Handler
@@ -67,6 +83,8 @@ func (c Config) Validate() error {
 		return errors.New("api/server: Config.Service is needed")
 	case c.Keys == nil:
 		return errors.New("api/server: Config.Keys is needed")
+	case c.Trail == nil && c.Refuse == nil:
+		return errors.New("api/server: Config.Trail is needed")
 	case c.MaxUpload < 0:
 		return errors.New("api/server: Config.MaxUpload is negative")
 	case c.Heartbeat < 0:
@@ -79,6 +97,7 @@ func (c Config) Validate() error {
 type Server struct {
 	cfg Config
 	mux *http.ServeMux
+	ops map[string]string // from the patterns of the mux to the ids of operations; nothing else is under /v1
 	doc huma.API
 	// One gate for each kind of request; see gate.go for what they bound.
 	reads, writes, uploads, streams, files *gate
@@ -102,7 +121,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	s := &Server{
-		cfg: cfg, mux: http.NewServeMux(),
+		cfg: cfg, mux: http.NewServeMux(), ops: map[string]string{},
 		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0), files: newGate(1, 0),
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
@@ -117,6 +136,7 @@ func New(cfg Config) (*Server, error) {
 		s.proofRoutes()
 		s.clusterRoutes()
 		s.operationRoutes()
+		s.accessRoutes()
 	}
 	s.plainRoutes()
 	s.correct()
@@ -163,7 +183,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	defer func() {
 		s.recovered(sw, r, recover())
-		s.cfg.Log.Debug("request", "id", id, "method", r.Method, "path", r.URL.Path, "status", sw.status, "took", time.Since(start))
+		s.cfg.Log.Debug("request", "id", id, "method", r.Method, "path", loggable(r.URL.Path), "status", sw.status, "took", time.Since(start))
 	}()
 	s.dispatch(sw, r)
 }
@@ -175,10 +195,12 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
-		if p := s.authorize(r); p != nil {
+		c, p := s.authorize(r)
+		if p != nil {
 			s.writeProblem(w, r, p)
 			return
 		}
+		r = r.WithContext(api.WithCaller(r.Context(), c))
 		if s.cfg.Refuse != nil {
 			s.writeProblem(w, r, api.ProblemOf(s.cfg.Refuse))
 			return
@@ -187,6 +209,10 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 	handler, pattern := s.mux.Handler(r)
 	if pattern == "" {
 		s.noSuchPath(w, r, handler)
+		return
+	}
+	if _, known := s.ops[pattern]; !known && strings.HasPrefix(r.URL.Path, "/v1/") {
+		s.writeProblem(w, r, s.problem(r.Context(), errors.New("nobody has decided who may "+pattern)))
 		return
 	}
 	s.mux.ServeHTTP(w, r)
@@ -215,7 +241,7 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
-	s.cfg.Log.Error("panic in a request", "id", requestIDOf(r.Context()), "method", r.Method, "path", r.URL.Path,
+	s.cfg.Log.Error("panic in a request", "id", requestIDOf(r.Context()), "method", r.Method, "path", loggable(r.URL.Path),
 		"panic", v, "stack", stack())
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)

@@ -21,15 +21,6 @@ import (
 
 const goodKey = "crier_good"
 
-type keys struct{}
-
-func (keys) VerifyAdmin(key string) error {
-	if key != goodKey {
-		return errors.New("no")
-	}
-	return nil
-}
-
 // harness is a server over a fake, on a real listener.
 type harness struct {
 	t      *testing.T
@@ -47,7 +38,7 @@ func start(t *testing.T, change func(*server.Config)) *harness {
 			t.Log(h.log.String())
 		}
 	})
-	cfg := server.Config{Service: h.fake, Keys: keys{}, Version: "1.2.3", Log: slog.New(slog.NewTextHandler(h.log, nil))}
+	cfg := server.Config{Service: h.fake, Keys: apitest.Keys(goodKey), Trail: apitest.Trail{}, Version: "1.2.3", Log: slog.New(slog.NewTextHandler(h.log, nil))}
 	if change != nil {
 		change(&cfg)
 	}
@@ -152,7 +143,8 @@ func (h *harness) operations() []operation {
 		import-package list-packages get-package export-set
 		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job reconcile-job
 		tail-ledger tail-events verify-ledger status mint-token backup
-		list-members get-member silence-member resume-member get-ring list-journals list-lanes`)
+		list-members get-member silence-member resume-member get-ring list-journals list-lanes
+		get-self create-key list-keys revoke-key create-tenant list-tenants get-tenant set-limits list-audit`)
 	slices.Sort(ids)
 	slices.Sort(want)
 	if !slices.Equal(ids, want) {
@@ -261,7 +253,7 @@ func TestEveryOperationNeedsTheKey(t *testing.T) {
 	calls := 0
 	h.fake.Fail = func(string) error { calls++; return nil }
 	for _, op := range h.operations() {
-		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64), "{segment}", "s", "{kind}", "segment", "{member}", "m1",
+		path := strings.NewReplacer("{account}", "a", "{job}", "job_00000000000000000000000000", "{package}", strings.Repeat("a", 64), "{segment}", "s", "{kind}", "segment", "{member}", "m1", "{key}", "key_00000000000000000000000000", "{tenant}", "default",
 			"{recipient}", "1").Replace(op.path)
 		for _, auth := range []string{"", "Bearer", "Bearer ", "Basic " + goodKey, goodKey, "Bearer crier_bad", "Bearer " + goodKey + "x", "Bearer  " + goodKey} {
 			a := h.do(op.method, path, "{}", "Authorization", auth)
@@ -432,8 +424,8 @@ func TestWithoutConnectAndMetrics(t *testing.T) {
 }
 
 func TestConfigValidate(t *testing.T) {
-	for _, cfg := range []server.Config{{}, {Service: apitest.New()}, {Keys: keys{}},
-		{Service: apitest.New(), Keys: keys{}, MaxUpload: -1}, {Service: apitest.New(), Keys: keys{}, Heartbeat: -time.Second}} {
+	for _, cfg := range []server.Config{{}, {Service: apitest.New()}, {Keys: apitest.Keys("k")}, {Service: apitest.New(), Keys: apitest.Keys("k")},
+		{Service: apitest.New(), Keys: apitest.Keys("k"), Trail: apitest.Trail{}, MaxUpload: -1}, {Service: apitest.New(), Keys: apitest.Keys("k"), Trail: apitest.Trail{}, Heartbeat: -time.Second}} {
 		if _, err := server.New(cfg); err == nil || !strings.Contains(err.Error(), "Config.") {
 			t.Errorf("%+v: %v; want the field named", cfg, err)
 		}

@@ -59,7 +59,7 @@ func TestSlowBodies(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fake := apitest.New()
-				s, err := server.New(server.Config{Service: fake, Keys: keys{}, Log: slog.New(slog.DiscardHandler)})
+				s, err := server.New(server.Config{Service: fake, Keys: apitest.Keys(goodKey), Trail: apitest.Trail{}, Log: slog.New(slog.DiscardHandler)})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -77,7 +78,7 @@ func newLines(w http.ResponseWriter) *lines {
 func (l *lines) send(v any) error {
 	line := []byte("\n")
 	if v != nil {
-		data, err := api.MarshalJSON(v)
+		data, err := wire.Marshal(v)
 		if err != nil {
 			return err
 		}
@@ -132,7 +133,7 @@ func (l *lines) beat(ctx context.Context, interval time.Duration) {
 // streaming registers an operation whose answer is a stream of lines.
 func (s *Server) streaming(do func(*http.Request, func(any) error) error, o operation, line any, query ...param) {
 	s.document(o, "application/x-ndjson", line, query...)
-	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.streams, s.endable(func(w http.ResponseWriter, r *http.Request) {
+	s.route(o.id, o.method+" "+o.path, s.guarded(s.streams, s.endable(func(w http.ResponseWriter, r *http.Request) {
 		if err := knownQuery(r, query); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return
@@ -226,7 +227,7 @@ func (s *Server) tailEvents(r *http.Request, send func(any) error) error {
 // file registers an operation whose answer is a file of unknown size.
 func (s *Server) file(do func(context.Context, io.Writer) error, o operation, contentType string) {
 	s.document(o, contentType, "").Responses[strconv.Itoa(o.status)].Content[contentType].Schema = &huma.Schema{Type: huma.TypeString, Format: "binary"}
-	s.mux.HandleFunc(o.method+" "+o.path, s.guarded(s.files, s.endable(func(w http.ResponseWriter, r *http.Request) {
+	s.route(o.id, o.method+" "+o.path, s.guarded(s.files, s.endable(func(w http.ResponseWriter, r *http.Request) {
 		if err := knownQuery(r, nil); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return

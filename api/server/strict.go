@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -31,7 +32,7 @@ func (b *strictBody[T]) receive(data []byte) {
 		b.err = bodyProblem(http.StatusUnprocessableEntity, "the body is null; an object is needed")
 		return
 	}
-	if b.err = api.DecodeStrict(data, &b.Value); b.err == nil {
+	if b.err = wire.Decode(data, &b.Value); b.err == nil {
 		b.err = b.Value.Validate()
 	}
 }
@@ -71,6 +72,6 @@ var strictFormat = huma.Format{
 			b.receive(data)
 			return nil
 		}
-		return api.DecodeStrict(data, v)
+		return wire.Decode(data, v)
 	},
 }

@@ -51,6 +51,14 @@ func furnished(t *testing.T) (*apitest.Fake, string) {
 		}
 	}
 	f.Doubt(last.Job, 5)
+	_, err := f.CreateTenant(ctx, api.CreateTenant{Name: "the-weather-office", Limits: job.Limits{Jobs: 4, Recipients: 1_000_000_000, Rate: 20_000}})
+	check(err)
+	k, err := f.CreateKey(ctx, api.CreateKey{Name: "the nightly newsletter of the weather office", Role: job.Submitter, Tenant: "the-weather-office"})
+	check(err)
+	_, err = f.CreateKey(ctx, api.CreateKey{Name: "dashboard", Role: job.Viewer})
+	check(err)
+	_, err = f.RevokeKey(api.WithAct(ctx, &api.Act{Reason: "it stood in a public repository"}), k.ID)
+	check(err)
 	return f, last.Job.String()
 }
 
@@ -128,7 +136,8 @@ func TestGoldenTables(t *testing.T) {
 		"job-explain": "job explain JOB 3", "package-ls": "package ls", "package-build": "package build --from ids --out DIR FILE", "status": "status", "ledger-tail": "ledger tail --from 4", "events-tail": "events tail --follow=false",
 		"ledger-verify": "ledger verify", "suppression-info": "suppression info", "token-mint": "token mint --recipient 7",
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
-		"drill-ls": "drill ls", "segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
+		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
+		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
 		"suppression-ls": "suppression ls", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4",
 	} {
 		svc := api.Service(fake)

@@ -65,7 +65,10 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 				rows = append(rows, r)
 			}
 		}
-		rows = append(rows, []string{"account", fmt.Sprintf("%s (%d)", j.Account, j.AccountID)},
+		if j.SubmittedBy != "" {
+			rows = append(rows, []string{"submitted by", j.SubmittedBy})
+		}
+		rows = append(rows, []string{"account", fmt.Sprintf("%s (%d)", j.Account, j.AccountID)}, []string{"tenant", j.Tenant},
 			[]string{"class", fmt.Sprintf("%s, priority %d", j.Class, j.Priority)}, []string{"rate", rateWords(j.Rate)},
 			[]string{"on unknown", onUnknownWords(j)},
 			[]string{"package", j.Package.String()})

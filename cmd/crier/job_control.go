@@ -28,10 +28,9 @@ func (c *commands) jobControl(verb, short string, do func(api.Service, context.C
 }
 
 func (c *commands) jobRecall() *cobra.Command {
-	var req api.Recall
-	cmd := c.onJob("recall JOB", "Stop a job for good, and take back what it delivered", cobra.ExactArgs(1),
+	return c.onJob("recall JOB", "Stop a job for good, and take back what it delivered", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
-			j, err := svc.RecallJob(ctx, id, req)
+			j, err := svc.RecallJob(ctx, id, api.Recall{Reason: c.Reason})
 			if err != nil {
 				return err
 			}
@@ -40,8 +39,6 @@ func (c *commands) jobRecall() *cobra.Command {
 			}
 			return c.Print(j, jobFields(j))
 		})
-	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, in words")
-	return cmd
 }
 
 func (c *commands) jobRate() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 )
 
@@ -21,7 +22,7 @@ func (c *commands) jobList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := pages(limit, func(page api.Page) ([]api.Job, string, error) {
+		all, err := cli.Pages(limit, func(page api.Page) ([]api.Job, string, error) {
 			req.Page = page
 			list, err := svc.ListJobs(ctx, req)
 			return list.Jobs, list.Next, err
@@ -33,7 +34,7 @@ func (c *commands) jobList() *cobra.Command {
 	})
 	c.AccountFlag(cmd, &req.Account, "name or id of the account; without it, all")
 	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state, such as sending or sent")
-	limitFlag(cmd, &limit)
+	cli.LimitFlag(cmd, &limit)
 	return cmd
 }
 

@@ -195,7 +195,7 @@ func (c *commands) packageList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := pages(limit, func(page api.Page) ([]api.Package, string, error) {
+			all, err := cli.Pages(limit, func(page api.Page) ([]api.Package, string, error) {
 				list, err := svc.ListPackages(ctx, account, page)
 				return list.Packages, list.Next, err
 			})
@@ -212,6 +212,6 @@ func (c *commands) packageList() *cobra.Command {
 			})
 		})
 	c.AccountFlag(cmd, &account, "name or id of the account; without it, all")
-	limitFlag(cmd, &limit)
+	cli.LimitFlag(cmd, &limit)
 	return cmd
 }

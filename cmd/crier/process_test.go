@@ -22,14 +22,10 @@ import (
 	"crier/job"
 )
 
-type anyKey struct{}
-
-func (anyKey) VerifyAdmin(string) error { return nil }
-
 // process prepares the command line as a process that asks a fake.
 func process(t *testing.T, fake *apitest.Fake, args ...string) *exec.Cmd {
 	t.Helper()
-	s, err := server.New(server.Config{Service: fake, Keys: anyKey{}, Log: slog.New(slog.DiscardHandler)})
+	s, err := server.New(server.Config{Service: fake, Keys: apitest.Keys("k"), Trail: apitest.Trail{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"crier/cmd/crier/local"
 	"crier/cmd/crier/operate"
 	"crier/cmd/crier/out"
+	"crier/cmd/crier/rights"
 	"crier/internal/config"
 	"crier/internal/launch"
 )
@@ -31,8 +32,10 @@ func (c *commands) main(ctx context.Context, args []string) int { return c.Main(
 const about = `.
 
 Variables: CRIER_SERVER and CRIER_DATA stand for --server and --data, CRIER_TOKEN
-is the admin key (else keys/admin.key in the data directory), NO_COLOR turns
-colours off.
+is the key (else keys/admin.key in the data directory, which may do everything),
+NO_COLOR turns colours off.
+
+A key of its own for whoever submits jobs: "crier key create NAME --role submitter".
 
 Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
 succeed later, 7 the job failed, was cancelled or recalled, 8 a measurement missed
@@ -49,10 +52,11 @@ func (c *commands) root() *cobra.Command {
 	p.StringVar(&c.Server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
 	p.StringVar(&c.DataDir, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
 	p.StringVarP(&c.Output, "output", "o", string(out.Table), strings.Join(out.Formats(), ", "))
+	p.StringVar(&c.Reason, "reason", "", "why, for the audit log: one line")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
 		c.jobCommand(), inspect.Events(c.CLI), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
-		c.tokenCommand(), c.statusCommand(), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+		c.tokenCommand(), rights.Key(c.CLI), rights.Tenant(c.CLI), rights.Audit(c.CLI), c.statusCommand(), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
 	c.Strict(root)
 	return root
 }

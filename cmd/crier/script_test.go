@@ -24,6 +24,7 @@ import (
 	"crier/audience"
 	"crier/audience/source"
 	"crier/internal/auth"
+	"crier/internal/authority"
 	"crier/job"
 )
 
@@ -79,7 +80,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			s, err := server.New(server.Config{Service: fake, Keys: keys, Log: slog.New(slog.DiscardHandler)})
+			s, err := server.New(server.Config{Service: fake, Keys: authority.New(authority.Config{Admin: keys}), Trail: apitest.Trail{}, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				return err
 			}

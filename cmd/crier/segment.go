@@ -148,7 +148,7 @@ func (c *commands) segmentList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := pages(limit, func(page api.Page) ([]api.Segment, string, error) {
+		all, err := cli.Pages(limit, func(page api.Page) ([]api.Segment, string, error) {
 			list, err := svc.ListSegments(ctx, api.ListSegments{Page: page, Archived: archived})
 			return list.Segments, list.Next, err
 		})
@@ -171,7 +171,7 @@ func (c *commands) segmentList() *cobra.Command {
 		})
 	})
 	cmd.Flags().BoolVar(&archived, "archived", false, "those that are archived, instead of the others")
-	limitFlag(cmd, &limit)
+	cli.LimitFlag(cmd, &limit)
 	return cmd
 }
 

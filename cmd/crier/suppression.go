@@ -9,6 +9,7 @@ import (
 
 	"crier/api"
 	"crier/audience/source"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
@@ -66,7 +67,7 @@ func (c *commands) suppressionList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := pages(limit, func(page api.Page) ([]api.SuppressionList, string, error) {
+		all, err := cli.Pages(limit, func(page api.Page) ([]api.SuppressionList, string, error) {
 			list, err := svc.ListSuppression(ctx, page)
 			return list.Lists, list.Next, err
 		})
@@ -81,7 +82,7 @@ func (c *commands) suppressionList() *cobra.Command {
 			return g
 		})
 	})
-	limitFlag(cmd, &limit)
+	cli.LimitFlag(cmd, &limit)
 	return cmd
 }
 

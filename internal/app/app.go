@@ -29,6 +29,7 @@ import (
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
 	"crier/internal/app/space"
+	"crier/internal/authority"
 	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
@@ -265,6 +266,7 @@ func (a *app) run(asked context.Context) error {
 	if a.recorder != nil {
 		part("slices", a.slices.Run)
 		part("recorder", a.duty("recorder", a.recorder.Run))
+		part("audit", a.duty("audit", a.trail.Run))
 		part("mirror", a.duty("mirror", a.mirror.Run))
 	}
 	switch {
@@ -278,6 +280,7 @@ func (a *app) run(asked context.Context) error {
 		part("suppression", a.hearOfSuppression)
 	}
 	part("claims kept", a.pruneClaims)
+	part("keys", a.authority.Run)
 	part("operator", a.operator.Run)
 	if err := a.waitReady(gctx); err != nil {
 		if gctx.Err() == nil {
@@ -331,9 +334,9 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	scfg := server.Config{Keys: a.keys, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Ready: a.ready}
+	scfg := server.Config{Keys: a.authority, Metrics: a.metrics(), Version: a.cfg.Version, Log: a.log, Ready: a.ready}
 	if a.service != nil {
-		scfg.Service = a.service
+		scfg.Service, scfg.Trail = a.service, &authority.Trail{Store: a.store.Access, Logger: a.log}
 	} else {
 		scfg.Refuse = job.Unavailable("this process does not serve the API; it is " + strings.Join(a.cfg.Roles, ", "))
 	}

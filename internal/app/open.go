@@ -20,6 +20,7 @@ import (
 	"crier/internal/app/projection"
 	"crier/internal/app/withdrawal"
 	"crier/internal/auth"
+	"crier/internal/authority"
 	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
 	"crier/internal/service"
@@ -54,6 +55,8 @@ const controlsMax = 256 << 20
 type parts struct {
 	boot      string
 	keys      *auth.Keys
+	authority *authority.Authority
+	trail     *projection.Trail
 	nats      *natsbus.Server
 	natsToken string
 	conn      *natsbus.Conn
@@ -287,6 +290,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	if !a.cfg.has("scheduler") {
 		return nil
 	}
+	a.trail = &projection.Trail{Controls: a.streams.controls, Store: a.store.Access, Jobs: a.jobs, Logger: a.log}
 	a.slices = &projection.Slices{Store: a.coord, Jobs: a.jobs, Of: a.slicesOf, Logger: a.log}
 	a.recorder = &projection.Recorder{Log: a.streams.ledger, Store: a.store.Jobs, Jobs: a.jobs, Coord: a.coord, Logger: a.log, Tally: func(s job.Spec) (job.Counts, uint64, error) {
 		mark := a.index.Watermark()
@@ -306,11 +310,16 @@ func (a *app) withdrawals() *withdrawal.Maker {
 	return &withdrawal.Maker{Seen: &proof.Prover{Log: a.streams.ledger, Reports: report.NewStore(a.blobs)}, Jobs: a.jobs, Blobs: a.blobs, Scratch: scratch}
 }
 
-func (a *app) openService(context.Context) error {
+func (a *app) openService(ctx context.Context) error {
+	a.authority = authority.New(authority.Config{Admin: a.keys})
 	if !a.cfg.has("api") {
 		return nil
 	}
-	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Blobs: a.blobs, Members: a.members,
+	a.authority = authority.New(authority.Config{Admin: a.keys, Store: a.store.Access, Logger: a.log})
+	if err := a.authority.Refresh(ctx); err != nil {
+		return err
+	}
+	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
 		Backup: a.backup(),
 		Set:    a.content.Set, Filters: a.content.Filters, Why: a.content.Why,

@@ -153,6 +153,9 @@ func (a *app) metrics() http.Handler {
 		reg.MustRegister(&recipients{a})
 		gauge("index_watermark", "Sequence of the ledger up to which the parked index is built.", func() float64 { return float64(a.index.Watermark()) })
 	}
+	if a.service != nil {
+		gauge("keys_age_seconds", "For how long the store of keys has not answered: some seconds are usual; a key that was revoked since is still in force here.", func() float64 { return a.authority.Age().Seconds() })
+	}
 	if a.worker != nil {
 		s := a.worker.Stats()
 		counter("journal_records_total", "Records appended to this worker's journal.", func() float64 { return float64(s.Records.Load()) })

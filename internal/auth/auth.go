@@ -1,5 +1,6 @@
-// Package auth makes and checks the two kinds of keys: the admin key, with which
-// one uses the API, and recipients' tokens, with which they connect.
+// Package auth makes keys, and checks the two kinds that need no store: the admin key,
+// with which one may do everything, and recipients' tokens, with which they connect.
+// Which of the other keys are in force, internal/authority knows.
 //
 // It guarantees: keys are made once for a data directory and survive a crash at
 // any moment of it, whole or not at all; of the admin key the server needs only
@@ -123,7 +124,7 @@ func openAdmin(dir string, random io.Reader) (hash [sha256.Size]byte, err error)
 	case errors.Is(err, fs.ErrNotExist) && known:
 		return hash, nil
 	case errors.Is(err, fs.ErrNotExist):
-		if key, err = newKey(random); err != nil {
+		if key, err = newKey(random, keyPrefix); err != nil {
 			return hash, fmt.Errorf("make the admin key: %w", err)
 		}
 		if err := writeWhole(filepath.Join(dir, adminFile), []byte(key+"\n")); err != nil {
@@ -148,7 +149,7 @@ func openAdmin(dir string, random io.Reader) (hash [sha256.Size]byte, err error)
 // VerifyAdmin returns nil if this is the admin key, and a denied error otherwise.
 func (k *Keys) VerifyAdmin(key string) error {
 	sum := sha256.Sum256([]byte(key))
-	if subtle.ConstantTimeCompare(sum[:], k.adminHash[:]) != 1 || !validForm(key) {
+	if subtle.ConstantTimeCompare(sum[:], k.adminHash[:]) != 1 || !validForm(key, keyPrefix) {
 		return &job.Error{Code: job.CodeDenied, Message: "this is not a valid admin key"}
 	}
 	return nil
@@ -183,7 +184,7 @@ func readKey(path string) (string, error) {
 		return "", fmt.Errorf("read %s: %w", path, err)
 	}
 	key := strings.TrimSpace(string(b))
-	if !validForm(key) {
+	if !validForm(key, keyPrefix) {
 		return "", fmt.Errorf("%s does not hold an admin key: its checksum is wrong", path)
 	}
 	return key, nil

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -9,28 +10,41 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"crier/job"
 )
 
-// An admin key is keyPrefix and 48 characters of URL-safe base 64: 32 random
-// bytes and their CRC-32, which tells a mistyped key from a wrong one.
+// A key is a prefix and 48 characters of URL-safe base 64: 32 random bytes and their
+// CRC-32, which tells a mistyped key from a wrong one. The prefix tells people and
+// scanners of sources what they have found.
 const (
-	keyPrefix = "crier_"
+	keyPrefix = "crier_" // of the admin key
+	apiPrefix = "crk_"   // of keys that are made with the API
 	keyBytes  = 32
 	keyChars  = (keyBytes + crc32.Size) / 3 * 4
 )
 
-func newKey(random io.Reader) (string, error) {
+// NewKey makes a key for the API.
+func NewKey(random io.Reader) (string, error) { return newKey(random, apiPrefix) }
+
+// IsKey reports whether text has the form of a key for the API, checksum included.
+func IsKey(text string) bool { return validForm(text, apiPrefix) }
+
+// HashKey is what is stored of a key, and looked for.
+func HashKey(key string) job.Digest { return sha256.Sum256([]byte(key)) }
+
+func newKey(random io.Reader, prefix string) (string, error) {
 	var b [keyBytes + crc32.Size]byte
 	if _, err := io.ReadFull(random, b[:keyBytes]); err != nil {
 		return "", err
 	}
 	binary.BigEndian.PutUint32(b[keyBytes:], crc32.ChecksumIEEE(b[:keyBytes]))
-	return keyPrefix + base64.RawURLEncoding.EncodeToString(b[:]), nil
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:]), nil
 }
 
 // validForm checks the prefix, the length and the checksum.
-func validForm(key string) bool {
-	text, ok := strings.CutPrefix(key, keyPrefix)
+func validForm(key, prefix string) bool {
+	text, ok := strings.CutPrefix(key, prefix)
 	if !ok || len(text) != keyChars {
 		return false
 	}

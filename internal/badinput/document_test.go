@@ -2,6 +2,8 @@ package badinput_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +18,7 @@ type operation struct {
 	id, method, path string
 	inPath, inQuery  []string
 	upload           bool
-	fields           map[string]field // of the JSON body; nil if it takes none
+	fields           map[string]field // of the JSON body, by their paths, such as limits/jobs; nil if it takes none
 }
 
 type field struct {
@@ -77,9 +79,7 @@ func (x *server) operations() []operation {
 				op.upload = !isJSON
 				if isJSON {
 					op.fields = map[string]field{}
-					for name, f := range doc.Components.Schemas[strings.TrimPrefix(body.Schema.Ref, "#/components/schemas/")].Properties {
-						op.fields[name] = fieldOf(f)
-					}
+					gather(op.fields, "", body.Schema, doc.Components.Schemas)
 				}
 			}
 			all = append(all, op)
@@ -101,11 +101,56 @@ func (x *server) operations() []operation {
 	return all
 }
 
-func fieldOf(s *schema) field {
-	if s.kind() == "array" {
-		return field{s.Items.kind(), true}
+// gather collects the fields of an object, and of those inside it.
+func gather(into map[string]field, within string, s *schema, all map[string]*schema) {
+	if named, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
+		s = all[named]
 	}
-	return field{s.kind(), false}
+	for name, f := range s.Properties {
+		switch {
+		case f.Ref != "" || f.kind() == "object":
+			gather(into, within+name+"/", f, all)
+		case f.kind() == "array":
+			into[within+name] = field{f.Items.kind(), true}
+		default:
+			into[within+name] = field{f.kind(), false}
+		}
+	}
+}
+
+// with is a body in which the field at a path is another one.
+func with(body map[string]any, path string, value any) map[string]any {
+	body = maps.Clone(body)
+	if body == nil {
+		body = map[string]any{}
+	}
+	outer, inner, nested := strings.Cut(path, "/")
+	if nested {
+		in, _ := body[outer].(map[string]any)
+		value = with(in, inner, value)
+	}
+	body[outer] = value
+	return body
+}
+
+// answered is the field of an answer that tells what a field of the request became, as it
+// is written there; nil if there is none.
+func answered(t *testing.T, op operation, path, answer string) json.RawMessage {
+	t.Helper()
+	if op.id == "set-limits" {
+		path = "limits/" + path
+	}
+	raw := json.RawMessage(answer)
+	for name := range strings.SplitSeq(path, "/") {
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &fields); err != nil {
+			t.Fatalf("%s: %v in %.200s", op.id, err, answer)
+		}
+		if raw = fields[name]; raw == nil {
+			return nil
+		}
+	}
+	return raw
 }
 
 // body is a body that the operation takes, as its fields; the test fails for an operation
@@ -113,7 +158,7 @@ func fieldOf(s *schema) field {
 func (x *server) body(op operation) map[string]any {
 	x.t.Helper()
 	bodies := map[string]map[string]any{
-		"create-account":    {"name": "another"},
+		"create-account":    {"name": x.unused()},
 		"add-followers":     {"ids": []any{7}},
 		"remove-followers":  {"ids": []any{8}},
 		"add-suppressed":    {"account": "sender", "ids": []any{9}},
@@ -129,6 +174,10 @@ func (x *server) body(op operation) map[string]any {
 		"create-segment":      {"name": "another"},
 		"add-to-segment":      {"ids": []any{7}},
 		"remove-from-segment": {"ids": []any{8}},
+
+		"create-key":    {"name": "another", "role": "device", "recipient": 7},
+		"create-tenant": {"name": x.unused()},
+		"set-limits":    {"jobs": 0, "recipients": 0},
 	}
 	b, ok := bodies[op.id]
 	if !ok {
@@ -137,10 +186,16 @@ func (x *server) body(op operation) map[string]any {
 	return b
 }
 
+// unused is a name that nothing has yet.
+func (x *server) unused() string {
+	x.unusedNames++
+	return fmt.Sprintf("another-%d", x.unusedNames)
+}
+
 // at is the operation's path with what is there in its place; others are escaped texts.
 func (x *server) at(op operation, others map[string]string) string {
 	path := op.path
-	for name, is := range map[string]string{"account": "sender", "job": x.job, "package": x.pkg, "recipient": "7", "member": x.member, "segment": "seg", "kind": "followers"} {
+	for name, is := range map[string]string{"account": "sender", "job": x.job, "package": x.pkg, "recipient": "7", "member": x.member, "segment": "seg", "kind": "followers", "tenant": "acme", "key": x.key} {
 		if other, ok := others[name]; ok {
 			is = other
 		}
@@ -164,6 +219,8 @@ func encode(t *testing.T, fields map[string]any) string {
 		switch v := v.(type) {
 		case string:
 			b = quote(v)
+		case map[string]any:
+			b = []byte(encode(t, v))
 		case rawText:
 			b = []byte(v)
 		}

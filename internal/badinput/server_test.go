@@ -31,10 +31,14 @@ type server struct {
 	client   *http.Client
 	log      *safeBuffer
 	job      string
+	key      string // the id of one of acme's
 	member   string // the process itself
 	pkg      string
 	envelope []byte // the package's bytes
-	mu       struct {
+
+	unusedNames int // that were given out
+
+	mu struct {
 		sync.Mutex
 		accepted map[string]bool // jobs, by their ids
 	}
@@ -98,7 +102,11 @@ func (x *server) populate() {
 	x.t.Helper()
 	x.made("POST", "/v1/accounts", `{"name":"sender"}`, nil)
 	x.made("POST", "/v1/accounts/sender/followers/add", `{"ids":[7]}`, nil)
-	x.do("POST", "/v1/segments", `{"name":"seg"}`) // where there are segments
+	x.made("POST", "/v1/segments", `{"name":"seg"}`, nil)
+	x.made("POST", "/v1/tenants", `{"name":"acme"}`, nil)
+	var k struct{ ID string }
+	x.made("POST", "/v1/keys", `{"name":"spare","role":"viewer","tenant":"acme"}`, &k)
+	x.key = k.ID
 	x.envelope = envelope(x.t, "seven", 7, 70_000)
 	var p struct{ ID string }
 	x.made("POST", "/v1/packages?account=sender", string(x.envelope), &p)
@@ -227,6 +235,36 @@ func (x *server) members() []member {
 	return m.Members
 }
 
+// access is the tenants, but for how many jobs they have, and the keys.
+func (x *server) access() map[string]string {
+	x.t.Helper()
+	all := map[string]string{}
+	var list struct {
+		Tenants []struct {
+			Name   string
+			Limits json.RawMessage
+		}
+		Keys []json.RawMessage
+		Next string
+	}
+	for _, path := range []string{"/v1/tenants", "/v1/keys"} {
+		for next := ""; ; next = list.Next {
+			list.Next, list.Tenants, list.Keys = "", nil, nil
+			x.made("GET", path+"?limit=500&cursor="+url.QueryEscape(next), "", &list)
+			for _, t := range list.Tenants {
+				all["tenant "+t.Name] = string(t.Limits)
+			}
+			for _, k := range list.Keys {
+				all["key "+string(k)] = "is there"
+			}
+			if list.Next == "" {
+				break
+			}
+		}
+	}
+	return all
+}
+
 // state is all that requests can change, as the API and the disk show it.
 func (x *server) state() map[string]string {
 	x.t.Helper()
@@ -238,7 +276,7 @@ func (x *server) state() map[string]string {
 		}
 		s[path] = a.body
 	}
-	for _, path := range []string{"/v1/accounts?limit=500", "/v1/packages?limit=500", "/v1/suppression", "/v1/suppression?account=sender"} {
+	for _, path := range []string{"/v1/accounts?limit=500", "/v1/packages?limit=500", "/v1/suppression", "/v1/suppression?account=sender", "/v1/segments?limit=500", "/v1/segments/seg"} {
 		get(path)
 	}
 	jobs := x.jobs()
@@ -246,6 +284,7 @@ func (x *server) state() map[string]string {
 		runtime.Gosched() // the list follows the ledger
 	}
 	maps.Copy(s, jobs)
+	maps.Copy(s, x.access())
 	s["members"] = fmt.Sprint(x.members())
 	for _, sub := range []string{"blobs", "scratch"} {
 		err := filepath.WalkDir(filepath.Join(x.dir, sub), func(path string, d fs.DirEntry, err error) error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,8 +39,7 @@ func TestStrings(t *testing.T) {
 			requests, taken := 0, 0
 			x.unchanged(op.id+" with "+name, func() bool {
 				for _, s := range texts {
-					body := maps.Clone(x.body(op))
-					body[name] = s
+					body := with(x.body(op), name, s)
 					if name == "body_base64" || name == "package" {
 						delete(body, map[string]string{"body_base64": "body", "package": "audience"}[name])
 					}
@@ -105,13 +103,25 @@ func (x *server) gaveBack(what string, op operation, name, sent, got string, due
 		x.t.Errorf("%s: %v", what, err)
 		return
 	}
-	switch is, there := fields[name]; {
+	var is any
+	raw := answered(x.t, op, name, got)
+	if raw != nil {
+		if err := json.Unmarshal(raw, &is); err != nil {
+			x.t.Errorf("%s: %v", what, err)
+			return
+		}
+	}
+	switch there := raw != nil; {
 	case op.id == "submit-job" && name == "body":
 		due[fmt.Sprint(fields["job"])] = sent
 		if fields["body_bytes"] != float64(len(sent)) {
 			x.t.Errorf("%s: %v bytes", what, fields["body_bytes"])
 		}
-	case name == "ttl", name == "body_base64": // not given back; what they mean is
+	case name == "ttl", name == "body_base64", strings.HasPrefix(name, "send_once/"): // not given back; what they mean is
+	case name == "tenant" && sent == "": // absent: the caller's own
+		if is != "default" {
+			x.t.Errorf("%s: the tenant is %#v", what, is)
+		}
 	case !there && sent == "" || is == sent:
 	case name == "account" && fmt.Sprint(fields["account_id"]) == sent:
 	case name == "reason", op.id == "submit-job" && sent == "" && (name == "class" || name == "on_unknown"): // has a default
@@ -262,9 +272,9 @@ func (x *server) raw(request string) (answer, error) {
 // feed begins another header, and what net/http refuses by itself is no problem document.
 func TestHeaders(t *testing.T) {
 	x := start(t)
-	taken := 0
+	taken, reasons := 0, 0
 	for _, s := range badinput.Strings(t) {
-		for _, header := range []string{"Idempotency-Key", "X-Request-Id", "Content-Type", "Accept"} {
+		for _, header := range []string{"Idempotency-Key", "Crier-Reason", "X-Request-Id", "Content-Type", "Accept"} {
 			body := fmt.Sprintf(`{"account":"sender","audience":"followers","body":%s}`, quote(strconv.Itoa(len(s))))
 			request := "POST /v1/jobs"
 			if header != "Idempotency-Key" {
@@ -280,10 +290,20 @@ func TestHeaders(t *testing.T) {
 				continue
 			}
 			if p := x.refused(what, a); p != nil {
-				if header == "Idempotency-Key" {
+				if header == "Idempotency-Key" || header == "Crier-Reason" {
 					x.names(what, p, header)
 				}
 				continue
+			}
+			if header == "Crier-Reason" && !strings.ContainsAny(s, "\r\n") {
+				reasons++
+				var log struct {
+					Acts []struct{ Operation, Reason string }
+				}
+				x.made("GET", "/v1/audit?limit=1", "", &log)
+				if len(log.Acts) != 1 || log.Acts[0].Operation != "add-suppressed" || log.Acts[0].Reason != strings.Trim(s, " \t") {
+					t.Errorf("%s: the audit log has %+v", what, log.Acts)
+				}
 			}
 			var j struct {
 				Key string `json:"idempotency_key"`
@@ -298,8 +318,8 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d keys were taken", taken)
-	if taken == 0 {
-		t.Error("no key was taken")
+	t.Logf("%d keys and %d reasons were taken", taken, reasons)
+	if taken == 0 || reasons == 0 {
+		t.Errorf("%d keys and %d reasons were taken", taken, reasons)
 	}
 }

@@ -28,11 +28,11 @@ func zipped(s string) string {
 }
 
 func (f *fixture) importIDs(account, text string, skip int) (api.FollowersImport, error) {
-	return f.ImportFollowers(f.t.Context(), api.ImportFollowers{Format: api.FormatIDs, Account: account, Skip: skip}, strings.NewReader(text))
+	return f.ImportFollowers(asked(f.t), api.ImportFollowers{Format: api.FormatIDs, Account: account, Skip: skip}, strings.NewReader(text))
 }
 
 func (f *fixture) importEdges(account, text string, skip int) (api.FollowersImport, error) {
-	return f.ImportFollowers(f.t.Context(), api.ImportFollowers{Format: api.FormatEdges, Account: account, Skip: skip}, strings.NewReader(text))
+	return f.ImportFollowers(asked(f.t), api.ImportFollowers{Format: api.FormatEdges, Account: account, Skip: skip}, strings.NewReader(text))
 }
 
 func TestImportFollowers(t *testing.T) {
@@ -65,10 +65,10 @@ func TestImportFollowers(t *testing.T) {
 			t.Errorf("%s does not add up: %+v", c.what, got)
 		}
 	}
-	if a, err := f.GetAccount(t.Context(), "empty"); err != nil || a.Followers != 8 { // 1 to 8
+	if a, err := f.GetAccount(asked(t), "empty"); err != nil || a.Followers != 8 { // 1 to 8
 		t.Errorf("empty has %d followers, %v", a.Followers, err)
 	}
-	if a, err := f.GetAccount(t.Context(), "78"); job.CodeOf(err) != job.CodeNotFound {
+	if a, err := f.GetAccount(asked(t), "78"); job.CodeOf(err) != job.CodeNotFound {
 		t.Errorf("an account that was left out is %+v, %v", a, err)
 	}
 }
@@ -104,12 +104,12 @@ func TestImportRefusals(t *testing.T) {
 	}
 	for _, format := range []string{api.FormatIDs, api.FormatEdges} {
 		req := api.ImportFollowers{Format: format, Account: "news", Skip: 1}
-		_, err := f.ImportFollowers(t.Context(), req, io.MultiReader(strings.NewReader(long), iotest.ErrReader(broken)))
+		_, err := f.ImportFollowers(asked(t), req, io.MultiReader(strings.NewReader(long), iotest.ErrReader(broken)))
 		if format == api.FormatIDs && !errors.Is(err, broken) || err == nil {
 			t.Errorf("%s from a connection that breaks: %v", format, err)
 		}
 		req.Skip = 1 << 30
-		if _, err = f.ImportFollowers(t.Context(), req, iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		if _, err = f.ImportFollowers(asked(t), req, iotest.ErrReader(broken)); !errors.Is(err, broken) {
 			t.Errorf("%s from a connection that breaks at once: %v", format, err)
 		}
 	}
@@ -124,7 +124,7 @@ func second[T any](_ T, err error) error { return err }
 func (f *fixture) envelope(name, ids string) string {
 	f.t.Helper()
 	dir := filepath.Join(f.t.TempDir(), "built")
-	info, err := audience.Build(f.t.Context(), dir, source.NewText(source.Input{Name: name, File: name, R: io.NopCloser(strings.NewReader(ids))}))
+	info, err := audience.Build(asked(f.t), dir, source.NewText(source.Input{Name: name, File: name, R: io.NopCloser(strings.NewReader(ids))}))
 	f.must(err)
 	b, err := os.ReadFile(filepath.Join(dir, info.Name+audience.Extension))
 	f.must(err)
@@ -132,7 +132,7 @@ func (f *fixture) envelope(name, ids string) string {
 }
 
 func (f *fixture) importPackage(account, name, bytes string) (api.Package, error) {
-	return f.ImportPackage(f.t.Context(), api.ImportPackage{Account: account, Name: name}, strings.NewReader(bytes))
+	return f.ImportPackage(asked(f.t), api.ImportPackage{Account: account, Name: name}, strings.NewReader(bytes))
 }
 
 // A package is kept whole or not at all, once for each account that has it, and
@@ -164,12 +164,12 @@ func TestPackages(t *testing.T) {
 	if j := f.submit(to("news")); j.Recipients != 3 || j.Package != p.ID {
 		t.Errorf("the job is %+v", j)
 	}
-	_, err = f.SubmitJob(t.Context(), to("empty"))
+	_, err = f.SubmitJob(asked(t), to("empty"))
 	wantError(t, "another account's package", err, job.CodeNotFound, "package")
-	if got, err := f.GetPackage(t.Context(), p.ID); err != nil || got != p {
+	if got, err := f.GetPackage(asked(t), p.ID); err != nil || got != p {
 		t.Errorf("GetPackage: %+v, %v", got, err)
 	}
-	if _, err := f.GetPackage(t.Context(), job.Digest{1}); job.CodeOf(err) != job.CodeNotFound {
+	if _, err := f.GetPackage(asked(t), job.Digest{1}); job.CodeOf(err) != job.CodeNotFound {
 		t.Errorf("a package that is not there: %v", err)
 	}
 }
@@ -178,18 +178,18 @@ func TestPackages(t *testing.T) {
 func TestListsOfAccountsAndPackages(t *testing.T) {
 	f := newFixture(t)
 	for i := range 11 {
-		a, err := f.CreateAccount(t.Context(), api.CreateAccount{Name: fmt.Sprint("account-", i)})
+		a, err := f.CreateAccount(asked(t), api.CreateAccount{Name: fmt.Sprint("account-", i)})
 		f.must(err)
 		_, err = f.importPackage(a.Name, fmt.Sprint("p.", i%3), f.envelope("x", fmt.Sprint(i)))
 		f.must(err)
 	}
-	_, err := f.CreateAccount(t.Context(), api.CreateAccount{Name: "news"})
+	_, err := f.CreateAccount(asked(t), api.CreateAccount{Name: "news"})
 	wantError(t, "a name that is taken", err, job.CodeConflict, "name")
 	for _, size := range []int{1, 2, 5, 11, 12, 13, 100} {
 		var accounts, packages []string
 		page := api.Page{Limit: size}
 		for ok := true; ok; ok = page.Cursor != "" {
-			l, err := f.ListAccounts(t.Context(), page)
+			l, err := f.ListAccounts(asked(t), page)
 			f.must(err)
 			if want := min(size, 13-len(accounts)); len(l.Accounts) != want {
 				t.Fatalf("a page of %d has %d accounts, want %d", size, len(l.Accounts), want)
@@ -203,7 +203,7 @@ func TestListsOfAccountsAndPackages(t *testing.T) {
 			page.Cursor = l.Next
 		}
 		for ok := true; ok; ok = page.Cursor != "" {
-			l, err := f.ListPackages(t.Context(), "", page)
+			l, err := f.ListPackages(asked(t), "", page)
 			f.must(err)
 			if want := min(size, 11-len(packages)); len(l.Packages) != want {
 				t.Fatalf("a page of %d has %d packages, want %d", size, len(l.Packages), want)
@@ -225,42 +225,42 @@ func TestListsOfAccountsAndPackages(t *testing.T) {
 		}
 	}
 	for _, cursor := range []string{"x", "-1", "4294967296"} {
-		_, err := f.ListAccounts(t.Context(), api.Page{Cursor: cursor})
+		_, err := f.ListAccounts(asked(t), api.Page{Cursor: cursor})
 		wantError(t, cursor, err, job.CodeInvalid, "cursor")
 	}
-	if l, err := f.ListPackages(t.Context(), "account-3", api.Page{}); err != nil || len(l.Packages) != 1 || l.Packages[0].Account != "account-3" {
+	if l, err := f.ListPackages(asked(t), "account-3", api.Page{}); err != nil || len(l.Packages) != 1 || l.Packages[0].Account != "account-3" {
 		t.Errorf("one account's packages: %+v, %v", l, err)
 	}
 }
 
 func TestFollowersAndSuppression(t *testing.T) {
 	f := newFixture(t)
-	c, err := f.AddFollowers(t.Context(), "empty", []job.Recipient{1, 2, 2, 3})
+	c, err := f.AddFollowers(asked(t), "empty", []job.Recipient{1, 2, 2, 3})
 	if err != nil || c.Changed != 3 || c.Unchanged != 1 || c.Followers != 3 || c.Revision != 1 {
 		t.Errorf("adding: %+v, %v", c, err)
 	}
-	if c, err = f.RemoveFollowers(t.Context(), "1", []job.Recipient{3, 4}); err != nil || c.Changed != 1 || c.Unchanged != 1 || c.Followers != 2 || c.Account != "empty" {
+	if c, err = f.RemoveFollowers(asked(t), "1", []job.Recipient{3, 4}); err != nil || c.Changed != 1 || c.Unchanged != 1 || c.Followers != 2 || c.Account != "empty" {
 		t.Errorf("removing: %+v, %v", c, err)
 	}
 	for account, n := range map[string]uint64{"": 2, "news": 1} {
 		req := api.SuppressionChange{Account: account, IDs: []job.Recipient{7, 8}[:n]}
-		if l, err := f.AddSuppressed(t.Context(), req); err != nil || l.Entries != n || l.Changed != n || (l.AccountID == nil) != (account == "") {
+		if l, err := f.AddSuppressed(asked(t), req); err != nil || l.Entries != n || l.Changed != n || (l.AccountID == nil) != (account == "") {
 			t.Errorf("suppressing for %q: %+v, %v", account, l, err)
 		}
-		if l, err := f.AddSuppressed(t.Context(), req); err != nil || l.Entries != n || l.Changed != 0 || l.Revision != 1 {
+		if l, err := f.AddSuppressed(asked(t), req); err != nil || l.Entries != n || l.Changed != 0 || l.Revision != 1 {
 			t.Errorf("again for %q: %+v, %v", account, l, err)
 		}
-		if l, err := f.GetSuppression(t.Context(), account); err != nil || l.Entries != n || l.Revision != 1 {
+		if l, err := f.GetSuppression(asked(t), account); err != nil || l.Entries != n || l.Revision != 1 {
 			t.Errorf("the list of %q: %+v, %v", account, l, err)
 		}
 	}
-	if l, err := f.RemoveSuppressed(t.Context(), api.SuppressionChange{IDs: []job.Recipient{7, 9}}); err != nil || l.Entries != 1 || l.Changed != 1 {
+	if l, err := f.RemoveSuppressed(asked(t), api.SuppressionChange{IDs: []job.Recipient{7, 9}}); err != nil || l.Entries != 1 || l.Changed != 1 {
 		t.Errorf("taking off: %+v, %v", l, err)
 	}
-	if l, err := f.GetSuppression(t.Context(), "empty"); err != nil || l.Entries != 0 {
+	if l, err := f.GetSuppression(asked(t), "empty"); err != nil || l.Entries != 0 {
 		t.Errorf("a list that was never written to: %+v, %v", l, err)
 	}
-	if _, err := f.GetSuppression(t.Context(), "nobody"); job.CodeOf(err) != job.CodeNotFound {
+	if _, err := f.GetSuppression(asked(t), "nobody"); job.CodeOf(err) != job.CodeNotFound {
 		t.Errorf("a list of nobody: %v", err)
 	}
 }

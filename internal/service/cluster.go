@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 
@@ -55,8 +56,14 @@ func (s *Service) ResumeMember(ctx context.Context, id string, req api.Operate) 
 }
 
 func (s *Service) operate(ctx context.Context, id string, silence bool, req api.Operate) (api.Member, error) {
-	if _, err := s.GetMember(ctx, id); err != nil {
+	m, err := s.GetMember(ctx, id)
+	if err != nil {
 		return api.Member{}, err
+	}
+	api.ActOf(ctx).On(job.DefaultTenant, "member/"+m.ID)
+	req.Reason = cmp.Or(req.Reason, api.ActOf(ctx).Reason)
+	if api.ActOf(ctx).Reason == "" {
+		api.ActOf(ctx).Reason = req.Reason
 	}
 	if err := s.cfg.Cluster.Operate(ctx, id, silence, req.Reason); err != nil {
 		return api.Member{}, err

@@ -47,7 +47,7 @@ func (f *fleet) Lanes(context.Context) (api.LaneList, error) {
 
 func TestClusterOperations(t *testing.T) {
 	f := &fleet{}
-	s, ctx := New(Config{Cluster: f}), t.Context()
+	s, ctx := New(Config{Cluster: f}), asked(t)
 	if list, err := s.ListMembers(ctx); err != nil || len(list.Members) != 2 {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -26,12 +26,16 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 	if err := req.Validate(); err != nil {
 		return err
 	}
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return err
+	}
 	q := events.Query{After: req.After}
 	if req.Within != 0 {
 		q.Since = now().Add(-time.Duration(req.Within))
 	}
 	if !req.Job.IsZero() {
-		if _, err := s.cfg.Jobs.Get(ctx, req.Job); err != nil {
+		if _, err := s.job(ctx, req.Job); err != nil {
 			return err
 		}
 		q.Job = &req.Job
@@ -43,9 +47,41 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 	if req.Follow {
 		stream, caughtUp = s.cfg.Events, nil // whoever follows waits
 	}
-	err := stream.Follow(ctx, q, func(e events.Stored) error { return fn(api.NewEvent(e.Cursor, e.Event)) }, caughtUp)
+	sees := s.visible()
+	err = stream.Follow(ctx, q, func(e events.Stored) error {
+		if ok, err := sees(ctx, c, e.Event.Job); !ok {
+			return err
+		}
+		return fn(api.NewEvent(e.Cursor, e.Event))
+	}, caughtUp)
 	if errors.Is(context.Cause(ctx), ended) {
 		return nil
 	}
 	return err
+}
+
+// remembered is for how many jobs a stream of events remembers whether they are seen.
+const remembered = 10_000
+
+// visible makes a function that tells whether a caller sees a job.
+func (s *Service) visible() func(context.Context, api.Caller, job.ID) (bool, error) {
+	known := map[job.ID]bool{}
+	return func(ctx context.Context, c api.Caller, id job.ID) (bool, error) {
+		if c.IsOperator() {
+			return true, nil
+		}
+		sees, ok := known[id]
+		if ok {
+			return sees, nil
+		}
+		spec, err := s.cfg.Jobs.Spec(ctx, id)
+		if err != nil && !isCode(err, job.CodeNotFound) {
+			return false, err
+		}
+		if len(known) == remembered {
+			clear(known)
+		}
+		known[id] = err == nil && c.Sees(spec.TenantOf())
+		return known[id], nil
+	}
 }

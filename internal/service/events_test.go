@@ -15,7 +15,7 @@ import (
 
 func TestTailEvents(t *testing.T) {
 	f := newFixture(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(asked(t), time.Minute)
 	defer cancel()
 	wantError(t, "without a stream", f.TailEvents(ctx, api.TailEvents{}, nil), job.CodeUnavailable, "")
 	start := time.Now()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ type fixture struct {
 	t             *testing.T
 	log, controls *ledger.Memory
 	dir           string
+	limits        limits
 	news          api.Account
 	waiting       map[job.ID]string
 	filters       []proof.Filter
@@ -41,10 +43,19 @@ type fixture struct {
 	seenJobs, seenControls chan job.ID
 }
 
+// asked is a context in which the admin of everything asks.
+func asked(t *testing.T) context.Context { return api.WithCaller(t.Context(), api.Operator()) }
+
+// limits are what tenants may do in a test.
+type limits map[string]job.Limits
+
+func (l limits) Limits(tenant string) job.Limits { return l[tenant] }
+func (limits) Refresh(context.Context) error     { return nil }
+
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{t: t, log: ledger.NewMemory(ledger.MemoryConfig{}), controls: ledger.NewMemory(ledger.MemoryConfig{}), dir: t.TempDir(),
+	f := &fixture{t: t, log: ledger.NewMemory(ledger.MemoryConfig{}), controls: ledger.NewMemory(ledger.MemoryConfig{}), dir: t.TempDir(), limits: limits{},
 		waiting: map[job.ID]string{}, seenJobs: make(chan job.ID, 10000), seenControls: make(chan job.ID, 10000)}
-	store, err := sql.Open(t.Context(), sql.Config{Path: filepath.Join(f.dir, "crier.db")})
+	store, err := sql.Open(asked(t), sql.Config{Path: filepath.Join(f.dir, "crier.db")})
 	f.must(err)
 	t.Cleanup(func() { store.Close() })
 	blobs, err := blob.OpenDir(filepath.Join(f.dir, "blobs"))
@@ -52,9 +63,9 @@ func newFixture(t *testing.T) *fixture {
 	m, err := members.New(members.Config{Sets: store.Sets, Blobs: blobs, Scratch: filepath.Join(f.dir, "scratch")})
 	f.must(err)
 	table := jobs.New(f.log, f.controls)
-	index, err := parked.New(t.Context(), kv.NewMemory(), f, f.log)
+	index, err := parked.New(asked(t), kv.NewMemory(), f, f.log)
 	f.must(err)
-	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
+	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Authority: f.limits, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },
 		Filters: func(context.Context, job.Spec) ([]proof.Filter, error) { return f.filters, nil },
 		Why: func(_ context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
@@ -75,17 +86,17 @@ func newFixture(t *testing.T) *fixture {
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	<-table.Ready()
-	_, err = f.CreateAccount(t.Context(), api.CreateAccount{Name: "empty"})
+	_, err = f.CreateAccount(asked(t), api.CreateAccount{Name: "empty"})
 	f.must(err)
-	_, err = f.CreateAccount(t.Context(), api.CreateAccount{Name: "news"})
+	_, err = f.CreateAccount(asked(t), api.CreateAccount{Name: "news"})
 	f.must(err)
 	ids := make([]job.Recipient, 1000)
 	for i := range ids {
 		ids[i] = job.Recipient(3<<20 + i)
 	}
-	_, err = f.AddFollowers(t.Context(), "news", ids)
+	_, err = f.AddFollowers(asked(t), "news", ids)
 	f.must(err)
-	f.news, err = f.GetAccount(t.Context(), "news")
+	f.news, err = f.GetAccount(asked(t), "news")
 	f.must(err)
 	return f
 }
@@ -134,7 +145,7 @@ func toFollowers(key string, change ...func(*api.SubmitJob)) api.SubmitJob {
 
 func (f *fixture) submit(req api.SubmitJob) api.Job {
 	f.t.Helper()
-	j, err := f.SubmitJob(f.t.Context(), req)
+	j, err := f.SubmitJob(asked(f.t), req)
 	f.must(err)
 	return j
 }
@@ -151,7 +162,7 @@ func (f *fixture) submitSeen(req api.SubmitJob) job.ID {
 // accepted lists the records of all jobs in the ledger.
 func (f *fixture) accepted() (out []job.Transition) {
 	f.t.Helper()
-	f.must(ledger.ReadAll(f.t.Context(), f.log, 1, ledger.AllJobs, func(st ledger.Stored) error {
+	f.must(ledger.ReadAll(asked(f.t), f.log, 1, ledger.AllJobs, func(st ledger.Stored) error {
 		var tr job.Transition
 		err := json.Unmarshal(st.Data, &tr)
 		out = append(out, tr)
@@ -164,7 +175,7 @@ func (f *fixture) accepted() (out []job.Transition) {
 func (f *fixture) move(id job.ID, states ...job.State) {
 	f.t.Helper()
 	for _, s := range states {
-		j, err := f.cfg.Jobs.Transition(f.t.Context(), id, s, "because", now())
+		j, err := f.cfg.Jobs.Transition(asked(f.t), id, s, "because", now())
 		f.must(err)
 		if j.State != s {
 			f.t.Fatalf("the job is %s, not %s", j.State, s)
@@ -177,7 +188,7 @@ var toSent = []job.State{job.Packed, job.Queued, job.Preparing, job.Prepared, jo
 // project brings the SQL store up to the ledger, as the recorder does.
 func (f *fixture) project() {
 	f.t.Helper()
-	f.must(f.cfg.Store.Jobs.Project(f.t.Context(), sql.Projection{Recorder: "test", Through: 1, Transitions: f.accepted()}))
+	f.must(f.cfg.Store.Jobs.Project(asked(f.t), sql.Projection{Recorder: "test", Through: 1, Transitions: f.accepted()}))
 }
 
 // reserve records, in the journal of worker w.1, that a span of a job is sent: who
@@ -190,15 +201,15 @@ func (f *fixture) reserve(n uint64, r *ledger.Reserve) {
 	if n == 0 {
 		rec.Entries = []ledger.Entry{ledger.Open{Boot: "boot"}}
 	} else {
-		st, err := f.log.Last(f.t.Context(), subject)
+		st, err := f.log.Last(asked(f.t), subject)
 		f.must(err)
 		last, rec.Prev = st.Seq, ledger.HashOf(st.Data)
 	}
-	seq, err := f.log.Append(f.t.Context(), subject, last, rec.Bytes())
+	seq, err := f.log.Append(asked(f.t), subject, last, rec.Bytes())
 	f.must(err)
-	st, err := f.log.Get(f.t.Context(), seq)
+	st, err := f.log.Get(asked(f.t), seq)
 	f.must(err)
-	_, err = f.cfg.Index.Apply(f.t.Context(), st)
+	_, err = f.cfg.Index.Apply(asked(f.t), st)
 	f.must(err)
 }
 
@@ -208,7 +219,7 @@ func (f *fixture) kept() []string {
 	f.t.Helper()
 	var out []string
 	for _, l := range []*ledger.Memory{f.log, f.controls} {
-		f.must(ledger.ReadAll(f.t.Context(), l, 1, ">", func(st ledger.Stored) error {
+		f.must(ledger.ReadAll(asked(f.t), l, 1, ">", func(st ledger.Stored) error {
 			out = append(out, st.Subject)
 			return nil
 		}))
@@ -219,12 +230,27 @@ func (f *fixture) kept() []string {
 		}
 		return err
 	}))
-	list, err := f.ListAccounts(f.t.Context(), api.Page{})
+	list, err := f.ListAccounts(asked(f.t), api.Page{})
 	f.must(err)
 	b, err := json.Marshal(list)
 	f.must(err)
 	slices.Sort(out)
 	return append(out, string(b))
+}
+
+// files reads all files that the service keeps.
+func (f *fixture) files() map[string]string {
+	f.t.Helper()
+	all := map[string]string{}
+	f.must(filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all[path] = string(b)
+		return err
+	}))
+	return all
 }
 
 // wantError holds an error to a code and a field.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/parked"
 	"crier/state/sql"
+	"crier/state/sql/access"
 )
 
 // describe makes the picture of a job that users see. It may wait for the index.
@@ -22,10 +24,13 @@ func (s *Service) describe(ctx context.Context, j jobs.Job) (api.Job, error) {
 }
 
 func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (api.Job, error) {
-	spec := j.Spec
-	a, err := s.cfg.Store.Accounts.Get(ctx, spec.Account)
-	if err != nil {
-		return api.Job{}, err
+	spec, name := j.Spec, j.Spec.AccountName
+	if name == "" { // from before it was in there
+		a, err := s.cfg.Store.Accounts.Get(ctx, spec.Account)
+		if err != nil {
+			return api.Job{}, err
+		}
+		name = a.Name
 	}
 	taken, err := s.withdrawn(ctx, j)
 	if err != nil {
@@ -36,7 +41,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
 	}
 	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
-		Paused: j.Controls.Paused, Account: a.Name, AccountID: a.Number, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
+		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
@@ -65,7 +70,7 @@ func (s *Service) total(ctx context.Context, j jobs.Job) (parked.Tally, error) {
 
 // GetJob implements api.Jobs.
 func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err != nil {
 		return api.Job{}, err
 	}
@@ -76,10 +81,14 @@ func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
 // job in it is as the ledger has it. Its counts are what the index has: to wait for
 // that, as a single job does, would add up.
 func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.JobList{}, err
+	}
 	filter := sql.JobFilter{Cursor: req.Cursor, Limit: req.Size()}
 	list := api.JobList{Jobs: []api.Job{}}
 	if req.Account != "" {
-		a, err := s.account(ctx, req.Account)
+		a, err := s.Account(ctx, req.Account)
 		if err != nil {
 			return list, err
 		}
@@ -92,7 +101,7 @@ func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, 
 		}
 		filter.States = []job.State{state}
 	}
-	found, next, err := s.cfg.Store.Jobs.List(ctx, filter)
+	found, next, err := s.cfg.Store.Jobs.Of(c.Scope()).List(ctx, filter)
 	if err != nil {
 		return list, err
 	}
@@ -168,7 +177,7 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for {
-		j, err := s.cfg.Jobs.Get(ctx, id)
+		j, err := s.job(ctx, id)
 		if err != nil {
 			return api.Job{}, err
 		}
@@ -188,19 +197,36 @@ func (s *Service) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.
 
 // control records an instruction and gives the job as it then is.
 func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Job, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err != nil {
 		return api.Job{}, err
 	}
 	if j.State.Terminal() {
 		return api.Job{}, job.Conflict(fmt.Sprintf("%s is %s; nothing can be changed any more", id, j.State))
 	}
-	c.At = now()
-	if err := s.cfg.Jobs.Control(ctx, id, c); err != nil {
+	if err := s.order(ctx, &j, c); err != nil {
 		return api.Job{}, err
 	}
-	j.Controls.Apply(c)
 	return s.describe(ctx, j)
+}
+
+// order writes a control, in the name of who asks.
+func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
+	act := api.ActOf(ctx)
+	caller, err := api.CallerOf(ctx)
+	if err != nil {
+		return err
+	}
+	c.At, c.By, c.Why = now(), caller.Key, cmp.Or(c.Why, act.Reason)
+	act.Reason = c.Why
+	seq, err := s.cfg.Jobs.Control(ctx, j.Spec.ID, c)
+	if err != nil {
+		return err
+	}
+	made := access.Controlled(j.Spec, c, seq) // as who reads the ledger tells it
+	act.ID, act.At = made.ID, made.At
+	j.Controls.Apply(c)
+	return nil
 }
 
 // PauseJob implements api.Controls.
@@ -217,7 +243,7 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 
 // CancelJob implements api.Controls.
 func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err == nil && j.Controls.Recalled && !j.State.Terminal() {
 		err = job.Conflict(fmt.Sprintf("job %s is being recalled, which goes further than a cancel", id))
 	}
@@ -229,12 +255,25 @@ func (s *Service) CancelJob(ctx context.Context, id job.ID) (api.Job, error) {
 
 // SetRate implements api.Controls.
 func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job, error) {
+	j, err := s.job(ctx, id)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if _, err := s.quota.Rate(j.Spec.TenantOf(), rate); err != nil {
+		return api.Job{}, err
+	}
+	if rate == 0 { // unlimited is what the tenant's limit is
+		rate = s.cfg.Authority.Limits(j.Spec.TenantOf()).Rate
+	}
 	return s.control(ctx, id, job.Control{Rate: &rate})
 }
 
 // ResolveJob implements api.Controls. The decision stands for what comes into
 // doubt later, too.
 func (s *Service) ResolveJob(ctx context.Context, id job.ID, decision job.Decision) (api.Resolution, error) {
+	if _, err := s.job(ctx, id); err != nil {
+		return api.Resolution{}, err
+	}
 	before, err := s.cfg.Index.Total(id)
 	if err != nil {
 		return api.Resolution{}, err

@@ -29,7 +29,7 @@ func TestDescribe(t *testing.T) {
 	f.reserve(1, &ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 640}, IDs: 640, Rest: job.Parked,
 		Dropped: []ledger.Drop{{Reason: job.ReasonSuppressed, Set: dropped}}})
 	f.waiting[id] = "1 slice to be sent"
-	got, err := f.GetJob(t.Context(), id)
+	got, err := f.GetJob(asked(t), id)
 	f.must(err)
 	c := got.Counts
 	if c.Package != 1000 || c.Dropped[job.ReasonSuppressed] != 7 || len(c.Dropped) != 1 || c.Parked != 633 || c.Pending != 360 || c.Sum() != 1000 {
@@ -41,26 +41,26 @@ func TestDescribe(t *testing.T) {
 	}
 	f.reserve(2, &ledger.Reserve{Job: id, Span: job.Span{Lo: lo + 640, Hi: lo + 1<<20}, IDs: 360, Rest: job.Expired})
 	f.move(id, job.Sent)
-	if got, err = f.GetJob(t.Context(), id); err != nil || got.Counts.Expired != 360 || got.Counts.Pending != 0 || got.Counts.Sum() != 1000 {
+	if got, err = f.GetJob(asked(t), id); err != nil || got.Counts.Expired != 360 || got.Counts.Pending != 0 || got.Counts.Sum() != 1000 {
 		t.Errorf("sent: %+v, %v", got.Counts, err)
 	}
 	// The proof, which reads the ledger without the index, says the same.
-	r, err := f.ReconcileJob(t.Context(), id)
+	r, err := f.ReconcileJob(asked(t), id)
 	if err != nil || !r.Conserved || r.Counts.Parked != 633 || r.Counts.Expired != 360 || r.Counts.Dropped[job.ReasonSuppressed] != 7 {
 		t.Errorf("the proof: %+v, %v", r, err)
 	}
 	f.filters = []proof.Filter{nobody{}}
-	if r, err := f.ReconcileJob(t.Context(), id); err != nil || r.Conserved || len(r.Violations) != 1 || !strings.Contains(r.Violations[0], "7 recipients were dropped for suppression") {
+	if r, err := f.ReconcileJob(asked(t), id); err != nil || r.Conserved || len(r.Violations) != 1 || !strings.Contains(r.Violations[0], "7 recipients were dropped for suppression") {
 		t.Errorf("by filters that drop nobody: %+v, %v", r, err)
 	}
 	for who, want := range map[job.Recipient]job.Outcome{3 << 20: job.Dropped, 3<<20 + 100: job.Parked, 3<<20 + 999: job.Expired} {
-		x, err := f.ExplainJob(t.Context(), id, who)
+		x, err := f.ExplainJob(asked(t), id, who)
 		because := fmt.Sprintf("%s of %s in 0 segments", x.Reason, who) // as the fixture has it
 		if err != nil || x.Outcome != want || len(x.Evidence) == 0 || x.Because != because {
 			t.Errorf("recipient %s: %+v, %v", who, x, err)
 		}
 	}
-	if _, err := f.ExplainJob(t.Context(), id, 5); job.CodeOf(err) != job.CodeNotFound {
+	if _, err := f.ExplainJob(asked(t), id, 5); job.CodeOf(err) != job.CodeNotFound {
 		t.Errorf("a recipient of another job: %v", err)
 	}
 }
@@ -76,7 +76,7 @@ func (nobody) Refuse(_ context.Context, keep *idset.Set) (*idset.Set, error) {
 
 func TestUnknownJobs(t *testing.T) {
 	f := newFixture(t)
-	before, ctx, id := f.kept(), t.Context(), job.ID{1}
+	before, ctx, id := f.kept(), asked(t), job.ID{1}
 	for what, err := range map[string]error{
 		"get": second(f.GetJob(ctx, id)), "pause": second(f.PauseJob(ctx, id)), "resume": second(f.ResumeJob(ctx, id)), "cancel": second(f.CancelJob(ctx, id)),
 		"rate": second(f.SetRate(ctx, id, 1)), "resolve": second(f.ResolveJob(ctx, id, job.DecideDrop)), "reconcile": second(f.ReconcileJob(ctx, id)),
@@ -100,13 +100,13 @@ func TestControls(t *testing.T) {
 		paused bool
 		rate   uint32
 	}{
-		{func() (api.Job, error) { return f.GetJob(t.Context(), id) }, false, 5},
-		{func() (api.Job, error) { return f.PauseJob(t.Context(), id) }, true, 5},
-		{func() (api.Job, error) { return f.PauseJob(t.Context(), id) }, true, 5},
-		{func() (api.Job, error) { return f.SetRate(t.Context(), id, 70) }, true, 70},
-		{func() (api.Job, error) { return f.ResumeJob(t.Context(), id) }, false, 70},
-		{func() (api.Job, error) { return f.SetRate(t.Context(), id, 0) }, false, 0},
-		{func() (api.Job, error) { return f.CancelJob(t.Context(), id) }, false, 0},
+		{func() (api.Job, error) { return f.GetJob(asked(t), id) }, false, 5},
+		{func() (api.Job, error) { return f.PauseJob(asked(t), id) }, true, 5},
+		{func() (api.Job, error) { return f.PauseJob(asked(t), id) }, true, 5},
+		{func() (api.Job, error) { return f.SetRate(asked(t), id, 70) }, true, 70},
+		{func() (api.Job, error) { return f.ResumeJob(asked(t), id) }, false, 70},
+		{func() (api.Job, error) { return f.SetRate(asked(t), id, 0) }, false, 0},
+		{func() (api.Job, error) { return f.CancelJob(asked(t), id) }, false, 0},
 	} {
 		j, err := c.do()
 		if err != nil || j.Paused != c.paused || j.Rate != c.rate {
@@ -116,7 +116,7 @@ func TestControls(t *testing.T) {
 			<-f.seenControls
 		}
 	}
-	j, err := f.cfg.Jobs.Get(t.Context(), id)
+	j, err := f.cfg.Jobs.Get(asked(t), id)
 	if err != nil || !j.Controls.Cancelled || j.Controls.Paused || j.Rate() != 0 {
 		t.Errorf("in force is %+v, %v", j.Controls, err)
 	}
@@ -127,7 +127,7 @@ func TestControls(t *testing.T) {
 
 // controlsOf counts a job's controls in the ledger.
 func (f *fixture) controlsOf(id job.ID) uint64 {
-	n, err := f.controls.Subjects(f.t.Context(), ledger.ControlSubject(id))
+	n, err := f.controls.Subjects(asked(f.t), ledger.ControlSubject(id))
 	f.must(err)
 	return n[ledger.ControlSubject(id)]
 }
@@ -140,8 +140,8 @@ func TestControlsOfAJobThatIsOver(t *testing.T) {
 		f.move(id, end...)
 		state := end[len(end)-1].String()
 		for what, err := range map[string]error{
-			"pause": second(f.PauseJob(t.Context(), id)), "resume": second(f.ResumeJob(t.Context(), id)), "cancel": second(f.CancelJob(t.Context(), id)),
-			"rate": second(f.SetRate(t.Context(), id, 1)), "resolve": second(f.ResolveJob(t.Context(), id, job.DecideDrop)),
+			"pause": second(f.PauseJob(asked(t), id)), "resume": second(f.ResumeJob(asked(t), id)), "cancel": second(f.CancelJob(asked(t), id)),
+			"rate": second(f.SetRate(asked(t), id, 1)), "resolve": second(f.ResolveJob(asked(t), id, job.DecideDrop)),
 		} {
 			wantError(t, what+" of a job that is "+state, err, job.CodeConflict, "")
 			if !strings.Contains(fmt.Sprint(err), state) {
@@ -162,16 +162,16 @@ func TestTheAnswerToAControlGetsLost(t *testing.T) {
 	for i, fault := range []ledger.Fault{ledger.FaultStored, ledger.FaultLost, ledger.FaultFull} {
 		rate := uint32(10 + i)
 		f.controls.Inject(ledger.AllControls, fault)
-		_, err := f.SetRate(t.Context(), id, rate)
+		_, err := f.SetRate(asked(t), id, rate)
 		wantError(t, fmt.Sprint("fault ", fault), err, job.CodeUnavailable, "")
-		if j, err := f.SetRate(t.Context(), id, rate); err != nil || j.Rate != rate {
+		if j, err := f.SetRate(asked(t), id, rate); err != nil || j.Rate != rate {
 			t.Errorf("again after fault %d: rate %d, %v", fault, j.Rate, err)
 		}
 	}
 	for range f.controlsOf(id) {
 		<-f.seenControls
 	}
-	if j, err := f.GetJob(t.Context(), id); err != nil || j.Rate != 12 {
+	if j, err := f.GetJob(asked(t), id); err != nil || j.Rate != 12 {
 		t.Errorf("in force is rate %d, %v", j.Rate, err)
 	}
 }
@@ -208,7 +208,7 @@ func TestListJobs(t *testing.T) {
 			var got []job.ID
 			c.req.Page = api.Page{Limit: size}
 			for ok := true; ok; ok = c.req.Cursor != "" {
-				l, err := f.ListJobs(t.Context(), c.req)
+				l, err := f.ListJobs(asked(t), c.req)
 				f.must(err)
 				if want := min(size, len(c.want)-len(got)); len(l.Jobs) != want || l.Jobs == nil {
 					t.Fatalf("a page of %d has %d jobs, want %d", size, len(l.Jobs), want)
@@ -227,21 +227,21 @@ func TestListJobs(t *testing.T) {
 	}
 	// The list may lag behind; what it tells of a job does not.
 	f.move(all[0], job.Cancelling, job.JobCancelled)
-	if l, err := f.ListJobs(t.Context(), api.ListJobs{Page: api.Page{Limit: 1}}); err != nil || l.Jobs[0].State != job.JobCancelled {
+	if l, err := f.ListJobs(asked(t), api.ListJobs{Page: api.Page{Limit: 1}}); err != nil || l.Jobs[0].State != job.JobCancelled {
 		t.Errorf("the newest is %s, %v", l.Jobs[0].State, err)
 	}
-	wantError(t, "a state", second(f.ListJobs(t.Context(), api.ListJobs{State: "gone"})), job.CodeInvalid, "state")
-	wantError(t, "a cursor", second(f.ListJobs(t.Context(), api.ListJobs{Page: api.Page{Cursor: "x"}})), job.CodeInvalid, "cursor")
-	wantError(t, "an account", second(f.ListJobs(t.Context(), api.ListJobs{Account: "nobody"})), job.CodeNotFound, "account")
+	wantError(t, "a state", second(f.ListJobs(asked(t), api.ListJobs{State: "gone"})), job.CodeInvalid, "state")
+	wantError(t, "a cursor", second(f.ListJobs(asked(t), api.ListJobs{Page: api.Page{Cursor: "x"}})), job.CodeInvalid, "cursor")
+	wantError(t, "an account", second(f.ListJobs(asked(t), api.ListJobs{Account: "nobody"})), job.CodeNotFound, "account")
 }
 
 func TestWaitJob(t *testing.T) {
 	f := newFixture(t)
 	id := f.submit(toFollowers("", func(r *api.SubmitJob) { r.Account = "empty" })).Job
-	if j, err := f.WaitJob(t.Context(), id, api.WaitJob{For: job.Sent, Timeout: time.Millisecond}); err != nil || j.State != job.Submitted {
+	if j, err := f.WaitJob(asked(t), id, api.WaitJob{For: job.Sent, Timeout: time.Millisecond}); err != nil || j.State != job.Submitted {
 		t.Errorf("after its time: %s, %v", j.State, err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(asked(t))
 	cancel()
 	if _, err := f.WaitJob(ctx, id, api.WaitJob{For: job.Sent, Timeout: time.Minute}); !errors.Is(err, context.Canceled) {
 		t.Errorf("nobody waits any more: %v", err)
@@ -249,7 +249,7 @@ func TestWaitJob(t *testing.T) {
 	done := make(chan api.Job)
 	for _, want := range []job.State{job.Sent, job.Completed} {
 		go func() {
-			j, err := f.WaitJob(t.Context(), id, api.WaitJob{For: want, Timeout: time.Minute})
+			j, err := f.WaitJob(asked(t), id, api.WaitJob{For: want, Timeout: time.Minute})
 			if err != nil {
 				t.Error(err)
 			}
@@ -265,7 +265,7 @@ func TestWaitJob(t *testing.T) {
 		t.Errorf("the second is told %s", j.State)
 	}
 	for _, short := range []time.Duration{0, 1} {
-		if j, err := f.WaitJob(t.Context(), id, api.WaitJob{For: job.Sent, Timeout: short}); err != nil || j.State != job.Completed {
+		if j, err := f.WaitJob(asked(t), id, api.WaitJob{For: job.Sent, Timeout: short}); err != nil || j.State != job.Completed {
 			t.Errorf("one that comes late, and has %s, is told %s, %v", short, j.State, err)
 		}
 	}
@@ -276,11 +276,11 @@ func TestWatchJob(t *testing.T) {
 	f := newFixture(t)
 	id := f.submitSeen(toFollowers("", func(r *api.SubmitJob) { r.Account = "empty" }))
 	var seen []string
-	err := f.WatchJob(t.Context(), id, func(j api.Job) error {
+	err := f.WatchJob(asked(t), id, func(j api.Job) error {
 		seen = append(seen, fmt.Sprint(j.State, " ", j.Paused))
 		switch len(seen) {
 		case 1:
-			return second(f.PauseJob(t.Context(), id)) // no change of state
+			return second(f.PauseJob(asked(t), id)) // no change of state
 		case 2:
 			f.move(id, job.Cancelling, job.JobCancelled)
 		}
@@ -290,7 +290,7 @@ func TestWatchJob(t *testing.T) {
 		t.Errorf("seen is %v, %v", seen, err)
 	}
 	enough := errors.New("enough")
-	if err := f.WatchJob(t.Context(), id, func(api.Job) error { return enough }); !errors.Is(err, enough) {
+	if err := f.WatchJob(asked(t), id, func(api.Job) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("a watcher that has enough: %v", err)
 	}
 	f.notify.mu.Lock()
@@ -307,21 +307,21 @@ func TestStatusAndVerify(t *testing.T) {
 	f.move(second, job.Cancelling, job.JobCancelled)
 	f.project()
 	f.waiting[first] = "its turn"
-	st, err := f.Status(t.Context())
+	st, err := f.Status(asked(t))
 	if err != nil || !st.Healthy || st.Oldest == nil || st.Oldest.Job != first || st.Oldest.WaitingOn != "its turn" ||
 		st.Jobs[job.Submitted] != 1 || st.Jobs[job.JobCancelled] != 1 || len(st.Jobs) != 2 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	f.reserve(0, nil)
 	f.reserve(1, &ledger.Reserve{Job: first, Span: job.Span{Lo: 3 << 20, Hi: 4 << 20}, IDs: 1000, Rest: job.Parked})
-	_, err = f.PauseJob(t.Context(), first)
+	_, err = f.PauseJob(asked(t), first)
 	f.must(err)
-	rep, err := f.VerifyLedger(t.Context())
+	rep, err := f.VerifyLedger(asked(t))
 	if err != nil || !rep.Valid || len(rep.Streams) != 2 || rep.Streams[0].Records != 6 || rep.Streams[0].Journals != 1 || rep.Streams[1].Records != 1 {
 		t.Errorf("%+v, %v", rep, err)
 	}
 	var kinds []string
-	f.must(f.TailLedger(t.Context(), api.TailLedger{}, func(e api.LedgerEntry) error {
+	f.must(f.TailLedger(asked(t), api.TailLedger{}, func(e api.LedgerEntry) error {
 		kinds = append(kinds, e.Kind)
 		return nil
 	}))
@@ -330,12 +330,12 @@ func TestStatusAndVerify(t *testing.T) {
 	}
 	// A record that is not the next of its journal.
 	subject := ledger.JournalSubject(job.Journal{Worker: "w", Incarnation: 1})
-	last, err := f.log.Last(t.Context(), subject)
+	last, err := f.log.Last(asked(t), subject)
 	f.must(err)
 	bad := ledger.Record{Journal: job.Journal{Worker: "w", Incarnation: 1}, N: 3, Entries: []ledger.Entry{ledger.Seal{}}}
-	_, err = f.log.Append(t.Context(), subject, last.Seq, bad.Bytes())
+	_, err = f.log.Append(asked(t), subject, last.Seq, bad.Bytes())
 	f.must(err)
-	if rep, err = f.VerifyLedger(t.Context()); err != nil || rep.Valid || len(rep.Problems) == 0 || !strings.Contains(rep.Problems[0], "7") {
+	if rep, err = f.VerifyLedger(asked(t)); err != nil || rep.Valid || len(rep.Problems) == 0 || !strings.Contains(rep.Problems[0], "7") {
 		t.Errorf("a gap: %+v, %v", rep, err)
 	}
 }
@@ -349,7 +349,7 @@ func TestAListDoesNotWaitForTheIndex(t *testing.T) {
 	}
 	f.project()
 	began := time.Now()
-	l, err := f.ListJobs(t.Context(), api.ListJobs{})
+	l, err := f.ListJobs(asked(t), api.ListJobs{})
 	if took := time.Since(began); err != nil || took >= indexLag || len(l.Jobs) != n {
 		t.Fatalf("%d jobs after %s, %v", len(l.Jobs), took, err)
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"crier/api"
@@ -12,14 +13,18 @@ import (
 
 // Status implements api.Operations.
 func (s *Service) Status(ctx context.Context) (api.Status, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.Status{}, err
+	}
 	st := s.cfg.Status(ctx)
-	counts, err := s.cfg.Store.Jobs.CountByState(ctx)
+	counts, err := s.cfg.Store.Jobs.Of(c.Scope()).CountByState(ctx)
 	if err != nil {
 		st.Healthy = false
 		st.Problems = append(st.Problems, "the SQL store does not answer: "+err.Error())
 	}
 	st.Jobs = counts
-	if j, ok := oldest(s.cfg.Jobs.Live()); ok {
+	if j, ok := oldest(slices.DeleteFunc(s.cfg.Jobs.Live(), func(j jobs.Job) bool { return !c.Sees(j.Spec.TenantOf()) })); ok {
 		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.cfg.WaitingOn(j.Spec.ID), Blocked: blocked(j)}
 	}
 	return st, nil
@@ -60,11 +65,12 @@ func (s *Service) Backup(ctx context.Context, w io.Writer) error {
 }
 
 // MintToken implements api.Operations.
-func (s *Service) MintToken(_ context.Context, req api.MintToken) (api.Token, error) {
+func (s *Service) MintToken(ctx context.Context, req api.MintToken) (api.Token, error) {
 	ttl := req.TTL
 	if ttl == 0 {
 		ttl = api.DefaultTokenTTL
 	}
+	api.ActOf(ctx).On(job.DefaultTenant, "recipient/"+req.Recipient.String())
 	token, expires, err := s.cfg.Keys.Mint(job.Recipient(*req.Recipient), time.Duration(ttl))
 	return api.Token{Token: token, Recipient: *req.Recipient, Expires: expires}, err
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,9 @@ func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (a
 	j, pkg, err := s.jobAndPackage(ctx, id)
 	if err != nil {
 		return api.Explanation{}, err
+	}
+	if c, err := api.CallerOf(ctx); err != nil || c.Recipient != nil && *c.Recipient != r { // as one who is not in the package
+		return api.Explanation{}, cmp.Or(err, job.NotFound(fmt.Sprintf("recipient %s is not in the package of job %s", r, id)))
 	}
 	done, err := s.prove(ctx)
 	if err != nil {
@@ -74,7 +78,7 @@ func (s *Service) prove(ctx context.Context) (done func(), err error) {
 }
 
 func (s *Service) jobAndPackage(ctx context.Context, id job.ID) (jobs.Job, proof.Package, error) {
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	if err != nil {
 		return j, nil, err
 	}

@@ -15,7 +15,7 @@ func (s *Service) RecallJob(ctx context.Context, id job.ID, req api.Recall) (api
 	if err := req.Validate(); err != nil {
 		return api.Job{}, err
 	}
-	j, err := s.cfg.Jobs.Get(ctx, id)
+	j, err := s.job(ctx, id)
 	switch {
 	case err != nil:
 		return api.Job{}, err
@@ -28,11 +28,9 @@ func (s *Service) RecallJob(ctx context.Context, id job.ID, req api.Recall) (api
 			return api.Job{}, err
 		}
 	}
-	c := job.Control{Recall: true, Reason: req.Reason, At: now()}
-	if err := s.cfg.Jobs.Control(ctx, id, c); err != nil {
+	if err := s.order(ctx, &j, job.Control{Recall: true, Why: req.Reason}); err != nil {
 		return api.Job{}, err
 	}
-	j.Controls.Apply(c)
 	if j.State.Terminal() { // to be told at once; a scheduler does it else
 		if back, err := s.cfg.Jobs.Transition(ctx, id, job.Recalling, j.Controls.RecallReason(), now()); err == nil {
 			back.Controls = j.Controls

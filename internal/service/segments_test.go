@@ -19,7 +19,7 @@ import (
 // segment makes a segment with recipients of range 3.
 func (f *fixture) segment(name string, ids ...int) {
 	f.t.Helper()
-	_, err := f.CreateSegment(f.t.Context(), api.CreateSegment{Name: name})
+	_, err := f.CreateSegment(asked(f.t), api.CreateSegment{Name: name})
 	f.must(err)
 	f.into(name, ids...)
 }
@@ -29,7 +29,7 @@ func (f *fixture) into(name string, ids ...int) {
 	if len(ids) == 0 {
 		return
 	}
-	_, err := f.AddToSegment(f.t.Context(), name, inRange3(ids...))
+	_, err := f.AddToSegment(asked(f.t), name, inRange3(ids...))
 	f.must(err)
 }
 
@@ -42,7 +42,7 @@ func inRange3(ids ...int) (out []job.Recipient) {
 
 func TestSegmentLife(t *testing.T) {
 	f := newFixture(t)
-	ctx := t.Context()
+	ctx := asked(t)
 	made, err := f.CreateSegment(ctx, api.CreateSegment{Name: "Über 18"})
 	f.must(err)
 	if made.Name != "Über 18" || made.Recipients != 0 || made.Revision != 0 || made.CreatedAt.IsZero() || !made.ArchivedAt.IsZero() {
@@ -109,12 +109,12 @@ func TestListSegments(t *testing.T) {
 	for _, n := range []string{"c", "a", "d", "b", "gone"} {
 		f.segment(n, 1)
 	}
-	_, err := f.ArchiveSegment(t.Context(), "gone")
+	_, err := f.ArchiveSegment(asked(t), "gone")
 	f.must(err)
 	var got []string
 	cursor := ""
 	for range 2 {
-		list, err := f.ListSegments(t.Context(), api.ListSegments{Page: api.Page{Limit: 2, Cursor: cursor}})
+		list, err := f.ListSegments(asked(t), api.ListSegments{Page: api.Page{Limit: 2, Cursor: cursor}})
 		f.must(err)
 		for _, s := range list.Segments {
 			got = append(got, s.Name)
@@ -124,7 +124,7 @@ func TestListSegments(t *testing.T) {
 	if !slices.Equal(got, []string{"a", "b", "c", "d"}) || cursor != "" {
 		t.Errorf("listed are %v, then %q", got, cursor)
 	}
-	list, err := f.ListSegments(t.Context(), api.ListSegments{Archived: true})
+	list, err := f.ListSegments(asked(t), api.ListSegments{Archived: true})
 	if err != nil || len(list.Segments) != 1 || list.Segments[0].Name != "gone" || list.Segments[0].Recipients != 1 {
 		t.Errorf("archived are %+v, %v", list, err)
 	}
@@ -132,7 +132,7 @@ func TestListSegments(t *testing.T) {
 
 func TestImportAndListSuppression(t *testing.T) {
 	f := newFixture(t)
-	ctx := t.Context()
+	ctx := asked(t)
 	lists := func(page api.Page) (got []string, next string) {
 		t.Helper()
 		all, err := f.ListSuppression(ctx, page)
@@ -181,7 +181,7 @@ func TestImportAndListSuppression(t *testing.T) {
 // An export is a package of just who is in the set at that moment, and leaves nothing.
 func TestExportSet(t *testing.T) {
 	f := newFixture(t)
-	ctx := t.Context()
+	ctx := asked(t)
 	f.segment(`vi\p`, 1, 2, 1<<20)
 	f.segment("nobody yet")
 	_, err := f.AddSuppressed(ctx, api.SuppressionChange{IDs: []job.Recipient{7, 4294967295}})
@@ -257,7 +257,7 @@ var errFull = errors.New("no room")
 // ids reads a blob that holds a set.
 func (f *fixture) ids(blob job.Digest) (got []job.Recipient) {
 	f.t.Helper()
-	set, err := f.set(f.t.Context(), blob)
+	set, err := f.set(asked(f.t), blob)
 	f.must(err)
 	for r := range set.Ranges() {
 		ids, err := set.Range(r)
@@ -273,7 +273,7 @@ func (f *fixture) ids(blob job.Digest) (got []job.Recipient) {
 // that they are archived, changes nothing of it.
 func TestSubmitFixesTheSegments(t *testing.T) {
 	f := newFixture(t)
-	ctx := t.Context()
+	ctx := asked(t)
 	f.segment("vip", 1, 2)
 	f.segment("new")
 	f.segment("left", 3)
@@ -331,7 +331,7 @@ func TestSubmitRefusesSegments(t *testing.T) {
 	f := newFixture(t)
 	f.segment("vip", 1)
 	f.segment("old", 1)
-	_, err := f.ArchiveSegment(t.Context(), "old")
+	_, err := f.ArchiveSegment(asked(t), "old")
 	f.must(err)
 	before := f.kept()
 	for _, c := range []struct {
@@ -346,7 +346,7 @@ func TestSubmitRefusesSegments(t *testing.T) {
 		{func(r *api.SubmitJob) { r.ExcludeSegments = []string{"vip", "vip"} }, job.CodeInvalid, "exclude_segments"},
 		{func(r *api.SubmitJob) { r.ControlGroup = 101 }, job.CodeInvalid, "control_group"},
 	} {
-		_, err := f.SubmitJob(t.Context(), toFollowers("", c.change))
+		_, err := f.SubmitJob(asked(t), toFollowers("", c.change))
 		wantError(t, "a job", err, c.code, c.field)
 		if p := api.ProblemOf(err); p.Status/100 != 4 {
 			t.Errorf("%v is answered %d", err, p.Status)

@@ -3,7 +3,8 @@
 //
 // It guarantees that a job it accepted is in the ledger with everything that
 // sending it needs already durable: the package, the followers it relates to, the
-// segments it names, and the body.
+// segments it names, and the body; and that what belongs to another tenant than the
+// caller's is answered as what is not there.
 package service
 
 import (
@@ -16,6 +17,9 @@ import (
 	"crier/audience"
 	"crier/audience/members"
 	"crier/internal/auth"
+	"crier/internal/quota"
+	"crier/internal/rights"
+	"crier/internal/service/sets"
 	"crier/job"
 	"crier/state/blob"
 	"crier/state/jobs"
@@ -30,6 +34,7 @@ import (
 type Config struct {
 	Log, Controls ledger.Log
 	Store         *sql.DB
+	Authority     Authority
 	Blobs         *blob.Dir
 	Members       *members.Store
 	Jobs          *jobs.Table
@@ -63,8 +68,11 @@ type Config struct {
 
 // Service implements api.Service.
 type Service struct {
+	*rights.Rights
+	*sets.Sets
 	cfg    Config
 	notify *notify
+	quota  *quota.Quota
 	prover *proof.Prover
 	proofs chan struct{} // one slot per proof under way
 }
@@ -78,18 +86,44 @@ const maxProofs = 2
 // New makes the service.
 func New(cfg Config) *Service {
 	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
-	return &Service{cfg: cfg, notify: newNotify(), prover: &proof.Prover{Log: soon{cfg.Log, cfg.Patience}, Reports: cfg.Reports}, proofs: make(chan struct{}, maxProofs)}
+	r := &rights.Rights{Authority: cfg.Authority, UnderWay: cfg.Jobs.UnderWay}
+	if cfg.Store != nil {
+		r.Store = cfg.Store.Access
+	}
+	return &Service{
+		Rights: r, Sets: &sets.Sets{Store: cfg.Store, Blobs: cfg.Blobs, Members: cfg.Members, OfTenant: r.OfTenant, Scratch: cfg.Scratch},
+		cfg: cfg, notify: newNotify(), quota: quota.New(cfg.Authority, cfg.Jobs),
+		prover: &proof.Prover{Log: soon{cfg.Log, cfg.Patience}, Reports: cfg.Reports},
+		proofs: make(chan struct{}, maxProofs),
+	}
 }
 
 // JobChanged wakes those who wait for a job; whoever follows the ledger calls it.
 func (s *Service) JobChanged(id job.ID) { s.notify.wake(id) }
 
-// account finds an account by its name or number.
-func (s *Service) account(ctx context.Context, name string) (sql.Account, error) {
-	if name == "" {
-		return sql.Account{}, job.Invalid("account", "an account is needed", nil)
+// Authority knows the limits of tenants.
+type Authority interface {
+	// Limits are what a tenant may do.
+	Limits(tenant string) job.Limits
+	// Refresh takes in what was changed of keys and tenants.
+	Refresh(ctx context.Context) error
+}
+
+// job gives a job that the caller sees.
+func (s *Service) job(ctx context.Context, id job.ID) (jobs.Job, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return jobs.Job{}, err
 	}
-	return s.cfg.Store.Accounts.Find(ctx, name)
+	j, err := s.cfg.Jobs.Get(ctx, id)
+	switch {
+	case isCode(err, job.CodeNotFound), err == nil && !c.Sees(j.Spec.TenantOf()):
+		return jobs.Job{}, job.NotFound("there is no job " + id.String())
+	case err != nil:
+		return jobs.Job{}, err
+	}
+	api.ActOf(ctx).On(j.Spec.TenantOf(), "job/"+id.String())
+	return j, nil
 }
 
 // now is the time as it is recorded: UTC, without a monotonic reading.

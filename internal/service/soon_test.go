@@ -93,7 +93,7 @@ func TestReadsOfASilentBusEnd(t *testing.T) {
 		"ledger":    func(ctx context.Context) error { return svc.TailLedger(ctx, api.TailLedger{}, nil) },
 		"events":    func(ctx context.Context) error { return svc.TailEvents(ctx, api.TailEvents{}, nil) },
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(asked(t), 10*time.Second)
 		if err := ask(ctx); job.CodeOf(err) != job.CodeUnavailable || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("%s: %v", name, err)
 		}

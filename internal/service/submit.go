@@ -25,7 +25,7 @@ func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, er
 	if err := req.Validate(); err != nil { // nothing of a job that is refused is stored
 		return api.Job{}, err
 	}
-	a, err := s.account(ctx, req.Account)
+	a, err := s.Account(ctx, req.Account)
 	if err != nil {
 		return api.Job{}, err
 	}
@@ -34,7 +34,7 @@ func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, er
 		return api.Job{}, err
 	}
 	if req.IdempotencyKey != "" {
-		j, err := s.cfg.Jobs.Get(ctx, job.KeyID(a.Name, req.IdempotencyKey))
+		j, err := s.cfg.Jobs.Get(ctx, keyID(a, req.IdempotencyKey))
 		switch {
 		case err == nil:
 			return s.repeated(ctx, j, request)
@@ -50,18 +50,37 @@ func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, er
 	if err := spec.Validate(); err != nil {
 		return api.Job{}, err
 	}
+	leave, err := s.quota.Enter(spec)
+	if err != nil {
+		return api.Job{}, err
+	}
 	j, isNew, err := s.cfg.Jobs.Accept(ctx, spec)
+	if err != nil || !isNew {
+		leave()
+	}
 	if err != nil {
 		return api.Job{}, err
 	}
 	if !isNew {
 		return s.repeated(ctx, j, request)
 	}
+	act := api.ActOf(ctx) // as who reads the ledger tells it
+	act.ID, act.At = spec.ID.String(), spec.SubmittedAt
 	return s.describe(ctx, j)
+}
+
+// keyID is the id that an idempotency key gives a job. No account has a slash in its
+// name, so that two tenants never have the same.
+func keyID(a sql.Account, key string) job.ID {
+	if a.Tenant == job.DefaultTenant {
+		return job.KeyID(a.Name, key)
+	}
+	return job.KeyID(a.Tenant+"/"+a.Name, key)
 }
 
 // repeated answers a submit whose key is known: the same job for the same request.
 func (s *Service) repeated(ctx context.Context, j jobs.Job, request job.Digest) (api.Job, error) {
+	api.ActOf(ctx).Forget() // the first submit is the act
 	if j.Spec.Request != request {
 		return api.Job{}, &job.Error{Code: job.CodeConflict, Field: "Idempotency-Key",
 			Message: fmt.Sprintf("this idempotency key belongs to %s, which was another request", j.Spec.ID)}
@@ -93,17 +112,25 @@ func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 
 // spec stores what the job needs and describes it.
 func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (job.Spec, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return job.Spec{}, err
+	}
 	at := now()
 	ttl := cmp.Or(time.Duration(req.TTL), job.DefaultTTL)
 	spec := job.Spec{Account: a.Number, AccountName: a.Name, Class: req.Class, Priority: cmp.Or(req.Priority, api.DefaultPriority), Rate: req.Rate, OnUnknown: req.OnUnknown,
-		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: at, DisplayAt: req.DisplayAt, ExpiresAt: at.Add(ttl)}
+		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: at, DisplayAt: req.DisplayAt, ExpiresAt: at.Add(ttl),
+		Tenant: a.Tenant, SubmittedBy: c.Key, Why: api.ActOf(ctx).Reason}
+	if spec.Rate, err = s.quota.Rate(a.Tenant, req.Rate); err != nil {
+		return spec, err
+	}
 	if !spec.DisplayAt.Before(spec.ExpiresAt) {
 		return spec, job.Invalid("display_at", "display_at is not before the message expires; a longer ttl is needed", nil)
 	}
 	rand.Read(spec.Nonce[:]) // never fails
 	spec.ID = job.NewID(at, [10]byte(spec.Nonce[:10]))
 	if req.IdempotencyKey != "" {
-		spec.ID = job.KeyID(a.Name, req.IdempotencyKey)
+		spec.ID = keyID(a, req.IdempotencyKey)
 	}
 	if req.Audience == "" { // before anything is stored: it may be unknown
 		if err := s.findPackage(ctx, req, a, &spec); err != nil {
@@ -125,17 +152,24 @@ func (s *Service) spec(ctx context.Context, req api.SubmitJob, a sql.Account) (j
 		}
 		spec.Package, spec.Set, spec.Recipients = pin.Blob, set.Info().SHA256, pin.Cardinality
 	}
+	if err := s.quota.Size(spec); err != nil {
+		return spec, err
+	}
+	api.ActOf(ctx).On(a.Tenant, "job/"+spec.ID.String())
 	body, size, err := s.cfg.Blobs.Put(ctx, bytes.NewReader(req.Message()))
 	if err != nil {
 		return spec, fmt.Errorf("storing the body: %w", err)
 	}
 	spec.Body, spec.BodyBytes = body, uint32(size)
 	if once := req.SendOnce; once != nil {
-		scope := a.Number
+		scope, text := a.Number, once.Key
 		if once.Scope == api.ScopeAll {
 			scope = 0
+			if a.Tenant != job.DefaultTenant { // all accounts are the tenant's; no tenant has a slash in its name
+				text = a.Tenant + "/" + cmp.Or(text, body.String())
+			}
 		}
-		spec.SendOnce = &job.SendOnce{Key: job.KeyOnce(scope, once.Key, body), Window: cmp.Or(time.Duration(once.Window), job.DefaultOnceWindow)}
+		spec.SendOnce = &job.SendOnce{Key: job.KeyOnce(scope, text, body), Window: cmp.Or(time.Duration(once.Window), job.DefaultOnceWindow)}
 	}
 	return spec, nil
 }

@@ -32,7 +32,7 @@ func TestSubmitStoresWhatSendingNeeds(t *testing.T) {
 		s.IdempotencyKey != "k" || !s.DisplayAt.Equal(display) || s.ExpiresAt.Sub(s.SubmittedAt) != time.Hour || s.Recipients != 1000 || s.FollowersRev != 1 {
 		t.Errorf("the spec is %+v", s)
 	}
-	body, err := f.cfg.Blobs.Open(t.Context(), s.Body)
+	body, err := f.cfg.Blobs.Open(asked(t), s.Body)
 	f.must(err)
 	defer body.Close()
 	text, err := io.ReadAll(io.NewSectionReader(body, 0, 100))
@@ -40,7 +40,7 @@ func TestSubmitStoresWhatSendingNeeds(t *testing.T) {
 		t.Errorf("the body is %q, %d bytes, %v", text, s.BodyBytes, err)
 	}
 	for name, d := range map[string]job.Digest{"package": s.Package, "followers": s.Followers} {
-		set, err := f.set(t.Context(), d)
+		set, err := f.set(asked(t), d)
 		f.must(err)
 		if set.Cardinality() != 1000 || set.Info().SHA256 != s.Set {
 			t.Errorf("the %s has %d recipients", name, set.Cardinality())
@@ -59,7 +59,7 @@ func TestSubmitStoresWhatSendingNeeds(t *testing.T) {
 // nobody.
 func TestSubmitRefusesToDisplayAfterTheEnd(t *testing.T) {
 	f := newFixture(t)
-	_, err := f.SubmitJob(t.Context(), toFollowers("", func(r *api.SubmitJob) {
+	_, err := f.SubmitJob(asked(t), toFollowers("", func(r *api.SubmitJob) {
 		r.TTL, r.DisplayAt = api.Duration(time.Hour), time.Now().Add(2*time.Hour)
 	}))
 	wantError(t, "a display after the end", err, job.CodeInvalid, "display_at")
@@ -69,13 +69,13 @@ func TestSubmitRefusesToDisplayAfterTheEnd(t *testing.T) {
 func TestSubmitFixesTheFollowers(t *testing.T) {
 	f := newFixture(t)
 	first := f.submit(toFollowers(""))
-	_, err := f.AddFollowers(t.Context(), "news", []job.Recipient{5})
+	_, err := f.AddFollowers(asked(t), "news", []job.Recipient{5})
 	f.must(err)
 	second := f.submit(toFollowers(""))
 	if first.Recipients != 1000 || second.Recipients != 1001 || first.Package == second.Package || second.Revision != 2 {
 		t.Errorf("%d, then %d recipients", first.Recipients, second.Recipients)
 	}
-	if again, err := f.GetJob(t.Context(), first.Job); err != nil || again.Recipients != 1000 || again.Revision != 1 {
+	if again, err := f.GetJob(asked(t), first.Job); err != nil || again.Recipients != 1000 || again.Revision != 1 {
 		t.Errorf("the first job has %d recipients at revision %d, %v", again.Recipients, again.Revision, err)
 	}
 	nobody := f.submit(toFollowers("", func(r *api.SubmitJob) { r.Account = "empty" }))
@@ -98,7 +98,7 @@ func TestAThousandSubmitsOfOneKey(t *testing.T) {
 			case 2:
 				req.Body, req.BodyBase64 = "", []byte("Hello") // the same body
 			}
-			j, err := f.SubmitJob(t.Context(), req)
+			j, err := f.SubmitJob(asked(t), req)
 			if err != nil {
 				t.Errorf("submit %d: %v", i, err)
 			}
@@ -122,7 +122,7 @@ func TestOneKeyForTwoRequests(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range answers {
 		wg.Go(func() {
-			_, answers[i] = f.SubmitJob(t.Context(), toFollowers("key", func(r *api.SubmitJob) { r.Body = bodies[i%3] }))
+			_, answers[i] = f.SubmitJob(asked(t), toFollowers("key", func(r *api.SubmitJob) { r.Body = bodies[i%3] }))
 		})
 	}
 	wg.Wait()
@@ -153,7 +153,7 @@ func TestOneKeyForTwoRequests(t *testing.T) {
 		"rate": func(r *api.SubmitJob) { r.Rate = 9 }, "class": func(r *api.SubmitJob) { r.Class = job.Realtime },
 		"ttl": func(r *api.SubmitJob) { r.TTL = 1 << 40 }, "collapse key": func(r *api.SubmitJob) { r.CollapseKey = "c" },
 	} {
-		_, err := f.SubmitJob(t.Context(), toFollowers("key", func(r *api.SubmitJob) { r.Body = bodies[won] }, change))
+		_, err := f.SubmitJob(asked(t), toFollowers("key", func(r *api.SubmitJob) { r.Body = bodies[won] }, change))
 		wantError(t, "another "+name, err, job.CodeConflict, "Idempotency-Key")
 	}
 	// Another account's key is another key, and a key is known after its job is over.
@@ -185,7 +185,7 @@ func TestTheLedgersAnswerToASubmitGetsLost(t *testing.T) {
 			}
 			before := len(f.accepted())
 			f.log.Inject(ledger.AllJobs, c.faults...)
-			j, err := f.SubmitJob(t.Context(), toFollowers(key))
+			j, err := f.SubmitJob(asked(t), toFollowers(key))
 			records := f.accepted()[before:]
 			switch {
 			case c.code != "":
@@ -203,7 +203,7 @@ func TestTheLedgersAnswerToASubmitGetsLost(t *testing.T) {
 		}
 	}
 	// An answer that never comes is no acceptance; with the key it can be had later.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(asked(t), 20*time.Millisecond)
 	defer cancel()
 	f.log.Inject(ledger.AllJobs, slices.Repeat([]ledger.Fault{lost}, 5)...)
 	if _, err := f.SubmitJob(ctx, toFollowers("late")); err == nil {
@@ -233,7 +233,7 @@ func TestSubmitRefusals(t *testing.T) {
 		{"collapse_key", job.CodeInvalid, func(r *api.SubmitJob) { r.CollapseKey = strings.Repeat("c", 129) }},
 		{"body", job.CodeTooLarge, func(r *api.SubmitJob) { r.Body = strings.Repeat("b", job.MaxBody+1) }},
 	} {
-		_, err := f.SubmitJob(t.Context(), toFollowers("key", c.change))
+		_, err := f.SubmitJob(asked(t), toFollowers("key", c.change))
 		wantError(t, fmt.Sprint(c.code, " ", c.field), err, c.code, c.field)
 		if after := f.kept(); !slices.Equal(after, before) {
 			t.Fatalf("%s: it leaves %v, there was %v", c.field, after, before)

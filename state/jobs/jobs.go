@@ -352,6 +352,19 @@ func (t *Table) Live() []Job {
 	return out
 }
 
+// UnderWay counts, for each tenant, the jobs that are neither sent nor over.
+func (t *Table) UnderWay() map[string]uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := map[string]uint64{}
+	for _, j := range t.mu.jobs {
+		if !j.State.Reached(job.Sent) {
+			n[j.Spec.TenantOf()]++
+		}
+	}
+	return n
+}
+
 // Accept records a job as submitted, version 1. If the job's subject has a record
 // already, an earlier submit of the same id won: it gives that job and false. If
 // the ledger is full nothing is recorded.
@@ -439,11 +452,12 @@ func (t *Table) refresh(ctx context.Context, id job.ID) error {
 	return t.takeJob(st, false)
 }
 
-// Control records an instruction to a job. It is in force when it is stored.
-func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) error {
+// Control records an instruction to a job, and gives the record's sequence. It is in
+// force when it is stored.
+func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) (seq uint64, err error) {
 	b, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("encoding a control: %w", err)
+		return 0, fmt.Errorf("encoding a control: %w", err)
 	}
 	subject := ledger.ControlSubject(id)
 	for tries, behind := 0, uint64(0); ; tries++ {
@@ -453,14 +467,14 @@ func (t *Table) Control(ctx context.Context, id job.ID, c job.Control) error {
 		case err == nil:
 			last = st.Seq
 		case !errors.Is(err, ledger.ErrNoRecord):
-			return fmt.Errorf("reading the controls of job %s: %w", id, err)
+			return 0, fmt.Errorf("reading the controls of job %s: %w", id, err)
 		}
-		_, err = t.controls.Append(ctx, subject, last, b)
+		seq, err = t.controls.Append(ctx, subject, last, b)
 		if err == nil {
-			return nil
+			return seq, nil
 		}
 		if !errors.Is(err, ledger.ErrConflict) || ctx.Err() != nil || tries > 0 && behind == last {
-			return &job.Error{Code: job.CodeUnavailable, Message: "the control may not have been stored; give it again", Err: err}
+			return 0, &job.Error{Code: job.CodeUnavailable, Message: "the control may not have been stored; give it again", Err: err}
 		}
 		behind = last
 	}

@@ -304,7 +304,7 @@ func TestControlsMayComeBeforeTheirJob(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []job.Control{{Pause: ptr(true)}, {Rate: ptr(uint32(7))}, {Pause: ptr(false)}, {Rate: ptr(uint32(9)), Doubt: ptr(job.DecideDrop)}} {
-			if err := setUp.Control(t.Context(), id, c); err != nil {
+			if _, err := setUp.Control(t.Context(), id, c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -337,7 +337,7 @@ func TestControlsMayComeBeforeTheirJob(t *testing.T) {
 		if err != nil || j.Controls.Paused || j.Controls.Rate == nil || *j.Controls.Rate != 9 || j.Rate() != 9 {
 			t.Fatalf("%+v, %v", j, err)
 		}
-		if err := setUp.Control(t.Context(), id, job.Control{Cancel: true}); err != nil {
+		if _, err := setUp.Control(t.Context(), id, job.Control{Cancel: true}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -398,7 +398,7 @@ func TestARecallBringsAJobBack(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		told = nil
-		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true, Reason: "a typo"})
+		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true, Why: "a typo"})
 		table.Control(t.Context(), job.ID{2}, job.Control{Cancel: true})
 		time.Sleep(5 * time.Second)
 		later := New(log, controls)
@@ -441,12 +441,12 @@ func TestARecallBringsAJobBack(t *testing.T) {
 
 // The first recall counts; a cancel after it changes nothing, one before it stands.
 func TestCancelAndRecall(t *testing.T) {
-	recall, cancel := job.Control{Recall: true, Reason: "one"}, job.Control{Cancel: true}
+	recall, cancel := job.Control{Recall: true, Why: "one"}, job.Control{Cancel: true}
 	for _, c := range []struct {
 		given []job.Control
 		want  job.Controls
 	}{
-		{[]job.Control{recall, {Recall: true, Reason: "two"}}, job.Controls{Recalled: true, Reason: "one"}},
+		{[]job.Control{recall, {Recall: true, Why: "two"}}, job.Controls{Recalled: true, Reason: "one"}},
 		{[]job.Control{recall, cancel}, job.Controls{Recalled: true, Reason: "one"}},
 		{[]job.Control{cancel, recall}, job.Controls{Cancelled: true, Recalled: true, Reason: "one"}},
 	} {
@@ -509,7 +509,7 @@ func TestReadersBesideControls(t *testing.T) {
 		wg.Go(func() {
 			for n := range 200 {
 				if i == 0 {
-					if err := table.Control(t.Context(), job.ID{1}, job.Control{Rate: ptr(uint32(n))}); err != nil {
+					if _, err := table.Control(t.Context(), job.ID{1}, job.Control{Rate: ptr(uint32(n))}); err != nil {
 						t.Error(err)
 					}
 					continue
@@ -531,19 +531,19 @@ func TestControlIsStoredOrSaysSo(t *testing.T) {
 	table.controls = h
 	h.after = func(seq uint64, err error) (uint64, error) { // another control comes in between
 		h.after = nil
-		if err := New(log, controls).Control(t.Context(), job.ID{1}, job.Control{Cancel: true}); err != nil {
+		if _, err := New(log, controls).Control(t.Context(), job.ID{1}, job.Control{Cancel: true}); err != nil {
 			t.Error(err)
 		}
 		return seq, err
 	}
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(true)}); err != nil {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(true)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(false)}); err != nil {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{Pause: ptr(false)}); err != nil {
 		t.Fatal(err)
 	}
 	controls.Inject(ledger.AllControls, ledger.FaultLost)
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{}); job.CodeOf(err) != job.CodeUnavailable {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{}); job.CodeOf(err) != job.CodeUnavailable {
 		t.Fatalf("lost: %v", err)
 	}
 	if got, _ := controls.Subjects(t.Context(), ledger.AllControls); got[ledger.ControlSubject(job.ID{1})] != 3 {
@@ -605,14 +605,14 @@ func TestAConflictThatStaysIsTold(t *testing.T) {
 	if _, _, err := table.Accept(t.Context(), spec(1, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{At: at}); err != nil {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{At: at}); err != nil {
 		t.Fatal(err)
 	}
 	first.lost, second.lost = true, true
 	if j, err := table.Transition(t.Context(), job.ID{1}, job.Packed, "", at); !errors.Is(err, ledger.ErrConflict) || j.State != job.Submitted {
 		t.Errorf("the job is %s, %v; want a conflict", j.State, err)
 	}
-	if err := table.Control(t.Context(), job.ID{1}, job.Control{At: at}); !errors.Is(err, ledger.ErrConflict) {
+	if _, err := table.Control(t.Context(), job.ID{1}, job.Control{At: at}); !errors.Is(err, ledger.ErrConflict) {
 		t.Errorf("a control: %v; want a conflict", err)
 	}
 	if first.appends > 5 || second.appends > 5 {

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"cmp"
 	"context"
 	dbsql "database/sql"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"crier/job"
+	"crier/state/sql/engine"
 )
 
 // MaxName is the longest name of an account, in bytes.
@@ -27,21 +29,33 @@ const nextAccount = "accounts.next"
 // Account is a sender with its followers.
 type Account struct {
 	Number    uint32    `json:"number"`
+	Tenant    string    `json:"tenant"`
 	Name      string    `json:"name"`
 	CreatedAt time.Time `json:"created_at"`
 }
 
 // Accounts keeps the accounts. They are never deleted and their numbers never
 // used again. A name of digits only is the account's own number, so that what a
-// user writes names one account, be it a name or a number.
-type Accounts struct{ c *conn }
+// user writes names one account, be it a name or a number. Names are unique in a
+// tenant, numbers everywhere; only the default tenant has names of digits, for whoever
+// took one would learn that a number is free.
+type Accounts struct {
+	c      *conn
+	tenant string // whose accounts these are; "": all, and the default tenant's by name
+}
+
+// Of gives the part that a tenant sees: what another one has is not there.
+func (s *Accounts) Of(tenant string) *Accounts { return &Accounts{s.c, tenant} }
+
+// own is the tenant that names belong to.
+func own(tenant string) string { return cmp.Or(tenant, job.DefaultTenant) }
 
 // numberName is the name that an account gets that was never named.
 func numberName(number uint32) string { return strconv.FormatUint(uint64(number), 10) }
 
 // checkName refuses a name that no account can have. If the name is a number,
 // that is the account's number and returned.
-func checkName(name string, number *uint32) (*uint32, error) {
+func checkName(tenant, name string, number *uint32) (*uint32, error) {
 	switch {
 	case name == "" || len(name) > MaxName:
 		return nil, job.Invalid("name", fmt.Sprintf("an account's name has 1 to %d bytes, not %d", MaxName, len(name)), nil)
@@ -52,6 +66,9 @@ func checkName(name string, number *uint32) (*uint32, error) {
 	}
 	if !digitsOnly(name) {
 		return number, nil
+	}
+	if own(tenant) != job.DefaultTenant {
+		return nil, job.Invalid("name", fmt.Sprintf("account name %q is of digits only, which only the tenant %s may have", name, job.DefaultTenant), nil)
 	}
 	own, err := job.ParseRecipient(name)
 	if err != nil || numberName(uint32(own)) != name || number != nil && *number != uint32(own) {
@@ -68,21 +85,21 @@ func nameTaken(a Account) error {
 }
 
 func numberTaken(a Account) error {
-	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account number %d belongs to account %q; another name is needed", a.Number, a.Name)}
+	return &job.Error{Code: job.CodeConflict, Field: "name", Message: fmt.Sprintf("account number %d is taken; another name is needed", a.Number)} // maybe by another tenant's
 }
 
 // Create makes an account; without a number it gets the smallest one, from 1,
 // that nobody has. A name or number that is taken is job.CodeConflict. If the answer
 // of a commit was lost, it is read back whether the account was made.
 func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Account, error) {
-	number, err := checkName(name, number)
+	number, err := checkName(s.tenant, name, number)
 	if err != nil {
 		return Account{}, err
 	}
-	at := s.c.now().UTC()
+	at, tenant := s.c.now().UTC(), own(s.tenant)
 	var made Account
 	err = s.c.TxReadBack(ctx, func(ctx context.Context, tx *dbsql.Tx, unknown bool) error {
-		old, err := accountBy(ctx, tx, `name = ?`, name)
+		old, err := accountBy(ctx, tx, `tenant = ? AND name = ?`, tenant, name)
 		switch {
 		case err == nil && unknown && nanos(old.CreatedAt) == nanos(at) && (number == nil || *number == old.Number):
 			made = old
@@ -92,12 +109,12 @@ func (s *Accounts) Create(ctx context.Context, name string, number *uint32) (Acc
 		case !errors.Is(err, dbsql.ErrNoRows):
 			return err
 		}
-		made = Account{Name: name, CreatedAt: at}
+		made = Account{Tenant: tenant, Name: name, CreatedAt: at}
 		if made.Number, err = s.c.numberFor(ctx, tx, number); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO accounts (number, name, created_at) VALUES (?, ?, ?)`,
-			made.Number, made.Name, nanos(made.CreatedAt))
+		_, err = tx.ExecContext(ctx, `INSERT INTO accounts (number, tenant, name, created_at) VALUES (?, ?, ?, ?)`,
+			made.Number, made.Tenant, made.Name, nanos(made.CreatedAt))
 		if err != nil {
 			return s.c.raced(err)
 		}
@@ -127,7 +144,7 @@ func (c *conn) numberFor(ctx context.Context, tx *dbsql.Tx, wanted *uint32) (uin
 // freeNumber finds the smallest unused number from 1 and notes that all below
 // the next one are taken, so that many creations do not search the same ground.
 func (c *conn) freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
-	from, err := readMark(ctx, tx, nextAccount, c.ForUpdate())
+	from, err := engine.Mark(ctx, tx, nextAccount, c.ForUpdate())
 	if err != nil {
 		return 0, err
 	}
@@ -152,11 +169,11 @@ func (c *conn) freeNumber(ctx context.Context, tx *dbsql.Tx) (uint32, error) {
 	if free > 1<<32-1 {
 		return 0, job.Conflict("every account number is taken")
 	}
-	return uint32(free), c.raiseMark(ctx, tx, nextAccount, free+1)
+	return uint32(free), c.RaiseMark(ctx, tx, nextAccount, free+1)
 }
 
-// CreateMissing makes an account, named by its number, for each number that has
-// none, and tells how many it made. It is idempotent.
+// CreateMissing makes an account of the default tenant, named by its number, for each
+// number that has none, and tells how many it made. It is idempotent.
 func (s *Accounts) CreateMissing(ctx context.Context, numbers []uint32) (created int, err error) {
 	err = s.c.tx(ctx, "creating accounts", func(ctx context.Context, tx *dbsql.Tx) error {
 		created = 0
@@ -178,12 +195,12 @@ func (s *Accounts) CreateMissing(ctx context.Context, numbers []uint32) (created
 // createMissing is CreateMissing for at most bulk numbers.
 func (c *conn) createMissing(ctx context.Context, tx *dbsql.Tx, numbers []uint32) (int, error) {
 	at := nanos(c.now())
-	args := make([]any, 0, 3*len(numbers))
+	args := make([]any, 0, 4*len(numbers))
 	for _, n := range numbers {
-		args = append(args, n, numberName(n), at)
+		args = append(args, n, job.DefaultTenant, numberName(n), at)
 	}
 	res, err := tx.ExecContext(ctx, c.InsertIgnore()+
-		` INTO accounts (number, name, created_at) VALUES `+tuples(len(numbers), 3), args...)
+		` INTO accounts (number, tenant, name, created_at) VALUES `+tuples(len(numbers), 4), args...)
 	if err != nil {
 		return 0, err
 	}
@@ -196,20 +213,20 @@ func (c *conn) createMissing(ctx context.Context, tx *dbsql.Tx, numbers []uint32
 
 func scanAccount(r scanner) (a Account, err error) {
 	var at int64
-	err = r.Scan(&a.Number, &a.Name, &at)
+	err = r.Scan(&a.Number, &a.Tenant, &a.Name, &at)
 	a.CreatedAt = fromNanos(at)
 	return a, err
 }
 
 // accountBy finds one account, or sql.ErrNoRows. The condition is a constant.
-func accountBy(ctx context.Context, q querier, condition string, arg any) (Account, error) {
-	return scanAccount(q.QueryRowContext(ctx, `SELECT number, name, created_at FROM accounts WHERE `+condition, arg))
+func accountBy(ctx context.Context, q querier, condition string, args ...any) (Account, error) {
+	return scanAccount(q.QueryRowContext(ctx, `SELECT number, tenant, name, created_at FROM accounts WHERE `+condition, args...))
 }
 
 // Get gives the account with a number, or job.CodeNotFound.
 func (s *Accounts) Get(ctx context.Context, number uint32) (Account, error) {
 	a, err := accountBy(ctx, s.c.read, `number = ?`, number)
-	if errors.Is(err, dbsql.ErrNoRows) {
+	if errors.Is(err, dbsql.ErrNoRows) || err == nil && s.tenant != "" && a.Tenant != s.tenant {
 		return Account{}, noAccount(numberName(number))
 	}
 	return a, s.c.wrap("looking for account "+numberName(number), err)
@@ -225,7 +242,7 @@ func (s *Accounts) Find(ctx context.Context, nameOrNumber string) (Account, erro
 		}
 		return s.Get(ctx, uint32(n))
 	}
-	a, err := accountBy(ctx, s.c.read, `name = ?`, nameOrNumber)
+	a, err := accountBy(ctx, s.c.read, `tenant = ? AND name = ?`, own(s.tenant), nameOrNumber)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return Account{}, noAccount(nameOrNumber)
 	}
@@ -239,8 +256,12 @@ func noAccount(nameOrNumber string) error {
 // List gives accounts in ascending order of number, starting with from; limit is
 // at most 1,000, and 0 means 100.
 func (s *Accounts) List(ctx context.Context, from uint32, limit int) ([]Account, error) {
+	where, args := "number >= ?", []any{from}
+	if s.tenant != "" {
+		where, args = where+" AND tenant = ?", append(args, s.tenant)
+	}
 	all, err := collect(ctx, s.c.read, scanAccount,
-		`SELECT number, name, created_at FROM accounts WHERE number >= ? ORDER BY number LIMIT ?`, from, page(limit))
+		`SELECT number, tenant, name, created_at FROM accounts WHERE `+where+` ORDER BY number LIMIT ?`, append(args, page(limit))...)
 	return all, s.c.wrap("listing accounts", err)
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"crier/audience/members"
 	"crier/job"
+	"crier/state/sql/access"
 	"crier/state/sql/engine"
 	"crier/state/sql/groups"
 	"crier/state/sql/rows"
@@ -57,6 +58,7 @@ type DB struct {
 	Packages *Packages
 	Jobs     *Jobs
 	Outbox   *rows.Outbox
+	Access   *access.Store
 	Segments *groups.Segments
 	Salts    *groups.Salts
 	c        *conn
@@ -82,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(c.wrap("opening the SQL store "+e.Name, err), e.Close())
 	}
-	return &DB{&Accounts{c}, &Sets{c, load}, &Packages{c}, &Jobs{c}, rows.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, c}, nil
+	return &DB{&Accounts{c: c}, &Sets{c, load}, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, c}, nil
 }
 
 // ReadMark gives the mark of the MySQL database of a DSN; see engine.ReadMark.
@@ -154,40 +156,6 @@ func cutPage[T any](found []T, limit int, cursorOf func(T) string) ([]T, string)
 		return found, ""
 	}
 	return found[:limit], cursorOf(found[limit-1])
-}
-
-// raiseMark sets a mark that is lower, or not there yet.
-func (c *conn) raiseMark(ctx context.Context, tx *dbsql.Tx, name string, value uint64) error {
-	return c.advance(func() (dbsql.Result, error) {
-		return tx.ExecContext(ctx, `UPDATE marks SET value = ? WHERE name = ? AND value < ?`, value, name, value)
-	}, func() (dbsql.Result, error) {
-		return tx.ExecContext(ctx, c.InsertIgnore()+` INTO marks (name, value) VALUES (?, ?)`, name, value)
-	})
-}
-
-// advance moves a row forwards if it is behind, makes it if it is not there, and
-// leaves it if it is as far: what another transaction makes of it meanwhile counts.
-func (c *conn) advance(update, insert func() (dbsql.Result, error)) error {
-	for _, do := range []func() (dbsql.Result, error){update, insert, update} {
-		res, err := do()
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n > 0 {
-			return err
-		}
-	}
-	return nil
-}
-
-// readMark gives a mark, 0 if it was never set. lock ends the query.
-func readMark(ctx context.Context, q querier, name, lock string) (uint64, error) {
-	var v uint64
-	err := q.QueryRowContext(ctx, `SELECT value FROM marks WHERE name = ?`+lock, name).Scan(&v)
-	if errors.Is(err, dbsql.ErrNoRows) {
-		return 0, nil
-	}
-	return v, err
 }
 
 // digest scans 32 bytes.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/state/sql/access"
 	"crier/state/sql/engine"
 )
 
@@ -54,7 +55,13 @@ func (e *GapError) Error() string {
 }
 
 // Jobs keeps the projection of jobs.
-type Jobs struct{ c *conn }
+type Jobs struct {
+	c      *conn
+	tenant string // whose jobs these are, for List and CountByState; "": all
+}
+
+// Of gives the part that a tenant sees in lists and counts.
+func (s *Jobs) Of(tenant string) *Jobs { return &Jobs{s.c, tenant} }
 
 const jobColumns = `version, state, reason, spec, state_at, counts, counts_as_of`
 
@@ -77,7 +84,7 @@ func (s *Jobs) Project(ctx context.Context, p Projection) error {
 		if p.Through == 0 {
 			return nil
 		}
-		return s.c.raiseMark(ctx, tx, recorderMark(p.Recorder), p.Through)
+		return s.c.RaiseMark(ctx, tx, recorderMark(p.Recorder), p.Through)
 	})
 }
 
@@ -85,7 +92,7 @@ func recorderMark(recorder string) string { return "recorder." + recorder }
 
 // Watermark is the ledger sequence through which a recorder has projected.
 func (s *Jobs) Watermark(ctx context.Context, recorder string) (uint64, error) {
-	v, err := readMark(ctx, s.c.read, recorderMark(recorder), "")
+	v, err := engine.Mark(ctx, s.c.read, recorderMark(recorder), "")
 	return v, s.c.wrap("reading the watermark of "+recorder, err)
 }
 
@@ -135,10 +142,13 @@ func (c *conn) applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transiti
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, version, account, state, ended, reason, spec, submitted_at, state_at, counts, counts_as_of)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0)`, t.Job.String(), t.Version, t.Spec.Account, t.State.String(), ended,
+	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, version, account, tenant, state, ended, reason, spec, submitted_at, state_at, counts, counts_as_of)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0)`, t.Job.String(), t.Version, t.Spec.Account, t.Spec.TenantOf(), t.State.String(), ended,
 		t.Reason, string(spec), nanos(t.Spec.SubmittedAt), nanos(at))
-	return c.raced(err)
+	if err != nil || t.Spec.SubmittedBy == "" {
+		return c.raced(err)
+	}
+	return access.Insert(ctx, c.Engine, tx, access.Submitted(t.Spec))
 }
 
 // raced makes of a key that was free, and now exists, a reason to begin again.
@@ -230,6 +240,9 @@ func cursorOf(j Job) string { return placeOf(j).String() }
 // "" if this was the last.
 func (s *Jobs) List(ctx context.Context, f JobFilter) ([]Job, string, error) {
 	where, args := []string{"1 = 1"}, []any{}
+	if s.tenant != "" {
+		where, args = append(where, "tenant = ?"), append(args, s.tenant)
+	}
 	if f.Account != nil {
 		where, args = append(where, "account = ?"), append(args, *f.Account)
 	}
@@ -264,13 +277,17 @@ func (s *Jobs) CountByState(ctx context.Context) (map[job.State]uint64, error) {
 		state job.State
 		n     uint64
 	}
+	where, args := "", []any{}
+	if s.tenant != "" {
+		where, args = " WHERE tenant = ?", []any{s.tenant}
+	}
 	all, err := collect(ctx, s.c.read, func(r scanner) (c count, err error) {
 		var name string
 		if err := r.Scan(&name, &c.n); err != nil {
 			return c, err
 		}
 		return c, c.state.UnmarshalText([]byte(name))
-	}, `SELECT state, COUNT(*) FROM jobs GROUP BY state`)
+	}, `SELECT state, COUNT(*) FROM jobs`+where+` GROUP BY state`, args...)
 	if err != nil {
 		return nil, s.c.wrap("counting jobs", err)
 	}

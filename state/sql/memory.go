@@ -26,11 +26,11 @@ type Memory struct {
 
 // NewMemory makes an empty store; now is the clock of created_at.
 func NewMemory(now func() time.Time) *Memory {
-	m := &memory{now: now, byNumber: map[uint32]Account{}, byName: map[string]uint32{},
+	m := &memory{now: now, byNumber: map[uint32]Account{}, byName: map[accountName]uint32{},
 		sets: map[setKey]*memorySet{}, packages: map[packageKey]Package{}, jobs: map[job.ID]Job{}, marks: map[string]uint64{},
 		slices: map[sliceKey]Slice{}, outbox: rows.NewMemory(now)}
 	g := groups.NewMemory(now)
-	return &Memory{&MemoryAccounts{m}, &MemorySets{m}, &MemoryPackages{m}, &MemoryJobs{m}, m.outbox, g, g}
+	return &Memory{&MemoryAccounts{m: m}, &MemorySets{m}, &MemoryPackages{m: m}, &MemoryJobs{m: m}, m.outbox, g, g}
 }
 
 // memory is what the parts share; mu guards all that follows it.
@@ -38,7 +38,7 @@ type memory struct {
 	now func() time.Time
 	sync.Mutex
 	byNumber map[uint32]Account
-	byName   map[string]uint32
+	byName   map[accountName]uint32
 	sets     map[setKey]*memorySet
 	packages map[packageKey]Package
 	jobs     map[job.ID]Job
@@ -46,6 +46,8 @@ type memory struct {
 	slices   map[sliceKey]Slice
 	outbox   *rows.Memory
 }
+
+type accountName struct{ tenant, name string }
 
 type sliceKey struct {
 	job    job.ID
@@ -58,17 +60,23 @@ type packageKey struct {
 }
 
 // MemoryAccounts is the twin of Accounts.
-type MemoryAccounts struct{ m *memory }
+type MemoryAccounts struct {
+	m      *memory
+	tenant string
+}
+
+// Of is as Accounts'.
+func (s *MemoryAccounts) Of(tenant string) *MemoryAccounts { return &MemoryAccounts{s.m, tenant} }
 
 // Create is as Accounts'.
 func (s *MemoryAccounts) Create(_ context.Context, name string, number *uint32) (Account, error) {
-	number, err := checkName(name, number)
+	number, err := checkName(s.tenant, name, number)
 	if err != nil {
 		return Account{}, err
 	}
 	s.m.Lock()
 	defer s.m.Unlock()
-	if n, ok := s.m.byName[name]; ok {
+	if n, ok := s.m.byName[accountName{own(s.tenant), name}]; ok {
 		return Account{}, nameTaken(s.m.byNumber[n])
 	}
 	var n uint32 = 1
@@ -81,12 +89,12 @@ func (s *MemoryAccounts) Create(_ context.Context, name string, number *uint32) 
 		}
 		n++
 	}
-	return s.m.makeLocked(n, name), nil
+	return s.m.makeLocked(n, own(s.tenant), name), nil
 }
 
-func (m *memory) makeLocked(number uint32, name string) Account {
-	a := Account{number, name, m.now().UTC()}
-	m.byNumber[number], m.byName[name] = a, number
+func (m *memory) makeLocked(number uint32, tenant, name string) Account {
+	a := Account{number, tenant, name, m.now().UTC()}
+	m.byNumber[number], m.byName[accountName{tenant, name}] = a, number
 	return a
 }
 
@@ -100,7 +108,7 @@ func (s *MemoryAccounts) CreateMissing(_ context.Context, numbers []uint32) (int
 func (m *memory) createMissingLocked(numbers []uint32) (created int) {
 	for _, n := range numbers {
 		if _, ok := m.byNumber[n]; !ok {
-			m.makeLocked(n, numberName(n))
+			m.makeLocked(n, job.DefaultTenant, numberName(n))
 			created++
 		}
 	}
@@ -111,7 +119,7 @@ func (m *memory) createMissingLocked(numbers []uint32) (created int) {
 func (s *MemoryAccounts) Get(_ context.Context, number uint32) (Account, error) {
 	s.m.Lock()
 	defer s.m.Unlock()
-	if a, ok := s.m.byNumber[number]; ok {
+	if a, ok := s.m.byNumber[number]; ok && (s.tenant == "" || a.Tenant == s.tenant) {
 		return a, nil
 	}
 	return Account{}, noAccount(numberName(number))
@@ -128,7 +136,7 @@ func (s *MemoryAccounts) Find(ctx context.Context, nameOrNumber string) (Account
 	}
 	s.m.Lock()
 	defer s.m.Unlock()
-	if n, ok := s.m.byName[nameOrNumber]; ok {
+	if n, ok := s.m.byName[accountName{own(s.tenant), nameOrNumber}]; ok {
 		return s.m.byNumber[n], nil
 	}
 	return Account{}, noAccount(nameOrNumber)
@@ -140,8 +148,8 @@ func (s *MemoryAccounts) List(_ context.Context, from uint32, limit int) ([]Acco
 	defer s.m.Unlock()
 	var all []Account
 	for _, n := range slices.Sorted(maps.Keys(s.m.byNumber)) {
-		if n >= from && len(all) < page(limit) {
-			all = append(all, s.m.byNumber[n])
+		if a := s.m.byNumber[n]; n >= from && len(all) < page(limit) && (s.tenant == "" || a.Tenant == s.tenant) {
+			all = append(all, a)
 		}
 	}
 	return all, nil
@@ -155,7 +163,13 @@ func (s *MemoryAccounts) Count(context.Context) (uint64, error) {
 }
 
 // MemoryPackages is the twin of Packages.
-type MemoryPackages struct{ m *memory }
+type MemoryPackages struct {
+	m      *memory
+	tenant string
+}
+
+// Of is as Packages'.
+func (s *MemoryPackages) Of(tenant string) *MemoryPackages { return &MemoryPackages{s.m, tenant} }
 
 // Put is as Packages'.
 func (s *MemoryPackages) Put(_ context.Context, p Package) (Package, error) {
@@ -216,7 +230,16 @@ func (s *MemoryPackages) List(_ context.Context, account uint32, after string, l
 }
 
 // MemoryJobs is the twin of Jobs.
-type MemoryJobs struct{ m *memory }
+type MemoryJobs struct {
+	m      *memory
+	tenant string
+}
+
+// Of is as Jobs'.
+func (s *MemoryJobs) Of(tenant string) *MemoryJobs { return &MemoryJobs{s.m, tenant} }
+
+// sees reports whether a job is among them.
+func (s *MemoryJobs) sees(j Job) bool { return s.tenant == "" || j.Spec.TenantOf() == s.tenant }
 
 // Project is as Jobs'.
 func (s *MemoryJobs) Project(_ context.Context, p Projection) error {
@@ -292,7 +315,7 @@ func (s *MemoryJobs) List(_ context.Context, f JobFilter) ([]Job, string, error)
 	}
 	var found []Job
 	for _, j := range s.m.jobs {
-		if (f.Account == nil || *f.Account == j.Spec.Account) &&
+		if s.sees(j) && (f.Account == nil || *f.Account == j.Spec.Account) &&
 			(len(f.States) == 0 || slices.Contains(f.States, j.State)) &&
 			(f.Cursor == "" || placeOf(j).compare(before) < 0) {
 			found = append(found, j)
@@ -309,7 +332,9 @@ func (s *MemoryJobs) CountByState(context.Context) (map[job.State]uint64, error)
 	defer s.m.Unlock()
 	counts := map[job.State]uint64{}
 	for _, j := range s.m.jobs {
-		counts[j.State]++
+		if s.sees(j) {
+			counts[j.State]++
+		}
 	}
 	return counts, nil
 }

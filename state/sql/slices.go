@@ -40,7 +40,7 @@ func (s *Jobs) ProjectSlices(ctx context.Context, statuses []Slice) error {
 	return s.c.tx(ctx, "projecting slices", func(ctx context.Context, tx *dbsql.Tx) error {
 		for _, x := range statuses {
 			id, state, since := x.Job.String(), x.State.String(), nanos(x.Since)
-			err := s.c.advance(func() (dbsql.Result, error) {
+			err := s.c.Advance(func() (dbsql.Result, error) {
 				return tx.ExecContext(ctx, `UPDATE slices SET version = ?, state = ?, worker = ?, epoch = ?, since = ? WHERE job = ? AND number = ? AND version < ?`,
 					x.Version, state, x.Worker, x.Epoch, since, id, x.Number, x.Version)
 			}, func() (dbsql.Result, error) {

@@ -43,7 +43,9 @@ func openConfig(t testing.TB, cfg sql.Config) *sql.DB {
 
 func store(db *sql.DB) sqltest.Store {
 	return sqltest.Store{Accounts: db.Accounts, Sets: db.Sets, Packages: db.Packages, Jobs: db.Jobs, Outbox: db.Outbox,
-		Segments: db.Segments, Salts: db.Salts}
+		Segments: db.Segments, Salts: db.Salts, Of: func(tenant string) sqltest.Tenanted {
+			return sqltest.Tenanted{Accounts: db.Accounts.Of(tenant), Packages: db.Packages.Of(tenant), Jobs: db.Jobs.Of(tenant)}
+		}}
 }
 
 func TestMain(m *testing.M) { sqltest.Main(m) }
@@ -60,10 +62,26 @@ func TestMariaDB(t *testing.T) {
 	})
 }
 
+func TestAccess(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		sqltest.RunAccess(t, func(t *testing.T, clock *sqltest.Clock) *sql.DB {
+			return openAt(t, filepath.Join(t.TempDir(), "crier.db"), clock.Now)
+		})
+	})
+	t.Run("MariaDB", func(t *testing.T) {
+		sqltest.RunAccess(t, func(t *testing.T, clock *sqltest.Clock) *sql.DB {
+			return openConfig(t, sql.Config{DSN: sqltest.MariaDB(t), Now: clock.Now})
+		})
+	})
+}
+
 func TestMemory(t *testing.T) {
 	sqltest.Run(t, func(_ *testing.T, clock *sqltest.Clock) sqltest.Store {
 		m := sql.NewMemory(clock.Now)
-		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs, Outbox: m.Outbox, Segments: m.Segments, Salts: m.Salts}
+		return sqltest.Store{Accounts: m.Accounts, Sets: m.Sets, Packages: m.Packages, Jobs: m.Jobs, Outbox: m.Outbox, Segments: m.Segments, Salts: m.Salts,
+			Of: func(tenant string) sqltest.Tenanted {
+				return sqltest.Tenanted{Accounts: m.Accounts.Of(tenant), Packages: m.Packages.Of(tenant), Jobs: m.Jobs.Of(tenant)}
+			}}
 	})
 }
 

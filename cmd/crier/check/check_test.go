@@ -19,7 +19,7 @@ func good() Seen {
 	lag := uint64(0)
 	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100}, {Name: "controls", Limit: 100}},
 		Disks: []api.Disk{{Member: "a", Of: []string{"data"}, Percent: 59.9, Warn: 60, Crit: 80}, {Member: "b", Of: []string{"data"}, Percent: 69.9, Warn: 70, Crit: 85}}},
-		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"folder", "mirror"}}},
+		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"audit", "folder", "mirror"}}},
 			{ID: "b", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"recorder"}}}}}
 }
 

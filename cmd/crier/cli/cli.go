@@ -41,7 +41,7 @@ type CLI struct {
 	Dial func(server, key string) (api.Service, error)
 
 	// Flags that all commands have.
-	Server, DataDir, Output string
+	Server, DataDir, Output, Reason string
 	// Started: a command began; errors before that are about usage.
 	Started bool
 }
@@ -170,8 +170,11 @@ func (c *CLI) Command(use, short string, args cobra.PositionalArgs, do func(ctx 
 			if _, err := out.ParseFormat(c.Output); err != nil {
 				return err
 			}
+			if err := job.ValidReason(c.Reason); err != nil {
+				return Usage("--reason: %w", err)
+			}
 			c.Started = true
-			return do(cmd.Context(), args)
+			return do(api.WithAct(cmd.Context(), &api.Act{Reason: c.Reason}), args)
 		}}
 }
 
@@ -240,7 +243,7 @@ func (c *CLI) server() (url, named string) {
 	return "http://" + config.DefaultListen, ""
 }
 
-// key is the admin key: CRIER_TOKEN, else the one in the data directory, which
+// key is the one in CRIER_TOKEN, else the admin key in the data directory, which
 // is shown to servers on this machine only.
 func (c *CLI) key(server string) (string, error) {
 	if key := c.Getenv("CRIER_TOKEN"); key != "" {

@@ -76,6 +76,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 		"unavailable":         {args: "job cancel 7", err: job.Unavailable("x"), code: ExitRetry, says: "crier: x\n"},
 		"no server":           {args: "job cancel 7", err: fmt.Errorf("asking: %w", &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:7420", Err: refused}), code: ExitRetry, says: "crier: asking: no server answers at http://127.0.0.1:7420: dial tcp: connection refused; start one with \"crier serve\", or name one with --server or CRIER_SERVER\n"},
 		"another's server":    {args: "job cancel 7", err: &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:9", Err: refused}, code: ExitRetry, says: "crier: no server answers at http://127.0.0.1:9: dial tcp: connection refused\n"},
+		"limited":             {args: "job cancel 7", err: &job.Error{Code: job.CodeLimited, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
 		"full":                {args: "job cancel 7", err: &job.Error{Code: job.CodeFull, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
 		"any error":           {args: "job cancel 7", err: errors.New("the disk is gone"), code: ExitError, says: "crier: the disk is gone\n"},
 		"its own code":        {args: "job cancel 7", err: Exiting(ExitJob, errors.New("the job failed")), code: ExitJob, says: "crier: the job failed\n"},

@@ -62,7 +62,7 @@ func Usage(format string, args ...any) error {
 // codes is the table from error codes to exit codes.
 var codes = map[job.Code]int{
 	job.CodeInvalid: ExitUsage, job.CodeTooLarge: ExitUsage, job.CodeNotFound: ExitNotFound, job.CodeDenied: ExitAuth,
-	job.CodeConflict: ExitConflict, job.CodeUnavailable: ExitRetry, job.CodeFull: ExitRetry,
+	job.CodeConflict: ExitConflict, job.CodeUnavailable: ExitRetry, job.CodeFull: ExitRetry, job.CodeLimited: ExitRetry,
 }
 
 // exitCode is the exit code of a command that ended with err.

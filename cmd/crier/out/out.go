@@ -17,7 +17,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"gopkg.in/yaml.v3"
 
-	"crier/api"
+	"crier/api/wire"
 	"crier/job"
 )
 
@@ -93,7 +93,7 @@ func (p *Printer) Print(v any, grid func(*Printer) Grid) error {
 }
 
 func (p *Printer) printJSON(v any, opts ...jsontext.Options) error {
-	data, err := api.MarshalJSON(v)
+	data, err := wire.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (p *Printer) printLines(v any) error {
 // printYAML goes by way of JSON, of which YAML is a superset, so that the names,
 // the order and the numbers are those of the API.
 func (p *Printer) printYAML(v any) error {
-	data, err := api.MarshalJSON(v)
+	data, err := wire.Marshal(v)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"crier/api/server"
 	"crier/internal/auth"
+	"crier/internal/authority"
 	"crier/internal/bus/natsbus"
 	"crier/job"
 )
@@ -225,7 +226,7 @@ func (s *Space) Refuse() error {
 	if err != nil {
 		return err
 	}
-	h, err := server.New(server.Config{Keys: keys, Refuse: why, Log: s.cfg.Log, Connect: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h, err := server.New(server.Config{Keys: authority.New(authority.Config{Admin: keys}), Refuse: why, Log: s.cfg.Log, Connect: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the gateway takes no connections now", http.StatusServiceUnavailable)
 	})})

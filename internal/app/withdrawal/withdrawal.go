@@ -61,7 +61,7 @@ func (m *Maker) Withdraw(ctx context.Context, recalled job.Spec) error {
 		now = m.Now
 	}
 	at := now().UTC().Round(0)
-	spec.ID, spec.Withdraws, spec.Account, spec.AccountName = id, recalled.ID, recalled.Account, recalled.AccountName
+	spec.ID, spec.Withdraws, spec.Tenant, spec.Account, spec.AccountName = id, recalled.ID, recalled.Tenant, recalled.Account, recalled.AccountName
 	spec.Class, spec.Priority, spec.OnUnknown = job.Realtime, 99, job.Resend // twice does no harm
 	spec.SubmittedAt, spec.ExpiresAt = at, at.Add(recalled.ExpiresAt.Sub(recalled.SubmittedAt))
 	rand.Read(spec.Nonce[:]) // never fails

@@ -59,7 +59,7 @@ func (f *fixture) maker(s Seen) *Maker {
 
 var (
 	now      = time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	recalled = job.Spec{ID: job.ID{7}, Account: 3, AccountName: "news", Package: job.Digest{1}, Recipients: 9, Class: job.Normal, Priority: 5, Rate: 10,
+	recalled = job.Spec{ID: job.ID{7}, Tenant: "acme", Account: 3, AccountName: "news", Package: job.Digest{1}, Recipients: 9, Class: job.Normal, Priority: 5, Rate: 10,
 		SubmittedAt: now.Add(-50 * time.Hour), ExpiresAt: now.Add(-2 * time.Hour), DisplayAt: now, CollapseKey: "k", FollowersRev: 4, Followers: job.Digest{2}}
 	three = seen{sets: []*idset.Set{idset.Of(4, 9), idset.Of(7<<20 + 1)}}
 )
@@ -125,7 +125,7 @@ func TestAWithdrawalGoesToWhoMayHaveSeenIt(t *testing.T) {
 	if ids := f.ids(got); !slices.Equal(ids, []uint32{4, 9, 7<<20 + 1}) {
 		t.Errorf("it goes to %v", ids)
 	}
-	want := job.Spec{ID: job.WithdrawalID(recalled.ID), Withdraws: recalled.ID, Account: 3, AccountName: "news", Package: got.Package, Set: got.Set, Recipients: 3,
+	want := job.Spec{ID: job.WithdrawalID(recalled.ID), Withdraws: recalled.ID, Tenant: "acme", Account: 3, AccountName: "news", Package: got.Package, Set: got.Set, Recipients: 3,
 		Class: job.Realtime, Priority: 99, OnUnknown: job.Resend, Nonce: got.Nonce, SubmittedAt: now, ExpiresAt: now.Add(48 * time.Hour)}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -66,19 +67,51 @@ func (e *Engine) TxOnce(ctx context.Context, fn func(context.Context, *dbsql.Tx)
 // others change the same.
 func (e *Engine) Conflicting(err error) bool { return e.again(err) || errors.Is(err, ErrRaced) }
 
+// Tx is a transaction.
+type Tx = dbsql.Tx
+
+// Addition is what a transaction does besides what it is about; see Also.
+type Addition struct {
+	do   func(context.Context, *Engine, *dbsql.Tx) error
+	done atomic.Bool
+}
+
+// Done reports whether it was committed.
+func (a *Addition) Done() bool { return a.done.Load() }
+
+type additionKey struct{}
+
+// Also gives a context in which the next transaction that writes does one thing more,
+// last: both are durable, or neither is. do may be run several times, also after a
+// commit whose answer was lost: it must be idempotent.
+func Also(ctx context.Context, do func(context.Context, *Engine, *dbsql.Tx) error) (context.Context, *Addition) {
+	a := &Addition{do: do}
+	return context.WithValue(ctx, additionKey{}, a), a
+}
+
 // run runs fn once. committing tells that the error is that of the commit.
 func (e *Engine) run(ctx context.Context, fn func(context.Context, *dbsql.Tx) error) (committing bool, err error) {
 	tx, err := e.write.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	if err := fn(ctx, tx); err != nil {
+	more, _ := ctx.Value(additionKey{}).(*Addition)
+	if more != nil && more.Done() {
+		more = nil
+	}
+	if err = fn(ctx, tx); err == nil && more != nil {
+		err = more.do(ctx, e, tx)
+	}
+	if err != nil {
 		if e := tx.Rollback(); e != nil && !errors.Is(e, dbsql.ErrTxDone) {
 			err = errors.Join(err, fmt.Errorf("rolling back: %w", e))
 		}
 		return false, err
 	}
-	return true, tx.Commit()
+	if err = tx.Commit(); err == nil && more != nil {
+		more.done.Store(true)
+	}
+	return true, err
 }
 
 func (e *Engine) bound(ctx context.Context) (context.Context, context.CancelFunc) {

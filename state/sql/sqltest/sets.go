@@ -118,7 +118,7 @@ func setAccounts(t *testing.T, s Store) {
 		members.Change{Key: members.Followers(4), Adds: []byte{1}, Cardinality: 1})
 	list, err := s.Accounts.List(t.Context(), 0, 10)
 	must(t, err)
-	want := []sql.Account{{Number: 1, Name: "1", CreatedAt: Start()}, {Number: 2, Name: "named", CreatedAt: Start()}, {Number: 3, Name: "3", CreatedAt: Start()}}
+	want := []sql.Account{{Number: 1, Tenant: "default", Name: "1", CreatedAt: Start()}, {Number: 2, Tenant: "default", Name: "named", CreatedAt: Start()}, {Number: 3, Tenant: "default", Name: "3", CreatedAt: Start()}}
 	if made != 2 || !slices.Equal(list, want) {
 		t.Errorf("made %d: %+v, want %+v", made, list, want)
 	}

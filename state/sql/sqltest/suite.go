@@ -69,9 +69,17 @@ type Store struct {
 	Packages Packages
 	Jobs     Jobs
 	Outbox   outbox.Rows
+	Of       func(tenant string) Tenanted
 	Segments Segments
 	Salts    Salts
 	clock    *Clock
+}
+
+// Tenanted is the part of a store that a tenant sees.
+type Tenanted struct {
+	Accounts Accounts
+	Packages Packages
+	Jobs     Jobs
 }
 
 // Clock is the time of the stores under test.
@@ -91,6 +99,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"accounts: refused names":            accountRefusals,
 		"accounts: the smallest free number": accountNumbers,
 		"accounts: bulk and pages":           accountBulk,
+		"tenants: each sees its own":         tenantsApart,
 		"packages":                           packages,
 		"packages: the newest first":         packagesNewest,
 		"jobs: versions":                     jobVersions,
@@ -149,7 +158,7 @@ func accountNames(t *testing.T, s Store) {
 	ctx := t.Context()
 	a, err := s.Accounts.Create(ctx, "Weather Office", nil)
 	must(t, err)
-	if want := (sql.Account{Number: 1, Name: "Weather Office", CreatedAt: Start()}); a != want {
+	if want := (sql.Account{Number: 1, Tenant: "default", Name: "Weather Office", CreatedAt: Start()}); a != want {
 		t.Errorf("created %+v, want %+v", a, want)
 	}
 	zero, err := s.Accounts.Create(ctx, "zero", number(0))

@@ -1,4 +1,4 @@
-package api_test
+package wire_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"crier/api"
+	"crier/api/wire"
 	"crier/internal/badinput"
 )
 
@@ -31,12 +32,12 @@ func suite(t *testing.T) map[string]string {
 
 // Every file that is no JSON is refused with a problem of status 4xx; every
 // one that is passes, except those that strictness refuses.
-func TestDecodeStrictOnTheSuite(t *testing.T) {
+func TestDecodeOnTheSuite(t *testing.T) {
 	refusedThough := func(name string) bool { return strings.Contains(name, "duplicated_key") }
 	yes, no := 0, 0
 	for name, text := range suite(t) {
 		var v any
-		err := api.DecodeStrict([]byte(text), &v)
+		err := wire.Decode([]byte(text), &v)
 		var p *api.Problem
 		if err != nil && (!errors.As(err, &p) || p.Status/100 != 4) {
 			t.Errorf("%s: refused with %v, which is no problem of the client", name, err)
@@ -63,20 +64,20 @@ func TestDecodeStrictOnTheSuite(t *testing.T) {
 // A null among ids would be recipient 0; where one id is wanted it is an absent one.
 func TestNullIsNoRecipient(t *testing.T) {
 	var ids api.IDs
-	err := api.DecodeStrict([]byte(`{"ids":[1,null]}`), &ids)
+	err := wire.Decode([]byte(`{"ids":[1,null]}`), &ids)
 	var p *api.Problem
 	if !errors.As(err, &p) || len(p.Errors) != 1 || p.Errors[0].Pointer != "#/ids/1" || !strings.Contains(p.Detail, "null is no recipient id") {
 		t.Errorf("[1,null] is read as %v, %v", ids.IDs, err)
 	}
 	for text, want := range map[string]bool{`{"recipient":null}`: false, `{"recipient":0}`: true} {
 		var token api.MintToken
-		if err := api.DecodeStrict([]byte(text), &token); err != nil || (token.Recipient != nil) != want {
+		if err := wire.Decode([]byte(text), &token); err != nil || (token.Recipient != nil) != want {
 			t.Errorf("%s is read as %v, %v", text, token.Recipient, err)
 		}
 	}
 }
 
-func TestDecodeStrictPointsAtThePlace(t *testing.T) {
+func TestDecodePointsAtThePlace(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"name":"x","Name":"y"}`: "#/Name",
 		`{"NAME":"x"}`:            "#/NAME",
@@ -89,7 +90,7 @@ func TestDecodeStrictPointsAtThePlace(t *testing.T) {
 		"{\"" + strings.Repeat("\xff", 4000) + "\":1}": "#",
 	} {
 		var into api.CreateAccount
-		err := api.DecodeStrict([]byte(text), &into)
+		err := wire.Decode([]byte(text), &into)
 		var p *api.Problem
 		if !errors.As(err, &p) || len(p.Errors) != 1 {
 			t.Errorf("%.60q: %v; want one problem", text, err)

@@ -1,4 +1,6 @@
-package api
+// Package wire is the JSON of the API: how values are written, and how strictly they are
+// read.
+package wire
 
 import (
 	"bytes"
@@ -11,16 +13,17 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"crier/api"
 	"crier/job"
 )
 
-// MarshalJSON writes a value of this package as the server does: fields in their
+// Marshal writes a value of package api as the server does: fields in their
 // order, maps sorted, no null for an empty list.
-func MarshalJSON(v any) ([]byte, error) {
+func Marshal(v any) ([]byte, error) {
 	return json.Marshal(v, json.Deterministic(true))
 }
 
-// strict is how DecodeStrict reads. A null leaves a field as if it were absent, but in a
+// strict is how Decode reads. A null leaves a field as if it were absent, but in a
 // list of ids it would be taken for recipient 0.
 var strict = json.JoinOptions(json.RejectUnknownMembers(true),
 	json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, _ *job.Recipient) error {
@@ -30,19 +33,19 @@ var strict = json.JoinOptions(json.RejectUnknownMembers(true),
 		return errors.ErrUnsupported // it is read as usual
 	})))
 
-// DecodeStrict reads one JSON value and nothing after it. Invalid UTF-8, lone
+// Decode reads one JSON value and nothing after it. Invalid UTF-8, lone
 // surrogates, duplicate names, names in another case, unknown names and ids that are
 // null are refused; the error is a problem that points at the place.
-func DecodeStrict(data []byte, into any) error {
+func Decode(data []byte, into any) error {
 	err := json.Unmarshal(data, into, strict)
 	if err == nil {
 		return nil
 	}
 	var syntax *jsontext.SyntacticError
 	if errors.As(err, &syntax) {
-		p := NewProblem(http.StatusBadRequest, string(job.CodeInvalid),
+		p := api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid),
 			fmt.Sprintf("the body is not one strict JSON value: byte %d: %s", syntax.ByteOffset, reason(syntax.Err)))
-		p.Errors = []FieldError{{Detail: reason(syntax.Err), Pointer: "#" + Printable(string(syntax.JSONPointer))}}
+		p.Errors = []api.FieldError{{Detail: reason(syntax.Err), Pointer: "#" + api.Printable(string(syntax.JSONPointer))}}
 		return p
 	}
 	var meaning *json.SemanticError
@@ -51,11 +54,11 @@ func DecodeStrict(data []byte, into any) error {
 		if meaning.Err == nil {
 			why = fmt.Sprintf("a JSON %s cannot stand here", meaning.JSONKind)
 		}
-		p := NewProblem(http.StatusUnprocessableEntity, string(job.CodeInvalid), "the body has a field that cannot be read: "+why)
-		p.Errors = []FieldError{{Detail: why, Pointer: "#" + Printable(string(meaning.JSONPointer))}}
+		p := api.NewProblem(http.StatusUnprocessableEntity, string(job.CodeInvalid), "the body has a field that cannot be read: "+why)
+		p.Errors = []api.FieldError{{Detail: why, Pointer: "#" + api.Printable(string(meaning.JSONPointer))}}
 		return p
 	}
-	return NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the body cannot be read as JSON")
+	return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the body cannot be read as JSON")
 }
 
 // reason words the cause of a JSON error without the decoder's prefix.
@@ -65,7 +68,7 @@ func reason(err error) string {
 	case err == nil:
 		return "malformed"
 	case errors.As(err, &clock):
-		return fmt.Sprintf("time %q: want one such as 2026-05-01T12:00:00Z", Printable(clock.Value))
+		return fmt.Sprintf("time %q: want one such as 2026-05-01T12:00:00Z", api.Printable(clock.Value))
 	case errors.Is(err, json.ErrUnknownName):
 		return "unknown field"
 	case errors.Is(err, jsontext.ErrDuplicateName):
@@ -73,14 +76,5 @@ func reason(err error) string {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "it ends too early"
 	}
-	return Printable(string(bytes.TrimPrefix([]byte(err.Error()), []byte("jsontext: "))))
-}
-
-// Printable keeps what bad input had to say short and valid UTF-8.
-func Printable(s string) string {
-	const limit = 200
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	return string(bytes.ToValidUTF8([]byte(s), []byte("?")))
+	return api.Printable(string(bytes.TrimPrefix([]byte(err.Error()), []byte("jsontext: "))))
 }

@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"crier/api"
+)
+
+// LimitFlag adds --limit to a command that lists.
+func LimitFlag(cmd *cobra.Command, limit *int) {
+	cmd.Flags().IntVar(limit, "limit", 50, "most items; 0 is all")
+}
+
+// Pages reads a list page by page until limit items are there; 0 is all.
+func Pages[T any](limit int, next func(api.Page) ([]T, string, error)) ([]T, error) {
+	if limit < 0 {
+		return nil, Usage("--limit %d: want 0 or more", limit)
+	}
+	all := []T{}
+	for cursor := ""; ; {
+		page := api.Page{Limit: api.MaxPage, Cursor: cursor}
+		if limit > 0 {
+			page.Limit = min(limit-len(all), api.MaxPage)
+		}
+		items, after, err := next(page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, items...)
+		if after == "" || limit > 0 && len(all) >= limit {
+			return all, nil
+		}
+		cursor = after
+	}
+}

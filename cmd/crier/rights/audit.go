@@ -1,0 +1,62 @@
+package rights
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+)
+
+// Audit is the command about who did what.
+func Audit(c *cli.CLI) *cobra.Command {
+	return c.Group("audit", "The audit log: who changed what, when, and why", auditList(c))
+}
+
+func auditList(c *cli.CLI) *cobra.Command {
+	var req api.ListAudit
+	var since string
+	var limit int
+	cmd := c.Command("ls [filters] [--limit N]", "List acts, the newest first", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		if since != "" {
+			var err error
+			if req.Within, err = api.ParseDuration(since); err != nil || req.Within <= 0 {
+				return cli.Usage("--since %q: want a length of time such as 1h or 7d", since)
+			}
+		}
+		if err := req.Validate(); err != nil {
+			return err
+		}
+		svc, err := c.Service()
+		if err != nil {
+			return err
+		}
+		all, err := cli.Pages(limit, func(page api.Page) ([]api.AuditEntry, string, error) {
+			req.Page = page
+			list, err := svc.ListAudit(ctx, req)
+			return list.Acts, list.Next, err
+		})
+		if err != nil {
+			return err
+		}
+		return c.Print(all, func(p *out.Printer) out.Grid {
+			g := out.Grid{Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "id", Wide: true}, {Name: "tenant"}, {Name: "operation"}, {Name: "object", Flex: 1},
+				{Name: "result"}, {Name: "reason", Flex: 2, Wide: true}}}
+			for _, a := range all {
+				g.Rows = append(g.Rows, []string{p.Ago(a.At), a.KeyName, a.Key, a.Tenant, a.Operation, a.Object, a.Result, a.Reason})
+			}
+			return g
+		})
+	})
+	f := cmd.Flags()
+	f.StringVar(&req.Tenant, "tenant", "", "whose objects (default: all that the key sees)")
+	f.StringVar(&req.Key, "key", "", "id of the key with which it was done")
+	f.StringVar(&req.Operation, "operation", "", "id of the operation, such as submit-job")
+	f.StringVar(&req.Object, "object", "", "such as account/5 or job/job_...")
+	f.StringVar(&req.Result, "result", "", "done, or the code of an error, such as denied")
+	f.StringVar(&since, "since", "", "only what was done within this time, such as 1h or 7d")
+	cli.LimitFlag(cmd, &limit)
+	return cmd
+}
