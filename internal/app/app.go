@@ -63,6 +63,7 @@ type Config struct {
 	Version   string       // of this binary
 	Messaging Messaging    // default a server embedded in this process
 	Logger    *slog.Logger // default slog.Default()
+	Edge      Edge         // for tests
 	// Announce is told, once, when the process is ready.
 	Announce func(Ready)
 }

@@ -146,13 +146,13 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.streams.ledger = a.refused.Counted(log)
+	a.streams.ledger = beyond(a.cfg.Edge.Log, a.refused.Counted(log))
 	controls, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
 		MaxBytes: min(controlsMax, limit), Keep: keep, Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return err
 	}
-	a.streams.controls = controls
+	a.streams.controls = beyond(a.cfg.Edge.Log, ledger.Log(controls))
 	a.copied.ledger, a.copied.controls = backup.Log{Name: ledger.Stream, Copy: log.Snapshot}, backup.Log{Name: ledger.ControlStream, Copy: controls.Snapshot}
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
@@ -216,7 +216,7 @@ func (a *app) openIndex(ctx context.Context) error {
 	}
 	a.kv = kv
 	a.onClose("parked index", kv.Close)
-	a.index, err = parked.New(ctx, kv, a.content, a.streams.ledger)
+	a.index, err = parked.New(ctx, beyond(a.cfg.Edge.Index, a.kv), a.content, a.streams.ledger)
 	return err
 }
 
