@@ -47,13 +47,14 @@ func oldest(live []jobs.Job) (found jobs.Job, ok bool) {
 // blocked reports whether a job is to go on without anybody outside: a recipient who logs
 // in, an operator, a time.
 func blocked(j jobs.Job) bool {
+	if j.State.Rule().Needs != job.NeedsOwner {
+		return false
+	}
 	switch j.State {
-	case job.Submitted, job.Packing, job.Packed, job.Queued, job.Preparing, job.Prepared, job.Preempted:
-		return !j.Controls.Paused
-	case job.Cancelling, job.Recalling, job.FailedOver:
+	case job.Cancelling, job.Recalling, job.FailedOver: // a pause does not hold them up
 		return true
 	}
-	return false
+	return !j.Controls.Paused
 }
 
 // Backup implements api.Operations.
