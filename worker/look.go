@@ -221,6 +221,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) sweepOnce(ctx context.Context) error {
+	w.tries.Forget(w.cfg.Jobs.IsLive)
 	live := w.cfg.Jobs.Live()
 	resend := map[job.ID]bool{}
 	for _, j := range live {

@@ -238,7 +238,11 @@ func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
 // ResumeJob implements api.Controls.
 func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 	no := false
-	return s.control(ctx, id, job.Control{Pause: &no})
+	c := job.Control{Pause: &no}
+	if j, err := s.job(ctx, id); err == nil && j.State == job.Quarantined {
+		c.Again = j.Version
+	}
+	return s.control(ctx, id, c)
 }
 
 // CancelJob implements api.Controls.
