@@ -57,8 +57,9 @@ type Rule struct {
 	Next []State
 }
 
-// prompt is the deadline of what takes an append or two.
-const prompt = time.Minute
+// prompt is the deadline of what takes an append or two; the clock that stamped the state
+// may be two minutes off.
+const prompt = 5 * time.Minute
 
 // life is the one table of a job's states. Cancelling, recalling, failure
 // and quarantine are possible from every state that is not terminal. A job that is

@@ -13,15 +13,15 @@ import (
 // from, and what may follow by itself. "!" is added to all that is not over: cancelling,
 // recalling, failed, quarantined.
 const jobTable = `
-submitted         | scheduler | 1m  entry    | scheduled awaiting-approval held packing packed !
+submitted         | scheduler | 5m  entry    | scheduled awaiting-approval held packing packed !
 scheduled         | scheduler |              | awaiting-approval held packing packed queued !
 awaiting-approval | operator  |              | scheduled held packing packed !
 held              | operator  |              | scheduled awaiting-approval packing packed queued !
 packing           | api       | 10m entry    | packed !
-packed            | scheduler | 1m  entry    | queued held !
+packed            | scheduler | 5m  entry    | queued held !
 queued            | scheduler | 1h  entry    | preparing held !
 preparing         | scheduler | 10m entry    | prepared queued !
-prepared          | scheduler | 1m  entry    | sending paused queued !
+prepared          | scheduler | 5m  entry    | sending paused queued !
 sending           | workers   | 10m progress | paused preempted sent failed-over !
 paused            | operator  |              | sending preempted failed-over !
 preempted         | scheduler | 10m entry    | queued sending failed-over !

@@ -268,6 +268,7 @@ func (a *app) run(asked context.Context) error {
 		part("recorder", a.duty("recorder", a.recorder.Run))
 		part("audit", a.duty("audit", a.trail.Run))
 		part("mirror", a.duty("mirror", a.mirror.Run))
+		part("sweep", a.duty("sweep", a.sweep().Run))
 	}
 	switch {
 	case a.worker != nil:
@@ -278,6 +279,9 @@ func (a *app) run(asked context.Context) error {
 	}
 	if a.members != nil {
 		part("suppression", a.hearOfSuppression)
+	}
+	if a.service != nil {
+		part("stays", a.watchStays)
 	}
 	part("claims kept", a.pruneClaims)
 	part("keys", a.authority.Run)
