@@ -63,7 +63,7 @@ func (s *Server) controlRoutes() {
 	}
 	for _, c := range []controlled{
 		{"pause", "Stop new hand-offs of a job", svc.PauseJob},
-		{"resume", "Let a paused job go on", svc.ResumeJob},
+		{"resume", "Let a paused or quarantined job go on", svc.ResumeJob},
 		{"cancel", "Stop a job for good", svc.CancelJob},
 	} {
 		handle(s, operation{c.name + "-job", http.MethodPost, "/v1/jobs/{job}/" + c.name, "jobs", c.summary, http.StatusOK},
