@@ -63,7 +63,7 @@ func (r TailEvents) SinceText() string {
 
 // Event is an event with its place in the stream. An event may be published twice: of
 // those about one job, or one slice, what is not newer than the highest version that
-// was seen is a repeat, or late.
+// was seen is a repeat, or late; but an alert is about a version that was told before.
 type Event struct {
 	Cursor  uint64    `json:"cursor" doc:"Give it as since to go on behind this event."`
 	Job     job.ID    `json:"job"`
@@ -71,10 +71,11 @@ type Event struct {
 	Version uint64    `json:"version" doc:"Of the job, or of the slice's status. A job's have no gap."`
 	State   string    `json:"state"`
 	Reason  string    `json:"reason,omitzero"`
-	At      time.Time `json:"at" doc:"When the state was entered."`
+	At      time.Time `json:"at" doc:"When the state was entered; of an alert, from when on it was overstayed."`
+	Alert   string    `json:"alert,omitzero" enum:"overstayed" doc:"overstayed: the job is in this state for longer than that is meant to last, and the reason is what it waits on. Once for each version; absent: it came into the state."`
 }
 
 // NewEvent puts an event in its place.
 func NewEvent(cursor uint64, e job.Event) Event {
-	return Event{cursor, e.Job, e.Slice, e.Version, e.State, e.Reason, e.At}
+	return Event{cursor, e.Job, e.Slice, e.Version, e.State, e.Reason, e.At, e.Alert}
 }

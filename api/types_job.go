@@ -150,6 +150,10 @@ type Job struct {
 	Version        uint64        `json:"version" doc:"Number of the state in the job's life; each change adds one."`
 	Reason         string        `json:"reason,omitzero" doc:"In words: why it came to this state."`
 	WaitingOn      string        `json:"waiting_on,omitzero" doc:"In words: what it waits for."`
+	Owner          string        `json:"owner,omitzero" enum:"api,scheduler,workers,operator" doc:"Who moves it on; absent when it is over."`
+	Due            time.Time     `json:"due,omitzero" doc:"From when on it overstays its state, if nothing is done of it until then; absent if it may stay."`
+	Overstayed     bool          `json:"overstayed,omitzero" doc:"It is in its state for longer than that is meant to last."`
+	Tries          uint32        `json:"tries,omitzero" doc:"How often it was taken from its scheduler because it overstayed this state."`
 	Paused         bool          `json:"paused" doc:"An operator paused it."`
 	Account        string        `json:"account"`
 	AccountID      uint32        `json:"account_id"`
@@ -216,6 +220,8 @@ type ListJobs struct {
 	Account string
 	// State is the only state wanted, by its name.
 	State string
+	// Stuck asks for those only that overstay their state, the longest first.
+	Stuck bool
 }
 
 // Validate refuses an unknown state and a bad page.

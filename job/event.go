@@ -20,23 +20,36 @@ type Event struct {
 	Version uint64    `json:"version"`         // of the job, or of the slice's status
 	State   string    `json:"state"`           // a State's or a SliceState's word
 	Reason  string    `json:"reason,omitempty"`
-	At      time.Time `json:"at"` // when the state was entered
+	At      time.Time `json:"at"`              // when the state was entered, or was overstayed
+	Alert   string    `json:"alert,omitempty"` // Overstayed: it tells that of a state which was told before
 }
 
-// ID names the event: job/version, or job-slice/version.
+// Overstayed is the alert that a job is in its state for longer than that is meant to
+// last. It is told once for a job's version; Reason is what the job waits on.
+const Overstayed = "overstayed"
+
+// ID names the event: job/version, or job-slice/version; an alert's has its word behind that.
 func (e Event) ID() string {
 	id := e.Job.String()
 	if e.Slice != nil {
 		id += "-" + strconv.FormatUint(uint64(*e.Slice), 10)
 	}
-	return id + "/" + strconv.FormatUint(e.Version, 10)
+	id += "/" + strconv.FormatUint(e.Version, 10)
+	if e.Alert != "" {
+		id += "/" + e.Alert
+	}
+	return id
 }
 
 // AllEvents matches the subjects of all events.
 const AllEvents = "evt.>"
 
-// Subject is where the event is published: evt.job.<id>, or evt.slice.<id>.<n>.
+// Subject is where the event is published: evt.job.<id>, or evt.slice.<id>.<n>; an alert
+// has one of its own, evt.alert.<alert>.<id>.<version>.
 func (e Event) Subject() string {
+	if e.Alert != "" {
+		return "evt.alert." + e.Alert + "." + e.Job.String() + "." + strconv.FormatUint(e.Version, 10)
+	}
 	if e.Slice == nil {
 		return "evt.job." + e.Job.String()
 	}
@@ -52,6 +65,8 @@ func (e Event) Validate() error {
 		return Invalid("version", fmt.Sprintf("the event about %s has no version", e.Job), nil)
 	case strings.TrimSpace(e.State) == "":
 		return Invalid("state", fmt.Sprintf("the event %s has no state", e.ID()), nil)
+	case e.Alert != "" && (e.Alert != Overstayed || e.Slice != nil):
+		return Invalid("alert", fmt.Sprintf("the event %s alerts to what is none", e.ID()), nil)
 	}
 	return nil
 }

@@ -195,6 +195,7 @@ func (s Segment) isLoose() bool { return s.Name == "" || s.Blob.IsZero() }
 // nothing; controls add up in the order of the ledger.
 type Control struct {
 	Pause  *bool     `json:"pause,omitempty"`
+	Again  uint64    `json:"again,omitempty"` // the version of the job's quarantine that this ends
 	Cancel bool      `json:"cancel,omitempty"`
 	Recall bool      `json:"recall,omitempty"`
 	Rate   *uint32   `json:"rate,omitempty"`  // recipients a second; 0 is unlimited
@@ -216,6 +217,7 @@ const (
 // Controls is the sum of a job's controls.
 type Controls struct {
 	Paused    bool
+	Again     uint64 // the highest version whose quarantine was ended; 0 if none was
 	Cancelled bool
 	Recalled  bool
 	Reason    string // of the first recall
@@ -229,6 +231,7 @@ func (c *Controls) Apply(x Control) {
 	if x.Pause != nil {
 		c.Paused = *x.Pause
 	}
+	c.Again = max(c.Again, x.Again)
 	c.Cancelled = c.Cancelled || x.Cancel && !c.Recalled
 	if x.Recall && !c.Recalled {
 		c.Recalled, c.Reason = true, x.Why

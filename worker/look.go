@@ -164,7 +164,7 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if err != nil {
 		return home.JobInfo{}, err
 	}
-	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || w.isUnsure(now), Over: j.Over(now),
+	info := home.JobInfo{Known: true, Paused: j.InForce().Paused || w.isUnsure(now), Over: j.Over(now),
 		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
 	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
@@ -174,6 +174,14 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 		info.Urgent = j.Spec.Priority
 	}
 	return info, nil
+}
+
+// inForce is the controls that count now: those that were told may be older.
+func (w *Worker) inForce(told controlsChanged) job.Controls {
+	if j, live := w.cfg.Jobs.Current(told.id); live {
+		return j.InForce()
+	}
+	return told.sum
 }
 
 // isUnsure reports whether the controls of jobs may be out of date; nothing is drained then.
@@ -213,6 +221,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) sweepOnce(ctx context.Context) error {
+	w.tries.Forget(w.cfg.Jobs.IsLive)
 	live := w.cfg.Jobs.Live()
 	resend := map[job.ID]bool{}
 	for _, j := range live {

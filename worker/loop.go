@@ -151,7 +151,7 @@ func (l *loop) step(ev any) {
 	case tenure.Event:
 		l.doTenure(l.tenure.Step(now, ev))
 	case controlsChanged:
-		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: ev.sum}))
+		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: l.w.inForce(ev)}))
 	case controlsCaughtUp:
 		if now.Sub(ev.at) < lane.ControlsMaxAge { // else the loop was held up
 			l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
@@ -276,7 +276,7 @@ func (l *loop) assign(now time.Time, ev assign) {
 		return
 	}
 	spec := j.Spec
-	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: j.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
+	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: j.InForce(), Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
 		Priority: spec.Priority, Rate: spec.Rate, Submitted: spec.SubmittedAt, Expires: spec.ExpiresAt, Todo: ev.todo}}))
 }
 
@@ -443,7 +443,7 @@ func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
 		return true
 	}
 	j, live := l.w.cfg.Jobs.Current(id)
-	return !live || j.Controls.Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
+	return !live || j.InForce().Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
 }
 
 // appendPass submits the entries of a pass and tells the home when the last of

@@ -149,6 +149,16 @@ func (r *record) dropReason() job.Reason {
 	return job.ReasonRelation
 }
 
+// Overstay makes a job one that should have been moved on from a time on, and was taken
+// from its scheduler so often.
+func (f *Fake) Overstay(id job.ID, due time.Time, tries uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j := &f.recordLocked(id).job
+	j.Owner, j.Due, j.Overstayed, j.Tries = j.State.Rule().Owner.String(), due, true, tries
+	j.WaitingOn = "2 slices to be sent: worker w-3 does not answer for slice 1"
+}
+
 // ListJobs implements api.Service.
 func (f *Fake) ListJobs(_ context.Context, req api.ListJobs) (api.JobList, error) {
 	if err := f.enter("ListJobs"); err != nil {
@@ -158,7 +168,7 @@ func (f *Fake) ListJobs(_ context.Context, req api.ListJobs) (api.JobList, error
 	defer f.mu.Unlock()
 	var match []api.Job
 	for _, r := range f.mu.jobs {
-		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State) {
+		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State) && (r.job.Overstayed || !req.Stuck) {
 			match = append(match, r.job)
 		}
 	}

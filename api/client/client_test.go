@@ -215,6 +215,7 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(k, err)
 	add(s.SubmitJob(ctx, api.SubmitJob{Account: account, Package: job.Digest{9}, Body: "x"}))
 	add(s.ListJobs(ctx, api.ListJobs{}))
+	add(s.ListJobs(ctx, api.ListJobs{Stuck: true}))
 	add(s.ListJobs(ctx, api.ListJobs{State: "queued", Account: account, Page: api.Page{Limit: 1}}))
 	add(s.GetJob(ctx, j.Job))
 	add(s.GetJob(ctx, job.ID{1}))

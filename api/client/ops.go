@@ -121,8 +121,11 @@ func (c *Client) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, err
 
 // ListJobs implements Service.
 func (c *Client) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, error) {
-	return call[api.JobList](ctx, c, request{method: http.MethodGet, path: "/v1/jobs",
-		query: paged(req.Page, "account", req.Account, "state", req.State)})
+	q := paged(req.Page, "account", req.Account, "state", req.State)
+	if req.Stuck {
+		q.Set("stuck", "true")
+	}
+	return call[api.JobList](ctx, c, request{method: http.MethodGet, path: "/v1/jobs", query: q})
 }
 
 // GetJob implements Service.

@@ -32,8 +32,9 @@ func (s *Server) jobRoutes() {
 			PageInput
 			Account string `query:"account" doc:"Name or id of the account; absent means all."`
 			State   string `query:"state" doc:"Only jobs in this state; absent means all."`
+			Stuck   bool   `query:"stuck" doc:"true: only jobs that overstay their state, the longest first."`
 		}) (api.JobList, error) {
-			req := api.ListJobs{Page: in.page(), Account: in.Account, State: in.State}
+			req := api.ListJobs{Page: in.page(), Account: in.Account, State: in.State, Stuck: in.Stuck}
 			if err := req.Validate(); err != nil {
 				return api.JobList{}, err
 			}
@@ -49,8 +50,7 @@ func (s *Server) jobRoutes() {
 func withJob[O any](ctx context.Context, text string, do func(context.Context, job.ID) (O, error)) (O, error) {
 	id, err := api.ParseJobID(text)
 	if err != nil {
-		var none O
-		return none, err
+		return *new(O), err
 	}
 	return do(ctx, id)
 }
@@ -63,7 +63,7 @@ func (s *Server) controlRoutes() {
 	}
 	for _, c := range []controlled{
 		{"pause", "Stop new hand-offs of a job", svc.PauseJob},
-		{"resume", "Let a paused job go on", svc.ResumeJob},
+		{"resume", "Let a paused or quarantined job go on", svc.ResumeJob},
 		{"cancel", "Stop a job for good", svc.CancelJob},
 	} {
 		handle(s, operation{c.name + "-job", http.MethodPost, "/v1/jobs/{job}/" + c.name, "jobs", c.summary, http.StatusOK},

@@ -57,6 +57,9 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			state += ", paused by an operator"
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
+		if j.Overstayed {
+			rows = append(rows, []string{"overstayed", fmt.Sprintf("since %s; the %s should have moved it on", p.Ago(j.Due), j.Owner)})
+		}
 		if !j.Withdraws.IsZero() {
 			rows = append(rows, []string{"withdraws", j.Withdraws.String()})
 		}

@@ -40,6 +40,9 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 	}
 	rows = append(rows, []string{"version", s.Version}, []string{"started", p.Ago(s.StartedAt)}, []string{"roles", strings.Join(s.Roles, ", ")},
 		[]string{"online", out.Many(s.Online, "recipient") + ", " + out.Many(s.Sockets, "socket")}, []string{"jobs", jobsByState(s.Jobs)})
+	if s.Overstayed > 0 {
+		rows = append(rows, []string{"overstayed", out.Many(s.Overstayed, "job") + "; see crier job ls --stuck"})
+	}
 	for _, x := range s.Silent {
 		rows = append(rows, []string{"not counted", fmt.Sprintf("member %s: %s", x.Name, x.Why)})
 	}

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/filters"
 	"crier/internal/app/datadir"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
@@ -60,6 +61,8 @@ type Config struct {
 	Lanes     int          // blocks a worker has under way; default 8
 	Policy    block.Policy // of the frequency caps
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
+	// Filters makes the chain through which recipients go; default filters.New.
+	Filters   func(filters.Lists) filters.Chain
 	Version   string       // of this binary
 	Messaging Messaging    // default a server embedded in this process
 	Logger    *slog.Logger // default slog.Default()
@@ -269,6 +272,7 @@ func (a *app) run(asked context.Context) error {
 		part("recorder", a.duty("recorder", a.recorder.Run))
 		part("audit", a.duty("audit", a.trail.Run))
 		part("mirror", a.duty("mirror", a.mirror.Run))
+		part("sweep", a.duty("sweep", a.sweep().Run))
 	}
 	switch {
 	case a.worker != nil:
@@ -279,6 +283,9 @@ func (a *app) run(asked context.Context) error {
 	}
 	if a.members != nil {
 		part("suppression", a.hearOfSuppression)
+	}
+	if a.service != nil {
+		part("stays", a.watchStays)
 	}
 	part("claims kept", a.pruneClaims)
 	part("keys", a.authority.Run)

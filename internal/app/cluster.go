@@ -8,7 +8,6 @@ import (
 	"crier/internal/app/member"
 	"crier/internal/bus"
 	"crier/internal/pause"
-	"crier/internal/work"
 	"crier/job"
 	"crier/scheduler"
 	"crier/state/ledger"
@@ -111,25 +110,4 @@ func (a *app) slicesOf(id job.ID) []sql.Slice {
 		out = append(out, sql.Slice{Job: id, Number: x.Number, State: x.State, Worker: c.Journal.Worker, Epoch: c.Epoch})
 	}
 	return out
-}
-
-// waitingWait bounds the question what a job waits on.
-const waitingWait = 300 * time.Millisecond
-
-// waitingOn says what a job waits on, as the scheduler that moves it on knows.
-func (a *app) waitingOn(id job.ID) string {
-	holder := a.claims.Of(ledger.JobThing(id)).Journal
-	if a.scheduler != nil && (holder.IsZero() || holder == a.node.Scheduler()) {
-		return a.scheduler.WaitingOn(id)
-	}
-	if holder.IsZero() {
-		return "a scheduler to take it"
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), waitingWait)
-	defer cancel()
-	b, err := a.bus.Request(ctx, work.WaitingTo(holder.Worker), id[:])
-	if err != nil {
-		return fmt.Sprintf("scheduler %s, which does not answer", member.Of(holder.Worker))
-	}
-	return string(b)
 }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"crier/audience/members"
 	"crier/internal/app/backup"
@@ -38,6 +40,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
 	"crier/state/outbox"
+	"crier/state/overstay"
 	"crier/state/parked"
 	"crier/state/parked/kv"
 	"crier/state/parked/level"
@@ -69,6 +72,8 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
+	stays     *overstay.Watch
+	mute      sync.Map // schedulers that did not say what a job waits on, by name, and when
 	entry     *entry.Desk
 	clocks    []entry.Clock
 	content   *content.Content
@@ -274,9 +279,10 @@ func (a *app) openPresence(context.Context) (err error) {
 func (a *app) openRoles(ctx context.Context) (err error) {
 	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
+	a.stays = overstay.NewWatch(a.jobs, a.index, a.claims, time.Now)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
-			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
+			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
 		}
@@ -323,7 +329,7 @@ func (a *app) openService(ctx context.Context) error {
 		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
 		Backup: a.backup(),
 		Set:    a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
-		WaitingOn: a.waitingOn})
+		WaitingOn: a.waitingOn, Stays: a.stays})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {
 		if wake != nil {

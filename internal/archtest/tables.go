@@ -18,6 +18,7 @@ var arrowTable = []Arrow{
 	{"job", nil, "the vocabulary imports the standard library only, so that everything may import it"},
 	{"internal/crew", nil, "it runs what it is given"},
 	{"internal/pause", nil, "it waits"},
+	{"internal/guard", nil, "it runs what it is given"},
 	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
 	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
 	{"internal/testdata", nil, "it finds files"},
@@ -54,11 +55,12 @@ var arrowTable = []Arrow{
 	{"state/zk/...", []string{"job", "state/coord"}, "an adapter knows its seam and its driver"},
 	{"state/outbox", with(), "the relay carries rows to a stream and decides nothing about them"},
 	{"state/events/...", with("internal/bus/..."), "an adapter knows its seam and its driver"},
+	{"state/overstay", with("state/jobs", "state/ledger", "state/parked"), "what is late follows from the tables of jobs and claims, and from how far the index is"},
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
 	{"scheduler/apta/...", []string{"job", "internal/pause"}, "membership knows members, shards and time; what is placed by it is its users' business"},
-	{"scheduler/...", with("internal/bus", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"scheduler/...", with("internal/bus", "internal/guard", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/wire", []string{"job", "api"}, "the JSON knows the interface, not who reads or writes it"},

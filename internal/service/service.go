@@ -24,6 +24,7 @@ import (
 	"crier/state/blob"
 	"crier/state/jobs"
 	"crier/state/ledger"
+	"crier/state/overstay"
 	"crier/state/parked"
 	"crier/state/proof"
 	"crier/state/report"
@@ -53,6 +54,8 @@ type Config struct {
 	Why func(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error)
 	// WaitingOn says what a live job waits on; "" if this process does not know.
 	WaitingOn func(job.ID) string
+	// Stays is how long each job may be in its state.
+	Stays *overstay.Watch
 	// Status fills in what only the process knows: roles, sockets, stores, problems.
 	Status func(ctx context.Context) api.Status
 	// Backup writes a copy of everything. Nil: what is kept elsewhere is copied there.

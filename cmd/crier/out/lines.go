@@ -23,6 +23,9 @@ func EventLine(e api.Event) string {
 		what += fmt.Sprintf(" slice %d", *e.Slice)
 	}
 	line := fmt.Sprintf("%8d  %s  %-11s  %s  version %d", e.Cursor, e.At.UTC().Format(stamp), Clean(e.State), what, e.Version)
+	if e.Alert != "" {
+		line += "  ALERT " + Clean(e.Alert)
+	}
 	if e.Reason != "" {
 		line += "  " + Clean(e.Reason)
 	}

@@ -45,6 +45,12 @@ func Event(n byte, slice int, version uint64) job.Event {
 	return e
 }
 
+func alert(n byte, version uint64) job.Event {
+	e := Event(n, -1, version)
+	e.Alert = job.Overstayed
+	return e
+}
+
 func publish(t *testing.T, ctx context.Context, l Log, all ...job.Event) {
 	t.Helper()
 	for _, e := range all {
@@ -97,7 +103,7 @@ func order(t *testing.T, ctx context.Context, l Log) {
 }
 
 func repeats(t *testing.T, ctx context.Context, l Log) {
-	all := []job.Event{Event(1, -1, 1), Event(1, 1, 1), Event(1, 11, 1), Event(1, -1, 11)}
+	all := []job.Event{Event(1, -1, 1), Event(1, 1, 1), Event(1, 11, 1), Event(1, -1, 11), alert(1, 1), alert(1, 11), alert(2, 1)}
 	for range 3 {
 		publish(t, ctx, l, all...)
 	}
@@ -140,7 +146,7 @@ func since(t *testing.T, ctx context.Context, l Log) {
 }
 
 func refused(t *testing.T, ctx context.Context, l Log) {
-	for _, e := range []job.Event{{}, {Job: job.ID{1}, State: "sent"}, {Job: job.ID{1}, Version: 1}} {
+	for _, e := range []job.Event{{}, {Job: job.ID{1}, Version: 1, State: "sent", Alert: "boom"}, {Job: job.ID{1}, State: "sent"}, {Job: job.ID{1}, Version: 1}} {
 		if err := l.Publish(ctx, e); job.CodeOf(err) != job.CodeInvalid {
 			t.Errorf("publishing %+v: %v", e, err)
 		}
