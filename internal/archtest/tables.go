@@ -63,7 +63,8 @@ var arrowTable = []Arrow{
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/wire", []string{"job", "api"}, "the JSON knows the interface, not who reads or writes it"},
 	{"api/decision", []string{"job", "api"}, "who may do what is decided by the caller and the operation alone"},
-	{"api/server", []string{"job", "api", "api/decision", "api/wire"}, "the server knows the interface, not what is behind it"},
+	{"api/server/gate", []string{"job"}, "a gate counts requests and knows nothing of them"},
+	{"api/server", []string{"job", "api", "api/decision", "api/server/gate", "api/wire"}, "the server knows the interface, not what is behind it"},
 	{"api/client", []string{"job", "api", "api/wire"}, "the client knows the interface, not what is behind it"},
 	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
 

@@ -151,6 +151,13 @@ func (c *conn) applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transiti
 	return access.Insert(ctx, c.Engine, tx, access.Submitted(t.Spec))
 }
 
+func bit(v bool) int {
+	if v {
+		return 1
+	}
+	return 0
+}
+
 // raced makes of a key that was free, and now exists, a reason to begin again.
 func (c *conn) raced(err error) error {
 	if c.Duplicate(err) {

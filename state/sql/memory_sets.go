@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"crier/audience/members"
+	"crier/state/sql/sets"
 )
 
 type setKey = members.Key
@@ -61,7 +62,7 @@ func (s *memorySet) snap(n members.Snapshot) {
 	maps.DeleteFunc(s.snapshots, func(r uint64, x members.Snapshot) bool { return r < n.Revision && !x.Pinned })
 }
 
-// MemorySets is the twin of Sets.
+// MemorySets is the twin of sets.Sets.
 type MemorySets struct{ m *memory }
 
 var _ members.Sets = (*MemorySets)(nil)
@@ -121,7 +122,7 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 		}
 		set := s.m.sets[c.Key].clone()
 		if set.revision != c.Base || changed[c.Key] != nil {
-			return 0, stale(c.Key, c.Base)
+			return 0, sets.Stale(c.Key, c.Base)
 		}
 		set.revision, set.cardinality = c.Base+1, c.Cardinality
 		if c.Snapshot.IsZero() {
@@ -142,7 +143,7 @@ func (s *MemorySets) AddSnapshot(_ context.Context, key members.Key, snap member
 	defer s.m.Unlock()
 	set := s.m.sets[key].clone()
 	if set.revision < snap.Revision || snap.Revision == 0 {
-		return stale(key, snap.Revision)
+		return sets.Stale(key, snap.Revision)
 	}
 	set.snap(snap)
 	s.m.sets[key] = set
