@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"crier/audience/members"
+	"crier/job"
 	"crier/state/sql/sets"
 )
 
@@ -113,6 +114,11 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 	defer s.m.Unlock()
 	changed := map[members.Key]*memorySet{}
 	var accounts []uint32
+	type applied struct {
+		members.Change
+		was uint64
+	}
+	var told []applied
 	for _, c := range all {
 		if c.MakeAccount {
 			accounts = append(accounts, c.Owner)
@@ -124,6 +130,7 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 		if set.revision != c.Base || changed[c.Key] != nil {
 			return 0, sets.Stale(c.Key, c.Base)
 		}
+		told = append(told, applied{c, set.cardinality})
 		set.revision, set.cardinality = c.Base+1, c.Cardinality
 		if c.Snapshot.IsZero() {
 			set.increments = append(set.increments, members.Increment{Revision: set.revision,
@@ -134,7 +141,28 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 		changed[c.Key] = set
 	}
 	maps.Copy(s.m.sets, changed)
-	return s.m.createMissingLocked(accounts), nil
+	made := s.m.createMissingLocked(accounts)
+	for _, c := range told {
+		s.m.tellLocked(c.Change, c.was)
+	}
+	return made, nil
+}
+
+// tellLocked adds to the outbox what a trigger would of a change; was is the set's
+// cardinality before it.
+func (m *memory) tellLocked(c members.Change, was uint64) {
+	set := &job.SetChange{Kind: c.Kind.String(), Number: c.Owner, Recipients: c.Cardinality, Changed: c.Cardinality - was}
+	e := job.Event{Set: set, Version: c.Base + 1, State: job.SetAdded, At: m.now().UTC()}
+	if c.Cardinality < was {
+		e.State, set.Changed = job.SetRemoved, was-c.Cardinality
+	}
+	switch c.Kind {
+	case members.KindFollowers, members.KindSuppression:
+		set.Name, set.Tenant = m.byNumber[c.Owner].Name, m.byNumber[c.Owner].Tenant
+	case members.KindSegment:
+		set.Name, set.Tenant = m.segments.NameOf(c.Owner), job.DefaultTenant
+	}
+	m.outbox.Add(e)
 }
 
 // AddSnapshot implements members.Sets.

@@ -145,7 +145,7 @@ func (s *Sets) Load(ctx context.Context, key members.Key) (members.Head, []membe
 // its changes anew of what there is.
 func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, error]) (accounts int, err error) {
 	err = s.e.TxOnce(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
-		a := appender{ctx: ctx, s: s, tx: tx}
+		a := appender{ctx: ctx, s: s, tx: tx, at: engine.Nanos(s.now())}
 		for change, err := range changes {
 			if err != nil {
 				return err
@@ -172,6 +172,7 @@ type appender struct {
 	ctx      context.Context
 	s        *Sets
 	tx       *dbsql.Tx
+	at       int64 // of the changes
 	accounts []uint32
 	created  []members.Change // first revisions
 	grown    []members.Change // increments
@@ -211,15 +212,15 @@ func (a *appender) addRevision(c members.Change) error {
 
 // advance moves a head that exists to its next revision.
 func (a *appender) advance(c members.Change) error {
-	query := `UPDATE member_sets SET revision = ?, cardinality = ?, increments = increments + 1,
+	query := `UPDATE member_sets SET changed_at = ?, revision = ?, cardinality = ?, increments = increments + 1,
 		increment_bytes = increment_bytes + ? WHERE kind = ? AND owner = ? AND revision = ?`
 	third := uint64(len(c.Adds) + len(c.Removes))
 	if !c.Snapshot.IsZero() {
-		query = `UPDATE member_sets SET revision = ?, cardinality = ?, increments = 0,
+		query = `UPDATE member_sets SET changed_at = ?, revision = ?, cardinality = ?, increments = 0,
 			increment_bytes = 0, snapshot_revision = ? WHERE kind = ? AND owner = ? AND revision = ?`
 		third = c.Base + 1
 	}
-	res, err := a.tx.ExecContext(a.ctx, query, c.Base+1, c.Cardinality, third, c.Kind.String(), c.Owner, c.Base)
+	res, err := a.tx.ExecContext(a.ctx, query, a.at, c.Base+1, c.Cardinality, third, c.Kind.String(), c.Owner, c.Base)
 	if err != nil {
 		return err
 	}
@@ -276,16 +277,16 @@ func (a *appender) insertHeads() error {
 	if len(a.created) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 7*len(a.created))
+	args := make([]any, 0, 8*len(a.created))
 	for _, c := range a.created {
 		snapshot, increments, size := 1, 0, 0
 		if c.Snapshot.IsZero() {
 			snapshot, increments, size = 0, 1, len(c.Adds)+len(c.Removes)
 		}
-		args = append(args, c.Kind.String(), c.Owner, 1, c.Cardinality, snapshot, increments, size)
+		args = append(args, c.Kind.String(), c.Owner, 1, c.Cardinality, snapshot, increments, size, a.at)
 	}
-	err := a.exec(`INSERT INTO member_sets (kind, owner, revision, cardinality, snapshot_revision, increments, increment_bytes) VALUES `+
-		engine.Tuples(len(a.created), 7), args...)
+	err := a.exec(`INSERT INTO member_sets (kind, owner, revision, cardinality, snapshot_revision, increments, increment_bytes, changed_at) VALUES `+
+		engine.Tuples(len(a.created), 8), args...)
 	if a.s.e.Duplicate(err) {
 		return fmt.Errorf("a set that was empty: %w", members.ErrStale)
 	}
