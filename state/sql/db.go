@@ -24,6 +24,7 @@ import (
 	"crier/state/sql/access"
 	"crier/state/sql/engine"
 	"crier/state/sql/groups"
+	"crier/state/sql/hooks"
 	"crier/state/sql/rows"
 	"crier/state/sql/sets"
 )
@@ -59,6 +60,7 @@ type DB struct {
 	Access   *access.Store
 	Segments *groups.Segments
 	Salts    *groups.Salts
+	Hooks    *hooks.Store
 	c        *conn
 }
 
@@ -82,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(c.wrap("opening the SQL store "+e.Name, err), e.Close())
 	}
-	return &DB{&Accounts{c: c}, versioned, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, c}, nil
+	return &DB{&Accounts{c: c}, versioned, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, hooks.New(e, cfg.Now), c}, nil
 }
 
 // ReadMark gives the mark of the MySQL database of a DSN; see engine.ReadMark.

@@ -26,7 +26,63 @@ BEGIN
 END;
 -- +goose StatementEnd
 
+-- States of which a job's webhook is told, each between commas, and its host.
+ALTER TABLE jobs ADD COLUMN webhook_on TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN webhook_host TEXT NOT NULL DEFAULT '';
+
+-- What webhooks are to be told. Only triggers insert here, in the transaction of the
+-- projection.
+CREATE TABLE webhook_deliveries (
+    job          TEXT    NOT NULL,
+    version      INTEGER NOT NULL,
+    state        TEXT    NOT NULL,
+    reason       TEXT    NOT NULL,
+    at           INTEGER NOT NULL,
+    host         TEXT    NOT NULL,
+    due_at       INTEGER NOT NULL DEFAULT 0,
+    leased_until INTEGER NOT NULL DEFAULT 0,
+    leased_by    TEXT    NOT NULL DEFAULT '',
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    first_at     INTEGER NOT NULL DEFAULT 0,      -- time of the first attempt
+    status       INTEGER NOT NULL DEFAULT 0,      -- of HTTP, of the last answer
+    error        TEXT    NOT NULL DEFAULT '',
+    outcome      TEXT    NOT NULL DEFAULT 'open',
+    ended_at     INTEGER NOT NULL DEFAULT 0,      -- 0: it is open
+    PRIMARY KEY (job, version)
+) WITHOUT ROWID;
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (ended_at, host, due_at);
+
+-- +goose StatementBegin
+CREATE TRIGGER webhook_of_submitted AFTER INSERT ON jobs WHEN instr(NEW.webhook_on, ',' || NEW.state || ',') > 0
+BEGIN
+    INSERT INTO webhook_deliveries (job, version, state, reason, at, host)
+    VALUES (NEW.id, NEW.version, NEW.state, NEW.reason, NEW.state_at, NEW.webhook_host);
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER webhook_of_moved AFTER UPDATE OF version ON jobs WHEN NEW.version <> OLD.version AND instr(NEW.webhook_on, ',' || NEW.state || ',') > 0
+BEGIN
+    INSERT INTO webhook_deliveries (job, version, state, reason, at, host)
+    VALUES (NEW.id, NEW.version, NEW.state, NEW.reason, NEW.state_at, NEW.webhook_host);
+END;
+-- +goose StatementEnd
+
+-- With which the requests are signed. They are needed as they are, and shown once.
+CREATE TABLE webhook_secrets (
+    tenant     TEXT    NOT NULL,
+    secret     BLOB    NOT NULL,
+    made_at    INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL, -- 0: it is the newest
+    PRIMARY KEY (tenant, secret)
+) WITHOUT ROWID;
+
 -- +goose Down
+DROP TABLE webhook_secrets;
+DROP TRIGGER webhook_of_moved;
+DROP TRIGGER webhook_of_submitted;
+DROP TABLE webhook_deliveries;
+ALTER TABLE jobs DROP COLUMN webhook_host;
+ALTER TABLE jobs DROP COLUMN webhook_on;
 DROP TRIGGER set_changed;
 DROP TRIGGER set_made;
 DELETE FROM outbox WHERE set_kind <> '';
