@@ -124,6 +124,7 @@ type Spec struct {
 	CollapseKey    string    `json:"collapse_key,omitempty"`
 	Withdraws      ID        `json:"withdraws,omitzero"`  // the recalled job whose message clients are to take back; it has no body then
 	SendOnce       *SendOnce `json:"send_once,omitempty"` // nil: as often as jobs ask for it
+	Webhook        *Webhook  `json:"webhook,omitempty"`   // nil: nobody outside is told
 	Request        Digest    `json:"request"`             // SHA-256 of the submitted request, for idempotency
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
 	Nonce          Digest    `json:"nonce"` // random: tells one submit from another
@@ -168,6 +169,9 @@ func (s Spec) Validate() error {
 		return Invalid("send_once", "what is sent once needs a key", nil)
 	case s.SendOnce != nil && (s.SendOnce.Window <= 0 || s.SendOnce.Window > MaxTTL):
 		return Invalid("send_once.window", fmt.Sprintf("the window of what is sent once must be positive and at most %d days", MaxTTL/(24*time.Hour)), nil)
+	}
+	if err := s.Webhook.Validate(); err != nil {
+		return err
 	}
 	return s.validateAudience()
 }

@@ -257,7 +257,7 @@ func (c *Client) TailLedger(ctx context.Context, req api.TailLedger, fn func(api
 // without Follow the end of the stream ends it.
 func (c *Client) TailEvents(ctx context.Context, req api.TailEvents, fn func(api.Event) error) error {
 	return c.patiently(ctx, func() (progress bool, err error) {
-		q := query("since", req.SinceText())
+		q := query("since", req.SinceText(), "kind", req.Kind)
 		if !req.Job.IsZero() {
 			q.Set("job", req.Job.String())
 		}

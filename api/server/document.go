@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/job"
 )
 
 // param is a query parameter of an operation that huma does not serve; all are text.
@@ -40,6 +41,7 @@ var (
 	tailEventsQuery = []param{
 		{"since", "Cursor of an event: what comes behind it; or a length of time such as 1h: what was published within it. Absent means the first that is stored.", false, nil},
 		{"job", "Id of the one job whose events are wanted; absent means all.", false, nil},
+		{"kind", "The one kind of events that is wanted: about jobs, slices, or sets of recipients; absent means all.", false, job.EventKinds()},
 		{"follow", "true: wait for more at the end; absent means false.", false, nil},
 	}
 	waitJobQuery = []param{

@@ -10,6 +10,7 @@ import (
 
 	"crier/api"
 	"crier/api/decision"
+	"crier/api/server/gate"
 	"crier/job"
 )
 
@@ -91,12 +92,12 @@ type humaMux struct{ *Server }
 
 // HandleFunc registers an operation.
 func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
-	gate := m.reads
+	through := m.reads
 	method, _, _ := strings.Cut(pattern, " ")
 	if method != http.MethodGet {
-		gate = m.writes
+		through = m.writes
 	}
-	serve := m.guarded(gate, func(w http.ResponseWriter, r *http.Request) {
+	serve := m.guarded(through, func(w http.ResponseWriter, r *http.Request) {
 		if p := slurp(w, r); p != nil {
 			m.writeProblem(w, r, p)
 			return
@@ -110,13 +111,13 @@ func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 }
 
 // guarded lets a handler work while it holds a slot of a gate.
-func (s *Server) guarded(g *gate, h http.HandlerFunc) http.HandlerFunc {
+func (s *Server) guarded(g *gate.Gate, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if err := g.enter(r.Context()); err != nil {
+		if err := g.Enter(r.Context()); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err))
 			return
 		}
-		defer g.leave()
+		defer g.Leave()
 		h(w, r)
 	}
 }

@@ -35,7 +35,7 @@ func (s *Server) plainRoutes() {
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",
 		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, tailLedgerQuery...)
 	s.streaming(s.tailEvents, operation{"tail-events", http.MethodGet, "/v1/events", "events",
-		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
+		"Events of jobs, slices and sets of recipients, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
 	s.file(s.backup, operation{"backup", http.MethodGet, "/v1/backup", "operations",
 		"A copy of everything that was acknowledged before, as a tar file whose last part is its manifest; one at a time", http.StatusOK}, "application/x-tar")
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",

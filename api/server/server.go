@@ -23,6 +23,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"crier/api"
+	"crier/api/server/gate"
 )
 
 // Keys knows who may use the API.
@@ -99,8 +100,9 @@ type Server struct {
 	mux *http.ServeMux
 	ops map[string]string // from the patterns of the mux to the ids of operations; nothing else is under /v1
 	doc huma.API
-	// One gate for each kind of request; see gate.go for what they bound.
-	reads, writes, uploads, streams, files *gate
+	// One gate for each kind of request. 64 writes of maxRequest bytes, raw and decoded, are
+	// 256 MiB at worst; uploads and streams pass through and hold a buffer each.
+	reads, writes, uploads, streams, files *gate.Gate
 
 	ended context.Context // over once EndStreams was called
 	end   context.CancelFunc
@@ -122,7 +124,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), ops: map[string]string{},
-		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0), files: newGate(1, 0),
+		reads: gate.New(256, 4096), writes: gate.New(64, 16384), uploads: gate.New(8, 64), streams: gate.New(4096, 0), files: gate.New(1, 0),
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))

@@ -208,7 +208,7 @@ func followQuery(q url.Values, follow *bool) (err error) {
 
 func (s *Server) tailEvents(r *http.Request, send func(any) error) error {
 	q := r.URL.Query()
-	var req api.TailEvents
+	req := api.TailEvents{Kind: q.Get("kind")}
 	if err := req.Since(q.Get("since")); err != nil {
 		return err
 	}

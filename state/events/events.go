@@ -1,5 +1,5 @@
-// Package events is the stream of what happens to jobs and slices, for those who
-// listen: the relay publishes, the API follows.
+// Package events is the stream of what happens to jobs, slices and sets of recipients,
+// for those who listen: the relay publishes, the API follows.
 //
 // It guarantees that an event that was acknowledged is on the disk; that one that is
 // published again within the window is stored once; and that a follower gets what is
@@ -42,9 +42,12 @@ type Query struct {
 	After uint64    // cursor; 0: from the first that is stored
 	Since time.Time // if not zero, published then or later; in the place of After
 	Job   *job.ID   // of this one only; nil: of all
+	Kind  string    // of this kind only; "": of all
 }
 
-func (q Query) wants(e job.Event) bool { return q.Job == nil || *q.Job == e.Job }
+func (q Query) wants(e job.Event) bool {
+	return (q.Job == nil || *q.Job == e.Job) && (q.Kind == "" || q.Kind == e.Kind())
+}
 
 // beyond refuses a cursor that this stream never gave.
 func beyond(cursor uint64) error {

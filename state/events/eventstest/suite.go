@@ -24,7 +24,7 @@ const limit = 20 * time.Second
 // Run holds streams that open makes, each empty, to the suite.
 func Run(t *testing.T, open func(t *testing.T) Log) {
 	for name, test := range map[string]func(*testing.T, context.Context, Log){
-		"order, jobs and cursors": order, "repeats": repeats, "what comes later": later, "since a time": since, "what is refused": refused,
+		"order, jobs and cursors": order, "kinds": kinds, "repeats": repeats, "what comes later": later, "since a time": since, "what is refused": refused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -100,6 +100,21 @@ func order(t *testing.T, ctx context.Context, l Log) {
 	want(t, ctx, "of one job", l, events.Query{Job: &one}, all[0], all[2], all[3], all[4])
 	want(t, ctx, "of one job behind a cursor", l, events.Query{Job: &other, After: stored[1].Cursor}, all[5])
 	want(t, ctx, "of no job", l, events.Query{Job: &job.ID{9}})
+}
+
+// kinds follows the events of each kind apart, and tells those of sets that have the same
+// number from each other.
+func kinds(t *testing.T, ctx context.Context, l Log) {
+	set := func(kind string, revision uint64) job.Event {
+		return job.Event{Set: &job.SetChange{Kind: kind, Name: "größer", Number: 1, Tenant: "acme", Recipients: revision, Changed: 1}, Version: revision, State: job.SetAdded}
+	}
+	all := []job.Event{set("followers", 1), Event(1, -1, 1), set("suppression", 1), Event(1, 1, 1), set("followers", 2)}
+	publish(t, ctx, l, append(all, all...)...)
+	want(t, ctx, "all, each once", l, events.Query{}, all...)
+	want(t, ctx, "of sets", l, events.Query{Kind: "set"}, all[0], all[2], all[4])
+	want(t, ctx, "of jobs", l, events.Query{Kind: "job"}, all[1])
+	want(t, ctx, "of slices", l, events.Query{Kind: "slice"}, all[3])
+	want(t, ctx, "of one job", l, events.Query{Job: &all[1].Job}, all[1], all[3])
 }
 
 func repeats(t *testing.T, ctx context.Context, l Log) {
