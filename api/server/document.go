@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/api/problem"
 )
 
 // param is a query parameter of an operation that huma does not serve; all are text.
@@ -67,9 +69,9 @@ func (s *Server) document(o operation, contentType string, answer any, query ...
 		Description: http.StatusText(o.status),
 		Content:     map[string]*huma.MediaType{contentType: {Schema: registry.Schema(reflect.TypeOf(answer), true, "")}},
 	}}
-	problem := map[string]*huma.MediaType{"application/problem+json": {Schema: registry.Schema(reflect.TypeOf(api.Problem{}), true, "")}}
+	problems := map[string]*huma.MediaType{"application/problem+json": {Schema: registry.Schema(reflect.TypeOf(problem.Problem{}), true, "")}}
 	for _, status := range append(op.Errors, http.StatusUnprocessableEntity, http.StatusInternalServerError) {
-		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: problem}
+		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: problems}
 	}
 	s.doc.OpenAPI().AddOperation(&op)
 	return &op
@@ -89,6 +91,13 @@ func (s *Server) correct() {
 	}
 	if j := doc.Components.Schemas.Map()["Job"]; j != nil { // there is none if the server cannot work
 		j.Properties["state"].Enum = words(api.JobStates())
+	}
+	if p := doc.Components.Schemas.Map()["Problem"]; p != nil {
+		code := p.Properties["code"]
+		code.Enum = words(problem.Codes())
+		for _, k := range problem.Kinds() {
+			code.Description += fmt.Sprintf("\n- %s (%d): %s %s", k.Code, k.Status, k.Means, k.Do)
+		}
 	}
 	if jobs := doc.Paths["/v1/jobs"]; jobs != nil && jobs.Get != nil {
 		for _, p := range jobs.Get.Parameters {
