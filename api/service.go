@@ -151,6 +151,10 @@ type Proofs interface {
 	// ReconcileJob proves the law of conservation for a job by set algebra, and asks the
 	// filters again whose lists the job recorded.
 	ReconcileJob(ctx context.Context, id job.ID) (Reconciliation, error)
+	// ExportJob writes who of a job's package stands where the request says, as a package in
+	// its envelope or as ids: all of them at one moment. Unless it returns nil, what was
+	// written is to be thrown away. A job that is not conserved is a conflict.
+	ExportJob(ctx context.Context, id job.ID, req ExportJob, w io.Writer) error
 	// TailLedger calls fn for each record that the request asks for, in the order
 	// of the ledger, each once; with Follow it goes on until ctx ends.
 	TailLedger(ctx context.Context, req TailLedger, fn func(LedgerEntry) error) error

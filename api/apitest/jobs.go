@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -367,6 +368,38 @@ func (f *Fake) ExplainJob(_ context.Context, id job.ID, rcpt job.Recipient) (api
 		return nil
 	})
 	return out, err
+}
+
+// ExportJob implements api.Service, by what ExplainJob says of each recipient.
+func (f *Fake) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io.Writer) error {
+	if err := f.enter("ExportJob"); err != nil {
+		return err
+	}
+	j, err := f.GetJob(ctx, id)
+	if err != nil {
+		return err
+	}
+	var ids []job.Recipient
+	for i := range j.Recipients {
+		x, err := f.ExplainJob(ctx, id, job.Recipient(i))
+		if err != nil {
+			return err
+		}
+		if req.Chosen(job.Standing{Outcome: x.Outcome, Reason: x.Reason}) {
+			ids = append(ids, job.Recipient(i))
+		}
+	}
+	var b []byte
+	for _, i := range ids {
+		b = append(b, i.String()+"\n"...)
+	}
+	if f.Pack != nil && req.Format != api.FormatIDs {
+		if b, err = f.Pack(id.String(), ids); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(b)
+	return err
 }
 
 // ReconcileJob implements api.Service.

@@ -228,6 +228,11 @@ func (c *Client) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliatio
 	return call[api.Reconciliation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/reconcile"), timeout: c.cfg.LongTimeout})
 }
 
+// ExportJob implements Service.
+func (c *Client) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io.Writer) error {
+	return c.download(ctx, request{method: http.MethodGet, path: jobPath(id, "/recipients"), query: query("outcome", req.StandingText(), "format", req.Format)}, w)
+}
+
 // TailLedger implements Service. After a cut it goes on where it was; without
 // Follow the end of the stream is the end.
 func (c *Client) TailLedger(ctx context.Context, req api.TailLedger, fn func(api.LedgerEntry) error) error {

@@ -80,6 +80,7 @@ var decisions = map[string]Decision{
 	"wait-job":            {viewers, anyTenant, Nothing},
 	"explain-job":         {anybody, anyTenant, Nothing},
 	"reconcile-job":       {viewers, anyTenant, Nothing},
+	"export-job":          {senders, anyTenant, Nothing},
 	"tail-events":         {viewers, anyTenant, Nothing},
 	"submit-job":          {senders, anyTenant, InLedger},
 	"pause-job":           {senders, anyTenant, InLedger},

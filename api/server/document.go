@@ -11,6 +11,7 @@ import (
 
 	"crier/api"
 	"crier/api/problem"
+	"crier/job"
 )
 
 // param is a query parameter of an operation that huma does not serve; all are text.
@@ -34,7 +35,11 @@ var (
 	importIDsQuery        = []param{{"skip", "Lines to leave out at the start.", false, nil}}
 	importSuppressedQuery = append([]param{{"account", "Name or id of the account; absent means the global list.", false, nil}}, importIDsQuery...)
 	exportQuery           = []param{{"of", "Name of the segment, or name or id of the account; of suppression, absent means the global list.", false, nil}}
-	tailLedgerQuery       = []param{
+	exportJobQuery        = []param{
+		{"outcome", "Outcomes, with commas between them, such as failed,expired: one of " + outcomeNames() + "; dropped and failed may have a reason behind a colon, such as dropped:relation.", true, nil},
+		{"format", "package (a recipient package, .crpk, as the body of import-package; absent means this) or ids (one a line, ascending).", false, []string{api.FormatPackage, api.FormatIDs}},
+	}
+	tailLedgerQuery = []param{
 		{"from", "First sequence wanted; absent means the first that is stored.", false, nil},
 		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false, nil},
 		{"follow", "true: wait for more at the end; absent means false.", false, nil},
@@ -49,6 +54,15 @@ var (
 		{"timeout", "How long to wait, such as 10s; absent means 30s, which is the most. Then the job comes as it is.", false, nil},
 	}
 )
+
+// outcomeNames lists the outcomes of a recipient.
+func outcomeNames() string {
+	var names []string
+	for _, o := range job.Outcomes() {
+		names = append(names, o.String())
+	}
+	return strings.Join(names, ", ")
+}
 
 // document adds an operation that huma does not serve to the OpenAPI document.
 func (s *Server) document(o operation, contentType string, answer any, query ...param) *huma.Operation {

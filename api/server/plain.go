@@ -33,6 +33,8 @@ func (s *Server) plainRoutes() {
 	s.setUploads()
 	s.file(s.uploads, s.exportSet, operation{"export-set", http.MethodGet, "/v1/sets/{kind}", "packages",
 		"Followers, a suppression list or a segment, as it is, as a recipient package", http.StatusOK}, "application/octet-stream", exportQuery...)
+	s.file(s.uploads, s.exportJob, operation{"export-job", http.MethodGet, "/v1/jobs/{job}/recipients", "jobs",
+		"The recipients of a job who stand at some outcomes, as the ledger shows, as a recipient package or as ids", http.StatusOK}, "application/octet-stream", exportJobQuery...)
 	s.streaming(s.watchJob, operation{"watch-job", http.MethodGet, "/v1/jobs/{job}/watch", "jobs",
 		"The job after each change until it is over, a JSON object a line", http.StatusOK}, api.Job{})
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",

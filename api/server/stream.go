@@ -146,3 +146,20 @@ func (s *Server) exportSet(r *http.Request, w io.Writer) error {
 	}
 	return s.cfg.Service.ExportSet(r.Context(), req, w)
 }
+
+// exportJob gives who of a job stands at some outcomes.
+func (s *Server) exportJob(r *http.Request, w io.Writer) error {
+	standings, err := api.ParseStandings(r.URL.Query().Get("outcome"))
+	if err != nil {
+		return err
+	}
+	req := api.ExportJob{Standings: standings, Format: r.URL.Query().Get("format")}
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	id, err := api.ParseJobID(r.PathValue("job"))
+	if err != nil {
+		return err
+	}
+	return s.cfg.Service.ExportJob(r.Context(), id, req, w)
+}

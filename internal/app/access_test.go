@@ -248,6 +248,7 @@ var table = map[string]row{
 	"watch-job":      {want: "x+++ 000 000 +", make: at("/v1/jobs/%s/watch", over)},
 	"wait-job":       {want: "x+++ 000 000 +", make: at("/v1/jobs/%s/wait?timeout=20s", live)},
 	"explain-job":    {want: "++++ 000 000 +", make: at("/v1/jobs/%s/recipients/1", live)},
+	"export-job":     {want: "xx++ x00 x00 +", make: at("/v1/jobs/%s/recipients?outcome=parked", live)},
 	"reconcile-job":  {want: "x+++ 000 000 +", make: at("/v1/jobs/%s/reconcile", live)},
 	"tail-events":    {want: "x+++ ... ... +", has: liveID, make: at("/v1/events")},
 	"pause-job":      {want: "xx++ x00 x00 +", make: at("/v1/jobs/%s/pause", live)},
