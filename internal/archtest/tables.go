@@ -85,7 +85,7 @@ var arrowTable = []Arrow{
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "!internal/sim/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
 	{"cmd/crier", with("api", "audience/...", "cmd/crier/...", "internal/...", "!internal/sim/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
 	{"cmd/crier/cli", with("api", "api/client", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
-	{"cmd/crier/inspect", with("api", "audience", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it; a package that comes is checked"},
+	{"cmd/crier/inspect", with("api", "api/problem", "audience", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it; a package that comes is checked"},
 	{"cmd/crier/operate", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a cluster is, and is to do, is asked of a server"},
 	{"cmd/crier/rights", with("api", "cmd/crier/cli", "cmd/crier/out"), "who may do what, and who did, is asked of a server"},
 	{"cmd/crier/check", with("api", "cmd/crier/cli", "cmd/crier/out"), "a verdict is made from what any server tells"},
