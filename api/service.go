@@ -24,6 +24,7 @@ type Service interface {
 	Jobs
 	Controls
 	Proofs
+	Recipients
 	Events
 	Cluster
 	Operations
@@ -160,6 +161,14 @@ type Proofs interface {
 	TailLedger(ctx context.Context, req TailLedger, fn func(LedgerEntry) error) error
 	// VerifyLedger reads the whole ledger and checks each journal's chain.
 	VerifyLedger(ctx context.Context) (LedgerReport, error)
+}
+
+// Recipients is what is known of single recipients.
+type Recipients interface {
+	// GetRecipient tells where a recipient is connected, what waits for it, and what it was
+	// charged. It answers within a bound; who did not answer by then is named. Every number
+	// is a recipient: of one that nobody knows there is nothing to tell.
+	GetRecipient(ctx context.Context, r job.Recipient) (Recipient, error)
 }
 
 // Events are notices of what happens to jobs. They are kept for a while only; the

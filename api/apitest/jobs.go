@@ -402,6 +402,20 @@ func (f *Fake) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io
 	return err
 }
 
+// GetRecipient implements api.Service: it is the same of everybody.
+func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, error) {
+	if err := f.enter("GetRecipient"); err != nil {
+		return api.Recipient{}, err
+	}
+	now := f.Now()
+	return api.Recipient{Recipient: r, Day: now.Format(time.DateOnly), Whereabouts: api.Whereabouts{Home: "w-m1", Primary: "g-m2.3",
+		Online: []api.Connected{{Gateway: "g-m1", Connections: 1, Since: now.Add(-time.Hour)}, {Gateway: "g-m2", Connections: 2, Since: now.Add(-time.Minute)}},
+		Silent: []api.Silent{{Name: "m3-with-a-long-name-in-another-rack", Why: "no answer within 1s"}}},
+		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour)},
+			{Job: job.NewID(now, [10]byte{10}), Account: "the-weather-office", Tenant: job.DefaultTenant, Expires: now.Add(50 * time.Hour), Maybe: true}}, ParkedTotal: 70,
+		Frequency: []api.Used{{Messages: 3}, {Account: "news", AccountID: 1, Messages: 2}}}, nil
+}
+
 // ReconcileJob implements api.Service.
 func (f *Fake) ReconcileJob(_ context.Context, id job.ID) (api.Reconciliation, error) {
 	j, err := f.with("ReconcileJob", id, func(*record) error { return nil })

@@ -223,6 +223,11 @@ func (c *Client) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (ap
 	return call[api.Explanation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/recipients/"+r.String())})
 }
 
+// GetRecipient implements Service.
+func (c *Client) GetRecipient(ctx context.Context, r job.Recipient) (api.Recipient, error) {
+	return call[api.Recipient](ctx, c, request{method: http.MethodGet, path: "/v1/recipients/" + r.String()})
+}
+
 // ReconcileJob implements Service.
 func (c *Client) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliation, error) {
 	return call[api.Reconciliation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/reconcile"), timeout: c.cfg.LongTimeout})

@@ -45,9 +45,9 @@ func Error(c *cli.CLI) *cobra.Command {
 func listErrors(c *cli.CLI) error {
 	all := catalogue()
 	return c.Print(all, func(*out.Printer) out.Grid {
-		g := out.Grid{Columns: []out.Column{{Name: "code"}, {Name: "status", Right: true}, {Name: "exit", Right: true}, {Name: "means", Flex: 1}}}
+		g := out.Grid{}
 		for _, f := range all {
-			g.Rows = append(g.Rows, []string{f.Code, strconv.Itoa(f.Status), strconv.Itoa(f.Exit), f.Means})
+			g.Rows = append(g.Rows, []string{f.Code, fmt.Sprintf("%d, exit code %d: %s", f.Status, f.Exit, f.Means)})
 		}
 		return g
 	})
