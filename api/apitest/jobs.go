@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -377,6 +378,52 @@ func (f *Fake) ExplainJob(_ context.Context, id job.ID, rcpt job.Recipient) (api
 		return nil
 	})
 	return out, err
+}
+
+// ExportJob implements api.Service, by what ExplainJob says of each recipient.
+func (f *Fake) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io.Writer) error {
+	if err := f.enter("ExportJob"); err != nil {
+		return err
+	}
+	j, err := f.GetJob(ctx, id)
+	if err != nil {
+		return err
+	}
+	var ids []job.Recipient
+	for i := range j.Recipients {
+		x, err := f.ExplainJob(ctx, id, job.Recipient(i))
+		if err != nil {
+			return err
+		}
+		if req.Chosen(job.Standing{Outcome: x.Outcome, Reason: x.Reason}) {
+			ids = append(ids, job.Recipient(i))
+		}
+	}
+	var b []byte
+	for _, i := range ids {
+		b = append(b, i.String()+"\n"...)
+	}
+	if f.Pack != nil && req.Format != api.FormatIDs {
+		if b, err = f.Pack(id.String(), ids); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// GetRecipient implements api.Service: it is the same of everybody.
+func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, error) {
+	if err := f.enter("GetRecipient"); err != nil {
+		return api.Recipient{}, err
+	}
+	now := f.Now()
+	return api.Recipient{Recipient: r, Day: now.Format(time.DateOnly), Whereabouts: api.Whereabouts{Home: "w-m1", Primary: "g-m2.3",
+		Online: []api.Connected{{Gateway: "g-m1", Connections: 1, Since: now.Add(-time.Hour)}, {Gateway: "g-m2", Connections: 2, Since: now.Add(-time.Minute)}},
+		Silent: []api.Silent{{Name: "m3-with-a-long-name-in-another-rack", Why: "no answer within 1s"}}},
+		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour)},
+			{Job: job.NewID(now, [10]byte{10}), Account: "the-weather-office", Tenant: job.DefaultTenant, Expires: now.Add(50 * time.Hour), Maybe: true}}, ParkedTotal: 70,
+		Frequency: []api.Used{{Messages: 3}, {Account: "news", AccountID: 1, Messages: 2}}}, nil
 }
 
 // ReconcileJob implements api.Service.

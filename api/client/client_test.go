@@ -228,6 +228,12 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(s.ExplainJob(ctx, j.Job, 1))
 	add(s.ExplainJob(ctx, j.Job, 4294967295))
 	add(s.ReconcileJob(ctx, j.Job))
+	add(s.GetRecipient(ctx, 7))
+	for _, req := range []api.ExportJob{{Standings: []job.Standing{{Outcome: job.Delivered}, {Outcome: job.Dropped, Reason: job.ReasonRelation}}}, {Standings: []job.Standing{{Outcome: job.Failed}}, Format: api.FormatIDs}} {
+		var ids strings.Builder
+		add(nil, s.ExportJob(ctx, j.Job, req, &ids))
+		add(ids.String(), s.ExportJob(ctx, job.ID{1}, req, &ids))
+	}
 	add(nil, s.WatchJob(ctx, j.Job, func(j api.Job) error { lines = append(lines, j); return nil }))
 	add(s.CancelJob(ctx, k.Job)) // before the watch, which would move it on
 	stop := errors.New("enough")

@@ -226,9 +226,19 @@ func (c *Client) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (ap
 	return call[api.Explanation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/recipients/"+r.String())})
 }
 
+// GetRecipient implements Service.
+func (c *Client) GetRecipient(ctx context.Context, r job.Recipient) (api.Recipient, error) {
+	return call[api.Recipient](ctx, c, request{method: http.MethodGet, path: "/v1/recipients/" + r.String()})
+}
+
 // ReconcileJob implements Service.
 func (c *Client) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliation, error) {
 	return call[api.Reconciliation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/reconcile"), timeout: c.cfg.LongTimeout})
+}
+
+// ExportJob implements Service.
+func (c *Client) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io.Writer) error {
+	return c.download(ctx, request{method: http.MethodGet, path: jobPath(id, "/recipients"), query: query("outcome", req.StandingText(), "format", req.Format)}, w)
 }
 
 // TailLedger implements Service. After a cut it goes on where it was; without

@@ -80,6 +80,8 @@ var decisions = map[string]Decision{
 	"wait-job":            {viewers, anyTenant, Nothing},
 	"explain-job":         {anybody, anyTenant, Nothing},
 	"reconcile-job":       {viewers, anyTenant, Nothing},
+	"export-job":          {senders, anyTenant, Nothing},
+	"get-recipient":       {viewers, anyTenant, Nothing},
 	"tail-events":         {viewers, anyTenant, Nothing},
 	"submit-job":          {senders, anyTenant, InLedger},
 	"pause-job":           {senders, anyTenant, InLedger},

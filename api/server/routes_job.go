@@ -123,6 +123,16 @@ func (s *Server) proofRoutes() {
 		func(ctx context.Context, in *JobInput) (api.Reconciliation, error) {
 			return withJob(ctx, in.Job, svc.ReconcileJob)
 		})
+	handle(s, operation{"get-recipient", http.MethodGet, "/v1/recipients/{recipient}", "recipients", "Where a recipient is connected, what waits for it, and what it was charged", http.StatusOK},
+		func(ctx context.Context, in *struct {
+			Recipient string `path:"recipient" doc:"Recipient id, 0 to 4294967295."`
+		}) (api.Recipient, error) {
+			r, err := job.ParseRecipient(in.Recipient)
+			if err != nil {
+				return api.Recipient{}, job.Invalid("recipient", api.Printable(err.Error()), nil)
+			}
+			return svc.GetRecipient(ctx, r)
+		})
 	handle(s, operation{"verify-ledger", http.MethodGet, "/v1/ledger/verify", "ledger", "Read the whole ledger and check every chain", http.StatusOK},
 		func(ctx context.Context, _ *struct{}) (api.LedgerReport, error) {
 			return svc.VerifyLedger(ctx)

@@ -23,7 +23,9 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/api/server/gate"
+	"crier/api/server/paced"
 )
 
 // Keys knows who may use the API.
@@ -161,7 +163,7 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 		defer context.AfterFunc(s.ended, func() { cancel(errStopping) })()
 		if r.ContentLength != 0 { // nobody asked for a body; its bound must not end the stream
 			if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequest)); err == nil {
-				hurry(w, 0)
+				paced.Hurry(w, 0)
 			}
 		}
 		h(w, r.WithContext(ctx))
@@ -175,7 +177,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		hurry(w, bodyTimeout) // net/http reads what no operation has read, and would wait for it
+		paced.Hurry(w, bodyTimeout) // net/http reads what no operation has read, and would wait for it
 	}
 	id := requestID(r)
 	r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
@@ -204,7 +206,7 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 		}
 		r = r.WithContext(api.WithCaller(r.Context(), c))
 		if s.cfg.Refuse != nil {
-			s.writeProblem(w, r, api.ProblemOf(s.cfg.Refuse))
+			s.writeProblem(w, r, problem.Of(s.cfg.Refuse))
 			return
 		}
 	}
@@ -227,11 +229,11 @@ func (s *Server) noSuchPath(w *statusWriter, r *http.Request, muxAnswer http.Han
 	muxAnswer.ServeHTTP(probe, r)
 	if probe.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", probe.header.Get("Allow"))
-		s.writeProblem(w, r, api.NewProblem(http.StatusMethodNotAllowed, api.CodeMethod,
+		s.writeProblem(w, r, problem.New(http.StatusMethodNotAllowed, problem.CodeMethod,
 			"this path does not take "+r.Method+"; it takes "+probe.header.Get("Allow")))
 		return
 	}
-	s.writeProblem(w, r, api.NewProblem(http.StatusNotFound, "not_found", "there is no such path; GET /openapi.json lists them"))
+	s.writeProblem(w, r, problem.New(http.StatusNotFound, "not_found", "there is no such path; GET /openapi.json lists them"))
 }
 
 // recovered turns a panic into a problem, or cuts the connection if the answer
@@ -248,12 +250,12 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	s.writeProblem(w, r, api.ProblemOf(errors.New("panic")))
+	s.writeProblem(w, r, problem.Of(errors.New("panic")))
 }
 
 // problem makes the answer to an error and logs it if it is internal.
-func (s *Server) problem(ctx context.Context, err error) *api.Problem {
-	p := *api.ProblemOf(err)
+func (s *Server) problem(ctx context.Context, err error) *problem.Problem {
+	p := *problem.Of(err)
 	p.RequestID = requestIDOf(ctx)
 	switch {
 	case p.Status < http.StatusInternalServerError:
@@ -266,7 +268,7 @@ func (s *Server) problem(ctx context.Context, err error) *api.Problem {
 }
 
 // writeProblem writes a problem outside huma.
-func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, p *api.Problem) {
+func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, p *problem.Problem) {
 	q := *p
 	q.RequestID = requestIDOf(r.Context())
 	for k, v := range q.GetHeaders() {

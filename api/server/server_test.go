@@ -141,7 +141,7 @@ func (h *harness) operations() []operation {
 		add-suppressed remove-suppressed import-suppressed list-suppression get-suppression
 		create-segment list-segments get-segment add-to-segment remove-from-segment import-segment archive-segment restore-segment
 		import-package list-packages get-package export-set
-		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job reconcile-job
+		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job export-job reconcile-job get-recipient
 		tail-ledger tail-events verify-ledger status mint-token backup
 		list-members get-member silence-member resume-member get-ring list-journals list-lanes
 		get-self create-key list-keys revoke-key create-tenant list-tenants get-tenant set-limits list-audit`)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/inspect"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
@@ -19,7 +20,7 @@ func (c *commands) jobCommand() *cobra.Command {
 		c.jobControl("pause", "Stop new hand-offs", api.Service.PauseJob),
 		c.jobControl("resume", "Let a paused job go on", api.Service.ResumeJob),
 		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob), c.jobRecall(),
-		c.jobRate(), c.jobExplain(), c.jobReconcile(), c.jobResolve())
+		c.jobRate(), c.jobExplain(), c.jobReconcile(), inspect.JobExport(c.CLI), c.jobResolve())
 }
 
 // onJob makes a command about one job: its first argument is the id.

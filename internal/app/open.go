@@ -326,7 +326,7 @@ func (a *app) openService(ctx context.Context) error {
 		return err
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
 		Backup: a.backup(),
 		Set:    a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn, Stays: a.stays})

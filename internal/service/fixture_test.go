@@ -41,6 +41,7 @@ type fixture struct {
 	news          api.Account
 	waiting       map[job.ID]string
 	filters       []proof.Filter
+	records       uint64 // in the journal that entries writes to
 	// What the table of jobs has taken in; each holds more than a test causes.
 	seenJobs, seenControls chan job.ID
 }

@@ -62,6 +62,8 @@ type Config struct {
 	Backup func(ctx context.Context, w io.Writer) error
 	// Cluster is what this process knows of those it works with.
 	Cluster Cluster
+	// Whereabouts says where a recipient is connected, within a bound. Nil: nobody knows.
+	Whereabouts func(ctx context.Context, who job.Recipient) api.Whereabouts
 	// Patience is how long who reads to the end of a stream waits for its next record;
 	// then the request is answered with job.CodeUnavailable. Default 10 s.
 	Patience time.Duration

@@ -61,6 +61,7 @@ type conn struct {
 	g       *Gateway
 	id      gateway.Conn
 	who     job.Recipient
+	since   time.Time // when it was admitted
 	wire    wire
 	ack     string      // where a client acknowledges that cannot do so on the wire
 	socket  net.Conn    // below it

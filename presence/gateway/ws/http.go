@@ -131,7 +131,7 @@ func (g *Gateway) admit(who job.Recipient) (*conn, bool) {
 		return nil, false
 	}
 	g.mu.next++
-	c := &conn{g: g, id: g.mu.next, who: who}
+	c := &conn{g: g, id: g.mu.next, who: who, since: time.Now()}
 	c.heard.Store(true)
 	g.mu.upgrades++
 	return c, true
