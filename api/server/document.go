@@ -92,6 +92,11 @@ func (s *Server) correct() {
 	if j := doc.Components.Schemas.Map()["Job"]; j != nil { // there is none if the server cannot work
 		j.Properties["state"].Enum = words(api.JobStates())
 	}
+	for _, of := range []string{"Webhook", "WebhookState"} {
+		if w := doc.Components.Schemas.Map()[of]; w != nil {
+			w.Properties["on"].Items.Enum = words(api.JobStates())
+		}
+	}
 	if jobs := doc.Paths["/v1/jobs"]; jobs != nil && jobs.Get != nil {
 		for _, p := range jobs.Get.Parameters {
 			if p.Name == "state" {

@@ -59,6 +59,8 @@ type Config struct {
 	Backup func(ctx context.Context, w io.Writer) error
 	// Cluster is what this process knows of those it works with.
 	Cluster Cluster
+	// CheckWebhook refuses a URL to which nothing would ever be sent. Nil: none is.
+	CheckWebhook func(url string) error
 	// Patience is how long who reads to the end of a stream waits for its next record;
 	// then the request is answered with job.CodeUnavailable. Default 10 s.
 	Patience time.Duration
@@ -88,7 +90,7 @@ func New(cfg Config) *Service {
 	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
 	r := &rights.Rights{Authority: cfg.Authority, UnderWay: cfg.Jobs.UnderWay}
 	if cfg.Store != nil {
-		r.Store = cfg.Store.Access
+		r.Store, r.Hooks = cfg.Store.Access, cfg.Store.Hooks
 	}
 	return &Service{
 		Rights: r, Sets: &sets.Sets{Store: cfg.Store, Blobs: cfg.Blobs, Members: cfg.Members, OfTenant: r.OfTenant, Scratch: cfg.Scratch},
