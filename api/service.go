@@ -232,6 +232,9 @@ type Access interface {
 	GetTenant(ctx context.Context, name string) (Tenant, error)
 	// SetLimits changes the limits that are given. Idempotent.
 	SetLimits(ctx context.Context, name string, req SetLimits) (Tenant, error)
+	// MakeWebhookSecret makes the secret that signs a tenant's webhooks and shows it, this
+	// once. The former ones sign, too, for a day longer.
+	MakeWebhookSecret(ctx context.Context, tenant string) (WebhookSecret, error)
 	// ListAudit gives acts, the newest first.
 	ListAudit(ctx context.Context, req ListAudit) (AuditList, error)
 }

@@ -13,19 +13,19 @@ const MaxWebhookURL = 2048
 
 // Webhook is where a job's states are told, by a POST of the event.
 type Webhook struct {
-	URL string  `json:"url" doc:"https, without user and password, at most 2,048 bytes."`
-	On  []State `json:"on,omitzero" doc:"States of which it is told; absent means those that end the job."`
+	URL string   `json:"url" doc:"https, without user and password, at most 2,048 bytes."`
+	On  []string `json:"on,omitzero" doc:"States of which it is told; absent means those that end the job."`
 }
 
 // Wants are the states of which it is told.
-func (w Webhook) Wants() []State {
+func (w Webhook) Wants() []string {
 	if len(w.On) > 0 {
 		return w.On
 	}
-	var ends []State
+	var ends []string
 	for s := Submitted; s <= FailedOver; s++ {
 		if s.Terminal() {
-			ends = append(ends, s)
+			ends = append(ends, s.String())
 		}
 	}
 	return ends
@@ -60,8 +60,8 @@ func (w *Webhook) Validate() error {
 		return Invalid(field, "the URL of a webhook has no fragment", nil)
 	}
 	for i, s := range w.On {
-		if s > FailedOver {
-			return Invalid("/webhook/on", "a webhook is told of a state that there is not", nil)
+		if new(State).UnmarshalText([]byte(s)) != nil {
+			return Invalid("/webhook/on", fmt.Sprintf("%q is no state of a job", s), nil)
 		}
 		if slices.Contains(w.On[:i], s) {
 			return Invalid("/webhook/on", fmt.Sprintf("the state %s is given twice", s), nil)

@@ -26,15 +26,15 @@ func TestWebhook(t *testing.T) {
 			t.Errorf("%.60q: %v", url, err)
 		}
 	}
-	for _, on := range [][]job.State{{job.Sent, job.Sent}, {job.FailedOver + 1}} {
+	for _, on := range [][]string{{"sent", "sent"}, {"done"}, {""}} {
 		if err := (&job.Webhook{URL: "https://x", On: on}).Validate(); job.CodeOf(err) != job.CodeInvalid || fieldOf(err) != "/webhook/on" {
 			t.Errorf("%v: %v", on, err)
 		}
 	}
-	if got := (job.Webhook{}).Wants(); !slices.Contains(got, job.Completed) || !slices.Contains(got, job.JobCancelled) || slices.Contains(got, job.Sent) || slices.Contains(got, job.Submitted) {
+	if got := (job.Webhook{}).Wants(); !slices.Contains(got, "completed") || !slices.Contains(got, "cancelled") || slices.Contains(got, "sent") || slices.Contains(got, "submitted") {
 		t.Errorf("by default it is told of %v", got)
 	}
-	if got := (job.Webhook{On: []job.State{job.Sent}}).Wants(); !slices.Equal(got, []job.State{job.Sent}) {
+	if got := (job.Webhook{On: []string{"sent"}}).Wants(); !slices.Equal(got, []string{"sent"}) {
 		t.Errorf("it is told of %v", got)
 	}
 }

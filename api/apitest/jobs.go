@@ -83,6 +83,9 @@ func (f *Fake) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error
 		Include: include, Exclude: exclude, ControlGroup: req.ControlGroup,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),
 		DisplayAt: req.DisplayAt, ExpiresAt: f.Now().Add(ttl), Counts: job.Counts{Package: n, Pending: n}}}
+	if req.Webhook != nil {
+		r.job.Webhook = &job.WebhookState{Webhook: *req.Webhook}
+	}
 	f.mu.jobs = append(f.mu.jobs, r)
 	f.noteLocked(r, "accepted")
 	return r.job, nil

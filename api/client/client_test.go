@@ -122,6 +122,7 @@ func accessScript(ctx context.Context, s api.Service, add func(any, error)) {
 	add(s.ListTenants(ctx, api.Page{Limit: 1}))
 	zero, rate := uint32(0), uint32(7)
 	for _, name := range []string{"acme", "nobody", "..", "a/b", ""} {
+		add(s.MakeWebhookSecret(ctx, name))
 		add(s.SetLimits(ctx, name, api.SetLimits{Jobs: &zero, Rate: &rate}))
 		add(s.GetTenant(ctx, name))
 	}

@@ -93,6 +93,7 @@ var decisions = map[string]Decision{
 	"create-key":          {admins, anyTenant, InSQL},
 	"list-keys":           {admins, anyTenant, Nothing},
 	"revoke-key":          {admins, anyTenant, InSQL},
+	"make-webhook-secret": {admins, anyTenant, InSQL},
 	"get-tenant":          {viewers, anyTenant, Nothing},
 	"list-audit":          {admins, anyTenant, Nothing},
 	"list-tenants":        {admins, operator, Nothing},

@@ -114,6 +114,11 @@ func (s *Server) correct() {
 			code.Description += fmt.Sprintf("\n- %s (%d): %s %s", k.Code, k.Status, k.Means, k.Do)
 		}
 	}
+	for _, of := range []string{"Webhook", "WebhookState"} {
+		if w := doc.Components.Schemas.Map()[of]; w != nil {
+			w.Properties["on"].Items.Enum = words(api.JobStates())
+		}
+	}
 	if jobs := doc.Paths["/v1/jobs"]; jobs != nil && jobs.Get != nil {
 		for _, p := range jobs.Get.Parameters {
 			if p.Name == "state" {

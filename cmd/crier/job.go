@@ -76,7 +76,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"class", fmt.Sprintf("%s, priority %d", j.Class, j.Priority)}, []string{"rate", rateWords(j.Rate)},
 			[]string{"on unknown", onUnknownWords(j)},
 			[]string{"package", j.Package.String()})
-		rows = append(rows, targetRows(j)...)
+		rows = append(append(rows, targetRows(j)...), webhookRows(p, j.Webhook)...)
 		rows = append(rows, []string{"message", out.Bytes(uint64(j.BodyBytes))},
 			[]string{"submitted", p.Ago(j.SubmittedAt)})
 		if !j.DisplayAt.IsZero() {
@@ -108,6 +108,28 @@ func targetRows(j api.Job) (rows [][]string) {
 	}
 	if j.ControlGroup > 0 {
 		rows = append(rows, []string{"control group", strconv.FormatFloat(j.ControlGroup, 'f', -1, 64) + "%"})
+	}
+	return rows
+}
+
+// webhookRows says who is told of a job's states, and how far.
+func webhookRows(p *out.Printer, w *job.WebhookState) (rows [][]string) {
+	if w == nil {
+		return nil
+	}
+	rows = append(rows, []string{"webhook", w.URL}, []string{"is told of", strings.Join(w.Wants(), ", ")})
+	for _, d := range w.Deliveries {
+		text := fmt.Sprintf("%s, %s", d.Outcome, out.Many(uint64(d.Attempts), "attempt"))
+		switch {
+		case d.Outcome == job.DeliveryOpen && d.Attempts > 0:
+			text += ", the next " + p.Ago(d.Due)
+		case !d.Ended.IsZero():
+			text += ", " + p.Ago(d.Ended)
+		}
+		if d.Error != "" {
+			text += ": " + d.Error
+		}
+		rows = append(rows, []string{fmt.Sprintf("told %s (%d)", d.State, d.Version), text})
 	}
 	return rows
 }

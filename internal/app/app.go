@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,23 +45,24 @@ var Roles = []string{"api", "scheduler", "worker", "gateway", "relay"}
 
 // Config says how a process runs.
 type Config struct {
-	Data      string       // data directory, made if need be
-	Name      string       // of this member; default: a random one, kept in the data directory
-	Blobs     string       // directory of blobs, which all processes of a cluster share; default: in Data
-	Keys      string       // directory of keys, likewise; default: Data
-	Cluster   Cluster      // the other processes; its zero value: there are none
-	Listen    string       // host:port of API and gateway; port 0 takes a free one
-	Gateway   string       // URL at which clients reach the gateway; default by Listen, if that names a host and a port
-	Roles     []string     // of Roles; all by default
-	ReadyFile string       // if set, written when ready
-	NATS      string       // host:port on which the embedded NATS server also listens; default none
-	SQL       string       // DSN of a MySQL database; default an SQLite file under Data
-	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
-	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
-	Disk      space.Limits // from how much of a disk on it is told of
-	Lanes     int          // blocks a worker has under way; default 8
-	Policy    block.Policy // of the frequency caps
-	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
+	Data      string         // data directory, made if need be
+	Name      string         // of this member; default: a random one, kept in the data directory
+	Blobs     string         // directory of blobs, which all processes of a cluster share; default: in Data
+	Keys      string         // directory of keys, likewise; default: Data
+	Cluster   Cluster        // the other processes; its zero value: there are none
+	Listen    string         // host:port of API and gateway; port 0 takes a free one
+	Gateway   string         // URL at which clients reach the gateway; default by Listen, if that names a host and a port
+	Roles     []string       // of Roles; all by default
+	ReadyFile string         // if set, written when ready
+	NATS      string         // host:port on which the embedded NATS server also listens; default none
+	SQL       string         // DSN of a MySQL database; default an SQLite file under Data
+	LedgerMax int64          // bytes of the ledger; default half of what the disk has free, at most 64 GiB
+	FoldEvery uint64         // bytes by which the ledger grows between foldings; 0 is fold.Config's default
+	Disk      space.Limits   // from how much of a disk on it is told of
+	Lanes     int            // blocks a worker has under way; default 8
+	Policy    block.Policy   // of the frequency caps
+	Webhooks  []netip.Prefix // networks besides the public internet that webhooks may be in
+	DrainRate int            // recipients a second whose parked messages are handed over; 0 is unlimited
 	// Filters makes the chain through which recipients go; default filters.New.
 	Filters   func(filters.Lists) filters.Chain
 	Version   string       // of this binary
@@ -309,6 +311,7 @@ func (a *app) run(asked context.Context) error {
 	a.leases(part)
 	if a.relay != nil {
 		part("relay", a.relay.Run)
+		part("webhooks", a.courier.Run)
 	}
 	if err := a.serve(g, gctx); err != nil && gctx.Err() == nil { // else a part says why
 		stop()

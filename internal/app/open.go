@@ -26,6 +26,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
 	"crier/internal/service"
+	"crier/internal/webhook"
 	"crier/job"
 	"crier/presence"
 	"crier/scheduler"
@@ -94,6 +95,7 @@ type parts struct {
 	gateway   *gatewayPart
 	events    *events.Stream
 	relay     *outbox.Relay
+	courier   *webhook.Courier
 	operator  *operator.Operator
 	service   *service.Service
 }
@@ -327,8 +329,8 @@ func (a *app) openService(ctx context.Context) error {
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
-		Backup: a.backup(),
-		Set:    a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
+		Backup: a.backup(), CheckWebhook: webhook.Guard{Allow: a.cfg.Webhooks}.URL,
+		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn, Stays: a.stays})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {

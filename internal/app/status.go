@@ -168,6 +168,16 @@ func (a *app) metrics() http.Handler {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "refused_appends_total", ConstLabels: prometheus.Labels{"of": r.of},
 			Help: "Conditional appends that the ledger refused, because another had written first: of a journal, who sealed it."}, func() float64 { return float64(r.n.Load()) }))
 	}
+	if a.courier != nil {
+		s := a.courier.Stats()
+		for _, o := range []struct {
+			of string
+			n  *atomic.Uint64
+		}{{"delivered", &s.Delivered}, {"failed", &s.Failed}, {"gone", &s.Gone}, {"given-up", &s.GivenUp}} {
+			reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "webhooks_total", ConstLabels: prometheus.Labels{"of": o.of},
+				Help: "Attempts to tell a webhook, by what became of them: failed is tried again."}, func() float64 { return float64(o.n.Load()) }))
+		}
+	}
 	if a.index != nil {
 		reg.MustRegister(&recipients{a})
 		gauge("index_watermark", "Sequence of the ledger up to which the parked index is built.", func() float64 { return float64(a.index.Watermark()) })

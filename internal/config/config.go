@@ -62,6 +62,8 @@ type Server struct {
 	Limits Limits `koanf:"limits"`
 	// Frequency bounds the messages that a recipient gets in a day.
 	Frequency Frequency `koanf:"frequency"`
+	// Webhooks is about receivers outside, who are told what becomes of jobs.
+	Webhooks Webhooks `koanf:"webhooks"`
 }
 
 // Log is about the server's log, which goes to standard error.
@@ -152,6 +154,9 @@ func (s Server) Validate() error {
 		return err
 	}
 	if err := s.Frequency.validate(); err != nil {
+		return err
+	}
+	if _, err := s.Webhooks.Networks(); err != nil {
 		return err
 	}
 	if err := s.validCluster(); err != nil {

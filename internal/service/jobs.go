@@ -47,7 +47,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
 		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
-		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
+		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(), Webhook: hookOf(spec),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Withdraws: spec.Withdraws, Counts: total.Counts(spec.Recipients), Withdrawal: taken}, nil
 }
@@ -78,7 +78,9 @@ func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, err
 	}
-	return s.describe(ctx, j)
+	x, err := s.describe(ctx, j)
+	s.told(ctx, &x)
+	return x, err
 }
 
 // ListJobs implements api.Jobs. The list is SQL's, which may lag by a moment; each

@@ -64,6 +64,8 @@ type Config struct {
 	Cluster Cluster
 	// Whereabouts says where a recipient is connected, within a bound. Nil: nobody knows.
 	Whereabouts func(ctx context.Context, who job.Recipient) api.Whereabouts
+	// CheckWebhook refuses a URL to which nothing would ever be sent. Nil: none is.
+	CheckWebhook func(url string) error
 	// Patience is how long who reads to the end of a stream waits for its next record;
 	// then the request is answered with job.CodeUnavailable. Default 10 s.
 	Patience time.Duration
@@ -93,7 +95,7 @@ func New(cfg Config) *Service {
 	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
 	r := &rights.Rights{Authority: cfg.Authority, UnderWay: cfg.Jobs.UnderWay}
 	if cfg.Store != nil {
-		r.Store = cfg.Store.Access
+		r.Store, r.Hooks = cfg.Store.Access, cfg.Store.Hooks
 	}
 	return &Service{
 		Rights: r, Sets: &sets.Sets{Store: cfg.Store, Blobs: cfg.Blobs, Members: cfg.Members, OfTenant: r.OfTenant, Scratch: cfg.Scratch},

@@ -108,11 +108,11 @@ func (w *world) requests(path string) (all []request) {
 }
 
 // job projects a job that has failed, with a webhook.
-func (w *world) job(url string, on ...job.State) job.ID {
+func (w *world) job(url string) job.ID {
 	w.t.Helper()
 	w.jobs++
 	at := w.clock.now()
-	spec := job.Spec{ID: job.NewID(at, [10]byte{byte(w.jobs)}), Account: 7, SubmittedAt: at, ExpiresAt: at.Add(time.Hour), Webhook: &job.Webhook{URL: url, On: on}}
+	spec := job.Spec{ID: job.NewID(at, [10]byte{byte(w.jobs)}), Account: 7, SubmittedAt: at, ExpiresAt: at.Add(time.Hour), Webhook: &job.Webhook{URL: url}}
 	var p sql.Projection
 	for i, state := range []job.State{job.Submitted, job.JobFailed} {
 		p.Transitions = append(p.Transitions, job.Transition{Job: spec.ID, Version: uint64(i + 1), State: state, Reason: "größer", At: at.Format(time.RFC3339Nano), Spec: spec})
@@ -430,7 +430,7 @@ func TestWithoutSecret(t *testing.T) {
 	w := newWorld(t)
 	r := w.receiver(func(http.ResponseWriter, *http.Request) {})
 	at := w.clock.now()
-	spec := job.Spec{ID: job.NewID(at, [10]byte{9}), Tenant: "acme", SubmittedAt: at, ExpiresAt: at.Add(time.Hour), Webhook: &job.Webhook{URL: r.URL + "/x", On: []job.State{job.Submitted}}}
+	spec := job.Spec{ID: job.NewID(at, [10]byte{9}), Tenant: "acme", SubmittedAt: at, ExpiresAt: at.Add(time.Hour), Webhook: &job.Webhook{URL: r.URL + "/x", On: []string{"submitted"}}}
 	w.must(w.db.Jobs.Project(t.Context(), sql.Projection{Recorder: "r", Transitions: []job.Transition{{Job: spec.ID, Version: 1, State: job.Submitted, At: at.Format(time.RFC3339Nano), Spec: spec}}}))
 	w.run(webhook.Config{Owner: "a"})
 	if d := w.await(spec.ID, attempts(1))[0]; !strings.Contains(d.Error, "no webhook secret") || len(w.requests("/x")) != 0 {

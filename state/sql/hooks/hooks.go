@@ -45,7 +45,7 @@ func Columns(s job.Spec) (on, host string) {
 	}
 	on = ","
 	for _, state := range s.Webhook.Wants() {
-		on += state.String() + ","
+		on += state + ","
 	}
 	return on, s.Webhook.Host()
 }

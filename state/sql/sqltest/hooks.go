@@ -36,7 +36,10 @@ func RunHooks(t *testing.T, open func(t *testing.T, clock *Clock) *sql.DB) {
 func hooked(i int, host string, on ...job.State) *job.Spec {
 	s := spec(i, 7, byte(i))
 	s.Tenant = "acme"
-	s.Webhook = &job.Webhook{URL: "https://" + host + "/größer?x=1", On: on}
+	s.Webhook = &job.Webhook{URL: "https://" + host + "/größer?x=1"}
+	for _, state := range on {
+		s.Webhook.On = append(s.Webhook.On, state.String())
+	}
 	return s
 }
 
