@@ -261,37 +261,7 @@ func (a *app) run(asked context.Context) error {
 			return nil
 		})
 	}
-	part("disk", a.space.Watch)
-	part("disk alarms", a.space.Alarms.Run)
-	part("streams", a.watchStreams)
-	part("job table", a.jobs.Run)
-	part("claims", a.claims.Run)
-	if a.member != nil {
-		part("membership", a.member.Run)
-	}
-	if a.recorder != nil {
-		part("slices", a.slices.Run)
-		part("recorder", a.duty("recorder", a.recorder.Run))
-		part("audit", a.duty("audit", a.trail.Run))
-		part("mirror", a.duty("mirror", a.mirror.Run))
-		part("sweep", a.duty("sweep", a.sweep().Run))
-	}
-	switch {
-	case a.worker != nil:
-		part("worker", a.worker.Run)
-		part("folder", a.duty("folder", a.folder.Run))
-	case a.index != nil:
-		part("index", a.feedIndex)
-	}
-	if a.members != nil {
-		part("suppression", a.hearOfSuppression)
-	}
-	if a.service != nil {
-		part("stays", a.watchStays)
-	}
-	part("claims kept", a.pruneClaims)
-	part("keys", a.authority.Run)
-	part("operator", a.operator.Run)
+	a.follow(part)
 	if err := a.waitReady(gctx); err != nil {
 		if gctx.Err() == nil {
 			a.leave(ctx) // it is registered, though nobody took it
@@ -318,6 +288,42 @@ func (a *app) run(asked context.Context) error {
 		return errors.Join(err, g.Wait())
 	}
 	return g.Wait()
+}
+
+// follow starts what must know all that was before, and what needs nobody to be ready.
+func (a *app) follow(part func(string, func(context.Context) error)) {
+	duties := a.duties()
+	part("disk", a.space.Watch)
+	part("disk alarms", a.space.Alarms.Run)
+	part("streams", a.watchStreams)
+	part("job table", a.jobs.Run)
+	part("claims", a.claims.Run)
+	if a.member != nil {
+		part("membership", a.member.Run)
+	}
+	if a.recorder != nil {
+		part("slices", a.slices.Run)
+		part("recorder", duties.Duty("recorder", a.recorder.Run))
+		part("audit", duties.Duty("audit", a.trail.Run))
+		part("mirror", duties.Duty("mirror", a.mirror.Run))
+		part("sweep", duties.Duty("sweep", a.sweep().Run))
+	}
+	switch {
+	case a.worker != nil:
+		part("worker", a.worker.Run)
+		part("folder", duties.Duty("folder", a.folder.Run))
+	case a.index != nil:
+		part("index", a.feedIndex)
+	}
+	if a.members != nil {
+		part("suppression", a.hearOfSuppression)
+	}
+	if a.service != nil {
+		part("stays", a.watchStays)
+	}
+	part("claims kept", a.pruneClaims)
+	part("keys", a.authority.Run)
+	part("operator", a.operator.Run)
 }
 
 // waitReady waits for the take-over from the former process.

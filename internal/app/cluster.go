@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"crier/internal/app/duty"
 	"crier/internal/app/member"
 	"crier/internal/bus"
 	"crier/internal/pause"
@@ -110,4 +111,25 @@ func (a *app) slicesOf(id job.ID) []sql.Slice {
 		out = append(out, sql.Slice{Job: id, Number: x.Number, State: x.State, Worker: c.Journal.Worker, Epoch: c.Epoch})
 	}
 	return out
+}
+
+// duties are those that this start of the process may have.
+func (a *app) duties() *duty.Roster {
+	return &duty.Roster{Self: job.Journal{Worker: "p-" + a.node.Name, Incarnation: a.node.Starts}, Log: a.streams.ledger, Claims: a.claims,
+		Lapsed: func(holder job.Journal) bool { return a.ring().Lapsed(holder) }, Frozen: func() bool { return a.ring().Frozen() }, Silent: a.silent, Logger: a.log}
+}
+
+const pruneEvery = time.Minute
+
+// pruneClaims keeps the table of claims to the jobs that are not over.
+func (a *app) pruneClaims(ctx context.Context) error {
+	select {
+	case <-a.jobs.Ready(): // it knows all of them
+	case <-ctx.Done():
+		return nil
+	}
+	for pause.For(ctx, pruneEvery) {
+		a.claims.Prune(a.jobs.IsLive)
+	}
+	return nil
 }

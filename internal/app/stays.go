@@ -51,11 +51,14 @@ func (a *app) waitingOn(id job.ID) string {
 func (a *app) sweep() *overstay.Sweep {
 	return overstay.NewSweep(overstay.Config{Watch: a.stays, WaitingOn: a.waitingOn, Events: a.events, Claims: a.claims, Logger: a.log,
 		Take: func(ctx context.Context, c ledger.Claim, version uint64, at time.Time) error {
-			ctx, cancel := context.WithTimeout(ctx, dutyTake)
+			ctx, cancel := context.WithTimeout(ctx, takeWithin)
 			defer cancel()
 			return ledger.TakeAway(ctx, a.streams.ledger, c, version, at)
 		}})
 }
+
+// takeWithin bounds taking a job away.
+const takeWithin = 2 * time.Second
 
 // staysLook is how often a process that is asked about jobs looks how far they are.
 const staysLook = 5 * time.Second

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"cmp"
@@ -11,11 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *commands) statusCommand() *cobra.Command {
+// Status is the command about the server.
+func Status(c *cli.CLI) *cobra.Command {
 	return c.Command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		svc, err := c.Service()
 		if err != nil {
