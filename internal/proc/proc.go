@@ -136,18 +136,24 @@ func (s *Server) Stop() error {
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // HighWater is the most memory, in bytes, that the process had resident so far.
-func (s *Server) HighWater() (uint64, error) {
+func (s *Server) HighWater() (uint64, error) { return s.memory("VmHWM") }
+
+// Resident is the memory, in bytes, that the process has resident now.
+func (s *Server) Resident() (uint64, error) { return s.memory("VmRSS") }
+
+// memory reads one of the kernel's figures of the process.
+func (s *Server) memory(name string) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the server's memory: %w", err)
 	}
 	for line := range strings.Lines(string(b)) {
 		var kb uint64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
+		if n, _ := fmt.Sscanf(line, name+": %d kB", &kb); n == 1 {
 			return kb << 10, nil
 		}
 	}
-	return 0, errors.New("the kernel does not tell the server's memory")
+	return 0, fmt.Errorf("the kernel does not tell the server's memory as %s", name)
 }
 
 // Child is a process that takes and gives JSON lines.
