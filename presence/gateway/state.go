@@ -15,7 +15,8 @@ const MaxHave = 256
 const (
 	piece        = 1024                   // recipients that leave before anything else is looked at
 	batchWithin  = 5 * time.Millisecond   // joins wait this long for others of their range
-	scanEvery    = 100 * time.Millisecond // reports, settled frames
+	scanEvery    = 100 * time.Millisecond // reports
+	settleEvery  = 500 * time.Millisecond // settled frames without a message
 	watchEvery   = time.Second            // unacknowledged messages
 	beatEvery    = time.Second
 	repeatEvery  = time.Second      // reports and announcements without an answer
@@ -95,6 +96,7 @@ type State struct {
 	settling   []*conn // have settled ids to be told
 	spare      []*conn // the other of two lists that take turns
 	scanned    time.Duration
+	told       time.Duration // when settled ids were told
 	watched    time.Duration
 	beatAt     time.Duration
 	stats      Stats
@@ -222,7 +224,10 @@ func (s *State) tick() {
 		return
 	}
 	s.scanned = s.now
-	s.tellAllSettled()
+	if s.now >= s.told+settleEvery {
+		s.told = s.now
+		s.tellAllSettled()
+	}
 	for _, r := range s.live {
 		s.reportIfDue(r)
 	}
