@@ -21,7 +21,7 @@ func Bench(c *cli.CLI) *cobra.Command {
 	gateway := child(c, "gateway", "A simulated gateway", func(ctx context.Context) error { return bench.ServeGateway(ctx, c.In, c.Out) })
 	readers := child(c, "readers", "Clients that read and acknowledge", func(ctx context.Context) error { return lastmile.ServeReaders(ctx, c.In, c.Out) })
 	bare := child(c, "bare", "A bare loop over sockets", func(ctx context.Context) error { return lastmile.ServeBare(ctx, c.In, c.Out) })
-	return c.Group("bench", "Benchmarks", pipeline(c), lastMile(c), gateway, readers, bare)
+	return c.Group("bench", "Benchmarks", pipeline(c), lastMile(c), smallJobs(c), gateway, readers, bare)
 }
 
 // child is a command that only a benchmark starts.
@@ -121,5 +121,45 @@ func lastMileGrid(r lastmile.Result) out.Grid {
 		{"ratio", fmt.Sprintf("%s (wanted: %s)", ratio(r.Ratio), ratio(r.WantRatio))},
 		{"idle connection", fmt.Sprintf("%s resident, %s in use (wanted: %s)", out.Bytes(r.RSSPerConnection), out.Bytes(r.HeapPerConnection), out.Bytes(r.WantPerConnection))},
 		{"conserved", out.YesNo(r.Conserved)}, {"duplicates", out.Exact(uint64(r.Twice))},
+	}}
+}
+
+func smallJobs(c *cli.CLI) *cobra.Command {
+	b := bench.SmallJobs{Pipeline: bench.Pipeline{Population: bench.Population{Gateways: 2, Seed: 1}}}
+	var parent string
+	run := c.Command("small-jobs [--jobs N]", "Measure jobs a second, each to few recipients, with simulated gateways", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			var res bench.SmallResult
+			err := withServer(parent, func(binary, dir string) (err error) {
+				b.Binary, b.Dir, b.Progress = binary, dir, c.Err
+				res, err = b.Run(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if err := c.Print(res, func(*out.Printer) out.Grid { return smallGrid(res) }); err != nil {
+				return err
+			}
+			if len(res.Violations) > 0 {
+				return fmt.Errorf("the measurement is worth nothing: %s", first(res.Violations))
+			}
+			return nil
+		})
+	run.Flags().IntVar(&b.Jobs, "jobs", 500, "how many jobs are sent")
+	run.Flags().Uint64Var(&b.Each, "recipients", 20_000, "how many recipients each of them has")
+	run.Flags().Uint64Var(&b.Recipients, "among", 1_000_000, "how many recipients the packages are drawn from")
+	run.Flags().IntVar(&b.Packages, "packages", 50, "how many packages there are; jobs take turns with them")
+	run.Flags().IntVar(&b.UnderWay, "under-way", 16, "how many jobs are under way at a time")
+	parentFlag(run, &parent)
+	return run
+}
+
+func smallGrid(r bench.SmallResult) out.Grid {
+	decimal := func(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
+	return out.Grid{States: []string{"conserved"}, Rows: [][]string{
+		{"jobs", out.Exact(uint64(r.Jobs))}, {"recipients each", out.Exact(r.RecipientsEach)}, {"under way", out.Exact(uint64(r.UnderWay))},
+		{"jobs a second", decimal(r.JobsPerS)}, {"half are sent in", decimal(r.P50Ms) + " ms"}, {"99 % in", decimal(r.P99Ms) + " ms"},
+		{"ledger, of a job", out.Bytes(r.LedgerPerJob)}, {"conserved", out.YesNo(r.Conserved)}, {"most memory", out.Bytes(r.RSSMaxBytes)},
 	}}
 }
