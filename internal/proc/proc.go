@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -154,6 +155,41 @@ func (s *Server) memory(name string) (uint64, error) {
 		}
 	}
 	return 0, fmt.Errorf("the kernel does not tell the server's memory as %s", name)
+}
+
+// CPU is the processor time that the process has used so far.
+func (s *Server) CPU() (time.Duration, error) { return cpu(s.cmd.Process.Pid) }
+
+// CPU is the processor time that the process has used so far.
+func (c *Child) CPU() (time.Duration, error) { return cpu(c.cmd.Process.Pid) }
+
+// tick is the kernel's unit of processor time.
+const tick = time.Second / 100
+
+func cpu(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading the processor time of process %d: %w", pid, err)
+	}
+	return parseCPU(string(b))
+}
+
+// parseCPU adds up fields 14 and 15, user and system; the name in field 2 may have
+// anything in it.
+func parseCPU(stat string) (time.Duration, error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, errors.New("the kernel does not tell a process's processor time")
+	}
+	var sum time.Duration
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseUint(f, 10, 63)
+		if err != nil {
+			return 0, fmt.Errorf("reading a process's processor time: %w", err)
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
 }
 
 // Child is a process that takes and gives JSON lines.

@@ -119,6 +119,7 @@ func lastMileGrid(r lastmile.Result) out.Grid {
 		{"connections", out.Exact(uint64(r.Connections))}, {"messages", out.Exact(uint64(r.Messages))},
 		{"a second", out.Exact(uint64(r.MessagesPerS))}, {"bare loop", out.Exact(uint64(r.BarePerS))},
 		{"ratio", fmt.Sprintf("%s (wanted: %s)", ratio(r.Ratio), ratio(r.WantRatio))},
+		{"ratio of processor time", ratio(r.CPURatio)},
 		{"idle connection", fmt.Sprintf("%s resident, %s in use (wanted: %s)", out.Bytes(r.RSSPerConnection), out.Bytes(r.HeapPerConnection), out.Bytes(r.WantPerConnection))},
 		{"conserved", out.YesNo(r.Conserved)}, {"duplicates", out.Exact(uint64(r.Twice))},
 	}}

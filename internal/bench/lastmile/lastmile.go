@@ -260,11 +260,10 @@ func (p *Report) add(o Report) {
 
 // round sends the same number of messages by the server and by the bare loop.
 func (b *bench) round(ctx context.Context, i int) error {
-	began := time.Now()
-	if err := b.send(ctx, b.Jobs, fmt.Sprint("round-", i)); err != nil {
+	crier, err := spend(b.srv, func() error { return b.send(ctx, b.Jobs, fmt.Sprint("round-", i)) })
+	if err != nil {
 		return err
 	}
-	crier := time.Since(began)
 	p, err := b.ask(crierGroup)
 	if err != nil {
 		return err
@@ -281,11 +280,10 @@ func (b *bench) round(ctx context.Context, i int) error {
 	}
 	b.ids = append(b.ids, round.IDs...)
 	var s Standing
-	began = time.Now()
-	if err := b.bare.Ask(Order{Round: &round}, &s); err != nil {
+	bare, err := spend(b.bare, func() error { return b.bare.Ask(Order{Round: &round}, &s) })
+	if err != nil {
 		return err
 	}
-	bare := time.Since(began)
 	if want := b.Jobs * b.Connections; s.Error != "" || s.Messages != want {
 		return fmt.Errorf("the bare loop did %d of %d messages: %s", s.Messages, want, s.Error)
 	}
@@ -293,6 +291,22 @@ func (b *bench) round(ctx context.Context, i int) error {
 	b.res.add(b.Jobs*b.Connections, crier, bare)
 	b.say("round %d: %.0f messages a second, the bare loop %.0f", i+1, b.res.PerRound[i].MessagesPerS, b.res.PerRound[i].BarePerS)
 	return nil
+}
+
+// spend measures what a process takes while something is done.
+func spend(of interface{ CPU() (time.Duration, error) }, do func() error) (s Spent, err error) {
+	before, err := of.CPU()
+	if err != nil {
+		return s, err
+	}
+	began := time.Now()
+	if err := do(); err != nil {
+		return s, err
+	}
+	s.Time = time.Since(began)
+	after, err := of.CPU()
+	s.CPU = after - before
+	return s, err
 }
 
 // send submits jobs to everybody, several at a time, and waits until each is completed:

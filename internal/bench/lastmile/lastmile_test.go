@@ -183,14 +183,14 @@ func TestJudgement(t *testing.T) {
 func TestConclusion(t *testing.T) {
 	r := Result{RSSPerConnection: WantPerConnection + 1}
 	for _, seconds := range []time.Duration{4, 1, 2} { // against one second of the bare loop
-		r.add(1000, seconds*time.Second, time.Second)
+		r.add(1000, Spent{seconds * time.Second, 40 * time.Millisecond}, Spent{time.Second, 10 * time.Millisecond})
 	}
 	r.conclude(Run{Connections: 7})
-	if r.Messages != 3000 || r.MessagesPerS != 500 || r.BarePerS != 1000 || r.Ratio != 0.5 || len(r.Missed) != 2 {
+	if r.Messages != 3000 || r.MessagesPerS != 500 || r.BarePerS != 1000 || r.Ratio != 0.5 || r.CPURatio != 0.25 || len(r.Missed) != 2 {
 		t.Errorf("%+v", r)
 	}
 	r = Result{RSSPerConnection: WantPerConnection}
-	r.add(600, time.Second, 600*time.Second/1000)
+	r.add(600, Spent{Time: time.Second}, Spent{Time: 600 * time.Millisecond})
 	if r.conclude(Run{}); len(r.Missed) != 0 {
 		t.Errorf("just good enough: %q", r.Missed)
 	}

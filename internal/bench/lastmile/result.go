@@ -23,7 +23,10 @@ type Result struct {
 	BarePerS     float64 `json:"bare_per_s"`     // the median round
 	Ratio        float64 `json:"ratio"`          // the median of the rounds' ratios
 	WantRatio    float64 `json:"want_ratio"`
-	PerRound     []Speed `json:"rounds"`
+	// CPURatio is the processor time of the bare loop's server for a message against ours: what
+	// the ratio would be if nothing but these two took time. The machine's load is not in it.
+	CPURatio float64 `json:"cpu_ratio"`
+	PerRound []Speed `json:"rounds"`
 
 	RSSPerConnection  uint64 `json:"rss_per_connection"`  // idle; resident memory with garbage and what the runtime keeps
 	HeapPerConnection uint64 `json:"heap_per_connection"` // idle; heap and stacks in use
@@ -40,11 +43,18 @@ type Speed struct {
 	MessagesPerS float64 `json:"messages_per_s"`
 	BarePerS     float64 `json:"bare_per_s"`
 	Ratio        float64 `json:"ratio"`
+	CPUMicros    float64 `json:"cpu_us_per_message"` // of the server: all of it, from the submits to the ledger
+	BareMicros   float64 `json:"bare_cpu_us_per_message"`
 }
 
-func (r *Result) add(messages int, crier, bare time.Duration) {
+// Spent is what one side took for its messages.
+type Spent struct{ Time, CPU time.Duration }
+
+func (r *Result) add(messages int, crier, bare Spent) {
 	r.Messages += messages
-	s := Speed{MessagesPerS: float64(messages) / crier.Seconds(), BarePerS: float64(messages) / bare.Seconds()}
+	n := float64(messages)
+	s := Speed{MessagesPerS: n / crier.Time.Seconds(), BarePerS: n / bare.Time.Seconds(),
+		CPUMicros: crier.CPU.Seconds() * 1e6 / n, BareMicros: bare.CPU.Seconds() * 1e6 / n}
 	s.Ratio = s.MessagesPerS / s.BarePerS
 	r.PerRound = append(r.PerRound, s)
 }
@@ -82,6 +92,9 @@ func (r *Result) conclude(of Run) {
 	r.MessagesPerS = median(r.PerRound, func(s Speed) float64 { return s.MessagesPerS })
 	r.BarePerS = median(r.PerRound, func(s Speed) float64 { return s.BarePerS })
 	r.Ratio = median(r.PerRound, func(s Speed) float64 { return s.Ratio })
+	if ours := median(r.PerRound, func(s Speed) float64 { return s.CPUMicros }); ours > 0 {
+		r.CPURatio = median(r.PerRound, func(s Speed) float64 { return s.BareMicros }) / ours
+	}
 	if r.Ratio < WantRatio {
 		r.Missed = append(r.Missed, fmt.Sprintf("%.2f of the bare loop's rate; wanted are %.2f", r.Ratio, WantRatio))
 	}
