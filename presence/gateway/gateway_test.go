@@ -754,3 +754,21 @@ func TestSettledIDsLeaveWithTheNextMessage(t *testing.T) {
 		t.Fatalf("nothing more came: %s", describe(g.effects))
 	}
 }
+
+// A window that is more than half full is not kept waiting for room.
+func TestSettledIDsMakeRoom(t *testing.T) {
+	g := newRig(t, Config{Window: 4})
+	g.connect(1, 5, 1)
+	for n := uint64(1); n <= 3; n++ {
+		g.do(HandedOff{request(n, jobID(int(n)), 5), 1})
+	}
+	g.do(Acked{1, []job.ID{jobID(1), jobID(2)}})
+	g.recorded(1, 2)
+	if told := all[SendSettled](g.effects); len(told) != 1 {
+		t.Fatalf("three of four: %s", describe(g.effects))
+	}
+	g.recorded(2, 2)
+	if told := all[SendSettled](g.effects); len(told) != 0 {
+		t.Fatalf("two of four: %s", describe(g.effects))
+	}
+}
