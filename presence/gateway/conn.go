@@ -312,10 +312,13 @@ func (s *State) settle(p *person, id job.ID) {
 func (s *State) canTell(c *conn) {
 	c.settled++
 	s.tellLater(c)
-	if c.settled >= settledBatch || len(c.entries) > s.cfg.Window/2 {
+	if c.settled >= settledBatch || s.settlesPatiently() && len(c.entries) > s.cfg.Window/2 {
 		s.tellSettled(c)
 	}
 }
+
+// settlesPatiently reports whether settled ids wait for a message to be told with.
+func (s *State) settlesPatiently() bool { return s.cfg.SettleWithin >= scanEvery }
 
 func (s *State) tellLater(c *conn) {
 	if !c.settling {

@@ -257,7 +257,7 @@ func TestOtherIncarnations(t *testing.T) {
 	if f := all[Free](g.effects); len(f) != 1 || f[0] != (Free{4, ref(1)}) {
 		t.Fatalf("the last word is recorded: %s", describe(g.effects))
 	}
-	if told := all[SendSettled](g.tick(settleEvery)); len(told) != 1 || told[0].Conn != 1 {
+	if told := all[SendSettled](g.tick(500 * time.Millisecond)); len(told) != 1 || told[0].Conn != 1 {
 		t.Fatalf("the client that has it is not told: %s", describe(g.effects))
 	}
 }
@@ -330,7 +330,7 @@ func TestAReportIsRepeatedAsItWasUntilRecorded(t *testing.T) {
 
 	// A Recorded of an earlier version settles what that one said, and no more.
 	g.recorded(1, 2)
-	if told := all[SendSettled](g.tick(settleEvery)); len(told) != 1 || told[0].Conn != 0 {
+	if told := all[SendSettled](g.tick(500 * time.Millisecond)); len(told) != 1 || told[0].Conn != 0 {
 		t.Fatalf("version 2 is recorded: %s", describe(g.effects))
 	}
 	g.recorded(1, 3)
@@ -749,7 +749,7 @@ func TestSettledIDsLeaveWithTheNextMessage(t *testing.T) {
 			t.Fatalf("message %d is told at once: %s", n, describe(g.effects))
 		}
 	}
-	told := all[SendSettled](g.tick(settleEvery))
+	told := all[SendSettled](g.tick(500 * time.Millisecond))
 	if len(told) != 1 || !slices.Equal(told[0].IDs, []job.ID{jobID(2)}) {
 		t.Fatalf("nothing more came: %s", describe(g.effects))
 	}

@@ -55,7 +55,7 @@ func (s *State) sendTo(p *person, r *reserve, conns []Conn) []Conn {
 		}
 		c.entries = append(c.entries, entry{job: r.job, at: s.now, mute: !c.speaks})
 		conns = append(conns, c.id)
-		if c.settled > 0 { // it leaves in the same piece as the message
+		if c.settled > 0 && s.settlesPatiently() { // it leaves in the same piece as the message
 			s.tellSettled(c)
 		}
 	}
