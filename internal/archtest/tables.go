@@ -113,6 +113,7 @@ var driverTable = []Driver{
 	{"database/sql", []string{"state/sql", "audience/source/query"}, "as for SQLite"},
 	{"github.com/redis/go-redis", []string{"audience/source/redisset"}, "Redis is a source of ids and nothing else"},
 	{"github.com/coder/websocket", []string{"presence/gateway/ws", "presence/client", "internal/crowd"}, "the gateway's core knows sockets by number; only its shell has them, the clients, and clients that do not speak the protocol"},
+	{"github.com/gobwas/ws", []string{"internal/bench"}, "readers that judge a gateway read its frames with a library that it does not use"},
 	{"github.com/danielgtaylor/huma", []string{"api/server"}, "the interface is not bound to a way of serving it"},
 	{"github.com/spf13/cobra", []string{"cmd/crier", "cmd/crier-sim"}, "only the command line parses commands"},
 	{"github.com/spf13/pflag", []string{"cmd/crier", "internal/config"}, "only the command line and the configuration parse flags"},
