@@ -21,33 +21,36 @@ import (
 	"crier/job"
 )
 
-// binary builds crier once for all tests of this package.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "crier-test-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "crier")
-	cmd := exec.Command("go", "build", "-o", path, "crier/cmd/crier")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building crier: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// binary and fragileBinary build their command once for all tests of this package.
+var (
+	binary        = built("crier/cmd/crier")
+	fragileBinary = built("crier/internal/app/fragile")
+)
+
+// builtIn is the directory of what is built.
+var builtIn string
+
+func built(command string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(builtIn, filepath.Base(command))
+		cmd := exec.Command("go", "build", "-o", path, command)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %s: %w\n%s", command, err, out)
+		}
+		return path, nil
+	})
+}
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
-		if err := serveFragile(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	dir, err := os.MkdirTemp("", "crier-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	builtIn = dir
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
+	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
