@@ -103,7 +103,7 @@ func TestSettledBeforeTheNextMessage(t *testing.T) {
 	c.expect("message")
 	c.ack(jobID(1).String())
 	w.ends(ref, 7)
-	w.eventually("that is recorded", func() bool { return w.g.Stats().Core.Reserves == 0 })
+	w.eventually("that is recorded", func() bool { s := w.g.Stats().Core; return s.Delivered == 1 && s.Reserves == 0 })
 	w.handOff(jobID(2), "two", 7)
 	first := c.expect("settled")
 	if ids, ok := first["ids"].([]any); !ok || len(ids) != 1 || ids[0] != jobID(1).String() {
