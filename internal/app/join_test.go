@@ -77,7 +77,7 @@ func TestWhatAProcessHolds(t *testing.T) {
 // a later start of its name do not take it, and it says so and does not wait.
 func TestAStartNumberThatIsUsedUp(t *testing.T) {
 	store := coord.NewMemory(time.Now)
-	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // beside other tests
 	defer cancel()
 	var parts sync.WaitGroup
 	defer parts.Wait()

@@ -397,13 +397,16 @@ func TestARecallBringsAJobBack(t *testing.T) {
 			table.Transition(t.Context(), job.ID{i + 1}, job.JobFailed, "why", at)
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		told = nil
 		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true, Why: "a typo"})
 		table.Control(t.Context(), job.ID{2}, job.Control{Cancel: true})
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		later := New(log, controls)
 		defer run(t, later)()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		for _, x := range []*Table{table, later} {
 			got := x.Live()
 			if len(got) != 1 || got[0].Spec.ID != (job.ID{1}) || got[0].State != job.JobFailed || !got[0].Controls.Recalled || got[0].Controls.Reason != "a typo" ||
@@ -419,6 +422,7 @@ func TestARecallBringsAJobBack(t *testing.T) {
 				t.Fatalf("%+v, %v", j, err)
 			}
 			time.Sleep(5 * time.Second)
+			synctest.Wait()
 			for _, x := range []*Table{table, later} {
 				if j, ok := x.Current(job.ID{1}); ok != (to == job.Recalling) || ok && (j.State != to || !j.Controls.Recalled) {
 					t.Errorf("%+v, live %v", j, ok)
@@ -429,6 +433,7 @@ func TestARecallBringsAJobBack(t *testing.T) {
 		last := New(log, controls)
 		defer run(t, last)()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		for _, x := range []*Table{table, later, last} {
 			x.mu.RLock()
 			if len(x.mu.jobs) > 0 || len(x.mu.early) > 0 {
