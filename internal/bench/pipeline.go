@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api"
+	"crier/api/client"
 	"crier/internal/bus/natsbus"
 	"crier/internal/idset"
 	"crier/internal/proc"
@@ -46,21 +47,30 @@ type Result struct {
 
 const account = "bench"
 
-// Run measures one job. Preparation (package, followers, presence) is not timed.
-func (p *Pipeline) Run(ctx context.Context) (res Result, err error) {
+// serve starts a server that has the account and its people.
+func (p *Pipeline) serve(ctx context.Context) (*proc.Server, *client.Client, error) {
 	srv, err := proc.Start(ctx, proc.Config{Binary: p.Binary, Dir: p.Dir, Args: []string{"--nats-listen", "127.0.0.1:0"}})
 	if err != nil {
-		return res, err
+		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, srv.Stop()) }()
 	svc, err := srv.Client()
+	if err != nil {
+		return nil, nil, errors.Join(err, srv.Stop())
+	}
+	if err := p.people(ctx, svc); err != nil {
+		svc.Close()
+		return nil, nil, errors.Join(fmt.Errorf("preparing: %w", err), srv.Stop())
+	}
+	return srv, svc, nil
+}
+
+// Run measures one job. Preparation (package, followers, presence) is not timed.
+func (p *Pipeline) Run(ctx context.Context) (res Result, err error) {
+	srv, svc, err := p.serve(ctx)
 	if err != nil {
 		return res, err
 	}
-	defer svc.Close()
-	if err := p.people(ctx, svc); err != nil {
-		return res, fmt.Errorf("preparing: %w", err)
-	}
+	defer func() { svc.Close(); err = errors.Join(err, srv.Stop()) }()
 	p.say("importing the package")
 	pkg, err := p.importSets(ctx, svc, "bench", p.Ranges)
 	if err != nil {

@@ -77,19 +77,11 @@ func (b *SmallJobs) Run(ctx context.Context) (res SmallResult, err error) {
 	if err := b.Validate(); err != nil {
 		return res, err
 	}
-	srv, err := proc.Start(ctx, proc.Config{Binary: b.Binary, Dir: b.Dir, Args: []string{"--nats-listen", "127.0.0.1:0"}})
+	srv, svc, err := b.serve(ctx)
 	if err != nil {
 		return res, err
 	}
-	defer func() { err = errors.Join(err, srv.Stop()) }()
-	svc, err := srv.Client()
-	if err != nil {
-		return res, err
-	}
-	defer svc.Close()
-	if err := b.people(ctx, svc); err != nil {
-		return res, fmt.Errorf("preparing: %w", err)
-	}
+	defer func() { svc.Close(); err = errors.Join(err, srv.Stop()) }()
 	packages, err := b.importParts(ctx, svc)
 	if err != nil {
 		return res, fmt.Errorf("importing packages: %w", err)
