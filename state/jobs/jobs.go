@@ -31,8 +31,8 @@ import (
 type Table struct {
 	log, controls ledger.Log
 
-	// OnJob, OnControls and OnCaughtUp are called by Run, after the table has the
-	// change; set them before Run. OnControls is told the controls in force, also when a
+	// OnJob, OnControls and OnCaughtUp are called after the table has the change, by Run and
+	// by whoever makes the change, several at once; set them before Run. OnControls is told the controls in force, also when a
 	// quarantine begins or ends; of two calls the later one may be told the older state, so
 	// that Current counts. OnCaughtUp says that all controls stored so far are in. They must
 	// not block for long.

@@ -389,8 +389,13 @@ func TestARecallBringsAJobBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, controls := streams()
 		table := New(log, controls)
+		var mu sync.Mutex // its Run tells, and so does whoever changes a job
 		var told []job.State
-		table.OnJob = func(j Job) { told = append(told, j.State) }
+		table.OnJob = func(j Job) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, j.State)
+		}
 		defer run(t, table)()
 		for i := range byte(3) {
 			table.Accept(t.Context(), spec(i+1, i))
@@ -398,7 +403,9 @@ func TestARecallBringsAJobBack(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
+		mu.Lock()
 		told = nil
+		mu.Unlock()
 		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true, Why: "a typo"})
 		table.Control(t.Context(), job.ID{2}, job.Control{Cancel: true})
 		time.Sleep(5 * time.Second)
@@ -414,9 +421,11 @@ func TestARecallBringsAJobBack(t *testing.T) {
 				t.Errorf("live: %+v", got)
 			}
 		}
+		mu.Lock()
 		if fmt.Sprint(told) != "[failed]" {
 			t.Errorf("told %v", told)
 		}
+		mu.Unlock()
 		for _, to := range []job.State{job.Recalling, job.JobRecalled} {
 			if j, err := later.Transition(t.Context(), job.ID{1}, to, "", at); err != nil || j.State != to || !j.Controls.Recalled {
 				t.Fatalf("%+v, %v", j, err)
