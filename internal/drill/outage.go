@@ -18,6 +18,41 @@ const (
 	movedAfter   = time.Minute
 )
 
+// Members that are back take their share a few ranges a second, from owners who give them up:
+// what changes hands so is no take-over, and is waited for before a drill that counts these.
+const (
+	calmFor    = 10 * time.Second
+	calmWithin = 5 * time.Minute
+)
+
+// calm waits until no range has changed hands for a while, if the drill counts what does.
+func (r *run) calm(ctx context.Context) error {
+	if !r.drill.outage {
+		return nil
+	}
+	ranges := holders.Claims{Kind: "range"}
+	began, seen, at := time.Now(), -1, time.Now()
+	var failed error
+	ok, err := r.until(ctx, calmWithin, func() bool {
+		if failed = r.api.do(ctx, ranges.Read); failed != nil {
+			return true
+		}
+		if len(ranges.All) != seen {
+			seen, at = len(ranges.All), time.Now()
+		}
+		return time.Since(at) >= calmFor
+	})
+	switch {
+	case failed != nil:
+		return fmt.Errorf("reading who holds what: %w", failed)
+	case err == nil && !ok:
+		r.note("ranges still change hands after %s, for a reason that was there before the fault", calmWithin)
+	case err == nil && time.Since(began) > 2*calmFor:
+		r.cfg.Say("no range changes hands any more")
+	}
+	return err
+}
+
 // submitMeanwhile submits a job, if it is time for one, and notes how it is answered.
 func (r *run) submitMeanwhile(ctx context.Context) {
 	if r.report.Outage == nil || time.Since(r.submitted) < submitEvery {

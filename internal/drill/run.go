@@ -200,6 +200,9 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
+	if err := r.calm(ctx); err != nil {
+		return err
+	}
 	if r.claims.Kind = r.drill.holds; r.claims.Kind != "" { // there may be many
 		if err := r.api.do(ctx, r.claims.Read); err != nil {
 			return fmt.Errorf("reading who holds what: %w", err)
