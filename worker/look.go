@@ -34,7 +34,7 @@ func (w *Worker) look(ctx, try context.Context, p home.Pass) {
 }
 
 func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
-	f := home.Findings{Range: p.Range, Logins: p.Logins}
+	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap}
 	var err error
 	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
 		return f, err
@@ -62,7 +62,7 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 		}
 		f.Ending = append(f.Ending, home.Ended{Job: id, Parked: set})
 	}
-	if err := w.waitToDrain(ctx, &f); err != nil {
+	if err := w.waitToDrain(ctx, p.Who, &f); err != nil {
 		return f, err
 	}
 	if err := w.describe(ctx, &f); err != nil {
@@ -86,19 +86,24 @@ func inDoubt(doubts []parked.Doubt, id job.ID, who job.Recipient) bool {
 // waitToDrain holds drains to their budget. Jobs and presence are read after it, so
 // that nothing is decided on what was true before the wait: no drain is reserved
 // after a cancel, an expiry or a suppression (rule 21).
-func (w *Worker) waitToDrain(ctx context.Context, f *home.Findings) error {
+func (w *Worker) waitToDrain(ctx context.Context, who *idset.Set, f *home.Findings) error {
 	if w.drains == nil {
 		return nil
 	}
 	if err := w.describe(ctx, f); err != nil {
 		return err
 	}
-	leaving := leavingOf(f.Items)
+	leaving, online := leavingOf(f.Items), w.cfg.Presence.Online(who)
+	defer online.Release()
 	for _, it := range f.Items {
 		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {
 			continue
 		}
-		for n := leaving(it.Set); n > 0; {
+		there := it.Set.Clone()
+		there.And(online)
+		n := leaving(there)
+		there.Release()
+		for n > 0 {
 			part := min(n, w.drains.Burst())
 			if err := w.drains.WaitN(ctx, part); err != nil {
 				return err
@@ -164,16 +169,22 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if err != nil {
 		return home.JobInfo{}, err
 	}
-	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || w.isUnsure(now), Over: j.Over(now),
-		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
+	info := w.infoOf(j, now)
 	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
 		info.Paused, info.Resend = true, false // the range's other jobs go on
 	}
+	return info, nil
+}
+
+// infoOf is what a home must know of a job, who must not get it apart.
+func (w *Worker) infoOf(j jobs.Job, now time.Time) home.JobInfo {
+	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || w.isUnsure(now), Over: j.Over(now), Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop,
+		Submitted: j.Spec.SubmittedAt.UnixMilli(), Account: j.Spec.Account, Withdraws: !j.Spec.Withdraws.IsZero(), CollapseKey: j.Spec.CollapseKey}
 	if j.Spec.Class == job.Realtime {
 		info.Urgent = j.Spec.Priority
 	}
-	return info, nil
+	return info
 }
 
 // isUnsure reports whether the controls of jobs may be out of date; nothing is drained then.
@@ -195,8 +206,8 @@ func resends(j jobs.Job) bool {
 	return j.Spec.OnUnknown == job.Resend || j.Controls.Doubt == job.DecideResend
 }
 
-// sweep looks, again and again, for who is parked or in doubt and online, and for
-// jobs that are over and still have somebody waiting.
+// sweep looks, again and again, for who is parked or in doubt and online, for whom too much is
+// parked, and for jobs that are over and still have somebody waiting.
 func (w *Worker) sweep(ctx context.Context) error {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -218,20 +229,21 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 	for _, j := range live {
 		resend[j.Spec.ID] = resends(j)
 	}
+	crowd, err := w.crowd(time.Now(), live)
+	if err != nil {
+		return err
+	}
 	for r := range job.Range(job.Ranges) {
 		if !w.holds.Has(r) {
 			continue
 		}
-		set, err := w.waitingIn(r, resend)
+		set, err := w.waitingIn(r, resend, crowd)
 		if err != nil {
 			return err
 		}
 		if !set.IsEmpty() {
-			if online := w.cfg.Presence.Online(set); !online.IsEmpty() {
-				w.post(ctx, home.Wanted{Who: online})
-			}
+			w.post(ctx, home.Wanted{Who: set})
 		}
-		set.Release()
 	}
 	now := time.Now()
 	for _, j := range live {
@@ -242,13 +254,29 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 	return nil
 }
 
-// waitingIn gives who is parked in a range, or in doubt that being online may end
-// (rule 18): by what their clients said at their hello, or because the job is to be
-// sent again.
-func (w *Worker) waitingIn(r job.Range, resend map[job.ID]bool) (*idset.Set, error) {
-	set, err := w.cfg.Index.AllParkedIn(r)
+// crowd says when too much is parked for somebody.
+func (w *Worker) crowd(now time.Time, live []jobs.Job) (parked.Crowd, error) {
+	waiting := map[job.ID]home.JobInfo{}
+	for _, j := range live {
+		total, err := w.cfg.Index.Total(j.Spec.ID)
+		if err != nil {
+			return parked.Crowd{}, err
+		}
+		if total.Parked > 0 {
+			waiting[j.Spec.ID] = w.infoOf(j, now)
+		}
+	}
+	return home.Crowd(w.cfg.ParkCap, waiting), nil
+}
+
+// waitingIn gives who of a range is online and waits: parked, or in doubt that being online
+// may end (rule 18), by what their clients said at their hello, or because the job is to be
+// sent again. Online or not, it gives for whom too much is parked.
+func (w *Worker) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd) (*idset.Set, error) {
+	set, crowded, err := w.cfg.Index.Waiting(r, c)
+	defer set.Release()
 	if err != nil {
-		return nil, err
+		return crowded, err
 	}
 	doubts, err := w.cfg.Index.DoubtIn(r, job.ID{})
 	for _, d := range doubts {
@@ -256,7 +284,10 @@ func (w *Worker) waitingIn(r job.Range, resend map[job.ID]bool) (*idset.Set, err
 			set.Or(d.Set)
 		}
 	}
-	return set, err
+	if online := w.cfg.Presence.Online(set); !online.IsEmpty() {
+		crowded.Or(online)
+	}
+	return crowded, err
 }
 
 // sweepJob asks the homes to end what is left of a job that is over, or whose

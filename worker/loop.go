@@ -429,51 +429,6 @@ func (w *Worker) charge(ctx context.Context, e *ledger.Charge) error {
 	}
 }
 
-// lateAfter is how long the ledger may take for a reserve of a job that may still be sent.
-const lateAfter = 30 * time.Second
-
-// isLate reports whether the ledger took a reserve so long after it was decided that it is not
-// to be sent: its job may be cancelled, paused or over since, its recipients suppressed or gone.
-// They are parked again, and what is so now decides about them (rules 20, 21).
-func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
-	switch age := now.Sub(decided); {
-	case age <= lane.ControlsMaxAge:
-		return false
-	case age > lateAfter:
-		return true
-	}
-	j, live := l.w.cfg.Jobs.Current(id)
-	return !live || j.Controls.Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
-}
-
-// appendPass submits the entries of a pass and tells the home when the last of
-// them is settled.
-func (l *loop) appendPass(e home.Append) {
-	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
-	for i, entry := range e.Entries {
-		l.submit(entry, func(d journal.Durable, ok bool) {
-			left--
-			if ok {
-				stored++
-				top = max(top, d.Seq)
-				if drain, isDrain := entry.(*ledger.Drain); isDrain {
-					l.w.stats.Drains.Add(1)
-					now := time.Now()
-					l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
-						Urgent: e.Urgent[i], Targets: drain.Targets, Late: l.isLate(now, decided, drain.Job)}))
-				}
-			}
-			switch {
-			case left > 0:
-			case stored > 0:
-				l.doHome(l.home.Step(home.Durable{Range: e.Range, Seq: top}))
-			default:
-				l.doHome(l.home.Step(home.Refused{Range: e.Range}))
-			}
-		})
-	}
-}
-
 // markFull tells those who work out blocks which incarnations have no room.
 func (l *loop) markFull(now time.Time) {
 	full, open := map[job.Incarnation]bool{}, l.outbound.Incarnations()

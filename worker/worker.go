@@ -58,6 +58,7 @@ type Config struct {
 	// DrainRate is how many recipients a second are handed what was parked for them,
 	// apart from the rates of jobs; 0 is unlimited.
 	DrainRate int
+	ParkCap   int          // the most messages that wait for a recipient; 0 is any number
 	Boot      string       // this machine's boot id
 	Logger    *slog.Logger // default: slog.Default()
 }
@@ -93,6 +94,7 @@ type Worker struct {
 // Stats counts what a worker did since it started. All fields only grow.
 type Stats struct {
 	Records, Bytes, Reserves, Drains, Dones atomic.Uint64
+	Collapsed, Capped                       atomic.Uint64 // recipients, of a job each, for whom too much waited
 }
 
 // ErrStopped is wrapped by Run's error when the journal was sealed or lost: the

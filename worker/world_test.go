@@ -155,6 +155,7 @@ type world struct {
 	planes  *presence.Planes
 	content *content
 	drains  int // DrainRate
+	parkCap int
 	policy  block.Policy
 	starts  uint32 // of the worker's process; 0 is not counted
 	gw      *host
@@ -222,7 +223,7 @@ func (w *world) start() {
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, Policy: w.policy,
-		DrainRate: w.drains, Logger: quiet})
+		DrainRate: w.drains, ParkCap: w.parkCap, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -60,6 +60,7 @@ type Config struct {
 	Lanes     int          // blocks a worker has under way; default 8
 	Policy    block.Policy // of the frequency caps
 	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
+	ParkCap   int          // messages that wait for a recipient; 0 is any number
 	Version   string       // of this binary
 	Messaging Messaging    // default a server embedded in this process
 	Logger    *slog.Logger // default slog.Default()

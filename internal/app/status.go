@@ -162,6 +162,13 @@ func (a *app) metrics() http.Handler {
 		counter("journal_bytes_total", "Bytes appended to this worker's journal.", func() float64 { return float64(s.Bytes.Load()) })
 		counter("reserves_total", "Blocks reserved.", func() float64 { return float64(s.Reserves.Load()) })
 		counter("drains_total", "Drains reserved.", func() float64 { return float64(s.Drains.Load()) })
+		for _, r := range []struct {
+			reason job.Reason
+			n      *atomic.Uint64
+		}{{job.ReasonCollapsed, &s.Collapsed}, {job.ReasonParkCap, &s.Capped}} {
+			reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "parked_dropped_total", ConstLabels: prometheus.Labels{"reason": r.reason.String()},
+				Help: "Parked messages that were dropped, one for each recipient, because too much waited for them."}, func() float64 { return float64(r.n.Load()) }))
+		}
 		counter("dones_total", "Done and doubt entries appended.", func() float64 { return float64(s.Dones.Load()) })
 	}
 	if a.gateway != nil {

@@ -305,6 +305,7 @@ func (s *start) appendPass(e home.Append) {
 			if ok {
 				stored++
 				top = max(top, d.Seq)
+				s.countDrops(entry)
 				if isDrain && !s.early[d.Ref] {
 					s.w.counts.Drains++
 					s.doOutbound(s.outbound.Step(s.now(), outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
@@ -325,6 +326,7 @@ func (s *start) appendPass(e home.Append) {
 			continue
 		}
 		s.submit(entry, then)
+		s.dropTwice(entry)
 	}
 }
 

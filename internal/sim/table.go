@@ -46,6 +46,8 @@ func Planted() []Variant {
 		v("charge-by-block", "7: a charge is known by the block as it was cut", "charge", 15, Rules{ChargeByBlock: true}),
 		v("refund-twice", "7: a charge is taken back twice", "charge", 11, Rules{RefundTwice: true}),
 		v("day-of-reader", "7: the day of a charge is that of who reads it", "charge", 7, Rules{DayOfReader: true}),
+		v("oldest-stays", "parking: of the messages with one collapse key the oldest stays", "crowd", 28, Rules{OldestStays: true}),
+		v("drop-twice", "parking: what is dropped while parked is recorded twice", "I1", 3, Rules{DropTwice: true}),
 		v("high-water", "outbox: the relay reads ids greater than the last", "I2", 1, Rules{HighWater: true}),
 		v("recorder-skips", "projection: any newer version is applied", "I2", 174, Rules{RecorderSkips: true}),
 	}

@@ -125,21 +125,6 @@ func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	return s, nil
 }
 
-// AllParkedIn gives the recipients of a range for whom anything is parked.
-func (x *Index) AllParkedIn(r job.Range) (*idset.Set, error) {
-	s := idset.New(r)
-	prefix := row.Key(r, rowParked)
-	err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-		var p page
-		if err := parsePage(v, &p); err != nil {
-			return err
-		}
-		addPage(s, int(k[3]), &p)
-		return nil
-	})
-	return s, err
-}
-
 // Doubt is a job's recipients in doubt in one range.
 type Doubt struct {
 	Job        job.ID
