@@ -42,6 +42,7 @@ func (g *loginGateway) begin() error {
 	for subject, fn := range map[string]func(bus.Msg){
 		handoff.HandoffTo(g.inc.Gateway):  g.handOff,
 		handoff.RecordedTo(g.inc.Gateway): g.recorded,
+		handoff.AnewTo(g.inc.Gateway):     g.anew,
 	} {
 		if _, err := g.bus.Subscribe(subject, fn); err != nil {
 			return fmt.Errorf("subscribing: %w", err)
@@ -207,6 +208,24 @@ func (g *loginGateway) recorded(m bus.Msg) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.reports, r.Ref)
+}
+
+// anew tells a home everything that has lost what it was told.
+func (g *loginGateway) anew(m bus.Msg) {
+	p, err := handoff.ParseAnew(m.Data)
+	if err != nil {
+		g.errors.Add(1)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range p.Ranges {
+		if t := g.ranges[r]; t != nil && !t.flight && p.Inc == g.inc { // what is under way is answered so, too
+			t.round, t.seq = t.round+1, 0
+			t.join.Or(t.there)
+			g.tell(r, t)
+		}
+	}
 }
 
 // repeat beats, and sends reports again, until the bench ends.
