@@ -148,9 +148,6 @@ func (l *loop) step(ev any) {
 	case home.Event:
 		l.endLook(ev)
 		l.doHome(l.home.Step(ev))
-		if found, ok := ev.(home.Found); ok {
-			found.Findings.Release()
-		}
 	case tenure.Event:
 		l.doTenure(l.tenure.Step(now, ev))
 	case controlsChanged:

@@ -81,13 +81,14 @@ func (t *txn) settleDecided(e *ledger.Done) error {
 
 // shrinkOpen takes moved out of an open row and closes it if nothing is left.
 func (t *txn) shrinkOpen(o *Open, key string, moved *idset.Set) {
-	if moved.Card() == o.Set.Card() { // it is a part of it
+	left := o.Set.Clone()
+	left.AndNot(moved)
+	if left.IsEmpty() {
+		left.Release()
 		t.b.Delete([]byte(key))
 		t.closed = append(t.closed, key)
 		return
 	}
-	left := o.Set.Clone()
-	left.AndNot(moved)
 	n := *o
 	n.Set, n.whole = left, false
 	t.putOpen(&n)
@@ -107,7 +108,6 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		moved.AndNot(part)
 		return part
 	}
-	defer moved.Release() // nothing keeps it, or a part of it
 	for i, s := range []*idset.Set{take(e.NotHere), take(e.Unacked)} {
 		if s == nil {
 			continue
@@ -116,7 +116,6 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		if err := t.park(e.Range, e.Job, s, i == 1); err != nil {
 			return err
 		}
-		s.Release()
 	}
 	if mute := take(e.Mute); mute != nil {
 		d.InDoubt += uint64(mute.Card())

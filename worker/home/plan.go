@@ -66,22 +66,6 @@ type Findings struct {
 	Job      func(job.ID) JobInfo
 }
 
-// Release gives the sets of findings that were decided on back to the pool.
-func (f *Findings) Release() {
-	for _, it := range f.Items {
-		it.Set.Release()
-	}
-	for _, d := range f.Doubts {
-		d.Set.Release()
-	}
-	for _, o := range f.Online {
-		o.Set.Release()
-	}
-	for _, e := range f.Ending {
-		e.Parked.Release()
-	}
-}
-
 // Ended is a job that is over in this range, or whose doubt an operator ended,
 // with all that is parked of it here.
 type Ended struct {
