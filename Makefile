@@ -15,7 +15,7 @@ JS    := presence/client/js
 
 SEEDS   ?= 2000
 
-.PHONY: build build-sim sim test check unit js demo cluster cluster-down chaos soak fmt clean compiler curl node bin/nats-server mariadb zookeeper redis
+.PHONY: build build-sim sim test check unit js demo cluster cluster-down chaos soak fmt clean compiler curl node strace bin/nats-server mariadb zookeeper redis
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -35,7 +35,7 @@ check:
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-unit: compiler curl node mariadb zookeeper redis
+unit: compiler curl node strace mariadb zookeeper redis
 	go test -timeout 10m $(PLAIN)
 	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -vxF "$$(go list $(PLAIN))")
 
@@ -104,6 +104,9 @@ compiler:
 # The JavaScript client is tested with Node, and a client of others' is from npm.
 node:
 	$(call need,command -v node && command -v npm,the tests with JavaScript clients need Node and npm,nodejs npm)
+
+strace:
+	$(call need,command -v strace,the test that counts what is synced needs it,strace)
 
 curl:
 	$(call need,command -v curl,the tests with clients of others need it,curl)

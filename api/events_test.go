@@ -23,6 +23,9 @@ func TestSince(t *testing.T) {
 			t.Errorf("%q is %+v, %v", text, r, err)
 		}
 	}
+	if err := (api.TailEvents{Kind: "nonsense"}).Validate(); job.CodeOf(err) != job.CodeInvalid {
+		t.Errorf("an unknown kind: %v", err)
+	}
 	if err := (api.TailEvents{After: 1, Within: 1}).Validate(); job.CodeOf(err) != job.CodeInvalid {
 		t.Errorf("two beginnings: %v", err)
 	}

@@ -24,6 +24,7 @@ type Service interface {
 	Jobs
 	Controls
 	Proofs
+	Recipients
 	Events
 	Cluster
 	Operations
@@ -151,11 +152,23 @@ type Proofs interface {
 	// ReconcileJob proves the law of conservation for a job by set algebra, and asks the
 	// filters again whose lists the job recorded.
 	ReconcileJob(ctx context.Context, id job.ID) (Reconciliation, error)
+	// ExportJob writes who of a job's package stands where the request says, as a package in
+	// its envelope or as ids: all of them at one moment. Unless it returns nil, what was
+	// written is to be thrown away. A job that is not conserved is a conflict.
+	ExportJob(ctx context.Context, id job.ID, req ExportJob, w io.Writer) error
 	// TailLedger calls fn for each record that the request asks for, in the order
 	// of the ledger, each once; with Follow it goes on until ctx ends.
 	TailLedger(ctx context.Context, req TailLedger, fn func(LedgerEntry) error) error
 	// VerifyLedger reads the whole ledger and checks each journal's chain.
 	VerifyLedger(ctx context.Context) (LedgerReport, error)
+}
+
+// Recipients is what is known of single recipients.
+type Recipients interface {
+	// GetRecipient tells where a recipient is connected, what waits for it, and what it was
+	// charged. It answers within a bound; who did not answer by then is named. Every number
+	// is a recipient: of one that nobody knows there is nothing to tell.
+	GetRecipient(ctx context.Context, r job.Recipient) (Recipient, error)
 }
 
 // Events are notices of what happens to jobs. They are kept for a while only; the
@@ -219,6 +232,9 @@ type Access interface {
 	GetTenant(ctx context.Context, name string) (Tenant, error)
 	// SetLimits changes the limits that are given. Idempotent.
 	SetLimits(ctx context.Context, name string, req SetLimits) (Tenant, error)
+	// MakeWebhookSecret makes the secret that signs a tenant's webhooks and shows it, this
+	// once. The former ones sign, too, for a day longer.
+	MakeWebhookSecret(ctx context.Context, tenant string) (WebhookSecret, error)
 	// ListAudit gives acts, the newest first.
 	ListAudit(ctx context.Context, req ListAudit) (AuditList, error)
 }

@@ -121,6 +121,12 @@ func set[T any](to, from *T) {
 	}
 }
 
+// WebhookSecret is a secret that was just made, which nobody can show again.
+type WebhookSecret struct {
+	Tenant string `json:"tenant"`
+	Secret string `json:"secret" doc:"As Standard Webhooks has it: keep it, it is shown this once."`
+}
+
 // ListAudit asks for acts. Empty filters match all.
 type ListAudit struct {
 	Page

@@ -23,7 +23,7 @@ const (
 )
 
 // Duties are what one process at a time does for all.
-var Duties = []string{"recorder", "folder", "mirror", "audit"}
+var Duties = []string{"recorder", "folder", "mirror", "audit", "sweep"}
 
 // Member is a process of the cluster, as the process that answers sees it.
 type Member struct {
@@ -53,7 +53,7 @@ type Holdings struct {
 	Slices   uint64   `json:"slices" doc:"Slices of jobs that are not over, which it sends."`
 	Jobs     uint64   `json:"jobs" doc:"Jobs that are not over, which it moves on."`
 	Journals uint64   `json:"journals" doc:"Sealed journals of others that it closes."`
-	Duties   []string `json:"duties,omitzero" doc:"What it does for all: recorder, folder, mirror."`
+	Duties   []string `json:"duties,omitzero" doc:"What it does for all: recorder, folder, mirror, audit, sweep."`
 }
 
 // MemberList is all members, by id.

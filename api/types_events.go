@@ -2,14 +2,14 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"crier/job"
 )
 
-// TailEvents asks for events of jobs and slices.
+// TailEvents asks for events.
 type TailEvents struct {
 	// After is the cursor of an event: those behind it are wanted. 0 is from the first
 	// that is stored.
@@ -19,12 +19,17 @@ type TailEvents struct {
 	Within Duration
 	// Job is the only one wanted; zero is all.
 	Job job.ID
+	// Kind is one of job.EventKinds, the only one wanted; empty is all.
+	Kind string
 	// Follow waits for more at the end.
 	Follow bool
 }
 
-// Validate refuses two beginnings.
+// Validate refuses two beginnings, and an unknown kind.
 func (r TailEvents) Validate() error {
+	if r.Kind != "" && !slices.Contains(job.EventKinds(), r.Kind) {
+		return job.Invalid("kind", fmt.Sprintf("kind %q: want one of %s", Printable(r.Kind), strings.Join(job.EventKinds(), ", ")), nil)
+	}
 	if r.After != 0 && r.Within != 0 || r.Within < 0 {
 		return job.Invalid("since", "since is a cursor or a length of time, not both", nil)
 	}
@@ -62,19 +67,12 @@ func (r TailEvents) SinceText() string {
 }
 
 // Event is an event with its place in the stream. An event may be published twice: of
-// those about one job, or one slice, what is not newer than the highest version that
-// was seen is a repeat, or late.
+// those about one job, slice or set, what is not newer than the highest version that was
+// seen is a repeat, or late; but an alert is about a version that was told before.
 type Event struct {
-	Cursor  uint64    `json:"cursor" doc:"Give it as since to go on behind this event."`
-	Job     job.ID    `json:"job"`
-	Slice   *uint32   `json:"slice,omitzero" doc:"Number of the slice it is about; absent if it is about the job itself."`
-	Version uint64    `json:"version" doc:"Of the job, or of the slice's status. A job's have no gap."`
-	State   string    `json:"state"`
-	Reason  string    `json:"reason,omitzero"`
-	At      time.Time `json:"at" doc:"When the state was entered."`
+	Cursor uint64 `json:"cursor" doc:"Give it as since to go on behind this event."`
+	job.Event
 }
 
 // NewEvent puts an event in its place.
-func NewEvent(cursor uint64, e job.Event) Event {
-	return Event{cursor, e.Job, e.Slice, e.Version, e.State, e.Reason, e.At}
-}
+func NewEvent(cursor uint64, e job.Event) Event { return Event{cursor, e} }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ type SubmitJob struct {
 	CollapseKey string        `json:"collapse_key,omitzero" doc:"Of the messages with this key only the newest is parked for a recipient, the older ones are dropped (collapsed), and a client displays only the newest. At most 128 bytes."`
 	SendOnce    *SendOnce     `json:"send_once,omitzero" doc:"Whoever got the same before does not get it again; absent means that everybody does."`
 	DisplayAt   time.Time     `json:"display_at,omitzero" doc:"When clients show it; absent means at once."`
+	Webhook     *job.Webhook  `json:"webhook,omitzero" doc:"Whom to tell, by a signed POST of the event, when the job comes into a state; absent means nobody. The tenant needs a webhook secret."`
 	// IdempotencyKey travels in the header Idempotency-Key. Empty means none;
 	// otherwise 1 to 255 printable ASCII characters.
 	IdempotencyKey string `json:"-"`
@@ -98,7 +100,7 @@ func (r SubmitJob) Validate() error {
 	case len(r.CollapseKey) > 128:
 		return job.Invalid("collapse_key", "a collapse key has at most 128 bytes", nil)
 	}
-	if err := r.SendOnce.validate(); err != nil {
+	if err := cmp.Or(r.SendOnce.validate(), r.Webhook.Validate()); err != nil {
 		return err
 	}
 	if err := ValidateIdempotencyKey(r.IdempotencyKey); err != nil {
@@ -145,36 +147,41 @@ func ValidateIdempotencyKey(key string) error {
 
 // Job is a job as it stands.
 type Job struct {
-	Job            job.ID        `json:"job"`
-	State          job.State     `json:"state"`
-	Version        uint64        `json:"version" doc:"Number of the state in the job's life; each change adds one."`
-	Reason         string        `json:"reason,omitzero" doc:"In words: why it came to this state."`
-	WaitingOn      string        `json:"waiting_on,omitzero" doc:"In words: what it waits for."`
-	Paused         bool          `json:"paused" doc:"An operator paused it."`
-	Account        string        `json:"account"`
-	AccountID      uint32        `json:"account_id"`
-	Tenant         string        `json:"tenant"`
-	SubmittedBy    string        `json:"submitted_by,omitzero" doc:"Id of the key that submitted it; absent if it is from before there were keys."`
-	Class          job.Class     `json:"class" enum:"normal,realtime"`
-	Priority       uint8         `json:"priority"`
-	Rate           uint32        `json:"rate" doc:"Recipients a second as it is now; 0 is unlimited."`
-	OnUnknown      job.OnUnknown `json:"on_unknown" enum:"hold,resend"`
-	Decision       string        `json:"decision,omitzero" doc:"An operator's decision on who is or comes in doubt, instead of on_unknown: resend or drop."`
-	Package        job.Digest    `json:"package" doc:"SHA-256 of the canonical set of its recipients."`
-	Recipients     uint64        `json:"recipients"`
-	Revision       uint64        `json:"followers_revision" doc:"Revision of the account's followers that it uses."`
-	Include        []SegmentRef  `json:"include_segments,omitzero" doc:"Who is in none of these is dropped; absent means nobody is."`
-	Exclude        []SegmentRef  `json:"exclude_segments,omitzero" doc:"Who is in one of these is dropped."`
-	ControlGroup   float64       `json:"control_group,omitzero" doc:"Percent of all recipients that are held out."`
-	BodyBytes      uint32        `json:"body_bytes"`
-	CollapseKey    string        `json:"collapse_key,omitzero"`
-	SendOnce       *Once         `json:"send_once,omitzero"`
-	IdempotencyKey string        `json:"idempotency_key,omitzero"`
-	SubmittedAt    time.Time     `json:"submitted_at"`
-	UpdatedAt      time.Time     `json:"updated_at" doc:"When it came to this state."`
-	DisplayAt      time.Time     `json:"display_at,omitzero"`
-	ExpiresAt      time.Time     `json:"expires_at"`
-	Withdraws      job.ID        `json:"withdraws,omitzero" doc:"It has no message, but takes back that of this recalled job."`
+	Job            job.ID            `json:"job"`
+	State          job.State         `json:"state"`
+	Version        uint64            `json:"version" doc:"Number of the state in the job's life; each change adds one."`
+	Reason         string            `json:"reason,omitzero" doc:"In words: why it came to this state."`
+	WaitingOn      string            `json:"waiting_on,omitzero" doc:"In words: what it waits for."`
+	Owner          string            `json:"owner,omitzero" enum:"api,scheduler,workers,operator" doc:"Who moves it on; absent when it is over."`
+	Due            time.Time         `json:"due,omitzero" doc:"From when on it overstays its state, if nothing is done of it until then; absent if it may stay."`
+	Overstayed     bool              `json:"overstayed,omitzero" doc:"It is in its state for longer than that is meant to last."`
+	Tries          uint32            `json:"tries,omitzero" doc:"How often it was taken from its scheduler because it overstayed this state."`
+	Paused         bool              `json:"paused" doc:"An operator paused it."`
+	Account        string            `json:"account"`
+	AccountID      uint32            `json:"account_id"`
+	Tenant         string            `json:"tenant"`
+	SubmittedBy    string            `json:"submitted_by,omitzero" doc:"Id of the key that submitted it; absent if it is from before there were keys."`
+	Class          job.Class         `json:"class" enum:"normal,realtime"`
+	Priority       uint8             `json:"priority"`
+	Rate           uint32            `json:"rate" doc:"Recipients a second as it is now; 0 is unlimited."`
+	OnUnknown      job.OnUnknown     `json:"on_unknown" enum:"hold,resend"`
+	Decision       string            `json:"decision,omitzero" doc:"An operator's decision on who is or comes in doubt, instead of on_unknown: resend or drop."`
+	Package        job.Digest        `json:"package" doc:"SHA-256 of the canonical set of its recipients."`
+	Recipients     uint64            `json:"recipients"`
+	Revision       uint64            `json:"followers_revision" doc:"Revision of the account's followers that it uses."`
+	Include        []SegmentRef      `json:"include_segments,omitzero" doc:"Who is in none of these is dropped; absent means nobody is."`
+	Exclude        []SegmentRef      `json:"exclude_segments,omitzero" doc:"Who is in one of these is dropped."`
+	ControlGroup   float64           `json:"control_group,omitzero" doc:"Percent of all recipients that are held out."`
+	BodyBytes      uint32            `json:"body_bytes"`
+	CollapseKey    string            `json:"collapse_key,omitzero"`
+	SendOnce       *Once             `json:"send_once,omitzero"`
+	IdempotencyKey string            `json:"idempotency_key,omitzero"`
+	SubmittedAt    time.Time         `json:"submitted_at"`
+	UpdatedAt      time.Time         `json:"updated_at" doc:"When it came to this state."`
+	DisplayAt      time.Time         `json:"display_at,omitzero"`
+	ExpiresAt      time.Time         `json:"expires_at"`
+	Withdraws      job.ID            `json:"withdraws,omitzero" doc:"It has no message, but takes back that of this recalled job."`
+	Webhook        *job.WebhookState `json:"webhook,omitzero" doc:"Who is told of its states."`
 	// Counts is the progress as far as it is known; reconcile gives the proof.
 	Counts job.Counts `json:"counts"`
 	Withdrawal
@@ -216,6 +223,8 @@ type ListJobs struct {
 	Account string
 	// State is the only state wanted, by its name.
 	State string
+	// Stuck asks for those only that overstay their state, the longest first.
+	Stuck bool
 }
 
 // Validate refuses an unknown state and a bad page.

@@ -101,20 +101,21 @@ type LedgerStream struct {
 
 // Status is the one-screen summary of a server.
 type Status struct {
-	Healthy   bool                 `json:"healthy"`
-	Since     time.Time            `json:"since" doc:"Since when it is healthy, or is not."`
-	Problems  []string             `json:"problems,omitzero" doc:"Why it is not healthy."`
-	Version   string               `json:"version"`
-	StartedAt time.Time            `json:"started_at"`
-	Roles     []string             `json:"roles"`
-	Online    uint64               `json:"online" doc:"Recipients who are online, as far as the members answered."`
-	Sockets   uint64               `json:"sockets" doc:"Open connections of recipients, as far as the members answered."`
-	Silent    []Silent             `json:"silent,omitzero" doc:"Members that did not answer: what they know is not counted."`
-	IndexLag  *uint64              `json:"index_lag_ms,omitzero" doc:"By how many milliseconds the index of what is parked is behind the ledger; absent: it is not known."`
-	Jobs      map[job.State]uint64 `json:"jobs" doc:"How many jobs are in each state."`
-	Oldest    *Waiting             `json:"oldest_waiting,omitzero" doc:"The job that has waited longest, one that is blocked before any other."`
-	Stores    []Store              `json:"stores"`
-	Disks     []Disk               `json:"disks,omitzero" doc:"The file systems of the members that answered."`
+	Healthy    bool                 `json:"healthy"`
+	Since      time.Time            `json:"since" doc:"Since when it is healthy, or is not."`
+	Problems   []string             `json:"problems,omitzero" doc:"Why it is not healthy."`
+	Version    string               `json:"version"`
+	StartedAt  time.Time            `json:"started_at"`
+	Roles      []string             `json:"roles"`
+	Online     uint64               `json:"online" doc:"Recipients who are online, as far as the members answered."`
+	Sockets    uint64               `json:"sockets" doc:"Open connections of recipients, as far as the members answered."`
+	Silent     []Silent             `json:"silent,omitzero" doc:"Members that did not answer: what they know is not counted."`
+	IndexLag   *uint64              `json:"index_lag_ms,omitzero" doc:"By how many milliseconds the index of what is parked is behind the ledger; absent: it is not known."`
+	Jobs       map[job.State]uint64 `json:"jobs" doc:"How many jobs are in each state."`
+	Oldest     *Waiting             `json:"oldest_waiting,omitzero" doc:"The job that has waited longest, one that is blocked before any other."`
+	Overstayed uint64               `json:"overstayed" doc:"How many jobs are in their state for longer than that is meant to last."`
+	Stores     []Store              `json:"stores"`
+	Disks      []Disk               `json:"disks,omitzero" doc:"The file systems of the members that answered."`
 }
 
 // Waiting is a job that waits, and on what.

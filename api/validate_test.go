@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/job"
 )
 
@@ -135,7 +136,7 @@ func TestValidateNamesTheField(t *testing.T) {
 			}
 			continue
 		}
-		p := api.ProblemOf(err)
+		p := problem.Of(err)
 		if err == nil || p.Status/100 != 4 {
 			t.Errorf("%s: %v; want it refused", c.name, err)
 			continue

@@ -2,56 +2,133 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Event tells whoever listens that a job, or a slice of one, came into a state. It is
-// a notice: the truth stands in the ledger. Each is published at least once; ID is
-// the same whenever it is published again, so that a consumer who remembers the
-// highest version of each job and slice can drop repeats. Events of one job may
-// arrive out of order: of two, the one with the higher version is the later one. A
-// job's versions have no gap; of a slice only the states that the projection saw are
-// told.
+// Event tells whoever listens that a job, or a slice of one, came into a state, or that
+// a set of recipients was changed. It is a notice: the truth stands in the ledger, and of
+// sets in SQL. Each is published at least once; ID is the same whenever it is published
+// again, so that a consumer who remembers the highest version of each job, slice and set
+// can drop repeats. Events of one job may arrive out of order: of two, the one with the
+// higher version is the later one. A job's versions have no gap, nor have a set's; of a
+// slice only the states that the projection saw are told.
 type Event struct {
-	Job     ID        `json:"job"`
-	Slice   *uint32   `json:"slice,omitempty"` // its number; absent: it is about the job itself
-	Version uint64    `json:"version"`         // of the job, or of the slice's status
-	State   string    `json:"state"`           // a State's or a SliceState's word
-	Reason  string    `json:"reason,omitempty"`
-	At      time.Time `json:"at"` // when the state was entered
+	Job     ID         `json:"job,omitzero" doc:"Absent if it is about a set."`
+	Slice   *uint32    `json:"slice,omitzero" doc:"Number of the slice it is about; absent if it is about the job itself."`
+	Set     *SetChange `json:"set,omitzero" doc:"The set of recipients that was changed; absent if it is about a job."`
+	Version uint64     `json:"version" doc:"Of the job, or of the slice's status, or the set's revision. A job's have no gap, nor a set's."`
+	State   string     `json:"state" doc:"The state that the job or the slice came into; of a set, added or removed."`
+	Reason  string     `json:"reason,omitzero"`
+	At      time.Time  `json:"at" doc:"When the state was entered, or the set changed; of an alert, from when on the state was overstayed."`
+	Alert   string     `json:"alert,omitzero" enum:"overstayed" doc:"overstayed: the job is in this state for longer than that is meant to last, and the reason is what it waits on. Once for each version; absent: it came into the state."`
 }
 
-// ID names the event: job/version, or job-slice/version.
+// Overstayed is the alert that a job is in its state for longer than that is meant to
+// last. It is told once for a job's version; Reason is what the job waits on.
+const Overstayed = "overstayed"
+
+// SetChange is a set of recipients, and what a change made of it. Who came and went it
+// does not tell.
+type SetChange struct {
+	Kind       string `json:"kind" enum:"followers,suppression,global-suppression,segment"`
+	Name       string `json:"name,omitzero" doc:"Of the account, or of the segment; absent: it is of neither."`
+	Number     uint32 `json:"number,omitzero" doc:"Id of the account; of a segment a number that no other segment has."`
+	Tenant     string `json:"tenant,omitzero" doc:"Whose set it is; absent: everybody's."`
+	Recipients uint64 `json:"recipients" doc:"How many are in the set now."`
+	Changed    uint64 `json:"changed" doc:"How many were added, or removed: a change does one of both."`
+}
+
+// SetKinds are the kinds of sets of recipients: the followers of an account, its
+// suppression list, the one of all accounts, and segments.
+func SetKinds() []string {
+	return []string{"followers", "suppression", "global-suppression", "segment"}
+}
+
+// The states of an event about a set.
+const (
+	SetAdded   = "added"
+	SetRemoved = "removed"
+)
+
+// id names the set among all.
+func (s SetChange) id() string {
+	return s.Kind + "." + strconv.FormatUint(uint64(s.Number), 10)
+}
+
+// The kinds of events.
+const (
+	EventOfJob   = "job"
+	EventOfSlice = "slice"
+	EventOfSet   = "set"
+)
+
+// EventKinds lists them.
+func EventKinds() []string { return []string{EventOfJob, EventOfSlice, EventOfSet} }
+
+// Kind is what the event is about: one of EventKinds.
+func (e Event) Kind() string {
+	switch {
+	case e.Set != nil:
+		return EventOfSet
+	case e.Slice != nil:
+		return EventOfSlice
+	}
+	return EventOfJob
+}
+
+// ID names the event: job/version, job-slice/version, or kind.number/revision; an alert's
+// has its word behind that.
 func (e Event) ID() string {
 	id := e.Job.String()
-	if e.Slice != nil {
+	switch e.Kind() {
+	case EventOfSet:
+		id = e.Set.id()
+	case EventOfSlice:
 		id += "-" + strconv.FormatUint(uint64(*e.Slice), 10)
 	}
-	return id + "/" + strconv.FormatUint(e.Version, 10)
+	id += "/" + strconv.FormatUint(e.Version, 10)
+	if e.Alert != "" {
+		id += "/" + e.Alert
+	}
+	return id
 }
 
 // AllEvents matches the subjects of all events.
 const AllEvents = "evt.>"
 
-// Subject is where the event is published: evt.job.<id>, or evt.slice.<id>.<n>.
+// Subject is where the event is published: evt.job.<id>, evt.slice.<id>.<n>, or
+// evt.set.<kind>.<number>; an alert has one of its own, evt.alert.<alert>.<id>.<version>.
 func (e Event) Subject() string {
-	if e.Slice == nil {
-		return "evt.job." + e.Job.String()
+	if e.Alert != "" {
+		return "evt.alert." + e.Alert + "." + e.Job.String() + "." + strconv.FormatUint(e.Version, 10)
 	}
-	return "evt.slice." + e.Job.String() + "." + strconv.FormatUint(uint64(*e.Slice), 10)
+	switch e.Kind() {
+	case EventOfSet:
+		return "evt.set." + e.Set.id()
+	case EventOfSlice:
+		return "evt.slice." + e.Job.String() + "." + strconv.FormatUint(uint64(*e.Slice), 10)
+	}
+	return "evt.job." + e.Job.String()
 }
 
 // Validate refuses what is no event.
 func (e Event) Validate() error {
 	switch {
-	case e.Job.IsZero():
-		return Invalid("job", "an event is about a job", nil)
+	case e.Job.IsZero() && e.Set == nil:
+		return Invalid("job", "an event is about a job, or a set", nil)
+	case e.Set != nil && (!e.Job.IsZero() || e.Slice != nil):
+		return Invalid("set", "an event is about a job or a set, not both", nil)
+	case e.Set != nil && !slices.Contains(SetKinds(), e.Set.Kind):
+		return Invalid("set", fmt.Sprintf("the event is about a set of the unknown kind %q", e.Set.Kind), nil)
 	case e.Version == 0:
-		return Invalid("version", fmt.Sprintf("the event about %s has no version", e.Job), nil)
+		return Invalid("version", fmt.Sprintf("the event about %s has no version", strings.TrimSuffix(e.ID(), "/0")), nil)
 	case strings.TrimSpace(e.State) == "":
 		return Invalid("state", fmt.Sprintf("the event %s has no state", e.ID()), nil)
+	case e.Alert != "" && (e.Alert != Overstayed || e.Kind() != EventOfJob):
+		return Invalid("alert", fmt.Sprintf("the event %s alerts to what is none", e.ID()), nil)
 	}
 	return nil
 }

@@ -124,6 +124,7 @@ type Spec struct {
 	CollapseKey    string    `json:"collapse_key,omitempty"`
 	Withdraws      ID        `json:"withdraws,omitzero"`  // the recalled job whose message clients are to take back; it has no body then
 	SendOnce       *SendOnce `json:"send_once,omitempty"` // nil: as often as jobs ask for it
+	Webhook        *Webhook  `json:"webhook,omitempty"`   // nil: nobody outside is told
 	Request        Digest    `json:"request"`             // SHA-256 of the submitted request, for idempotency
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
 	Nonce          Digest    `json:"nonce"` // random: tells one submit from another
@@ -169,6 +170,9 @@ func (s Spec) Validate() error {
 	case s.SendOnce != nil && (s.SendOnce.Window <= 0 || s.SendOnce.Window > MaxTTL):
 		return Invalid("send_once.window", fmt.Sprintf("the window of what is sent once must be positive and at most %d days", MaxTTL/(24*time.Hour)), nil)
 	}
+	if err := s.Webhook.Validate(); err != nil {
+		return err
+	}
 	return s.validateAudience()
 }
 
@@ -195,6 +199,7 @@ func (s Segment) isLoose() bool { return s.Name == "" || s.Blob.IsZero() }
 // nothing; controls add up in the order of the ledger.
 type Control struct {
 	Pause  *bool     `json:"pause,omitempty"`
+	Again  uint64    `json:"again,omitempty"` // the version of the job's quarantine that this ends
 	Cancel bool      `json:"cancel,omitempty"`
 	Recall bool      `json:"recall,omitempty"`
 	Rate   *uint32   `json:"rate,omitempty"`  // recipients a second; 0 is unlimited
@@ -216,6 +221,7 @@ const (
 // Controls is the sum of a job's controls.
 type Controls struct {
 	Paused    bool
+	Again     uint64 // the highest version whose quarantine was ended; 0 if none was
 	Cancelled bool
 	Recalled  bool
 	Reason    string // of the first recall
@@ -229,6 +235,7 @@ func (c *Controls) Apply(x Control) {
 	if x.Pause != nil {
 		c.Paused = *x.Pause
 	}
+	c.Again = max(c.Again, x.Again)
 	c.Cancelled = c.Cancelled || x.Cancel && !c.Recalled
 	if x.Recall && !c.Recalled {
 		c.Recalled, c.Reason = true, x.Why

@@ -35,40 +35,9 @@ const (
 	FailedOver
 )
 
-var stateNames = [...]string{"submitted", "scheduled", "awaiting-approval", "held", "packing", "packed",
-	"queued", "preparing", "prepared", "sending", "paused", "preempted", "sent", "completed", "cancelling",
-	"cancelled", "recalling", "recalled", "failed", "expired", "quarantined", "failed-over"}
-
-// next is the one table of a job's transitions. Cancelling, recalling, failure
-// and quarantine are possible from every state that is not terminal. A job that is
-// over can be recalled once: what it delivered is still there.
-var next = map[State][]State{
-	Submitted:        {Scheduled, AwaitingApproval, Held, Packing, Packed},
-	Scheduled:        {AwaitingApproval, Held, Packing, Packed, Queued},
-	AwaitingApproval: {Scheduled, Held, Packing, Packed},
-	Held:             {Scheduled, AwaitingApproval, Packing, Packed, Queued},
-	Packing:          {Packed},
-	Packed:           {Queued, Held},
-	Queued:           {Preparing, Held},
-	Preparing:        {Prepared, Queued},
-	Prepared:         {Sending, Paused, Queued},
-	Sending:          {Paused, Preempted, Sent, FailedOver},
-	Paused:           {Sending, Preempted, FailedOver},
-	Preempted:        {Queued, Sending, FailedOver},
-	Sent:             {Completed, JobExpired, FailedOver},
-	Completed:        {Recalling},
-	JobCancelled:     {Recalling},
-	JobFailed:        {Recalling},
-	JobExpired:       {Recalling},
-	Cancelling:       {JobCancelled, FailedOver},
-	Recalling:        {JobRecalled, FailedOver},
-	Quarantined:      {Queued},
-	FailedOver:       {Queued, Sending, Sent, Cancelling, Recalling},
-}
-
 // CanBecome reports whether the table allows a change from s to t.
 func (s State) CanBecome(t State) bool {
-	if slices.Contains(next[s], t) {
+	if slices.Contains(s.Rule().Next, t) {
 		return true
 	}
 	if s.Terminal() || s == t {
@@ -84,13 +53,7 @@ func (s State) CanBecome(t State) bool {
 }
 
 // Terminal reports whether the job is over. Only a recall is possible then.
-func (s State) Terminal() bool {
-	switch s {
-	case Completed, JobCancelled, JobRecalled, JobFailed, JobExpired:
-		return true
-	}
-	return false
-}
+func (s State) Terminal() bool { return int(s) < len(life) && life[s].Needs == NeedsNothing }
 
 // Reached reports whether a job in state s is as far as t: sent counts as
 // reached by everything that comes after it and by every terminal state.
@@ -100,8 +63,8 @@ func (s State) Reached(t State) bool {
 
 // String is the word used in the API and the CLI.
 func (s State) String() string {
-	if int(s) < len(stateNames) {
-		return stateNames[s]
+	if int(s) < len(life) {
+		return life[s].Name
 	}
 	return fmt.Sprintf("state(%d)", uint8(s))
 }
@@ -111,7 +74,7 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads what MarshalText writes.
 func (s *State) UnmarshalText(b []byte) error {
-	i := slices.Index(stateNames[:], string(b))
+	i := slices.IndexFunc(life[:], func(r Rule) bool { return r.Name == string(b) })
 	if i < 0 {
 		return fmt.Errorf("job state %q is unknown", b)
 	}
@@ -136,27 +99,13 @@ const (
 	SliceAbandoned
 )
 
-var sliceNames = [...]string{"planned", "offered", "claimed", "sending", "paused", "sent", "folded",
-	"in-doubt", "released", "abandoned"}
-
-var sliceNext = map[SliceState][]SliceState{
-	SlicePlanned:  {SliceOffered, SliceAbandoned},
-	SliceOffered:  {SliceClaimed, SlicePlanned, SliceAbandoned},
-	SliceClaimed:  {SliceSending, SliceReleased, SliceInDoubt, SliceAbandoned},
-	SliceSending:  {SlicePaused, SliceSent, SliceReleased, SliceInDoubt, SliceAbandoned},
-	SlicePaused:   {SliceSending, SliceReleased, SliceInDoubt, SliceAbandoned},
-	SliceSent:     {SliceFolded, SliceInDoubt},
-	SliceInDoubt:  {SliceClaimed},
-	SliceReleased: {SliceOffered, SliceClaimed},
-}
-
 // CanBecome reports whether the table allows a change from s to t.
-func (s SliceState) CanBecome(t SliceState) bool { return slices.Contains(sliceNext[s], t) }
+func (s SliceState) CanBecome(t SliceState) bool { return slices.Contains(s.Rule().Next, t) }
 
 // String is the word used in the API and the CLI.
 func (s SliceState) String() string {
-	if int(s) < len(sliceNames) {
-		return sliceNames[s]
+	if int(s) < len(sliceLife) {
+		return sliceLife[s].Name
 	}
 	return fmt.Sprintf("slice state(%d)", uint8(s))
 }
@@ -166,7 +115,7 @@ func (s SliceState) MarshalText() ([]byte, error) { return []byte(s.String()), n
 
 // UnmarshalText reads what MarshalText writes.
 func (s *SliceState) UnmarshalText(b []byte) error {
-	i := slices.Index(sliceNames[:], string(b))
+	i := slices.IndexFunc(sliceLife[:], func(r SliceRule) bool { return r.Name == string(b) })
 	if i < 0 {
 		return fmt.Errorf("slice state %q is unknown", b)
 	}

@@ -35,6 +35,7 @@ type view struct {
 	total    parked.Tally
 	prepared bool // its package is verified and cut into slices
 	failure  string
+	broken   string // why the job is to be set aside; "" if it is not
 	settled  bool   // with a failure: its totals did not move for a while
 	unsent   int    // slices that are not sent
 	why      string // the first of them was not taken, or the package was not read; "" if that goes well
@@ -95,32 +96,15 @@ func decide(v view) (s step, ok bool) {
 		return step{job.Cancelling, "cancel was asked for"}, true
 	}
 	switch v.job.State {
-	case job.Submitted:
-		return step{job.Packed, "its package is sealed"}, true
-	case job.Packed:
-		return step{job.Queued, "waits for its turn"}, true
-	case job.Queued:
-		if v.room {
-			return step{job.Preparing, "its package is verified"}, true
-		}
-	case job.Preparing:
-		if v.stuck() {
-			return fail(v), true
-		}
-		if v.prepared {
-			return step{job.Prepared, "its slices are planned"}, true
-		}
-	case job.Prepared:
-		if c.Paused {
-			return step{job.Paused, "pause was asked for"}, true
-		}
-		return step{job.Sending, "its slices are offered"}, true
 	case job.Sending:
 		if allSent {
 			return step{job.Sent, "every online recipient is handled, the rest is parked"}, true
 		}
 		if v.stuck() {
 			return fail(v), true
+		}
+		if v.broken != "" {
+			return step{job.Quarantined, v.broken}, true
 		}
 		if c.Paused {
 			return step{job.Paused, "pause was asked for"}, true
@@ -149,6 +133,42 @@ func decide(v view) (s step, ok bool) {
 		}
 		if v.stuck() {
 			return fail(v), true
+		}
+	default:
+		return begin(v)
+	}
+	return step{}, false
+}
+
+// begin decides about a job of which nothing is sent, or not now.
+func begin(v view) (s step, ok bool) {
+	switch v.job.State {
+	case job.Submitted:
+		return step{job.Packed, "its package is sealed"}, true
+	case job.Packed:
+		return step{job.Queued, "waits for its turn"}, true
+	case job.Queued:
+		if v.room {
+			return step{job.Preparing, "its package is verified"}, true
+		}
+	case job.Preparing:
+		if v.stuck() {
+			return fail(v), true
+		}
+		if v.broken != "" {
+			return step{job.Quarantined, v.broken}, true
+		}
+		if v.prepared {
+			return step{job.Prepared, "its slices are planned"}, true
+		}
+	case job.Prepared:
+		if v.job.Controls.Paused {
+			return step{job.Paused, "pause was asked for"}, true
+		}
+		return step{job.Sending, "its slices are offered"}, true
+	case job.Quarantined:
+		if v.job.Controls.Again >= v.job.Version {
+			return step{job.Queued, "resume was asked for"}, true
 		}
 	}
 	return step{}, false
@@ -192,13 +212,15 @@ func waitingOn(v view, ahead int) string {
 		return fmt.Sprintf("its turn; %d jobs are ahead", ahead)
 	case job.Paused:
 		return "resume"
+	case job.Quarantined:
+		return "an operator, who finds out what is wrong with it and resumes it, or cancels it"
 	case job.Preparing, job.Sending, job.Cancelling, job.Recalling:
 		if !v.prepared && !v.allSent() {
 			return "its package to be verified" + because(v.why)
 		}
 	case job.Sent:
 	default:
-		return "somebody to move it on: no scheduler does, of a job that is " + state.String()
+		return cmp.Or(state.Rule().WaitsOn, "somebody to move it on") + "; no scheduler of this version moves on what is " + state.String()
 	}
 	switch {
 	case state == job.Sending:

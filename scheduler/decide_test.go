@@ -29,11 +29,13 @@ var totals = map[string]parked.Tally{
 
 // plans that matter: what the scheduler knows of a job's package and slices.
 var plans = map[string]view{
-	"unchecked": {},
-	"unsent":    {prepared: true, unsent: 3},
-	"sent":      {prepared: true},
-	"damaged":   {failure: "the stored package is damaged"},
-	"hopeless":  {failure: "the stored package is damaged", settled: true}, // and the totals are at rest
+	"unchecked":   {},
+	"unsent":      {prepared: true, unsent: 3},
+	"sent":        {prepared: true},
+	"damaged":     {failure: "the stored package is damaged"},
+	"hopeless":    {failure: "the stored package is damaged", settled: true}, // and the totals are at rest
+	"poison":      {prepared: true, unsent: 3, broken: "it broke what worked on it 5 times: slice 0: panic"},
+	"uncheckable": {broken: "it broke what worked on it 5 times: verifying its package: panic"},
 }
 
 func makeView(state job.State, control, total, plan string, room bool) view {
@@ -42,6 +44,10 @@ func makeView(state job.State, control, total, plan string, room bool) view {
 		Paused: strings.Contains(control, "paused"), Cancelled: strings.Contains(control, "cancelled"), Recalled: strings.Contains(control, "recalled")}}
 	v.withdrawn = strings.Contains(control, "withdrawn")
 	v.total, v.room = totals[total], room
+	v.job.Version = 7
+	if strings.Contains(control, "again") {
+		v.job.Controls.Again, v.broken = 7, "" // what broke before does not count
+	}
 	return v
 }
 
@@ -65,6 +71,16 @@ func TestDecide(t *testing.T) {
 		{"sending", "none", "nothing lagging lags_open", "damaged", ""},
 		{"sending", "none paused", "nothing lagging", "hopeless", "failed"},
 		{"sending", "none", "lags_open", "hopeless", ""},
+		// What breaks whoever works on it is set aside, until an operator resumes or ends it.
+		{"preparing", "none paused", any, "uncheckable poison", "quarantined"},
+		{"sending", "none paused", any, "poison uncheckable", "quarantined"},
+		{"paused", "paused", any, "poison", ""},
+		{"sent", "none paused", open, "poison", ""},
+		{"cancelling", "cancelled", any, "poison", ""},
+		{"quarantined", "none paused", any, "unchecked unsent sent damaged hopeless poison", ""},
+		{"quarantined", "again paused,again", any, "unchecked unsent sent damaged hopeless", "queued"},
+		{"quarantined", "cancelled again,cancelled", any, "unchecked unsent sent poison", "cancelling"},
+		{"quarantined", "recalled again,recalled", any, "unchecked unsent sent poison", "recalling"},
 		{"sending", "none paused", reserved, "damaged hopeless", "sent"}, // its package is not needed any more
 		{"paused", "paused", any, "unsent unchecked", ""},
 		{"paused", "none", any, "unsent unchecked damaged sent", "sending"},
@@ -118,7 +134,7 @@ func TestDecide(t *testing.T) {
 // everyView calls fn with every state × control × totals × plan × room.
 func everyView(fn func(name string, v view)) {
 	for state := job.Submitted; state <= job.FailedOver; state++ {
-		for _, control := range []string{"none", "paused", "cancelled", "paused,cancelled", "recalled", "cancelled,recalled", "recalled,withdrawn"} {
+		for _, control := range []string{"none", "paused", "cancelled", "paused,cancelled", "recalled", "cancelled,recalled", "recalled,withdrawn", "again", "paused,again"} {
 			for total := range totals {
 				for plan := range plans {
 					for _, room := range []bool{false, true} {
@@ -157,6 +173,8 @@ func TestDecisionsHoldWhatTheyMust(t *testing.T) {
 			{"a job without room does not start", v.room || state != job.Queued || !started},
 			{"a job that nobody cancelled is not cancelled", c.Cancelled || s.to != job.Cancelling},
 			{"no job fails without a failure", s.to != job.JobFailed || v.failure != ""},
+			{"only what breaks the work on it is quarantined", s.to != job.Quarantined || v.broken != ""},
+			{"nobody but an operator ends a quarantine", state != job.Quarantined || c.Again > 0 || c.Cancelled || c.Recalled},
 			{"no job fails that may still settle somebody", s.to != job.JobFailed || state == job.Preparing || open == 0 && v.settled && v.total.Reserved < recipients},
 		} {
 			if !rule.holds {

@@ -108,6 +108,7 @@ func (s *Scheduler) offer(ctx context.Context, to string, o work.Offer) error {
 	if err := json.Unmarshal(answer, &reply); err != nil {
 		return fmt.Errorf("reading the answer to an offer: %w", err)
 	}
+	s.noteTries(o, reply)
 	if reply.State == job.SlicePlanned {
 		return fmt.Errorf("slice %d was not taken%s", o.Number, because(reply.Why))
 	}

@@ -64,6 +64,10 @@ func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if last.Epoch > p.claim.Epoch {
+		if last.Journal.IsZero() && p.claim.Journal == s.cfg.Self { // taken from this one, which did not get on with it
+			p = &plan{}
+			s.mu.plans[id] = p
+		}
 		p.claim = ledger.Claim{} // another took it, or the table tells of this one's own
 		if last.Journal == s.cfg.Self {
 			p.claim = last
@@ -83,7 +87,11 @@ func (s *Scheduler) mayMove(id job.ID, now time.Time) bool {
 	}
 	ring := s.cfg.Ring()
 	choice := ring.Choice(id)
-	return !ring.Frozen() && choice >= 0 && now.Sub(p.free) >= time.Duration(choice)*yieldTo
+	if may := !ring.Frozen() && choice >= 0 && now.Sub(p.free) >= time.Duration(choice)*yieldTo; may {
+		return true
+	}
+	s.mu.waiting[id] = "a scheduler to take it"
+	return false
 }
 
 // mine gives the jobs that this scheduler may move on, in their order. One that is silent

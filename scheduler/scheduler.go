@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/guard"
 	"crier/internal/work"
 	"crier/job"
 	"crier/state/claims"
@@ -98,6 +99,8 @@ type plan struct {
 	offers   []offering   // of each of them
 	tries    int          // offers that were not taken
 	unread   string       // why the package could not be read
+	verify   broken       // when it was verified
+	slice    broken       // when a slice was worked out
 
 	withdrawal withdrawing // of a job that is being recalled
 }
@@ -336,13 +339,13 @@ func (s *Scheduler) see(ctx context.Context, j jobs.Job, room bool) (view, error
 	if err != nil {
 		return view{}, fmt.Errorf("reading the totals of job %s: %w", j.Spec.ID, err)
 	}
-	if j.State >= job.Preparing {
+	if j.State >= job.Preparing && j.State != job.Quarantined {
 		s.check(ctx, j)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.mu.plans[j.Spec.ID]
-	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure,
+	v := view{job: j, total: total, room: room, prepared: p.slices != nil, failure: p.failure, broken: cmp.Or(p.verify.reason(j.Controls.Again), p.slice.reason(j.Controls.Again)),
 		withdrawn: p.withdrawal.made, unmade: p.withdrawal.failed}
 	if p.failure != "" {
 		if p.since.IsZero() || p.total != total {
@@ -393,7 +396,12 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 	}
 	p.checking = true
 	s.busy.Go(func() {
-		ranges, sizes, err := s.cfg.Packages.Check(ctx, j.Spec)
+		var ranges []job.Range
+		var sizes []int
+		err := guard.Run(func() (err error) {
+			ranges, sizes, err = s.cfg.Packages.Check(ctx, j.Spec)
+			return err
+		})
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p.checking = false
@@ -405,6 +413,9 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 			p.failure = err.Error()
 		default:
 			p.checkAt = time.Now().Add(recheck)
+			if b := guard.Of(err); b != nil {
+				p.verify.more(j.Controls.Again, "verifying its package: "+b.What)
+			}
 			if ctx.Err() == nil && p.unread != err.Error() {
 				s.log.Warn("verifying a package; it is tried again", "job", j.Spec.ID.String(), "error", err)
 			}

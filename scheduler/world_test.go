@@ -303,3 +303,6 @@ func (w *world) offersOf(id job.ID, number uint32) (n int) {
 	}
 	return n
 }
+
+// passes lets fake time pass.
+func (w *world) passes(d time.Duration) { time.Sleep(d) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/guard"
 	"crier/internal/pause"
 	"crier/internal/work"
 	"crier/job"
@@ -15,6 +16,7 @@ import (
 	"crier/worker/journal"
 	"crier/worker/lane"
 	"crier/worker/outbound"
+	"crier/worker/tries"
 )
 
 const (
@@ -48,9 +50,24 @@ func (w *Worker) makeBlock(ctx context.Context, t lane.Task) {
 	case ctx.Err() != nil:
 	case err != nil:
 		w.log.Error("working out a block; it is tried again", "job", t.Job.String(), "span", t.Span.String(), "error", err)
+		w.noteBroken(tries.Place{Job: t.Job, Slice: t.Slice, Lo: t.Span.Lo}, err)
 		w.post(ctx, lane.Failed{Lane: t.Lane})
 	default:
+		w.tries.Fine(tries.Place{Job: t.Job, Slice: t.Slice, Lo: t.Span.Lo})
 		w.post(ctx, lane.Prepared{Lane: t.Lane, Took: took, Reserve: res})
+	}
+}
+
+// noteBroken counts a try, if it broke the work on it. The scheduler hears of it with the
+// answer to its next offer.
+func (w *Worker) noteBroken(at tries.Place, err error) {
+	b := guard.Of(err)
+	if b == nil {
+		return
+	}
+	j, _ := w.cfg.Jobs.Current(at.Job)
+	if n := w.tries.Broke(at, j.Controls.Again, err.Error()); n == 1 {
+		w.log.Error("it broke the work on it", "job", at.Job.String(), "slice", at.Slice, "error", err, "stack", b.Stack)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/guard"
 	"crier/internal/idset"
 	"crier/internal/work"
 	"crier/job"
@@ -15,6 +16,7 @@ import (
 	"crier/worker/home"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
+	"crier/worker/tries"
 )
 
 // listen takes what others send, until ctx ends.
@@ -56,11 +58,23 @@ func (w *Worker) offered(ctx context.Context, m bus.Msg) {
 	var reply work.Reply
 	err := json.Unmarshal(m.Data, &o)
 	if err == nil {
-		reply, err = w.takeOffer(ctx, o)
+		err = guard.Run(func() (err error) {
+			reply, err = w.takeOffer(ctx, o)
+			return err
+		})
 	}
+	at := tries.Place{Job: o.Job, Slice: o.Number, Lo: tries.Offer}
 	if err != nil {
 		reply = work.Reply{State: job.SlicePlanned, Why: err.Error()}
 		w.log.Warn("a slice was not taken", "job", o.Job.String(), "slice", o.Number, "error", err)
+		w.noteBroken(at, err)
+	} else {
+		w.tries.Fine(at)
+	}
+	j, _ := w.cfg.Jobs.Current(o.Job)
+	reply.Again = j.Controls.Again
+	if n, why := w.tries.Of(o.Job, o.Number, reply.Again); n > 0 {
+		reply.Tries, reply.Why = n, why
 	}
 	if ctx.Err() == nil {
 		w.respond(m, reply)

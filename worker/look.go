@@ -179,12 +179,20 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 
 // infoOf is what a home must know of a job, who must not get it apart.
 func (w *Worker) infoOf(j jobs.Job, now time.Time) home.JobInfo {
-	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || w.isUnsure(now), Over: j.Over(now), Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop,
+	info := home.JobInfo{Known: true, Paused: j.InForce().Paused || w.isUnsure(now), Over: j.Over(now), Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop,
 		Submitted: j.Spec.SubmittedAt.UnixMilli(), Account: j.Spec.Account, Withdraws: !j.Spec.Withdraws.IsZero(), CollapseKey: j.Spec.CollapseKey}
 	if j.Spec.Class == job.Realtime {
 		info.Urgent = j.Spec.Priority
 	}
 	return info
+}
+
+// inForce is the controls that count now: those that were told may be older.
+func (w *Worker) inForce(told controlsChanged) job.Controls {
+	if j, live := w.cfg.Jobs.Current(told.id); live {
+		return j.InForce()
+	}
+	return told.sum
 }
 
 // isUnsure reports whether the controls of jobs may be out of date; nothing is drained then.
@@ -224,6 +232,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) sweepOnce(ctx context.Context) error {
+	w.tries.Forget(w.cfg.Jobs.IsLive)
 	live := w.cfg.Jobs.Live()
 	resend := map[job.ID]bool{}
 	for _, j := range live {

@@ -151,7 +151,7 @@ func (l *loop) step(ev any) {
 	case tenure.Event:
 		l.doTenure(l.tenure.Step(now, ev))
 	case controlsChanged:
-		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: ev.sum}))
+		l.doLanes(l.lanes.Step(now, lane.Control{Job: ev.id, Controls: l.w.inForce(ev)}))
 	case controlsCaughtUp:
 		if now.Sub(ev.at) < lane.ControlsMaxAge { // else the loop was held up
 			l.doLanes(l.lanes.Step(now, lane.CaughtUp{}))
@@ -276,7 +276,7 @@ func (l *loop) assign(now time.Time, ev assign) {
 		return
 	}
 	spec := j.Spec
-	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: j.Controls, Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
+	l.doLanes(l.lanes.Step(now, lane.Assign{Controls: j.InForce(), Slice: lane.Slice{Job: spec.ID, Number: k.number, Class: spec.Class,
 		Priority: spec.Priority, Rate: spec.Rate, Submitted: spec.SubmittedAt, Expires: spec.ExpiresAt, Todo: ev.todo}}))
 }
 

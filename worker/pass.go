@@ -25,7 +25,7 @@ func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
 		return true
 	}
 	j, live := l.w.cfg.Jobs.Current(id)
-	return !live || j.Controls.Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
+	return !live || j.InForce().Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
 }
 
 // appendPass submits the entries of a pass and tells the home when the last of

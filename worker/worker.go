@@ -37,6 +37,7 @@ import (
 	"crier/worker/holds"
 	"crier/worker/outbound"
 	"crier/worker/tenure"
+	"crier/worker/tries"
 )
 
 // Config is what a worker is made of.
@@ -83,6 +84,7 @@ type Worker struct {
 	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
 	slices    *holds.Slices
+	tries     tries.Book
 	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
 	outbox    *outbound.Outbox
 	slow      sync.Map     // jobs for whose body hand-offs wait beside the others

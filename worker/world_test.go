@@ -71,6 +71,8 @@ type content struct {
 	followers  people
 	suppressed people                   // replaced, never changed, once a worker runs
 	damaged    job.ID                   // whose lists cannot be read
+	poison     job.ID                   // whose lists break whoever reads them
+	broke      int                      // how often they did
 	missing    job.ID                   // whose package is not there
 	held       chan struct{}            // if there is one, reading lists waits until it is closed
 	waiting    atomic.Bool              // for held
@@ -120,6 +122,10 @@ func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if spec.ID == c.poison {
+		c.broke++
+		panic("poison")
+	}
 	if spec.ID == c.damaged {
 		return filters.Lists{}, errors.New("the followers cannot be read")
 	}
@@ -290,17 +296,20 @@ func (w *world) submit(pkg people, change func(*job.Spec)) job.ID {
 }
 
 // offer offers the job and gives the worker's answer.
-func (w *world) offer(id job.ID) job.SliceState {
+func (w *world) offer(id job.ID) job.SliceState { return w.ask(id).State }
+
+// ask offers the job and gives all of the answer.
+func (w *world) ask(id job.ID) work.Reply {
 	b, _ := json.Marshal(work.Offer{Job: id, Span: job.Span{Hi: 1 << 32}})
 	answer, err := w.bus.Request(context.Background(), work.OfferTo("w1"), b)
 	if err != nil {
-		return job.SlicePlanned
+		return work.Reply{}
 	}
 	var r work.Reply
 	if err := json.Unmarshal(answer, &r); err != nil {
 		w.t.Fatal(err)
 	}
-	return r.State
+	return r
 }
 
 // send offers the job until it is sent.

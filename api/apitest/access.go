@@ -55,6 +55,20 @@ func (f *Fake) auditLocked(ctx context.Context, operation, tenant, object string
 		Object: object, Result: "done", Reason: api.ActOf(ctx).Reason, Request: api.ActOf(ctx).Request})
 }
 
+// MakeWebhookSecret implements api.Service with secrets that sign nothing.
+func (f *Fake) MakeWebhookSecret(ctx context.Context, tenant string) (api.WebhookSecret, error) {
+	if err := f.enter("MakeWebhookSecret"); err != nil {
+		return api.WebhookSecret{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := f.tenantLocked(tenant); err != nil || !who(ctx).Sees(tenant) {
+		return api.WebhookSecret{}, api.NoTenant(tenant)
+	}
+	f.auditLocked(ctx, "make-webhook-secret", tenant, "tenant/"+tenant)
+	return api.WebhookSecret{Tenant: tenant, Secret: fmt.Sprintf("whsec_%d", len(f.mu.acts))}, nil
+}
+
 // ListKeys implements api.Service.
 func (f *Fake) ListKeys(ctx context.Context, tenant string, page api.Page) (api.KeyList, error) {
 	if err := f.enter("ListKeys"); err != nil {

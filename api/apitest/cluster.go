@@ -34,7 +34,7 @@ func (f *Fake) cluster() Cluster {
 				Holds: api.Holdings{Ranges: 2000, Slices: 4, Jobs: 1, Duties: []string{"mirror", "recorder"}}},
 			{ID: "m2", State: "ONLINE", Since: now.Add(-9 * time.Second), Reason: "waited for the others' views long enough", Roles: map[string]uint16{"worker": 2, "gateway": 1},
 				Incarnation: 3, Address: "10.0.0.2:7430", Away: &one, Neighbours: []string{"m1"}, Lease: true, View: "00e1aa17b49f3c1d", DiffersFor: api.Duration(9 * time.Second),
-				Answered: true, Holds: api.Holdings{Ranges: 96, Journals: 1, Duties: []string{"audit", "folder"}}},
+				Answered: true, Holds: api.Holdings{Ranges: 96, Journals: 1, Duties: []string{"audit", "folder", "sweep"}}},
 			{ID: "m3-with-a-long-name-in-another-rack", State: api.Unreachable, Since: now.Add(-2 * time.Second), Roles: map[string]uint16{}, Incarnation: 12,
 				Address: "m3-with-a-long-name-in-another-rack.example:7430", Lease: true, Holds: api.Holdings{Ranges: 2000}},
 		},

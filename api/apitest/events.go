@@ -32,7 +32,7 @@ func (f *Fake) TailEvents(ctx context.Context, req api.TailEvents, fn func(api.E
 			}
 			known := e.Version <= versions[e.Job]
 			versions[e.Job] = e.Version
-			if known || all[next].Seq <= req.After || !req.Job.IsZero() && req.Job != e.Job || req.Within != 0 && e.At.Before(since) {
+			if known || req.Kind != "" && req.Kind != e.Kind() || all[next].Seq <= req.After || !req.Job.IsZero() && req.Job != e.Job || req.Within != 0 && e.At.Before(since) {
 				continue
 			}
 			if err := fn(api.NewEvent(all[next].Seq, e)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -82,6 +83,9 @@ func (f *Fake) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, error
 		Include: include, Exclude: exclude, ControlGroup: req.ControlGroup,
 		CollapseKey: req.CollapseKey, IdempotencyKey: req.IdempotencyKey, SubmittedAt: f.Now(), UpdatedAt: f.Now(),
 		DisplayAt: req.DisplayAt, ExpiresAt: f.Now().Add(ttl), Counts: job.Counts{Package: n, Pending: n}}}
+	if req.Webhook != nil {
+		r.job.Webhook = &job.WebhookState{Webhook: *req.Webhook}
+	}
 	f.mu.jobs = append(f.mu.jobs, r)
 	f.noteLocked(r, "accepted")
 	return r.job, nil
@@ -149,6 +153,16 @@ func (r *record) dropReason() job.Reason {
 	return job.ReasonRelation
 }
 
+// Overstay makes a job one that should have been moved on from a time on, and was taken
+// from its scheduler so often.
+func (f *Fake) Overstay(id job.ID, due time.Time, tries uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j := &f.recordLocked(id).job
+	j.Owner, j.Due, j.Overstayed, j.Tries = j.State.Rule().Owner.String(), due, true, tries
+	j.WaitingOn = "2 slices to be sent: worker w-3 does not answer for slice 1"
+}
+
 // ListJobs implements api.Service.
 func (f *Fake) ListJobs(_ context.Context, req api.ListJobs) (api.JobList, error) {
 	if err := f.enter("ListJobs"); err != nil {
@@ -158,7 +172,7 @@ func (f *Fake) ListJobs(_ context.Context, req api.ListJobs) (api.JobList, error
 	defer f.mu.Unlock()
 	var match []api.Job
 	for _, r := range f.mu.jobs {
-		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State) {
+		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State) && (r.job.Overstayed || !req.Stuck) {
 			match = append(match, r.job)
 		}
 	}
@@ -367,6 +381,52 @@ func (f *Fake) ExplainJob(_ context.Context, id job.ID, rcpt job.Recipient) (api
 		return nil
 	})
 	return out, err
+}
+
+// ExportJob implements api.Service, by what ExplainJob says of each recipient.
+func (f *Fake) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io.Writer) error {
+	if err := f.enter("ExportJob"); err != nil {
+		return err
+	}
+	j, err := f.GetJob(ctx, id)
+	if err != nil {
+		return err
+	}
+	var ids []job.Recipient
+	for i := range j.Recipients {
+		x, err := f.ExplainJob(ctx, id, job.Recipient(i))
+		if err != nil {
+			return err
+		}
+		if req.Chosen(job.Standing{Outcome: x.Outcome, Reason: x.Reason}) {
+			ids = append(ids, job.Recipient(i))
+		}
+	}
+	var b []byte
+	for _, i := range ids {
+		b = append(b, i.String()+"\n"...)
+	}
+	if f.Pack != nil && req.Format != api.FormatIDs {
+		if b, err = f.Pack(id.String(), ids); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// GetRecipient implements api.Service: it is the same of everybody.
+func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, error) {
+	if err := f.enter("GetRecipient"); err != nil {
+		return api.Recipient{}, err
+	}
+	now := f.Now()
+	return api.Recipient{Recipient: r, Day: now.Format(time.DateOnly), Whereabouts: api.Whereabouts{Home: "w-m1", Primary: "g-m2.3",
+		Online: []api.Connected{{Gateway: "g-m1", Connections: 1, Since: now.Add(-time.Hour)}, {Gateway: "g-m2", Connections: 2, Since: now.Add(-time.Minute)}},
+		Silent: []api.Silent{{Name: "m3-with-a-long-name-in-another-rack", Why: "no answer within 1s"}}},
+		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour)},
+			{Job: job.NewID(now, [10]byte{10}), Account: "the-weather-office", Tenant: job.DefaultTenant, Expires: now.Add(50 * time.Hour), Maybe: true}}, ParkedTotal: 70,
+		Frequency: []api.Used{{Messages: 3}, {Account: "news", AccountID: 1, Messages: 2}}}, nil
 }
 
 // ReconcileJob implements api.Service.

@@ -65,6 +65,9 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 			{Member: "m1", Of: []string{"blobs"}, Used: 1 << 40, Size: 4 << 40, Percent: 25, Level: "ok", Warn: 70, Crit: 85}}}
 	for _, r := range f.mu.jobs {
 		s.Jobs[r.job.State]++
+		if r.job.Overstayed {
+			s.Overstayed++
+		}
 		if r.job.WaitingOn != "" && s.Oldest == nil {
 			s.Oldest = &api.Waiting{Job: r.job.Job, State: r.job.State, Since: r.job.UpdatedAt, WaitingOn: r.job.WaitingOn, Blocked: true}
 		}

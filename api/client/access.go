@@ -31,6 +31,14 @@ func (c *Client) RevokeKey(ctx context.Context, id string) (api.Key, error) {
 	return call[api.Key](ctx, c, request{method: http.MethodPost, path: "/v1/keys/" + id + "/revoke"})
 }
 
+// MakeWebhookSecret implements Service.
+func (c *Client) MakeWebhookSecret(ctx context.Context, tenant string) (api.WebhookSecret, error) {
+	if !job.ValidName(tenant) {
+		return api.WebhookSecret{}, api.NoTenant(tenant)
+	}
+	return call[api.WebhookSecret](ctx, c, request{method: http.MethodPost, path: "/v1/tenants/" + tenant + "/webhook-secret", once: true})
+}
+
 // CreateTenant implements Service.
 func (c *Client) CreateTenant(ctx context.Context, req api.CreateTenant) (api.Tenant, error) {
 	return call[api.Tenant](ctx, c, request{method: http.MethodPost, path: "/v1/tenants", json: req, once: true})

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/api/wire"
 	"crier/job"
 )
@@ -197,7 +198,7 @@ func (c *Client) cut(ctx context.Context, r request, err error) error {
 // refusal reads the problem in an answer that is not one of success.
 func (c *Client) refusal(resp *http.Response) error {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	var p api.Problem
+	var p problem.Problem
 	if err == nil {
 		err = json.Unmarshal(data, &p)
 	}
@@ -298,7 +299,7 @@ func follow[O any](ctx context.Context, c *Client, r request, fn func(O) error) 
 		if len(line) == 0 {
 			continue
 		}
-		if p, failed := api.ParseProblemLine(line); failed {
+		if p, failed := problem.ParseLine(line); failed {
 			return p.Err()
 		}
 		var item O

@@ -122,6 +122,7 @@ func accessScript(ctx context.Context, s api.Service, add func(any, error)) {
 	add(s.ListTenants(ctx, api.Page{Limit: 1}))
 	zero, rate := uint32(0), uint32(7)
 	for _, name := range []string{"acme", "nobody", "..", "a/b", ""} {
+		add(s.MakeWebhookSecret(ctx, name))
 		add(s.SetLimits(ctx, name, api.SetLimits{Jobs: &zero, Rate: &rate}))
 		add(s.GetTenant(ctx, name))
 	}
@@ -215,6 +216,7 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(k, err)
 	add(s.SubmitJob(ctx, api.SubmitJob{Account: account, Package: job.Digest{9}, Body: "x"}))
 	add(s.ListJobs(ctx, api.ListJobs{}))
+	add(s.ListJobs(ctx, api.ListJobs{Stuck: true}))
 	add(s.ListJobs(ctx, api.ListJobs{State: "queued", Account: account, Page: api.Page{Limit: 1}}))
 	add(s.GetJob(ctx, j.Job))
 	add(s.GetJob(ctx, job.ID{1}))
@@ -227,6 +229,12 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(s.ExplainJob(ctx, j.Job, 1))
 	add(s.ExplainJob(ctx, j.Job, 4294967295))
 	add(s.ReconcileJob(ctx, j.Job))
+	add(s.GetRecipient(ctx, 7))
+	for _, req := range []api.ExportJob{{Standings: []job.Standing{{Outcome: job.Delivered}, {Outcome: job.Dropped, Reason: job.ReasonRelation}}}, {Standings: []job.Standing{{Outcome: job.Failed}}, Format: api.FormatIDs}} {
+		var ids strings.Builder
+		add(nil, s.ExportJob(ctx, j.Job, req, &ids))
+		add(ids.String(), s.ExportJob(ctx, job.ID{1}, req, &ids))
+	}
 	add(nil, s.WatchJob(ctx, j.Job, func(j api.Job) error { lines = append(lines, j); return nil }))
 	add(s.CancelJob(ctx, k.Job)) // before the watch, which would move it on
 	stop := errors.New("enough")

@@ -121,8 +121,11 @@ func (c *Client) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, err
 
 // ListJobs implements Service.
 func (c *Client) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, error) {
-	return call[api.JobList](ctx, c, request{method: http.MethodGet, path: "/v1/jobs",
-		query: paged(req.Page, "account", req.Account, "state", req.State)})
+	q := paged(req.Page, "account", req.Account, "state", req.State)
+	if req.Stuck {
+		q.Set("stuck", "true")
+	}
+	return call[api.JobList](ctx, c, request{method: http.MethodGet, path: "/v1/jobs", query: q})
 }
 
 // GetJob implements Service.
@@ -223,9 +226,19 @@ func (c *Client) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (ap
 	return call[api.Explanation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/recipients/"+r.String())})
 }
 
+// GetRecipient implements Service.
+func (c *Client) GetRecipient(ctx context.Context, r job.Recipient) (api.Recipient, error) {
+	return call[api.Recipient](ctx, c, request{method: http.MethodGet, path: "/v1/recipients/" + r.String()})
+}
+
 // ReconcileJob implements Service.
 func (c *Client) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliation, error) {
 	return call[api.Reconciliation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/reconcile"), timeout: c.cfg.LongTimeout})
+}
+
+// ExportJob implements Service.
+func (c *Client) ExportJob(ctx context.Context, id job.ID, req api.ExportJob, w io.Writer) error {
+	return c.download(ctx, request{method: http.MethodGet, path: jobPath(id, "/recipients"), query: query("outcome", req.StandingText(), "format", req.Format)}, w)
 }
 
 // TailLedger implements Service. After a cut it goes on where it was; without
@@ -254,7 +267,7 @@ func (c *Client) TailLedger(ctx context.Context, req api.TailLedger, fn func(api
 // without Follow the end of the stream ends it.
 func (c *Client) TailEvents(ctx context.Context, req api.TailEvents, fn func(api.Event) error) error {
 	return c.patiently(ctx, func() (progress bool, err error) {
-		q := query("since", req.SinceText())
+		q := query("since", req.SinceText(), "kind", req.Kind)
 		if !req.Job.IsZero() {
 			q.Set("job", req.Job.String())
 		}

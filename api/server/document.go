@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -9,6 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/api/problem"
+	"crier/job"
 )
 
 // param is a query parameter of an operation that huma does not serve; all are text.
@@ -32,7 +35,11 @@ var (
 	importIDsQuery        = []param{{"skip", "Lines to leave out at the start.", false, nil}}
 	importSuppressedQuery = append([]param{{"account", "Name or id of the account; absent means the global list.", false, nil}}, importIDsQuery...)
 	exportQuery           = []param{{"of", "Name of the segment, or name or id of the account; of suppression, absent means the global list.", false, nil}}
-	tailLedgerQuery       = []param{
+	exportJobQuery        = []param{
+		{"outcome", "Outcomes, with commas between them, such as failed,expired: one of " + outcomeNames() + "; dropped and failed may have a reason behind a colon, such as dropped:relation.", true, nil},
+		{"format", "package (a recipient package, .crpk, as the body of import-package; absent means this) or ids (one a line, ascending).", false, []string{api.FormatPackage, api.FormatIDs}},
+	}
+	tailLedgerQuery = []param{
 		{"from", "First sequence wanted; absent means the first that is stored.", false, nil},
 		{"filter", "Subject, with * and >, such as led.job.>; absent means all.", false, nil},
 		{"follow", "true: wait for more at the end; absent means false.", false, nil},
@@ -40,6 +47,7 @@ var (
 	tailEventsQuery = []param{
 		{"since", "Cursor of an event: what comes behind it; or a length of time such as 1h: what was published within it. Absent means the first that is stored.", false, nil},
 		{"job", "Id of the one job whose events are wanted; absent means all.", false, nil},
+		{"kind", "The one kind of events that is wanted: about jobs, slices, or sets of recipients; absent means all.", false, job.EventKinds()},
 		{"follow", "true: wait for more at the end; absent means false.", false, nil},
 	}
 	waitJobQuery = []param{
@@ -47,6 +55,15 @@ var (
 		{"timeout", "How long to wait, such as 10s; absent means 30s, which is the most. Then the job comes as it is.", false, nil},
 	}
 )
+
+// outcomeNames lists the outcomes of a recipient.
+func outcomeNames() string {
+	var names []string
+	for _, o := range job.Outcomes() {
+		names = append(names, o.String())
+	}
+	return strings.Join(names, ", ")
+}
 
 // document adds an operation that huma does not serve to the OpenAPI document.
 func (s *Server) document(o operation, contentType string, answer any, query ...param) *huma.Operation {
@@ -67,9 +84,9 @@ func (s *Server) document(o operation, contentType string, answer any, query ...
 		Description: http.StatusText(o.status),
 		Content:     map[string]*huma.MediaType{contentType: {Schema: registry.Schema(reflect.TypeOf(answer), true, "")}},
 	}}
-	problem := map[string]*huma.MediaType{"application/problem+json": {Schema: registry.Schema(reflect.TypeOf(api.Problem{}), true, "")}}
+	problems := map[string]*huma.MediaType{"application/problem+json": {Schema: registry.Schema(reflect.TypeOf(problem.Problem{}), true, "")}}
 	for _, status := range append(op.Errors, http.StatusUnprocessableEntity, http.StatusInternalServerError) {
-		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: problem}
+		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: problems}
 	}
 	s.doc.OpenAPI().AddOperation(&op)
 	return &op
@@ -89,6 +106,18 @@ func (s *Server) correct() {
 	}
 	if j := doc.Components.Schemas.Map()["Job"]; j != nil { // there is none if the server cannot work
 		j.Properties["state"].Enum = words(api.JobStates())
+	}
+	if p := doc.Components.Schemas.Map()["Problem"]; p != nil {
+		code := p.Properties["code"]
+		code.Enum = words(problem.Codes())
+		for _, k := range problem.Kinds() {
+			code.Description += fmt.Sprintf("\n- %s (%d): %s %s", k.Code, k.Status, k.Means, k.Do)
+		}
+	}
+	for _, of := range []string{"Webhook", "WebhookState"} {
+		if w := doc.Components.Schemas.Map()[of]; w != nil {
+			w.Properties["on"].Items.Enum = words(api.JobStates())
+		}
 	}
 	if jobs := doc.Paths["/v1/jobs"]; jobs != nil && jobs.Get != nil {
 		for _, p := range jobs.Get.Parameters {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -18,6 +17,8 @@ import (
 	"unicode/utf8"
 
 	"crier/api"
+	"crier/api/problem"
+	"crier/api/server/paced"
 	"crier/job"
 )
 
@@ -49,39 +50,39 @@ func requestIDOf(ctx context.Context) string {
 
 // wellFormed refuses paths and queries that are not canonical or not UTF-8, so
 // that nothing behind it can be led astray or has to answer with broken text.
-func wellFormed(r *http.Request) *api.Problem {
+func wellFormed(r *http.Request) *problem.Problem {
 	p := r.URL.Path
 	if !utf8.ValidString(p) {
-		return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the path is not UTF-8")
+		return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the path is not UTF-8")
 	}
 	if p == "" || p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
-		return api.NewProblem(http.StatusNotFound, string(job.CodeNotFound), "the path is not in its shortest form")
+		return problem.New(http.StatusNotFound, string(job.CodeNotFound), "the path is not in its shortest form")
 	}
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the query is malformed")
+		return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the query is malformed")
 	}
 	for k, vs := range q {
 		if len(vs) > 1 {
-			return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "a parameter of the query is given twice")
+			return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "a parameter of the query is given twice")
 		}
 		if !utf8.ValidString(k) || !utf8.ValidString(vs[0]) {
-			return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the query is not UTF-8")
+			return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the query is not UTF-8")
 		}
 	}
 	return nil
 }
 
 // authorize tells whose key a request has, if it is in force.
-func (s *Server) authorize(r *http.Request) (api.Caller, *api.Problem) {
+func (s *Server) authorize(r *http.Request) (api.Caller, *problem.Problem) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || key == "" {
-		return api.Caller{}, api.NewProblem(http.StatusUnauthorized, string(job.CodeDenied),
+		return api.Caller{}, problem.New(http.StatusUnauthorized, string(job.CodeDenied),
 			"a key is needed: Authorization: Bearer crk_...")
 	}
 	c, err := s.cfg.Keys.Identify(r.Context(), key)
 	if err != nil {
-		return api.Caller{}, api.NewProblem(http.StatusUnauthorized, string(job.CodeDenied), "this is not a valid key")
+		return api.Caller{}, problem.New(http.StatusUnauthorized, string(job.CodeDenied), "this is not a valid key")
 	}
 	return c, nil
 }
@@ -91,34 +92,23 @@ var secrets = regexp.MustCompile(`(crk|crier)_[A-Za-z0-9_-]+`)
 // loggable is a path without what may be a key, which somebody took for an id.
 func loggable(path string) string { return secrets.ReplaceAllString(path, "${1}_...") }
 
-// hurry gives the client so much time for what it has still to send of its body; 0 takes the
-// bound away, which would end the request while the service works on what is read. A
-// connection without deadlines, as tests have, is used without them.
-func hurry(w http.ResponseWriter, limit time.Duration) {
-	var until time.Time
-	if limit > 0 {
-		until = time.Now().Add(limit)
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(until)
-}
-
 // slurp reads a JSON body whole, within its limits of size and time, and puts it
 // back for huma to decode. A request without a body passes.
-func slurp(w http.ResponseWriter, r *http.Request) *api.Problem {
-	hurry(w, bodyTimeout)
+func slurp(w http.ResponseWriter, r *http.Request) *problem.Problem {
+	paced.Hurry(w, bodyTimeout)
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
 	if err == nil && len(data) <= maxRequest {
-		hurry(w, 0)
+		paced.Hurry(w, 0)
 	}
 	switch {
 	case len(data) > maxRequest:
 		w.Header().Set("Connection", "close")
-		return api.NewProblem(http.StatusRequestEntityTooLarge, string(job.CodeTooLarge), "the body is over 2 MiB")
+		return problem.New(http.StatusRequestEntityTooLarge, string(job.CodeTooLarge), "the body is over 2 MiB")
 	case err != nil:
 		w.Header().Set("Connection", "close")
-		return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the body broke off")
+		return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the body broke off")
 	case len(data) > 0 && !isJSON(r.Header.Get("Content-Type")):
-		return api.NewProblem(http.StatusUnsupportedMediaType, string(job.CodeInvalid), "the body must be application/json")
+		return problem.New(http.StatusUnsupportedMediaType, string(job.CodeInvalid), "the body must be application/json")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(data))
 	return nil
@@ -168,6 +158,3 @@ func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d *discard) WriteHeader(status int)      { d.status = status }
 
 func stack() string { return string(debug.Stack()) }
-
-// errGone is what a stream returns when its client is gone.
-var errGone = errors.New("the client is gone")

@@ -10,6 +10,8 @@ import (
 
 	"crier/api"
 	"crier/api/decision"
+	"crier/api/problem"
+	"crier/api/server/gate"
 	"crier/job"
 )
 
@@ -28,17 +30,17 @@ func init() {
 
 // humaProblem words what huma itself found wrong with a request: a body that
 // strictBody refused, or a bad parameter.
-func humaProblem(ctx huma.Context, status int, msg string, errs []error) *api.Problem {
+func humaProblem(ctx huma.Context, status int, msg string, errs []error) *problem.Problem {
 	code := string(job.CodeInvalid)
 	if status >= http.StatusInternalServerError {
-		code, msg, errs = api.CodeInternal, api.InternalDetail, nil
+		code, msg, errs = problem.CodeInternal, problem.InternalDetail, nil
 	}
-	p := api.NewProblem(status, code, msg)
+	p := problem.New(status, code, msg)
 	if status == http.StatusBadRequest && len(errs) == 0 { // the body is missing
 		p = bodyProblem(status, msg)
 	}
 	for _, err := range errs {
-		if found, ok := err.(*api.Problem); ok {
+		if found, ok := err.(*problem.Problem); ok {
 			q := *found
 			p = &q
 			break
@@ -47,9 +49,9 @@ func humaProblem(ctx huma.Context, status int, msg string, errs []error) *api.Pr
 			detail := d.ErrorDetail()
 			where, name, _ := strings.Cut(detail.Location, ".")
 			if where == "body" {
-				p.Errors = append(p.Errors, api.FieldError{Detail: detail.Message, Pointer: "#"})
+				p.Errors = append(p.Errors, problem.FieldError{Detail: detail.Message, Pointer: "#"})
 			} else {
-				p.Errors = append(p.Errors, api.FieldError{Detail: detail.Message, Parameter: name})
+				p.Errors = append(p.Errors, problem.FieldError{Detail: detail.Message, Parameter: name})
 			}
 			p.Detail = name + ": " + detail.Message
 		}
@@ -91,12 +93,12 @@ type humaMux struct{ *Server }
 
 // HandleFunc registers an operation.
 func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
-	gate := m.reads
+	through := m.reads
 	method, _, _ := strings.Cut(pattern, " ")
 	if method != http.MethodGet {
-		gate = m.writes
+		through = m.writes
 	}
-	serve := m.guarded(gate, func(w http.ResponseWriter, r *http.Request) {
+	serve := m.guarded(through, func(w http.ResponseWriter, r *http.Request) {
 		if p := slurp(w, r); p != nil {
 			m.writeProblem(w, r, p)
 			return
@@ -110,13 +112,13 @@ func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 }
 
 // guarded lets a handler work while it holds a slot of a gate.
-func (s *Server) guarded(g *gate, h http.HandlerFunc) http.HandlerFunc {
+func (s *Server) guarded(g *gate.Gate, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if err := g.enter(r.Context()); err != nil {
+		if err := g.Enter(r.Context()); err != nil {
 			s.writeProblem(w, r, s.problem(r.Context(), err))
 			return
 		}
-		defer g.leave()
+		defer g.Leave()
 		h(w, r)
 	}
 }
@@ -159,13 +161,13 @@ func (o operation) reason() []*huma.Param {
 // handle registers an operation whose input has no JSON body: a field at fault
 // is a parameter.
 func handle[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
-	register(s, o, fn, (*api.Problem).AsParameters)
+	register(s, o, fn, (*problem.Problem).AsParameters)
 }
 
 // handleBody registers an operation with a JSON body: a field at fault is one of the
 // body, unless the path has it.
 func handleBody[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error)) {
-	register(s, o, fn, func(p *api.Problem) *api.Problem { return p.InPath(o.path) })
+	register(s, o, fn, func(p *problem.Problem) *problem.Problem { return p.InPath(o.path) })
 }
 
 // output is the body of an answer, with the headers that some have.
@@ -191,7 +193,7 @@ func locationOf(made any) string {
 	return ""
 }
 
-func register[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error), shape func(*api.Problem) *api.Problem) {
+func register[I, O any](s *Server, o operation, fn func(context.Context, *I) (O, error), shape func(*problem.Problem) *problem.Problem) {
 	s.ops[o.method+" "+o.path] = o.id
 	op := o.huma()
 	op.Parameters = append(op.Parameters, o.reason()...)

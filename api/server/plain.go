@@ -11,6 +11,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crier/api"
+	"crier/api/problem"
+	"crier/api/server/paced"
 	"crier/job"
 )
 
@@ -29,14 +31,17 @@ func (s *Server) plainRoutes() {
 	s.upload(s.importPackage, operation{"import-package", http.MethodPost, "/v1/packages", "packages",
 		"Hand in a recipient package in its envelope (.crpk)", http.StatusCreated}, api.Package{}, importPackageQuery...)
 	s.setUploads()
-	s.exportRoute()
+	s.file(s.uploads, s.exportSet, operation{"export-set", http.MethodGet, "/v1/sets/{kind}", "packages",
+		"Followers, a suppression list or a segment, as it is, as a recipient package", http.StatusOK}, "application/octet-stream", exportQuery...)
+	s.file(s.uploads, s.exportJob, operation{"export-job", http.MethodGet, "/v1/jobs/{job}/recipients", "jobs",
+		"The recipients of a job who stand at some outcomes, as the ledger shows, as a recipient package or as ids", http.StatusOK}, "application/octet-stream", exportJobQuery...)
 	s.streaming(s.watchJob, operation{"watch-job", http.MethodGet, "/v1/jobs/{job}/watch", "jobs",
 		"The job after each change until it is over, a JSON object a line", http.StatusOK}, api.Job{})
 	s.streaming(s.tailLedger, operation{"tail-ledger", http.MethodGet, "/v1/ledger", "ledger",
 		"Records of the ledger, a JSON object a line", http.StatusOK}, api.LedgerEntry{}, tailLedgerQuery...)
 	s.streaming(s.tailEvents, operation{"tail-events", http.MethodGet, "/v1/events", "events",
-		"Events of jobs and slices, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
-	s.file(s.backup, operation{"backup", http.MethodGet, "/v1/backup", "operations",
+		"Events of jobs, slices and sets of recipients, a JSON object a line", http.StatusOK}, api.Event{}, tailEventsQuery...)
+	s.file(s.files, s.backup, operation{"backup", http.MethodGet, "/v1/backup", "operations",
 		"A copy of everything that was acknowledged before, as a tar file whose last part is its manifest; one at a time", http.StatusOK}, "application/x-tar")
 	s.document(operation{"wait-job", http.MethodGet, "/v1/jobs/{job}/wait", "jobs",
 		"Wait until a job is sent or completed, or over, at most 30 s", http.StatusOK}, "application/json", api.Job{}, waitJobQuery...)
@@ -71,7 +76,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.cfg.Log.Debug("not ready", "error", err)
-		s.writeProblem(w, r, api.NewProblem(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server is not ready yet"))
+		s.writeProblem(w, r, problem.New(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server is not ready yet"))
 		return
 	}
 	s.page(w, "text/plain; charset=utf-8", []byte("ready\n"))
@@ -84,8 +89,7 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
 	s.route(o.id, o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
-		body := &capped{r: r.Body, left: s.cfg.MaxUpload, w: w}
-		r.Body = io.NopCloser(body)
+		r.Body = io.NopCloser(paced.NewUpload(w, r.Body, s.cfg.MaxUpload))
 		s.answering(o.status, func(r *http.Request) (any, error) {
 			if err := knownQuery(r, query); err != nil {
 				return nil, err

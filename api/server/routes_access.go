@@ -84,6 +84,10 @@ func (s *Server) tenantRoutes() {
 		func(ctx context.Context, in *TenantInput) (api.Tenant, error) {
 			return svc.GetTenant(ctx, in.Tenant)
 		})
+	handle(s, operation{"make-webhook-secret", http.MethodPost, "/v1/tenants/{tenant}/webhook-secret", "access", "Make the secret that signs a tenant's webhooks; it is shown this once", http.StatusCreated},
+		func(ctx context.Context, in *TenantInput) (api.WebhookSecret, error) {
+			return svc.MakeWebhookSecret(ctx, in.Tenant)
+		})
 	handleBody(s, operation{"set-limits", http.MethodPut, "/v1/tenants/{tenant}/limits", "access", "Change limits of a tenant; what is absent stays", http.StatusOK},
 		func(ctx context.Context, in *struct {
 			TenantInput

@@ -32,8 +32,9 @@ func (s *Server) jobRoutes() {
 			PageInput
 			Account string `query:"account" doc:"Name or id of the account; absent means all."`
 			State   string `query:"state" doc:"Only jobs in this state; absent means all."`
+			Stuck   bool   `query:"stuck" doc:"true: only jobs that overstay their state, the longest first."`
 		}) (api.JobList, error) {
-			req := api.ListJobs{Page: in.page(), Account: in.Account, State: in.State}
+			req := api.ListJobs{Page: in.page(), Account: in.Account, State: in.State, Stuck: in.Stuck}
 			if err := req.Validate(); err != nil {
 				return api.JobList{}, err
 			}
@@ -49,8 +50,7 @@ func (s *Server) jobRoutes() {
 func withJob[O any](ctx context.Context, text string, do func(context.Context, job.ID) (O, error)) (O, error) {
 	id, err := api.ParseJobID(text)
 	if err != nil {
-		var none O
-		return none, err
+		return *new(O), err
 	}
 	return do(ctx, id)
 }
@@ -63,7 +63,7 @@ func (s *Server) controlRoutes() {
 	}
 	for _, c := range []controlled{
 		{"pause", "Stop new hand-offs of a job", svc.PauseJob},
-		{"resume", "Let a paused job go on", svc.ResumeJob},
+		{"resume", "Let a paused or quarantined job go on", svc.ResumeJob},
 		{"cancel", "Stop a job for good", svc.CancelJob},
 	} {
 		handle(s, operation{c.name + "-job", http.MethodPost, "/v1/jobs/{job}/" + c.name, "jobs", c.summary, http.StatusOK},
@@ -122,6 +122,16 @@ func (s *Server) proofRoutes() {
 	handle(s, operation{"reconcile-job", http.MethodGet, "/v1/jobs/{job}/reconcile", "jobs", "Prove that nothing of a job is lost or counted twice, and that its filters dropped whom they should", http.StatusOK},
 		func(ctx context.Context, in *JobInput) (api.Reconciliation, error) {
 			return withJob(ctx, in.Job, svc.ReconcileJob)
+		})
+	handle(s, operation{"get-recipient", http.MethodGet, "/v1/recipients/{recipient}", "recipients", "Where a recipient is connected, what waits for it, and what it was charged", http.StatusOK},
+		func(ctx context.Context, in *struct {
+			Recipient string `path:"recipient" doc:"Recipient id, 0 to 4294967295."`
+		}) (api.Recipient, error) {
+			r, err := job.ParseRecipient(in.Recipient)
+			if err != nil {
+				return api.Recipient{}, job.Invalid("recipient", api.Printable(err.Error()), nil)
+			}
+			return svc.GetRecipient(ctx, r)
 		})
 	handle(s, operation{"verify-ledger", http.MethodGet, "/v1/ledger/verify", "ledger", "Read the whole ledger and check every chain", http.StatusOK},
 		func(ctx context.Context, _ *struct{}) (api.LedgerReport, error) {

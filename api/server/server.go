@@ -23,6 +23,9 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"crier/api"
+	"crier/api/problem"
+	"crier/api/server/gate"
+	"crier/api/server/paced"
 )
 
 // Keys knows who may use the API.
@@ -99,8 +102,9 @@ type Server struct {
 	mux *http.ServeMux
 	ops map[string]string // from the patterns of the mux to the ids of operations; nothing else is under /v1
 	doc huma.API
-	// One gate for each kind of request; see gate.go for what they bound.
-	reads, writes, uploads, streams, files *gate
+	// One gate for each kind of request. 64 writes of maxRequest bytes, raw and decoded, are
+	// 256 MiB at worst; uploads and streams pass through and hold a buffer each.
+	reads, writes, uploads, streams, files *gate.Gate
 
 	ended context.Context // over once EndStreams was called
 	end   context.CancelFunc
@@ -122,7 +126,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), ops: map[string]string{},
-		reads: newGate(256, 4096), writes: newGate(64, 16384), uploads: newGate(8, 64), streams: newGate(4096, 0), files: newGate(1, 0),
+		reads: gate.New(256, 4096), writes: gate.New(64, 16384), uploads: gate.New(8, 64), streams: gate.New(4096, 0), files: gate.New(1, 0),
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.doc = huma.NewAPI(openAPI(cfg.Version), humago.NewAdapter(humaMux{s}, ""))
@@ -159,7 +163,7 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 		defer context.AfterFunc(s.ended, func() { cancel(errStopping) })()
 		if r.ContentLength != 0 { // nobody asked for a body; its bound must not end the stream
 			if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequest)); err == nil {
-				hurry(w, 0)
+				paced.Hurry(w, 0)
 			}
 		}
 		h(w, r.WithContext(ctx))
@@ -173,7 +177,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		hurry(w, bodyTimeout) // net/http reads what no operation has read, and would wait for it
+		paced.Hurry(w, bodyTimeout) // net/http reads what no operation has read, and would wait for it
 	}
 	id := requestID(r)
 	r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
@@ -202,7 +206,7 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 		}
 		r = r.WithContext(api.WithCaller(r.Context(), c))
 		if s.cfg.Refuse != nil {
-			s.writeProblem(w, r, api.ProblemOf(s.cfg.Refuse))
+			s.writeProblem(w, r, problem.Of(s.cfg.Refuse))
 			return
 		}
 	}
@@ -225,11 +229,11 @@ func (s *Server) noSuchPath(w *statusWriter, r *http.Request, muxAnswer http.Han
 	muxAnswer.ServeHTTP(probe, r)
 	if probe.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", probe.header.Get("Allow"))
-		s.writeProblem(w, r, api.NewProblem(http.StatusMethodNotAllowed, api.CodeMethod,
+		s.writeProblem(w, r, problem.New(http.StatusMethodNotAllowed, problem.CodeMethod,
 			"this path does not take "+r.Method+"; it takes "+probe.header.Get("Allow")))
 		return
 	}
-	s.writeProblem(w, r, api.NewProblem(http.StatusNotFound, "not_found", "there is no such path; GET /openapi.json lists them"))
+	s.writeProblem(w, r, problem.New(http.StatusNotFound, "not_found", "there is no such path; GET /openapi.json lists them"))
 }
 
 // recovered turns a panic into a problem, or cuts the connection if the answer
@@ -246,12 +250,12 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	s.writeProblem(w, r, api.ProblemOf(errors.New("panic")))
+	s.writeProblem(w, r, problem.Of(errors.New("panic")))
 }
 
 // problem makes the answer to an error and logs it if it is internal.
-func (s *Server) problem(ctx context.Context, err error) *api.Problem {
-	p := *api.ProblemOf(err)
+func (s *Server) problem(ctx context.Context, err error) *problem.Problem {
+	p := *problem.Of(err)
 	p.RequestID = requestIDOf(ctx)
 	switch {
 	case p.Status < http.StatusInternalServerError:
@@ -264,7 +268,7 @@ func (s *Server) problem(ctx context.Context, err error) *api.Problem {
 }
 
 // writeProblem writes a problem outside huma.
-func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, p *api.Problem) {
+func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, p *problem.Problem) {
 	q := *p
 	q.RequestID = requestIDOf(r.Context())
 	for k, v := range q.GetHeaders() {

@@ -141,10 +141,10 @@ func (h *harness) operations() []operation {
 		add-suppressed remove-suppressed import-suppressed list-suppression get-suppression
 		create-segment list-segments get-segment add-to-segment remove-from-segment import-segment archive-segment restore-segment
 		import-package list-packages get-package export-set
-		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job reconcile-job
+		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job export-job reconcile-job get-recipient
 		tail-ledger tail-events verify-ledger status mint-token backup
 		list-members get-member silence-member resume-member get-ring list-journals list-lanes
-		get-self create-key list-keys revoke-key create-tenant list-tenants get-tenant set-limits list-audit`)
+		get-self create-key list-keys revoke-key create-tenant list-tenants get-tenant set-limits make-webhook-secret list-audit`)
 	slices.Sort(ids)
 	slices.Sort(want)
 	if !slices.Equal(ids, want) {
@@ -199,8 +199,8 @@ func TestDocumentOfWords(t *testing.T) {
 			t.Errorf("the document lacks %s", want)
 		}
 	}
-	if n := strings.Count(a.body, `"enum":["`+strings.Join(api.JobStates(), `","`)+`"]`); n != 2 {
-		t.Errorf("the states of a job are listed %d times, want those of a job and of a list", n)
+	if n := strings.Count(a.body, `"enum":["`+strings.Join(api.JobStates(), `","`)+`"]`); n != 4 {
+		t.Errorf("the states of a job are listed %d times, want those of a job, of a list, and of webhooks asked for and shown", n)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"crier/api"
+	"crier/api/problem"
 	"crier/api/wire"
 	"crier/job"
 )
@@ -38,9 +38,9 @@ func (b *strictBody[T]) receive(data []byte) {
 }
 
 // bodyProblem is about the body as a whole.
-func bodyProblem(status int, detail string) *api.Problem {
-	p := api.NewProblem(status, string(job.CodeInvalid), detail)
-	p.Errors = []api.FieldError{{Detail: detail, Pointer: "#"}}
+func bodyProblem(status int, detail string) *problem.Problem {
+	p := problem.New(status, string(job.CodeInvalid), detail)
+	p.Errors = []problem.FieldError{{Detail: detail, Pointer: "#"}}
 	return p
 }
 
@@ -49,7 +49,7 @@ func (b *strictBody[T]) Resolve(huma.Context) []error {
 	if b.err == nil {
 		return nil
 	}
-	return []error{api.ProblemOf(b.err)}
+	return []error{problem.Of(b.err)}
 }
 
 // Schema documents the body as T.

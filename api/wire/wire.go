@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/job"
 )
 
@@ -43,9 +44,9 @@ func Decode(data []byte, into any) error {
 	}
 	var syntax *jsontext.SyntacticError
 	if errors.As(err, &syntax) {
-		p := api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid),
+		p := problem.New(http.StatusBadRequest, string(job.CodeInvalid),
 			fmt.Sprintf("the body is not one strict JSON value: byte %d: %s", syntax.ByteOffset, reason(syntax.Err)))
-		p.Errors = []api.FieldError{{Detail: reason(syntax.Err), Pointer: "#" + api.Printable(string(syntax.JSONPointer))}}
+		p.Errors = []problem.FieldError{{Detail: reason(syntax.Err), Pointer: "#" + api.Printable(string(syntax.JSONPointer))}}
 		return p
 	}
 	var meaning *json.SemanticError
@@ -54,11 +55,11 @@ func Decode(data []byte, into any) error {
 		if meaning.Err == nil {
 			why = fmt.Sprintf("a JSON %s cannot stand here", meaning.JSONKind)
 		}
-		p := api.NewProblem(http.StatusUnprocessableEntity, string(job.CodeInvalid), "the body has a field that cannot be read: "+why)
-		p.Errors = []api.FieldError{{Detail: why, Pointer: "#" + api.Printable(string(meaning.JSONPointer))}}
+		p := problem.New(http.StatusUnprocessableEntity, string(job.CodeInvalid), "the body has a field that cannot be read: "+why)
+		p.Errors = []problem.FieldError{{Detail: why, Pointer: "#" + api.Printable(string(meaning.JSONPointer))}}
 		return p
 	}
-	return api.NewProblem(http.StatusBadRequest, string(job.CodeInvalid), "the body cannot be read as JSON")
+	return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the body cannot be read as JSON")
 }
 
 // reason words the cause of a JSON error without the decoder's prefix.

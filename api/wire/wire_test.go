@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/api/wire"
 	"crier/internal/badinput"
 )
@@ -38,7 +39,7 @@ func TestDecodeOnTheSuite(t *testing.T) {
 	for name, text := range suite(t) {
 		var v any
 		err := wire.Decode([]byte(text), &v)
-		var p *api.Problem
+		var p *problem.Problem
 		if err != nil && (!errors.As(err, &p) || p.Status/100 != 4) {
 			t.Errorf("%s: refused with %v, which is no problem of the client", name, err)
 		}
@@ -65,7 +66,7 @@ func TestDecodeOnTheSuite(t *testing.T) {
 func TestNullIsNoRecipient(t *testing.T) {
 	var ids api.IDs
 	err := wire.Decode([]byte(`{"ids":[1,null]}`), &ids)
-	var p *api.Problem
+	var p *problem.Problem
 	if !errors.As(err, &p) || len(p.Errors) != 1 || p.Errors[0].Pointer != "#/ids/1" || !strings.Contains(p.Detail, "null is no recipient id") {
 		t.Errorf("[1,null] is read as %v, %v", ids.IDs, err)
 	}
@@ -91,7 +92,7 @@ func TestDecodePointsAtThePlace(t *testing.T) {
 	} {
 		var into api.CreateAccount
 		err := wire.Decode([]byte(text), &into)
-		var p *api.Problem
+		var p *problem.Problem
 		if !errors.As(err, &p) || len(p.Errors) != 1 {
 			t.Errorf("%.60q: %v; want one problem", text, err)
 			continue

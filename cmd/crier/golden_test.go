@@ -91,6 +91,16 @@ func aim(t *testing.T, f *apitest.Fake) string {
 	return j.Job.String()
 }
 
+// overstay makes a job one that should have gone on long ago.
+func overstay(t *testing.T, fake *apitest.Fake, text string) {
+	t.Helper()
+	id, err := job.ParseID(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.Overstay(id, time.Date(2026, 1, 2, 3, 14, 0, 0, time.UTC), 2)
+}
+
 // The help of every command fits a terminal, but for words that are wider.
 func TestHelpFits(t *testing.T) {
 	t.Setenv("CRIER_DATA", "/data") // which the help of --data repeats
@@ -126,6 +136,8 @@ func TestGoldenTables(t *testing.T) {
 	fake, id := furnished(t)
 	aiming, _ := furnished(t) // a fake of its own: a list shows all there is
 	aimed := aim(t, aiming)
+	late, lateID := furnished(t)
+	overstay(t, late, lateID)
 	dir := t.TempDir()
 	ids := filepath.Join(dir, "a package with a rather long name.txt")
 	if err := os.WriteFile(ids, []byte("1\n2\n2\n70000\n4294967295\n"), 0o600); err != nil {
@@ -138,11 +150,14 @@ func TestGoldenTables(t *testing.T) {
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
 		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
-		"suppression-ls": "suppression ls", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4",
+		"suppression-ls": "suppression ls", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "error": "error",
 	} {
 		svc := api.Service(fake)
 		if strings.HasPrefix(name, "segment-") || name == "suppression-ls" || strings.HasSuffix(name, "-aimed") {
 			svc = aiming
+		}
+		if strings.HasSuffix(name, "-stuck") {
+			svc = late
 		}
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer
@@ -155,7 +170,7 @@ func TestGoldenTables(t *testing.T) {
 			}}
 			words := strings.Fields(args)
 			for i, w := range words {
-				words[i] = strings.NewReplacer("JOB", id, "AIMED", aimed, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
+				words[i] = strings.NewReplacer("JOB", id, "AIMED", aimed, "LATE", lateID, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
 			}
 			if code := c.main(context.Background(), words); code != 0 || stderr.Len() != 0 {
 				t.Errorf("%s: exit code %d, %s", args, code, &stderr)

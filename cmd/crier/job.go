@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/inspect"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
@@ -19,7 +20,7 @@ func (c *commands) jobCommand() *cobra.Command {
 		c.jobControl("pause", "Stop new hand-offs", api.Service.PauseJob),
 		c.jobControl("resume", "Let a paused job go on", api.Service.ResumeJob),
 		c.jobControl("cancel", "Stop a job for good", api.Service.CancelJob), c.jobRecall(),
-		c.jobRate(), c.jobExplain(), c.jobReconcile(), c.jobResolve())
+		c.jobRate(), c.jobExplain(), c.jobReconcile(), inspect.JobExport(c.CLI), c.jobResolve())
 }
 
 // onJob makes a command about one job: its first argument is the id.
@@ -57,6 +58,9 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			state += ", paused by an operator"
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
+		if j.Overstayed {
+			rows = append(rows, []string{"overstayed", fmt.Sprintf("since %s; the %s should have moved it on", p.Ago(j.Due), j.Owner)})
+		}
 		if !j.Withdraws.IsZero() {
 			rows = append(rows, []string{"withdraws", j.Withdraws.String()})
 		}
@@ -72,7 +76,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"class", fmt.Sprintf("%s, priority %d", j.Class, j.Priority)}, []string{"rate", rateWords(j.Rate)},
 			[]string{"on unknown", onUnknownWords(j)},
 			[]string{"package", j.Package.String()})
-		rows = append(rows, targetRows(j)...)
+		rows = append(append(rows, targetRows(j)...), webhookRows(p, j.Webhook)...)
 		rows = append(rows, []string{"message", out.Bytes(uint64(j.BodyBytes))},
 			[]string{"submitted", p.Ago(j.SubmittedAt)})
 		if !j.DisplayAt.IsZero() {
@@ -104,6 +108,28 @@ func targetRows(j api.Job) (rows [][]string) {
 	}
 	if j.ControlGroup > 0 {
 		rows = append(rows, []string{"control group", strconv.FormatFloat(j.ControlGroup, 'f', -1, 64) + "%"})
+	}
+	return rows
+}
+
+// webhookRows says who is told of a job's states, and how far.
+func webhookRows(p *out.Printer, w *job.WebhookState) (rows [][]string) {
+	if w == nil {
+		return nil
+	}
+	rows = append(rows, []string{"webhook", w.URL}, []string{"is told of", strings.Join(w.Wants(), ", ")})
+	for _, d := range w.Deliveries {
+		text := fmt.Sprintf("%s, %s", d.Outcome, out.Many(uint64(d.Attempts), "attempt"))
+		switch {
+		case d.Outcome == job.DeliveryOpen && d.Attempts > 0:
+			text += ", the next " + p.Ago(d.Due)
+		case !d.Ended.IsZero():
+			text += ", " + p.Ago(d.Ended)
+		}
+		if d.Error != "" {
+			text += ": " + d.Error
+		}
+		rows = append(rows, []string{fmt.Sprintf("told %s (%d)", d.State, d.Version), text})
 	}
 	return rows
 }

@@ -14,7 +14,7 @@ import (
 func (c *commands) jobList() *cobra.Command {
 	var req api.ListJobs
 	var limit int
-	cmd := c.Command("ls [--account A] [--state S] [--limit N]", "List jobs, the newest first", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := c.Command("ls [--account A] [--state S] [--stuck] [--limit N]", "List jobs, the newest first", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		if err := req.Validate(); err != nil {
 			return err
 		}
@@ -30,12 +30,29 @@ func (c *commands) jobList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.Print(all, func(p *out.Printer) out.Grid { return jobGrid(p, all) })
+		grid := jobGrid
+		if req.Stuck {
+			grid = stuckGrid
+		}
+		return c.Print(all, func(p *out.Printer) out.Grid { return grid(p, all) })
 	})
 	c.AccountFlag(cmd, &req.Account, "name or id of the account; without it, all")
 	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state, such as sending or sent")
+	cmd.Flags().BoolVar(&req.Stuck, "stuck", false, "only jobs that are in their state for longer than that is meant to last, the longest first")
 	cli.LimitFlag(cmd, &limit)
 	return cmd
+}
+
+// stuckGrid says of each job why it should have gone on, who is to move it on, and what it
+// waits on.
+func stuckGrid(p *out.Printer, all []api.Job) out.Grid {
+	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "late", Right: true}, {Name: "owner", Wide: true},
+		{Name: "tries", Right: true, Wide: true}, {Name: "account", Flex: 1, Wide: true}, {Name: "waiting on", Flex: 1, Wrap: true}}}
+	for _, j := range all {
+		g.Rows = append(g.Rows, []string{j.Job.String(), j.State.String(), out.Span(p.Now.Sub(j.UpdatedAt)), out.Span(p.Now.Sub(j.Due)), j.Owner,
+			fmt.Sprint(j.Tries), j.Account, j.WaitingOn})
+	}
+	return g
 }
 
 func jobGrid(p *out.Printer, all []api.Job) out.Grid {

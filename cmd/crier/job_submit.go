@@ -25,6 +25,8 @@ type submitFlags struct {
 	rate                                                                                   uint32
 	once                                                                                   bool
 	onceKey, onceWindow, onceScope                                                         string
+	webhook                                                                                string
+	webhookOn                                                                              []string
 }
 
 func (c *commands) jobSubmit() *cobra.Command {
@@ -51,6 +53,8 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringVar(&f.onceKey, "send-once-key", "", "the same for whoever got a message with this key")
 	set.StringVar(&f.onceWindow, "send-once-window", "30d", "for how long, such as 36h or 7d")
 	set.StringVar(&f.onceScope, "send-once-scope", api.ScopeAccount, "account or all: whose messages count")
+	set.StringVar(&f.webhook, "webhook", "", "URL that is told, by a signed POST, when the job is over; see \"crier webhook\"")
+	set.StringSliceVar(&f.webhookOn, "webhook-on", nil, "states of the job of which the webhook is told, separated by commas (default: those that end it)")
 	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z (default: at once)")
 	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job, or a conflict if it differs")
 	set.StringVar(&f.wait, "wait", "", "wait until the job is sent, or with --wait=completed until nobody is left, or until it is over")
@@ -62,6 +66,7 @@ func (c *commands) jobSubmit() *cobra.Command {
 			return c.CompleteSegments(cmd, nil, word)
 		})
 	}
+	_ = cmd.RegisterFlagCompletionFunc("webhook-on", cobra.FixedCompletions(api.JobStates(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("class", cobra.FixedCompletions([]string{"normal", "realtime"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("audience", cobra.FixedCompletions([]string{api.AudienceFollowers}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("send-once-scope", cobra.FixedCompletions([]string{api.ScopeAccount, api.ScopeAll}, cobra.ShellCompDirectiveNoFileComp))
@@ -174,6 +179,9 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	if req.SendOnce, err = f.sendOnce(); err != nil {
 		return req, err
 	}
+	if req.Webhook, err = f.hook(); err != nil {
+		return req, err
+	}
 	if f.displayAt != "" {
 		if req.DisplayAt, err = time.Parse(time.RFC3339, f.displayAt); err != nil {
 			return req, cli.Usage("--display-at %q: want a time such as 2026-05-01T12:00:00Z", f.displayAt)
@@ -185,6 +193,22 @@ func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
 	body, err := c.body(f.body)
 	req.Body = string(body)
 	return req, err
+}
+
+// hook reads the flags of the webhook; nil if none is asked for.
+func (f submitFlags) hook() (*job.Webhook, error) {
+	if f.webhook == "" {
+		if len(f.webhookOn) > 0 {
+			return nil, cli.Usage("--webhook-on says of what, and --webhook whom: give both")
+		}
+		return nil, nil
+	}
+	for _, text := range f.webhookOn {
+		if !slices.Contains(api.JobStates(), text) {
+			return nil, cli.Usage("--webhook-on %q: want some of %s", text, strings.Join(api.JobStates(), ", "))
+		}
+	}
+	return &job.Webhook{URL: f.webhook, On: f.webhookOn}, nil
 }
 
 // sendOnce reads the flags of what is sent once; nil if it is not asked for.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,15 @@ type commands struct {
 func (c *commands) main(ctx context.Context, args []string) int { return c.Main(ctx, c.root(), args) }
 
 // about stands in the help of the root.
-const about = `.
+func about() string {
+	var exits []string
+	for _, e := range cli.Exits() {
+		exits = append(exits, fmt.Sprintf("%d %s", e.Exit, e.Means))
+	}
+	return before + out.Fold("Exit codes: "+strings.Join(exits, ", ")+`. "crier check" has its own: 0 to 3. "crier error" says what to do.`, 80)
+}
+
+const before = `.
 
 Variables: CRIER_SERVER and CRIER_DATA stand for --server and --data, CRIER_TOKEN
 is the key (else keys/admin.key in the data directory, which may do everything),
@@ -37,16 +46,14 @@ NO_COLOR turns colours off.
 
 A key of its own for whoever submits jobs: "crier key create NAME --role submitter".
 
-Exit codes: 0 done, 1 error, 2 wrong use, 3 not found, 4 denied, 5 conflict, 6 may
-succeed later, 7 the job failed, was cancelled or recalled, 8 a measurement missed
-its goal, 9 nothing to do, 130 interrupted. "crier check" has its own: 0 to 3.`
+`
 
 func (c *commands) root() *cobra.Command {
 	root := c.Group("crier", "Sends one message to a set of recipients: each reachable recipient once")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.FlagError(err) })
 	root.Version = version
-	root.Long = root.Short + about
+	root.Long = root.Short + about()
 	c.Help(root)
 	p := root.PersistentFlags()
 	p.StringVar(&c.Server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
@@ -55,8 +62,8 @@ func (c *commands) root() *cobra.Command {
 	p.StringVar(&c.Reason, "reason", "", "why, for the audit log: one line")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
-		c.jobCommand(), inspect.Events(c.CLI), inspect.Ledger(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
-		c.tokenCommand(), rights.Key(c.CLI), rights.Tenant(c.CLI), rights.Audit(c.CLI), c.statusCommand(), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+		c.jobCommand(), inspect.Events(c.CLI), inspect.Ledger(c.CLI), inspect.Recipient(c.CLI), inspect.Error(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
+		rights.Token(c.CLI), rights.Key(c.CLI), rights.Tenant(c.CLI), rights.Webhook(c.CLI), rights.Audit(c.CLI), operate.Status(c.CLI), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
 	c.Strict(root)
 	return root
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/internal/app"
 	"crier/internal/servers"
 	"crier/job"
@@ -117,7 +118,7 @@ func TestAKeyIsLimited(t *testing.T) {
 			passed++
 		case 429:
 			refused++
-			var p api.Problem
+			var p problem.Problem
 			h.must(json.Unmarshal([]byte(body), &p))
 			if header.Get("Retry-After") != "1" || p.Code != string(job.CodeLimited) || p.Detail == "" {
 				t.Fatalf("over the limit: %s, Retry-After %q", body, header.Get("Retry-After"))

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api/server"
+	"crier/filters"
 	"crier/internal/app/datadir"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
@@ -43,27 +45,31 @@ var Roles = []string{"api", "scheduler", "worker", "gateway", "relay"}
 
 // Config says how a process runs.
 type Config struct {
-	Data      string       // data directory, made if need be
-	Name      string       // of this member; default: a random one, kept in the data directory
-	Blobs     string       // directory of blobs, which all processes of a cluster share; default: in Data
-	Keys      string       // directory of keys, likewise; default: Data
-	Cluster   Cluster      // the other processes; its zero value: there are none
-	Listen    string       // host:port of API and gateway; port 0 takes a free one
-	Gateway   string       // URL at which clients reach the gateway; default by Listen, if that names a host and a port
-	Roles     []string     // of Roles; all by default
-	ReadyFile string       // if set, written when ready
-	NATS      string       // host:port on which the embedded NATS server also listens; default none
-	SQL       string       // DSN of a MySQL database; default an SQLite file under Data
-	LedgerMax int64        // bytes of the ledger; default half of what the disk has free, at most 64 GiB
-	FoldEvery uint64       // bytes by which the ledger grows between foldings; 0 is fold.Config's default
-	Disk      space.Limits // from how much of a disk on it is told of
-	Lanes     int          // blocks a worker has under way; default 8
-	Policy    block.Policy // of the frequency caps
-	DrainRate int          // recipients a second whose parked messages are handed over; 0 is unlimited
-	ParkCap   int          // messages that wait for a recipient; 0 is any number
+	Data      string         // data directory, made if need be
+	Name      string         // of this member; default: a random one, kept in the data directory
+	Blobs     string         // directory of blobs, which all processes of a cluster share; default: in Data
+	Keys      string         // directory of keys, likewise; default: Data
+	Cluster   Cluster        // the other processes; its zero value: there are none
+	Listen    string         // host:port of API and gateway; port 0 takes a free one
+	Gateway   string         // URL at which clients reach the gateway; default by Listen, if that names a host and a port
+	Roles     []string       // of Roles; all by default
+	ReadyFile string         // if set, written when ready
+	NATS      string         // host:port on which the embedded NATS server also listens; default none
+	SQL       string         // DSN of a MySQL database; default an SQLite file under Data
+	LedgerMax int64          // bytes of the ledger; default half of what the disk has free, at most 64 GiB
+	FoldEvery uint64         // bytes by which the ledger grows between foldings; 0 is fold.Config's default
+	Disk      space.Limits   // from how much of a disk on it is told of
+	Lanes     int            // blocks a worker has under way; default 8
+	Policy    block.Policy   // of the frequency caps
+	ParkCap   int            // messages that wait for a recipient; 0 is any number
+	Webhooks  []netip.Prefix // networks besides the public internet that webhooks may be in
+	DrainRate int            // recipients a second whose parked messages are handed over; 0 is unlimited
+	// Filters makes the chain through which recipients go; default filters.New.
+	Filters   func(filters.Lists) filters.Chain
 	Version   string       // of this binary
 	Messaging Messaging    // default a server embedded in this process
 	Logger    *slog.Logger // default slog.Default()
+	Edge      Edge         // for tests
 	// Announce is told, once, when the process is ready.
 	Announce func(Ready)
 }
@@ -256,33 +262,7 @@ func (a *app) run(asked context.Context) error {
 			return nil
 		})
 	}
-	part("disk", a.space.Watch)
-	part("disk alarms", a.space.Alarms.Run)
-	part("streams", a.watchStreams)
-	part("job table", a.jobs.Run)
-	part("claims", a.claims.Run)
-	if a.member != nil {
-		part("membership", a.member.Run)
-	}
-	if a.recorder != nil {
-		part("slices", a.slices.Run)
-		part("recorder", a.duty("recorder", a.recorder.Run))
-		part("audit", a.duty("audit", a.trail.Run))
-		part("mirror", a.duty("mirror", a.mirror.Run))
-	}
-	switch {
-	case a.worker != nil:
-		part("worker", a.worker.Run)
-		part("folder", a.duty("folder", a.folder.Run))
-	case a.index != nil:
-		part("index", a.feedIndex)
-	}
-	if a.members != nil {
-		part("suppression", a.hearOfSuppression)
-	}
-	part("claims kept", a.pruneClaims)
-	part("keys", a.authority.Run)
-	part("operator", a.operator.Run)
+	a.follow(part)
 	if err := a.waitReady(gctx); err != nil {
 		if gctx.Err() == nil {
 			a.leave(ctx) // it is registered, though nobody took it
@@ -302,12 +282,49 @@ func (a *app) run(asked context.Context) error {
 	a.leases(part)
 	if a.relay != nil {
 		part("relay", a.relay.Run)
+		part("webhooks", a.courier.Run)
 	}
 	if err := a.serve(g, gctx); err != nil && gctx.Err() == nil { // else a part says why
 		stop()
 		return errors.Join(err, g.Wait())
 	}
 	return g.Wait()
+}
+
+// follow starts what must know all that was before, and what needs nobody to be ready.
+func (a *app) follow(part func(string, func(context.Context) error)) {
+	duties := a.duties()
+	part("disk", a.space.Watch)
+	part("disk alarms", a.space.Alarms.Run)
+	part("streams", a.watchStreams)
+	part("job table", a.jobs.Run)
+	part("claims", a.claims.Run)
+	if a.member != nil {
+		part("membership", a.member.Run)
+	}
+	if a.recorder != nil {
+		part("slices", a.slices.Run)
+		part("recorder", duties.Duty("recorder", a.recorder.Run))
+		part("audit", duties.Duty("audit", a.trail.Run))
+		part("mirror", duties.Duty("mirror", a.mirror.Run))
+		part("sweep", duties.Duty("sweep", a.sweep().Run))
+	}
+	switch {
+	case a.worker != nil:
+		part("worker", a.worker.Run)
+		part("folder", duties.Duty("folder", a.folder.Run))
+	case a.index != nil:
+		part("index", a.feedIndex)
+	}
+	if a.members != nil {
+		part("suppression", a.hearOfSuppression)
+	}
+	if a.service != nil {
+		part("stays", a.watchStays)
+	}
+	part("claims kept", a.pruneClaims)
+	part("keys", a.authority.Run)
+	part("operator", a.operator.Run)
 }
 
 // waitReady waits for the take-over from the former process.

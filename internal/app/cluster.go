@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"crier/internal/app/duty"
 	"crier/internal/app/member"
 	"crier/internal/bus"
 	"crier/internal/pause"
-	"crier/internal/work"
 	"crier/job"
 	"crier/scheduler"
 	"crier/state/ledger"
@@ -113,23 +113,23 @@ func (a *app) slicesOf(id job.ID) []sql.Slice {
 	return out
 }
 
-// waitingWait bounds the question what a job waits on.
-const waitingWait = 300 * time.Millisecond
+// duties are those that this start of the process may have.
+func (a *app) duties() *duty.Roster {
+	return &duty.Roster{Self: job.Journal{Worker: "p-" + a.node.Name, Incarnation: a.node.Starts}, Log: a.streams.ledger, Claims: a.claims,
+		Lapsed: func(holder job.Journal) bool { return a.ring().Lapsed(holder) }, Frozen: func() bool { return a.ring().Frozen() }, Silent: a.silent, Logger: a.log}
+}
 
-// waitingOn says what a job waits on, as the scheduler that moves it on knows.
-func (a *app) waitingOn(id job.ID) string {
-	holder := a.claims.Of(ledger.JobThing(id)).Journal
-	if a.scheduler != nil && (holder.IsZero() || holder == a.node.Scheduler()) {
-		return a.scheduler.WaitingOn(id)
+const pruneEvery = time.Minute
+
+// pruneClaims keeps the table of claims to the jobs that are not over.
+func (a *app) pruneClaims(ctx context.Context) error {
+	select {
+	case <-a.jobs.Ready(): // it knows all of them
+	case <-ctx.Done():
+		return nil
 	}
-	if holder.IsZero() {
-		return "a scheduler to take it"
+	for pause.For(ctx, pruneEvery) {
+		a.claims.Prune(a.jobs.IsLive)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), waitingWait)
-	defer cancel()
-	b, err := a.bus.Request(ctx, work.WaitingTo(holder.Worker), id[:])
-	if err != nil {
-		return fmt.Sprintf("scheduler %s, which does not answer", member.Of(holder.Worker))
-	}
-	return string(b)
+	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/internal/crowd"
 	"crier/internal/proc"
 	"crier/job"
@@ -79,7 +80,7 @@ func fillUp(t *testing.T, path string, leave int64) {
 }
 
 // post submits a job with a body of its own, once, without a client that tries again.
-func (x *trial) post(ctx context.Context, account, body string) (status int, p api.Problem, took time.Duration) {
+func (x *trial) post(ctx context.Context, account, body string) (status int, p problem.Problem, took time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, slack*refusesWithin)
 	defer cancel()
 	b, err := json.Marshal(map[string]string{"account": account, "audience": api.AudienceFollowers, "body": body})

@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"crier/internal/app/leases"
@@ -29,6 +32,9 @@ func (a *app) openGateway(context.Context) error {
 		return nil
 	}
 	inc := job.Incarnation{Gateway: a.node.Gateway(), Start: a.node.Starts}
+	if err := a.missAccepted(); err != nil {
+		return err
+	}
 	files, history, err := accepted.Open(accepted.Config{Dir: a.path("accepted"), Incarnation: inc, Boot: a.boot})
 	if err != nil {
 		return err
@@ -42,12 +48,27 @@ func (a *app) openGateway(context.Context) error {
 		may = part.lease.May
 	}
 	part.gw, err = ws.New(ws.Config{Core: gateway.Config{Incarnation: inc, History: history, URL: a.cfg.gatewayURL()}, Given: a.cfg.Gateway != "", Bus: natsbus.New(a.conn), Homes: a.claims, Verifier: a.keys, May: may,
-		Accepted: files, Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
+		Accepted: beyond(a.cfg.Edge.Accepted, ws.Accepted(files)), Log: a.log, MaxConnections: maxConnections, StopWait: 3 * time.Second})
 	if err != nil {
 		return err
 	}
 	a.gateway = part
 	return nil
+}
+
+// missAccepted owns to it if the accepted-files of earlier starts are gone: what these
+// accepted is in doubt then, and the clients are asked.
+func (a *app) missAccepted() error {
+	dir, before := a.path("accepted"), a.node.Starts-1
+	left, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil || before == 0 || len(left) > 0 {
+		return err
+	}
+	a.log.Warn("there are no accepted-files of the starts before this one; what these accepted is in doubt", "directory", dir)
+	return accepted.Lost(dir, before)
 }
 
 // gatewayURL is where other gateways send clients to this one; "" if that is not known

@@ -130,7 +130,7 @@ func (a *app) waitMember(ctx context.Context) error {
 		case <-a.member.Working():
 			return nil
 		case <-look.C:
-			if err := usedUp(a.core, a.member.Snapshot().Refusals); err != nil {
+			if err := turnedAway(a.core, a.member.Snapshot().Refusals); err != nil {
 				return err
 			}
 		case <-late:
@@ -148,10 +148,14 @@ func (a *app) waitMember(ctx context.Context) error {
 	return job.Unavailable(text)
 }
 
-// usedUp says why a process cannot become a member whose start number others know already,
-// of one with its name: its data directory was lost, or is an old copy.
-func usedUp(mine apta.Config, refusals []apta.Refused) error {
+// turnedAway says why a process cannot become a member however long it waits: another one
+// has its name; or others know its start number already, of one with its name, because its
+// data directory was lost, or is an old copy.
+func turnedAway(mine apta.Config, refusals []apta.Refused) error {
 	for _, r := range refusals {
+		if r.Final {
+			return job.Conflict("name: " + r.Text + "; give this process another name, or start it again when the other one is gone")
+		}
 		if r.Code == wire.RefusedUsed && r.Peer == mine.ID && r.Incarnation >= mine.Incarnation {
 			return job.Conflict(fmt.Sprintf("name: the members know a process %q with the start number %d, and this data directory counts %d; "+
 				"give this process the data directory that it had, or another name", mine.ID, r.Incarnation, mine.Incarnation))

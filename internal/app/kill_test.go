@@ -21,26 +21,36 @@ import (
 	"crier/job"
 )
 
-// binary builds crier once for all tests of this package.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "crier-test-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "crier")
-	cmd := exec.Command("go", "build", "-o", path, "crier/cmd/crier")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building crier: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// binary and fragileBinary build their command once for all tests of this package.
+var (
+	binary        = built("crier/cmd/crier")
+	fragileBinary = built("crier/internal/app/fragile")
+)
+
+// builtIn is the directory of what is built.
+var builtIn string
+
+func built(command string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(builtIn, filepath.Base(command))
+		cmd := exec.Command("go", "build", "-o", path, command)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %s: %w\n%s", command, err, out)
+		}
+		return path, nil
+	})
+}
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	dir, err := os.MkdirTemp("", "crier-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	builtIn = dir
+	code := m.Run()
+	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -53,6 +63,7 @@ type trial struct {
 	child   *proc.Child
 	members map[job.Recipient]crowd.Kind
 	due     map[job.Recipient]bool
+	tokens  map[job.Recipient]string
 }
 
 const (

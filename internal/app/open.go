@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"crier/audience/members"
 	"crier/internal/app/backup"
@@ -24,6 +26,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
 	"crier/internal/service"
+	"crier/internal/webhook"
 	"crier/job"
 	"crier/presence"
 	"crier/scheduler"
@@ -38,6 +41,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/ledger/jetstream"
 	"crier/state/outbox"
+	"crier/state/overstay"
 	"crier/state/parked"
 	"crier/state/parked/kv"
 	"crier/state/parked/level"
@@ -69,6 +73,8 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
+	stays     *overstay.Watch
+	mute      sync.Map // schedulers that did not say what a job waits on, by name, and when
 	entry     *entry.Desk
 	clocks    []entry.Clock
 	content   *content.Content
@@ -89,6 +95,7 @@ type parts struct {
 	gateway   *gatewayPart
 	events    *events.Stream
 	relay     *outbox.Relay
+	courier   *webhook.Courier
 	operator  *operator.Operator
 	service   *service.Service
 }
@@ -146,13 +153,13 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.streams.ledger = a.refused.Counted(log)
+	a.streams.ledger = beyond(a.cfg.Edge.Log, a.refused.Counted(log))
 	controls, err := jetstream.Open(ctx, a.conn, jetstream.Config{Stream: ledger.ControlStream, Subjects: []string{ledger.AllControls},
 		MaxBytes: min(controlsMax, limit), Keep: keep, Replicas: a.cfg.Messaging.Replicas, Logger: a.log})
 	if err != nil {
 		return err
 	}
-	a.streams.controls = controls
+	a.streams.controls = beyond(a.cfg.Edge.Log, ledger.Log(controls))
 	a.copied.ledger, a.copied.controls = backup.Log{Name: ledger.Stream, Copy: log.Snapshot}, backup.Log{Name: ledger.ControlStream, Copy: controls.Snapshot}
 	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
 	a.claims = claims.New(a.streams.ledger)
@@ -216,7 +223,7 @@ func (a *app) openIndex(ctx context.Context) error {
 	}
 	a.kv = kv
 	a.onClose("parked index", kv.Close)
-	a.index, err = parked.New(ctx, kv, a.content, a.streams.ledger)
+	a.index, err = parked.New(ctx, beyond(a.cfg.Edge.Index, a.kv), a.content, a.streams.ledger)
 	return err
 }
 
@@ -274,9 +281,10 @@ func (a *app) openPresence(context.Context) (err error) {
 func (a *app) openRoles(ctx context.Context) (err error) {
 	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
+	a.stays = overstay.NewWatch(a.jobs, a.index, a.claims, time.Now)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
-			Presence: a.planes, Content: a.content, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
+			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
 		}
@@ -320,10 +328,10 @@ func (a *app) openService(ctx context.Context) error {
 		return err
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator,
-		Backup: a.backup(),
-		Set:    a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
-		WaitingOn: a.waitingOn})
+		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
+		Backup: a.backup(), CheckWebhook: webhook.Guard{Allow: a.cfg.Webhooks}.URL,
+		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
+		WaitingOn: a.waitingOn, Stays: a.stays})
 	wake := a.jobs.OnJob
 	a.jobs.OnJob = func(j jobs.Job) {
 		if wake != nil {

@@ -6,6 +6,7 @@ import (
 	"crier/api"
 	"crier/internal/app/member"
 	"crier/internal/app/operator"
+	"crier/job"
 	"crier/scheduler/apta"
 )
 
@@ -13,7 +14,7 @@ import (
 // about itself by the others.
 func (a *app) openOperator(context.Context) error {
 	a.operator = operator.New(operator.Config{Membership: a.membership(), Claims: a.claims, Jobs: a.jobs, Index: a.index, Log: a.streams.ledger, Bus: a.bus,
-		Counts: a.counts, Logger: a.log})
+		Counts: a.counts, Here: a.here, Logger: a.log})
 	return nil
 }
 
@@ -42,6 +43,20 @@ func (m oneOfMany) Snapshot(context.Context) operator.Snapshot {
 func (m oneOfMany) Operate(_ context.Context, id string, action apta.Action, reason string) error {
 	m.n.Operate(id, action, reason)
 	return nil
+}
+
+// here is what this process knows of a recipient.
+func (a *app) here(who job.Recipient) (h operator.Here) {
+	if a.gateway != nil {
+		h.Online = operator.Sockets(a.node.Gateway(), a.gateway.gw.Connections(who))
+	}
+	if a.planes != nil {
+		h.Home = a.node.Worker()
+		if inc, ok := a.planes.Lookup(who); ok {
+			h.Primary = inc.String()
+		}
+	}
+	return h
 }
 
 // counts is what only this process knows.

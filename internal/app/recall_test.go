@@ -47,9 +47,15 @@ func (s *screen) got(id job.ID) (shown, taken int) {
 
 func (x *trial) tokenOf(who job.Recipient) string {
 	x.t.Helper()
-	tok, err := x.svc.MintToken(x.t.Context(), api.MintToken{Recipient: &who})
-	x.must(err)
-	return tok.Token
+	if x.tokens[who] == "" {
+		tok, err := x.svc.MintToken(x.t.Context(), api.MintToken{Recipient: &who})
+		x.must(err)
+		if x.tokens == nil {
+			x.tokens = map[job.Recipient]string{}
+		}
+		x.tokens[who] = tok.Token
+	}
+	return x.tokens[who]
 }
 
 // connect keeps a device connected by the client library until its stop. One that is old

@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"fmt"
 
+	"crier/internal/webhook"
 	"crier/state/events"
 	"crier/state/outbox"
 	"crier/state/sql"
@@ -31,8 +33,14 @@ func (a *app) openRelay(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// Who dies leaves what it was sending to the leases: its name must not come again.
+	a.courier, err = webhook.New(webhook.Config{Store: a.store.Hooks, Owner: fmt.Sprintf("relay-%s-%d", a.node.Name, a.node.Starts),
+		Guard: webhook.Guard{Allow: a.cfg.Webhooks}, Logger: a.log})
+	if err != nil {
+		return err
+	}
 	if a.recorder != nil {
-		a.recorder.Told = a.relay.Notify
+		a.recorder.Told = func() { a.relay.Notify(); a.courier.Notify() }
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,6 +33,7 @@ type told struct {
 	sync.Mutex
 	versions map[job.ID][]uint64
 	last     map[job.ID]string // state of the highest version
+	sets     []string          // ids of the events about sets
 	cursor   uint64
 	stop     func() error
 }
@@ -50,8 +52,12 @@ func (x *trial) tail(ctx context.Context) *told {
 				return fmt.Errorf("cursor %d after %d", e.Cursor, w.cursor)
 			}
 			w.cursor = e.Cursor
-			if e.Slice != nil {
-				return nil // of slices the latest status counts, and some may be left out
+			switch e.Kind() {
+			case job.EventOfSlice:
+				return nil // the latest status counts, and some may be left out
+			case job.EventOfSet:
+				w.sets = append(w.sets, fmt.Sprintf("%s %s %s", e.ID(), e.Set.Name, e.State))
+				return nil
 			}
 			w.versions[e.Job] = append(w.versions[e.Job], e.Version)
 			w.last[e.Job] = e.State
@@ -134,6 +140,9 @@ func TestEvents(t *testing.T) {
 				x.wantTold(ctx, w, id)
 			}
 			x.must(w.stop())
+			if want := []string{"followers.1/1 told added"}; !slices.Equal(w.sets, want) {
+				t.Errorf("of sets %q is told, want %q", w.sets, want)
+			}
 		})
 	}
 }

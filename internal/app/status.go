@@ -41,17 +41,13 @@ func (a *app) status(ctx context.Context) api.Status {
 	if a.gateway != nil {
 		st.Sockets = uint64(a.gateway.connections())
 	}
-	for _, s := range []struct {
-		name string
-		log  ledger.Log
-	}{{"ledger", a.streams.ledger}, {"controls", a.streams.controls}} {
-		u, err := s.log.Usage(ctx)
-		if err != nil {
-			st.Problems = append(st.Problems, fmt.Sprintf("the %s does not answer: %v", s.name, err))
+	for _, s := range a.usages(ctx) {
+		if s.err != nil {
+			st.Problems = append(st.Problems, fmt.Sprintf("the %s does not answer: %v", s.name, s.err))
 			continue
 		}
-		st.Stores = append(st.Stores, api.Store{Name: s.name, Bytes: u.Bytes, Limit: u.Limit})
-		if u.Full() {
+		st.Stores = append(st.Stores, api.Store{Name: s.name, Bytes: s.Bytes, Limit: s.Limit})
+		if s.Full() {
 			st.Problems = append(st.Problems, fmt.Sprintf("the %s is over 85 %% of its limit; nothing new is sent", s.name))
 		}
 	}
@@ -63,6 +59,29 @@ func (a *app) status(ctx context.Context) api.Status {
 	st.Healthy = len(st.Problems) == 0
 	st.Since = a.health.note(st.Healthy, time.Now().UTC())
 	return st
+}
+
+// usageWithin is how long who asks for the status waits for streams that do not answer.
+const usageWithin = 3 * time.Second
+
+// usage is the size of a stream, or why it is not known.
+type usage struct {
+	name string
+	ledger.Usage
+	err error
+}
+
+// usages asks both streams at the same time.
+func (a *app) usages(ctx context.Context) []usage {
+	ctx, cancel := context.WithTimeout(ctx, usageWithin)
+	defer cancel()
+	all := []usage{{name: "ledger"}, {name: "controls"}}
+	var wg sync.WaitGroup
+	for i, log := range []ledger.Log{a.streams.ledger, a.streams.controls} {
+		wg.Go(func() { all[i].Usage, all[i].err = log.Usage(ctx) })
+	}
+	wg.Wait()
+	return all
 }
 
 // disks is how full the disks of this process are.
@@ -148,6 +167,16 @@ func (a *app) metrics() http.Handler {
 	}{{"journal", &a.refused.Journal}, {"claim", &a.refused.Claim}, {"job", &a.refused.Job}} {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "refused_appends_total", ConstLabels: prometheus.Labels{"of": r.of},
 			Help: "Conditional appends that the ledger refused, because another had written first: of a journal, who sealed it."}, func() float64 { return float64(r.n.Load()) }))
+	}
+	if a.courier != nil {
+		s := a.courier.Stats()
+		for _, o := range []struct {
+			of string
+			n  *atomic.Uint64
+		}{{"delivered", &s.Delivered}, {"failed", &s.Failed}, {"gone", &s.Gone}, {"given-up", &s.GivenUp}} {
+			reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "webhooks_total", ConstLabels: prometheus.Labels{"of": o.of},
+				Help: "Attempts to tell a webhook, by what became of them: failed is tried again."}, func() float64 { return float64(o.n.Load()) }))
+		}
 	}
 	if a.index != nil {
 		reg.MustRegister(&recipients{a})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/job"
 	"crier/state/sql/access"
 	"crier/state/sql/engine"
@@ -65,7 +66,7 @@ func (t *Trail) End(ctx context.Context, a *api.Act, err error) {
 	}
 	result := access.Done
 	if err != nil {
-		result = cmp.Or(string(job.CodeOf(err)), api.CodeInternal)
+		result = cmp.Or(string(job.CodeOf(err)), problem.CodeInternal)
 	}
 	// Not in the act's context: the client may be gone, and the change was not made in it.
 	writing, cancel := context.WithTimeout(context.Background(), writeWithin)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 type Gateway struct {
 	Population
 	Index  int
+	Many   bool // more than one job comes: whom it got is kept by job, and compared by who asks
 	Inc    job.Incarnation
 	Bus    bus.Bus
 	Worker string // home to every range
@@ -39,6 +41,8 @@ type GatewayResult struct {
 	Strange  uint64 `json:"strange"` // should not have got it
 	Missing  uint64 `json:"missing"` // should have and did not
 	Errors   uint64 `json:"errors"`  // sending failed
+	// Jobs is who was received, by job, if there are many; then nobody is twice or missing.
+	Jobs map[string]Tally `json:"jobs,omitempty"`
 }
 
 // repeatReports is how often a report that was not recorded is sent again.
@@ -49,6 +53,7 @@ const repeatReports = time.Second
 func (g *Gateway) Prepare(ctx context.Context) error {
 	g.mu.due, g.mu.seen = map[job.Range]*idset.Set{}, map[job.Range]*idset.Set{}
 	g.mu.known = map[job.Ref]bool{}
+	g.mu.result.Jobs = map[string]Tally{}
 	g.mu.reports = map[job.Ref]*handoff.Report{}
 	var ranges []job.Range
 	err := g.Ranges(func(pkg *idset.Set) error {
@@ -130,7 +135,11 @@ func (g *Gateway) handOff(m bus.Msg) {
 		return
 	}
 	g.mu.known[h.Ref] = true
-	g.check(h.Targets)
+	if g.Many {
+		g.count(h.Job, h.Targets)
+	} else {
+		g.check(h.Targets)
+	}
 	p := &handoff.Report{Ref: h.Ref, Inc: g.Inc, Job: h.Job, Version: 2, Rest: handoff.RestAcked}
 	g.mu.reports[h.Ref] = p
 	g.report(p)
@@ -214,6 +223,10 @@ func (g *Gateway) Result() GatewayResult {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := g.mu.result
+	if g.Many {
+		r.Jobs = maps.Clone(r.Jobs)
+		return r
+	}
 	for _, s := range g.mu.due {
 		r.Missing += uint64(s.Card())
 	}

@@ -7,14 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"crier/api"
-	"crier/audience"
+	"crier/api/client"
 	"crier/internal/bus/natsbus"
 	"crier/internal/idset"
 	"crier/internal/proc"
@@ -48,23 +47,36 @@ type Result struct {
 
 const account = "bench"
 
-// Run measures one job. Preparation (package, followers, presence) is not timed.
-func (p *Pipeline) Run(ctx context.Context) (res Result, err error) {
+// serve starts a server that has the account and its people.
+func (p *Pipeline) serve(ctx context.Context) (*proc.Server, *client.Client, error) {
 	srv, err := proc.Start(ctx, proc.Config{Binary: p.Binary, Dir: p.Dir, Args: []string{"--nats-listen", "127.0.0.1:0"}})
 	if err != nil {
-		return res, err
+		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, srv.Stop()) }()
 	svc, err := srv.Client()
 	if err != nil {
+		return nil, nil, errors.Join(err, srv.Stop())
+	}
+	if err := p.people(ctx, svc); err != nil {
+		svc.Close()
+		return nil, nil, errors.Join(fmt.Errorf("preparing: %w", err), srv.Stop())
+	}
+	return srv, svc, nil
+}
+
+// Run measures one job. Preparation (package, followers, presence) is not timed.
+func (p *Pipeline) Run(ctx context.Context) (res Result, err error) {
+	srv, svc, err := p.serve(ctx)
+	if err != nil {
 		return res, err
 	}
-	defer svc.Close()
-	pkg, err := p.prepare(ctx, svc)
+	defer func() { svc.Close(); err = errors.Join(err, srv.Stop()) }()
+	p.say("importing the package")
+	pkg, err := p.importSets(ctx, svc, "bench", p.Ranges)
 	if err != nil {
-		return res, fmt.Errorf("preparing: %w", err)
+		return res, fmt.Errorf("importing the package: %w", err)
 	}
-	children, err := p.startGateways(srv)
+	children, err := p.startGateways(srv, false)
 	defer func() {
 		for _, c := range children {
 			err = errors.Join(err, c.Stop())
@@ -98,10 +110,10 @@ func (p *Pipeline) Run(ctx context.Context) (res Result, err error) {
 
 func (p *Pipeline) say(format string, a ...any) { fmt.Fprintf(p.Progress, format+"\n", a...) }
 
-// prepare makes account, followers, suppression list and package by the API.
-func (p *Pipeline) prepare(ctx context.Context, svc api.Service) (job.Digest, error) {
+// people makes account, followers and suppression list by the API.
+func (p *Pipeline) people(ctx context.Context, svc api.Service) error {
 	if _, err := svc.CreateAccount(ctx, api.CreateAccount{Name: account}); err != nil {
-		return job.Digest{}, err
+		return err
 	}
 	p.say("importing followers")
 	err := stream(func(w *bufio.Writer) error {
@@ -111,14 +123,13 @@ func (p *Pipeline) prepare(ctx context.Context, svc api.Service) (job.Digest, er
 		return err
 	})
 	if err != nil {
-		return job.Digest{}, fmt.Errorf("importing followers: %w", err)
+		return fmt.Errorf("importing followers: %w", err)
 	}
 	p.say("importing the suppression list")
 	if err := p.suppress(ctx, svc); err != nil {
-		return job.Digest{}, fmt.Errorf("importing the suppression list: %w", err)
+		return fmt.Errorf("importing the suppression list: %w", err)
 	}
-	p.say("importing the package")
-	return p.importPackage(ctx, svc)
+	return nil
 }
 
 // stream connects a writer to a reader.
@@ -176,32 +187,9 @@ func (p *Pipeline) suppress(ctx context.Context, svc api.Service) error {
 	return flush()
 }
 
-func (p *Pipeline) importPackage(ctx context.Context, svc api.Service) (job.Digest, error) {
-	w, err := audience.NewWriter(p.Dir, "bench")
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer w.Abort()
-	if err := p.Ranges(w.Add); err != nil {
-		return job.Digest{}, err
-	}
-	draft, err := w.Finish(0)
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer draft.Discard()
-	f, err := os.Open(draft.Path())
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer f.Close()
-	pkg, err := svc.ImportPackage(ctx, api.ImportPackage{Account: account}, f)
-	return pkg.ID, err
-}
-
 // startGateways starts a process for each simulated gateway and waits until all
-// their recipients are announced.
-func (p *Pipeline) startGateways(srv *proc.Server) ([]*proc.Child, error) {
+// their recipients are announced. Many says that more than one job will come.
+func (p *Pipeline) startGateways(srv *proc.Server, many bool) ([]*proc.Child, error) {
 	p.say("starting %d simulated gateways", p.Gateways)
 	var children []*proc.Child
 	for i := range p.Gateways {
@@ -210,7 +198,7 @@ func (p *Pipeline) startGateways(srv *proc.Server) ([]*proc.Child, error) {
 			return children, err
 		}
 		children = append(children, c)
-		in := gatewaySpec{Population: p.Population, Index: i, NATS: srv.NATS, Token: srv.NATSToken, Worker: srv.Worker}
+		in := gatewaySpec{Population: p.Population, Index: i, Many: many, NATS: srv.NATS, Token: srv.NATSToken, Worker: srv.Worker}
 		if err := c.Tell(in); err != nil {
 			return children, fmt.Errorf("telling a gateway what it is: %w", err)
 		}
@@ -260,14 +248,8 @@ func (p *Pipeline) judge(ctx context.Context, svc api.Service, id job.ID, childr
 	if err != nil {
 		return err
 	}
-	st, err := svc.Status(ctx)
-	if err != nil {
+	if res.LedgerBytes, err = ledgerBytes(ctx, svc); err != nil {
 		return err
-	}
-	for _, s := range st.Stores {
-		if s.Name == "ledger" {
-			res.LedgerBytes = s.Bytes
-		}
 	}
 	res.Delivered, res.Parked, res.Dropped, res.Duplicates = rec.Delivered, rec.Parked, rec.DroppedTotal(), got.Twice
 	res.DroppedRelation, res.DroppedSuppress = rec.Dropped[job.ReasonRelation], rec.Dropped[job.ReasonSuppressed]
@@ -284,6 +266,7 @@ func (p *Pipeline) judge(ctx context.Context, svc api.Service, id job.ID, childr
 type gatewaySpec struct {
 	Population
 	Index       int
+	Many        bool
 	NATS, Token string
 	Worker      string // of the server
 }
@@ -301,7 +284,7 @@ func ServeGateway(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer conn.Close()
-	g := &Gateway{Population: spec.Population, Index: spec.Index, Bus: natsbus.New(conn), Worker: spec.Worker,
+	g := &Gateway{Population: spec.Population, Index: spec.Index, Many: spec.Many, Bus: natsbus.New(conn), Worker: spec.Worker,
 		Inc: job.Incarnation{Gateway: "bench" + strconv.Itoa(spec.Index), Start: 1}}
 	if err := g.Prepare(ctx); err != nil {
 		return err

@@ -1,4 +1,5 @@
-// Package bench measures Crier's pipeline as it is: a server process with its
+// Package bench measures Crier's pipeline as it is, by one job to many and by many jobs to
+// few: a server process with its
 // ledger synced, the filters, the index and the API, and simulated gateways in
 // processes of their own that speak the hand-off protocol over their own
 // connections and check every recipient they get.
@@ -37,6 +38,10 @@ const (
 	online
 	gatewayBit // and the next ones
 )
+
+// firstPart is the set of the first of some packages that are drawn from the one; the
+// numbers of sets are below 256.
+const firstPart = 32
 
 // mix is the output function of splitmix64.
 func mix(x uint64) uint64 {

@@ -64,6 +64,8 @@ type Server struct {
 	Frequency Frequency `koanf:"frequency"`
 	// Parking bounds what waits for a recipient.
 	Parking Parking `koanf:"parking"`
+	// Webhooks is about receivers outside, who are told what becomes of jobs.
+	Webhooks Webhooks `koanf:"webhooks"`
 }
 
 // Log is about the server's log, which goes to standard error.
@@ -167,6 +169,9 @@ func (s Server) Validate() error {
 		return err
 	}
 	if err := s.Frequency.validate(); err != nil {
+		return err
+	}
+	if _, err := s.Webhooks.Networks(); err != nil {
 		return err
 	}
 	if err := s.validCluster(); err != nil {

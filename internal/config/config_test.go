@@ -78,7 +78,7 @@ func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
 		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs", "cluster-tls-cert": "/e", "cluster-tls-key": "/k", "cluster-tls-ca": "/a",
 		"coordination-zookeeper": "z:2181", "coordination-root": "/c",
-		"frequency-cap": "2", "frequency-account-cap": "1", "frequency-zone": "Asia/Shanghai", "frequency-exempt": "realtime", "frequency-slots": "09:00,18:30"}
+		"frequency-cap": "2", "frequency-account-cap": "1", "frequency-zone": "Asia/Shanghai", "frequency-exempt": "realtime", "frequency-slots": "09:00,18:30", "webhooks-allow": "10.1.0.0/16,fd00:1::/32"}
 	// What some need beside them.
 	shared := []string{"--name=x", "--blobs=/x", "--keys=/x", "--sql-dsn=x", "--nats-listen=:1"}
 	elsewhere := []string{"--nats-servers=nats://a:4222", "--nats-sync-attested"}
@@ -129,6 +129,8 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"exempt", "frequency: {exempt: [urgent]}\n", nil, nil, []string{"frequency.exempt", "urgent"}},
 		{"slots and cap", "frequency: {cap: 1, slots: ['09:00', '10:00']}\n", nil, nil, []string{"frequency.slots", "cap 1"}},
 		{"a slot", "frequency: {cap: 1, slots: ['9 o''clock']}\n", nil, nil, []string{"frequency.slots", "o'clock"}},
+		{"no network", "webhooks: {allow: [10.1.0.1]}\n", nil, nil, []string{"webhooks.allow", "10.1.0.1"}},
+		{"an address in a network", "webhooks: {allow: [10.1.0.1/16]}\n", nil, nil, []string{"webhooks.allow", "10.1.0.1/16"}},
 		{"slots in disorder", "frequency: {cap: 2, slots: ['10:00', '09:00']}\n", nil, nil, []string{"frequency.slots", "order"}},
 		{"unknown key", "datas: x\n", nil, nil, []string{"datas", "crier.yaml"}},
 		{"unknown nested key", "limits: {lane: 3}\n", nil, nil, []string{"limits.lane", "crier.yaml"}},

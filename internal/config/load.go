@@ -39,11 +39,11 @@ var settings = append([]setting{
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
 	{"parking.cap", "parking-cap", "messages that wait for a recipient, the newest ones; 0 is any number"},
-}, slices.Concat(clusterSettings, natsSettings, frequencySettings)...)
+}, slices.Concat(clusterSettings, natsSettings, frequencySettings, webhookSettings)...)
 
 // The settings that are not text.
 var (
-	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots"}
+	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots", "webhooks.allow"}
 	numbers = []string{"limits.ledger", "limits.fold", "limits.disk_warn", "limits.disk_crit", "limits.lanes", "limits.drain", "nats.replicas", "parking.cap", "frequency.cap", "frequency.account_cap"}
 	sizes   = []string{"limits.ledger", "limits.fold"} // of the numbers, those in bytes
 	truths  = []string{"nats.embedded", "nats.sync_attested"}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -136,18 +137,59 @@ func (s *Server) Stop() error {
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // HighWater is the most memory, in bytes, that the process had resident so far.
-func (s *Server) HighWater() (uint64, error) {
+func (s *Server) HighWater() (uint64, error) { return s.memory("VmHWM") }
+
+// Resident is the memory, in bytes, that the process has resident now.
+func (s *Server) Resident() (uint64, error) { return s.memory("VmRSS") }
+
+// memory reads one of the kernel's figures of the process.
+func (s *Server) memory(name string) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the server's memory: %w", err)
 	}
 	for line := range strings.Lines(string(b)) {
 		var kb uint64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
+		if n, _ := fmt.Sscanf(line, name+": %d kB", &kb); n == 1 {
 			return kb << 10, nil
 		}
 	}
-	return 0, errors.New("the kernel does not tell the server's memory")
+	return 0, fmt.Errorf("the kernel does not tell the server's memory as %s", name)
+}
+
+// CPU is the processor time that the process has used so far.
+func (s *Server) CPU() (time.Duration, error) { return cpu(s.cmd.Process.Pid) }
+
+// CPU is the processor time that the process has used so far.
+func (c *Child) CPU() (time.Duration, error) { return cpu(c.cmd.Process.Pid) }
+
+// tick is the kernel's unit of processor time.
+const tick = time.Second / 100
+
+func cpu(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading the processor time of process %d: %w", pid, err)
+	}
+	return parseCPU(string(b))
+}
+
+// parseCPU adds up fields 14 and 15, user and system; the name in field 2 may have
+// anything in it.
+func parseCPU(stat string) (time.Duration, error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, errors.New("the kernel does not tell a process's processor time")
+	}
+	var sum time.Duration
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseUint(f, 10, 63)
+		if err != nil {
+			return 0, fmt.Errorf("reading a process's processor time: %w", err)
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
 }
 
 // Child is a process that takes and gives JSON lines.

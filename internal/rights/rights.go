@@ -14,8 +14,10 @@ import (
 
 	"crier/api"
 	"crier/internal/auth"
+	"crier/internal/webhook"
 	"crier/job"
 	"crier/state/sql/access"
+	"crier/state/sql/hooks"
 )
 
 // Authority knows which keys are in force.
@@ -27,6 +29,7 @@ type Authority interface {
 // Rights implements api.Access.
 type Rights struct {
 	Store     *access.Store
+	Hooks     *hooks.Store
 	Authority Authority
 	// UnderWay counts each tenant's jobs that are neither sent nor over.
 	UnderWay func() map[string]uint64
@@ -197,6 +200,25 @@ func (s *Rights) SetLimits(ctx context.Context, name string, req api.SetLimits) 
 	}
 	s.changed(ctx)
 	return s.describeTenant(t), nil
+}
+
+// MakeWebhookSecret implements api.Access. Requests are signed with the secret itself, so
+// that it is kept.
+func (s *Rights) MakeWebhookSecret(ctx context.Context, tenant string) (api.WebhookSecret, error) {
+	c, err := api.CallerOf(ctx)
+	if err != nil {
+		return api.WebhookSecret{}, err
+	}
+	if !job.ValidName(tenant) {
+		return api.WebhookSecret{}, api.NoTenant(tenant)
+	}
+	if tenant, err = s.OfTenant(ctx, c, tenant); err != nil {
+		return api.WebhookSecret{}, err
+	}
+	secret := make(webhook.Secret, webhook.SecretBytes)
+	rand.Read(secret) // never fails
+	api.ActOf(ctx).On(tenant, "tenant/"+tenant)
+	return api.WebhookSecret{Tenant: tenant, Secret: secret.String()}, s.Hooks.MakeSecret(ctx, tenant, secret)
 }
 
 // ListAudit implements api.Access.

@@ -30,7 +30,7 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 	if err != nil {
 		return err
 	}
-	q := events.Query{After: req.After}
+	q := events.Query{After: req.After, Kind: req.Kind}
 	if req.Within != 0 {
 		q.Since = now().Add(-time.Duration(req.Within))
 	}
@@ -49,7 +49,7 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 	}
 	sees := s.visible()
 	err = stream.Follow(ctx, q, func(e events.Stored) error {
-		if ok, err := sees(ctx, c, e.Event.Job); !ok {
+		if ok, err := sees(ctx, c, e.Event); !ok {
 			return err
 		}
 		return fn(api.NewEvent(e.Cursor, e.Event))
@@ -63,13 +63,17 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 // remembered is for how many jobs a stream of events remembers whether they are seen.
 const remembered = 10_000
 
-// visible makes a function that tells whether a caller sees a job.
-func (s *Service) visible() func(context.Context, api.Caller, job.ID) (bool, error) {
+// visible makes a function that tells whether a caller sees what an event is about.
+func (s *Service) visible() func(context.Context, api.Caller, job.Event) (bool, error) {
 	known := map[job.ID]bool{}
-	return func(ctx context.Context, c api.Caller, id job.ID) (bool, error) {
-		if c.IsOperator() {
+	return func(ctx context.Context, c api.Caller, e job.Event) (bool, error) {
+		switch {
+		case c.IsOperator():
 			return true, nil
+		case e.Set != nil:
+			return c.Sees(e.Set.Tenant), nil
 		}
+		id := e.Job
 		sees, ok := known[id]
 		if ok {
 			return sees, nil

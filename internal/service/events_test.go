@@ -40,6 +40,7 @@ func TestTailEvents(t *testing.T) {
 		{"all", api.TailEvents{}, []int{0, 1, 2, 3}}, {"behind a cursor", api.TailEvents{After: 2}, []int{2, 3}}, {"behind the last", api.TailEvents{After: 4}, nil},
 		{"of a job", api.TailEvents{Job: a}, []int{0, 2, 3}}, {"within an hour", api.TailEvents{Within: api.Duration(time.Hour)}, []int{2, 3}},
 		{"within a day, of a job", api.TailEvents{Within: api.Duration(24 * time.Hour), Job: b}, []int{1}},
+		{"of slices", api.TailEvents{Kind: "slice"}, []int{2}}, {"of jobs", api.TailEvents{Kind: "job", After: 1}, []int{1, 3}}, {"of sets", api.TailEvents{Kind: "set"}, nil},
 	} {
 		var got, want []string
 		err := f.TailEvents(ctx, c.req, func(e api.Event) error {
@@ -69,5 +70,36 @@ func TestTailEvents(t *testing.T) {
 	})
 	if !errors.Is(err, enough) {
 		t.Errorf("following: %v after %d", err, n)
+	}
+}
+
+// TestEventsOfSets holds that a tenant is told of its own sets only, and the operator of
+// all.
+func TestEventsOfSets(t *testing.T) {
+	f := newFixture(t)
+	stream := events.NewMemory(time.Now)
+	f.cfg.Events = stream
+	for _, set := range []job.SetChange{{Kind: "followers", Name: "a", Number: 1, Tenant: "acme"}, {Kind: "suppression", Name: "b", Number: 2, Tenant: "other"},
+		{Kind: "segment", Name: "vip", Number: 1, Tenant: job.DefaultTenant}, {Kind: "global-suppression"}, {Kind: "followers", Number: 9}} {
+		f.must(stream.Publish(t.Context(), job.Event{Set: &set, Version: 1, State: job.SetAdded}))
+	}
+	for _, c := range []struct {
+		who  api.Caller
+		want []string
+	}{
+		{api.Operator(), []string{"followers.1", "suppression.2", "segment.1", "global-suppression.0", "followers.9"}},
+		{api.Caller{Key: "k", Role: job.Viewer, Tenant: "acme"}, []string{"followers.1"}},
+		{api.Caller{Key: "k", Role: job.Viewer, Tenant: "other"}, []string{"suppression.2"}},
+		{api.Caller{Key: "k", Role: job.Admin, Tenant: job.DefaultTenant}, []string{"segment.1"}},
+		{api.Caller{Key: "k", Role: job.Admin, Tenant: "third"}, nil},
+	} {
+		var got []string
+		err := f.TailEvents(api.WithCaller(t.Context(), c.who), api.TailEvents{Kind: "set"}, func(e api.Event) error {
+			got = append(got, fmt.Sprintf("%s.%d", e.Set.Kind, e.Set.Number))
+			return nil
+		})
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s of %s is told of %q, %v; want %q", c.who.Key, c.who.Tenant, got, err, c.want)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"crier/api"
 	"crier/audience"
@@ -21,6 +22,7 @@ import (
 	"crier/state/blob"
 	"crier/state/jobs"
 	"crier/state/ledger"
+	"crier/state/overstay"
 	"crier/state/parked"
 	"crier/state/parked/kv"
 	"crier/state/proof"
@@ -39,6 +41,7 @@ type fixture struct {
 	news          api.Account
 	waiting       map[job.ID]string
 	filters       []proof.Filter
+	records       uint64 // in the journal that entries writes to
 	// What the table of jobs has taken in; each holds more than a test causes.
 	seenJobs, seenControls chan job.ID
 }
@@ -67,6 +70,7 @@ func newFixture(t *testing.T) *fixture {
 	f.must(err)
 	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Authority: f.limits, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },
+		Stays:   overstay.NewWatch(table, index, f, time.Now),
 		Filters: func(context.Context, job.Spec) ([]proof.Filter, error) { return f.filters, nil },
 		Why: func(_ context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
 			return fmt.Sprintf("%s of %s in %d segments", reason, who, len(spec.Include)+len(spec.Exclude)), nil

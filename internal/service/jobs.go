@@ -36,14 +36,18 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	if err != nil {
 		return api.Job{}, fmt.Errorf("reading what of job %s is withdrawn: %w", spec.ID, err)
 	}
+	stay, err := s.cfg.Stays.Of(j)
+	if err != nil {
+		return api.Job{}, err
+	}
 	var once *api.Once
 	if spec.SendOnce != nil {
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
 	}
-	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.cfg.WaitingOn(spec.ID),
+	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
 		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
-		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(),
+		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(), Webhook: hookOf(spec),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
 		DisplayAt: spec.DisplayAt, ExpiresAt: spec.ExpiresAt, Withdraws: spec.Withdraws, Counts: total.Counts(spec.Recipients), Withdrawal: taken}, nil
 }
@@ -74,7 +78,9 @@ func (s *Service) GetJob(ctx context.Context, id job.ID) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, err
 	}
-	return s.describe(ctx, j)
+	x, err := s.describe(ctx, j)
+	s.told(ctx, &x)
+	return x, err
 }
 
 // ListJobs implements api.Jobs. The list is SQL's, which may lag by a moment; each
@@ -84,6 +90,9 @@ func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, 
 	c, err := api.CallerOf(ctx)
 	if err != nil {
 		return api.JobList{}, err
+	}
+	if req.Stuck {
+		return s.listStuck(ctx, c, req)
 	}
 	filter := sql.JobFilter{Cursor: req.Cursor, Limit: req.Size()}
 	list := api.JobList{Jobs: []api.Job{}}
@@ -160,7 +169,7 @@ func (s *Service) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) erro
 
 // same reports whether nothing that a watcher sees has changed.
 func same(a, b api.Job) bool {
-	return a.Version == b.Version && a.Withdrawal == b.Withdrawal && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
+	return a.Version == b.Version && a.Overstayed == b.Overstayed && a.Withdrawal == b.Withdrawal && a.Paused == b.Paused && a.Rate == b.Rate && a.Decision == b.Decision && a.WaitingOn == b.WaitingOn &&
 		fmt.Sprint(a.Counts) == fmt.Sprint(b.Counts)
 }
 
@@ -238,7 +247,11 @@ func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
 // ResumeJob implements api.Controls.
 func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 	no := false
-	return s.control(ctx, id, job.Control{Pause: &no})
+	c := job.Control{Pause: &no}
+	if j, err := s.job(ctx, id); err == nil && j.State == job.Quarantined {
+		c.Again = j.Version
+	}
+	return s.control(ctx, id, c)
 }
 
 // CancelJob implements api.Controls.

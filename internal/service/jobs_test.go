@@ -12,6 +12,7 @@ import (
 	"crier/api"
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/proof"
 )
@@ -122,6 +123,39 @@ func TestControls(t *testing.T) {
 	}
 	if n := f.controlsOf(id); n != 6 {
 		t.Errorf("%d controls are recorded", n)
+	}
+}
+
+// A resume ends the quarantine that it was given for, and no later one.
+func TestResumeOfAQuarantine(t *testing.T) {
+	f := newFixture(t)
+	id := f.submitSeen(toFollowers(""))
+	f.move(id, append(slices.Clone(toSent[:5]), job.Quarantined)...)
+	in := func() jobs.Job {
+		j, err := f.cfg.Jobs.Get(asked(t), id)
+		f.must(err)
+		return j
+	}
+	if j := in(); !j.InForce().Paused || j.Controls.Paused {
+		t.Errorf("in force is %+v of %+v", j.InForce(), j.Controls)
+	}
+	<-f.seenControls // it is held
+	_, err := f.PauseJob(asked(t), id)
+	f.must(err)
+	<-f.seenControls
+	_, err = f.ResumeJob(asked(t), id)
+	f.must(err)
+	<-f.seenControls
+	if j := in(); j.Controls.Again != j.Version || j.Version != 7 || j.Controls.Paused {
+		t.Errorf("version %d is resumed with %+v", j.Version, j.Controls)
+	}
+	f.move(id, job.Queued, job.Preparing, job.Prepared, job.Sending)
+	if j := in(); j.InForce().Paused {
+		t.Error("it is held after the resume")
+	}
+	f.move(id, job.Quarantined)
+	if j := in(); j.Controls.Again >= j.Version || !j.InForce().Paused {
+		t.Errorf("the next quarantine, version %d, is ended by %+v", j.Version, j.Controls)
 	}
 }
 

@@ -24,8 +24,14 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		st.Problems = append(st.Problems, "the SQL store does not answer: "+err.Error())
 	}
 	st.Jobs = counts
+	late, err := s.late(c, func(jobs.Job) bool { return true })
+	if err != nil {
+		st.Healthy = false
+		st.Problems = append(st.Problems, "it is not known which jobs overstay their states: "+err.Error())
+	}
+	st.Overstayed = uint64(len(late))
 	if j, ok := oldest(slices.DeleteFunc(s.cfg.Jobs.Live(), func(j jobs.Job) bool { return !c.Sees(j.Spec.TenantOf()) })); ok {
-		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.cfg.WaitingOn(j.Spec.ID), Blocked: blocked(j)}
+		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.waitingOn(j), Blocked: blocked(j)}
 	}
 	return st, nil
 }
@@ -47,13 +53,14 @@ func oldest(live []jobs.Job) (found jobs.Job, ok bool) {
 // blocked reports whether a job is to go on without anybody outside: a recipient who logs
 // in, an operator, a time.
 func blocked(j jobs.Job) bool {
+	if j.State.Rule().Needs != job.NeedsOwner {
+		return false
+	}
 	switch j.State {
-	case job.Submitted, job.Packing, job.Packed, job.Queued, job.Preparing, job.Prepared, job.Preempted:
-		return !j.Controls.Paused
-	case job.Cancelling, job.Recalling, job.FailedOver:
+	case job.Cancelling, job.Recalling, job.FailedOver: // a pause does not hold them up
 		return true
 	}
-	return false
+	return !j.Controls.Paused
 }
 
 // Backup implements api.Operations.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"crier/api"
+	"crier/api/problem"
 	"crier/audience"
 	"crier/job"
 )
@@ -348,7 +349,7 @@ func TestSubmitRefusesSegments(t *testing.T) {
 	} {
 		_, err := f.SubmitJob(asked(t), toFollowers("", c.change))
 		wantError(t, "a job", err, c.code, c.field)
-		if p := api.ProblemOf(err); p.Status/100 != 4 {
+		if p := problem.Of(err); p.Status/100 != 4 {
 			t.Errorf("%v is answered %d", err, p.Status)
 		}
 	}

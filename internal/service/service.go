@@ -24,6 +24,7 @@ import (
 	"crier/state/blob"
 	"crier/state/jobs"
 	"crier/state/ledger"
+	"crier/state/overstay"
 	"crier/state/parked"
 	"crier/state/proof"
 	"crier/state/report"
@@ -53,12 +54,18 @@ type Config struct {
 	Why func(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error)
 	// WaitingOn says what a live job waits on; "" if this process does not know.
 	WaitingOn func(job.ID) string
+	// Stays is how long each job may be in its state.
+	Stays *overstay.Watch
 	// Status fills in what only the process knows: roles, sockets, stores, problems.
 	Status func(ctx context.Context) api.Status
 	// Backup writes a copy of everything. Nil: what is kept elsewhere is copied there.
 	Backup func(ctx context.Context, w io.Writer) error
 	// Cluster is what this process knows of those it works with.
 	Cluster Cluster
+	// Whereabouts says where a recipient is connected, within a bound. Nil: nobody knows.
+	Whereabouts func(ctx context.Context, who job.Recipient) api.Whereabouts
+	// CheckWebhook refuses a URL to which nothing would ever be sent. Nil: none is.
+	CheckWebhook func(url string) error
 	// Patience is how long who reads to the end of a stream waits for its next record;
 	// then the request is answered with job.CodeUnavailable. Default 10 s.
 	Patience time.Duration
@@ -88,7 +95,7 @@ func New(cfg Config) *Service {
 	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
 	r := &rights.Rights{Authority: cfg.Authority, UnderWay: cfg.Jobs.UnderWay}
 	if cfg.Store != nil {
-		r.Store = cfg.Store.Access
+		r.Store, r.Hooks = cfg.Store.Access, cfg.Store.Hooks
 	}
 	return &Service{
 		Rights: r, Sets: &sets.Sets{Store: cfg.Store, Blobs: cfg.Blobs, Members: cfg.Members, OfTenant: r.OfTenant, Scratch: cfg.Scratch},

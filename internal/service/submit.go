@@ -42,11 +42,15 @@ func (s *Service) SubmitJob(ctx context.Context, req api.SubmitJob) (api.Job, er
 			return api.Job{}, err
 		}
 	}
+	hook, err := s.webhook(ctx, req, a)
+	if err != nil {
+		return api.Job{}, err
+	}
 	spec, err := s.spec(ctx, req, a)
 	if err != nil {
 		return api.Job{}, err
 	}
-	spec.Request = request
+	spec.Request, spec.Webhook = request, hook
 	if err := spec.Validate(); err != nil {
 		return api.Job{}, err
 	}
@@ -103,6 +107,7 @@ func fingerprint(req api.SubmitJob, a sql.Account) (job.Digest, error) {
 		req.SendOnce = &once
 	}
 	req.IncludeSegments, req.ExcludeSegments = sorted(req.IncludeSegments), sorted(req.ExcludeSegments)
+	req.Webhook = canonical(req.Webhook)
 	b, err := json.Marshal(req)
 	if err != nil {
 		return job.Digest{}, fmt.Errorf("encoding the request: %w", err)

@@ -19,6 +19,10 @@ type Offer struct {
 type Reply struct {
 	State job.SliceState `json:"state"` // sending, sent, or planned if it was not taken
 	Why   string         `json:"why,omitempty"`
+	// Tries is how often in a row something of the slice broke the worker's work on it,
+	// under this number of the job's Controls.Again; Why is the last reason then.
+	Tries int    `json:"tries,omitempty"`
+	Again uint64 `json:"again,omitempty"`
 }
 
 // OfferTo is where a worker takes offers; they are asked and answered.

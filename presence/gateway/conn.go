@@ -307,15 +307,18 @@ func (s *State) settle(p *person, id job.ID) {
 	}
 }
 
-// canTell notes that an id of the connection can be forgotten: told with others at
-// the next scan, or now if many are waiting.
+// canTell notes that an id of the connection can be forgotten: told with the next
+// message, or after a while, or now if many are waiting or take room that is needed.
 func (s *State) canTell(c *conn) {
 	c.settled++
 	s.tellLater(c)
-	if c.settled >= settledBatch {
+	if c.settled >= settledBatch || s.settlesPatiently() && len(c.entries) > s.cfg.Window/2 {
 		s.tellSettled(c)
 	}
 }
+
+// settlesPatiently reports whether settled ids wait for a message to be told with.
+func (s *State) settlesPatiently() bool { return s.cfg.SettleWithin >= scanEvery }
 
 func (s *State) tellLater(c *conn) {
 	if !c.settling {

@@ -257,7 +257,7 @@ func TestOtherIncarnations(t *testing.T) {
 	if f := all[Free](g.effects); len(f) != 1 || f[0] != (Free{4, ref(1)}) {
 		t.Fatalf("the last word is recorded: %s", describe(g.effects))
 	}
-	if told := all[SendSettled](g.tick(scanEvery)); len(told) != 1 || told[0].Conn != 1 {
+	if told := all[SendSettled](g.tick(500 * time.Millisecond)); len(told) != 1 || told[0].Conn != 1 {
 		t.Fatalf("the client that has it is not told: %s", describe(g.effects))
 	}
 }
@@ -330,7 +330,7 @@ func TestAReportIsRepeatedAsItWasUntilRecorded(t *testing.T) {
 
 	// A Recorded of an earlier version settles what that one said, and no more.
 	g.recorded(1, 2)
-	if told := all[SendSettled](g.tick(scanEvery)); len(told) != 1 || told[0].Conn != 0 {
+	if told := all[SendSettled](g.tick(500 * time.Millisecond)); len(told) != 1 || told[0].Conn != 0 {
 		t.Fatalf("version 2 is recorded: %s", describe(g.effects))
 	}
 	g.recorded(1, 3)
@@ -723,5 +723,52 @@ func BenchmarkOneMessageEach(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*people), "ns/recipient")
 	if st := s.Stats(); st.Settled != uint64(b.N)*people || st.Reserves != 0 {
 		b.Fatalf("stats %+v", st)
+	}
+}
+
+// What a client may forget is told before the next message, in the same step, or by itself
+// after a while.
+func TestSettledIDsLeaveWithTheNextMessage(t *testing.T) {
+	g := newRig(t, Config{})
+	g.connect(1, 5, 1)
+	for n := uint64(1); n <= 2; n++ {
+		g.do(HandedOff{request(n, jobID(int(n)), 5), 1})
+		if told := all[SendSettled](g.effects); len(told) != int(n-1) {
+			t.Fatalf("message %d: %s", n, describe(g.effects))
+		}
+		if n == 2 {
+			at := slices.IndexFunc(g.effects, func(e Effect) bool { _, is := e.(SendSettled); return is })
+			told := g.effects[at].(SendSettled)
+			if _, next := g.effects[at+1].(Deliver); !next || told.Conn != 1 || !slices.Equal(told.IDs, []job.ID{jobID(1)}) {
+				t.Fatalf("message 2: %s", describe(g.effects))
+			}
+		}
+		g.do(Acked{1, []job.ID{jobID(int(n))}})
+		g.recorded(n, 2)
+		if told := all[SendSettled](g.effects); len(told) != 0 {
+			t.Fatalf("message %d is told at once: %s", n, describe(g.effects))
+		}
+	}
+	told := all[SendSettled](g.tick(500 * time.Millisecond))
+	if len(told) != 1 || !slices.Equal(told[0].IDs, []job.ID{jobID(2)}) {
+		t.Fatalf("nothing more came: %s", describe(g.effects))
+	}
+}
+
+// A window that is more than half full is not kept waiting for room.
+func TestSettledIDsMakeRoom(t *testing.T) {
+	g := newRig(t, Config{Window: 4})
+	g.connect(1, 5, 1)
+	for n := uint64(1); n <= 3; n++ {
+		g.do(HandedOff{request(n, jobID(int(n)), 5), 1})
+	}
+	g.do(Acked{1, []job.ID{jobID(1), jobID(2)}})
+	g.recorded(1, 2)
+	if told := all[SendSettled](g.effects); len(told) != 1 {
+		t.Fatalf("three of four: %s", describe(g.effects))
+	}
+	g.recorded(2, 2)
+	if told := all[SendSettled](g.effects); len(told) != 0 {
+		t.Fatalf("two of four: %s", describe(g.effects))
 	}
 }

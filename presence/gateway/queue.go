@@ -55,6 +55,9 @@ func (s *State) sendTo(p *person, r *reserve, conns []Conn) []Conn {
 		}
 		c.entries = append(c.entries, entry{job: r.job, at: s.now, mute: !c.speaks})
 		conns = append(conns, c.id)
+		if c.settled > 0 && s.settlesPatiently() { // it leaves in the same piece as the message
+			s.tellSettled(c)
+		}
 	}
 	return conns
 }

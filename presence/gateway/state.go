@@ -15,7 +15,7 @@ const MaxHave = 256
 const (
 	piece        = 1024                   // recipients that leave before anything else is looked at
 	batchWithin  = 5 * time.Millisecond   // joins wait this long for others of their range
-	scanEvery    = 100 * time.Millisecond // reports, settled frames
+	scanEvery    = 100 * time.Millisecond // reports
 	watchEvery   = time.Second            // unacknowledged messages
 	beatEvery    = time.Second
 	repeatEvery  = time.Second      // reports and announcements without an answer
@@ -37,6 +37,9 @@ type Config struct {
 	Reserves     int           // reserves remembered, open or above the watermark; default 65,536; beyond it likewise
 	URL          string        // where clients connect; "" if it is not known, and nobody is sent here
 	BodyBytes    int           // memory of message bodies; default 64 MiB; the least recently used go first
+	// SettleWithin is how long settled ids wait for a message to be told with; default 500 ms.
+	// Below scanEvery they are told at each scan, and wait for no message.
+	SettleWithin time.Duration
 }
 
 func (c *Config) fill() error {
@@ -55,6 +58,9 @@ func (c *Config) fill() error {
 	if c.BodyBytes == 0 {
 		c.BodyBytes = 64 << 20
 	}
+	if c.SettleWithin == 0 {
+		c.SettleWithin = 500 * time.Millisecond
+	}
 	switch {
 	case !job.ValidName(c.Incarnation.Gateway):
 		return job.Invalid("incarnation", fmt.Sprintf("gateway name %q: want 1 to 64 letters, digits, - or _", c.Incarnation.Gateway), nil)
@@ -62,6 +68,8 @@ func (c *Config) fill() error {
 		return job.Invalid("window", fmt.Sprintf("window %d: want 1 to %d", c.Window, MaxHave), nil)
 	case c.AckWithin < 0:
 		return job.Invalid("ack_within", "the time to acknowledge is negative", nil)
+	case c.SettleWithin < 0:
+		return job.Invalid("settle_within", "the time until settled ids are told is negative", nil)
 	case c.ReserveBytes < 0, c.Reserves < 0, c.BodyBytes < job.MaxBody:
 		return job.Invalid("memory", fmt.Sprintf("memory bounds must be positive, that of bodies at least %d bytes", job.MaxBody), nil)
 	}
@@ -95,6 +103,7 @@ type State struct {
 	settling   []*conn // have settled ids to be told
 	spare      []*conn // the other of two lists that take turns
 	scanned    time.Duration
+	told       time.Duration // when settled ids were told
 	watched    time.Duration
 	beatAt     time.Duration
 	stats      Stats
@@ -222,7 +231,10 @@ func (s *State) tick() {
 		return
 	}
 	s.scanned = s.now
-	s.tellAllSettled()
+	if s.now >= s.told+s.cfg.SettleWithin {
+		s.told = s.now
+		s.tellAllSettled()
+	}
 	for _, r := range s.live {
 		s.reportIfDue(r)
 	}

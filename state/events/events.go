@@ -1,5 +1,5 @@
-// Package events is the stream of what happens to jobs and slices, for those who
-// listen: the relay publishes, the API follows.
+// Package events is the stream of what happens to jobs, slices and sets of recipients,
+// for those who listen: the relay publishes, the API follows.
 //
 // It guarantees that an event that was acknowledged is on the disk; that one that is
 // published again within the window is stored once; and that a follower gets what is
@@ -42,9 +42,12 @@ type Query struct {
 	After uint64    // cursor; 0: from the first that is stored
 	Since time.Time // if not zero, published then or later; in the place of After
 	Job   *job.ID   // of this one only; nil: of all
+	Kind  string    // of this kind only; "": of all
 }
 
-func (q Query) wants(e job.Event) bool { return q.Job == nil || *q.Job == e.Job }
+func (q Query) wants(e job.Event) bool {
+	return (q.Job == nil || *q.Job == e.Job) && (q.Kind == "" || q.Kind == e.Kind())
+}
 
 // beyond refuses a cursor that this stream never gave.
 func beyond(cursor uint64) error {
@@ -83,8 +86,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	return &Stream{s, cfg.Logger}, nil
 }
 
-// Publish stores an event. It is idempotent within Window; after an error it is
-// unknown whether the event was stored.
+// Publish stores an event. It is idempotent within Window, and of an alert as long as the
+// stream has it; after an error it is unknown whether the event was stored.
 func (s *Stream) Publish(ctx context.Context, e job.Event) error {
 	if err := e.Validate(); err != nil {
 		return err
@@ -92,6 +95,13 @@ func (s *Stream) Publish(ctx context.Context, e job.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encoding the event %s: %w", e.ID(), err)
+	}
+	if e.Alert != "" { // its subject is of this one only
+		_, err = s.s.Append(ctx, natsstream.Put{Subject: e.Subject(), Data: data})
+		if err != nil && !errors.Is(err, natsstream.ErrConflict) {
+			return fmt.Errorf("publishing the event %s: %w", e.ID(), err)
+		}
+		return nil
 	}
 	if _, _, err := s.s.Publish(ctx, e.Subject(), e.ID(), data); err != nil {
 		return fmt.Errorf("publishing the event %s: %w", e.ID(), err)

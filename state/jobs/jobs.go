@@ -27,55 +27,15 @@ import (
 	"crier/state/ledger"
 )
 
-// Job is one job's place.
-type Job struct {
-	Spec     job.Spec
-	State    job.State
-	Version  uint64
-	Reason   string // what it waits on, or why it is in this state
-	Since    time.Time
-	Controls job.Controls
-	seq      uint64 // of its last record
-}
-
-// IsLive reports whether something is left to be done about the job: it is not over, or
-// was recalled after it was and that has not begun.
-func (j Job) IsLive() bool {
-	return !j.State.Terminal() || j.Controls.Recalled && j.State.CanBecome(job.Recalling)
-}
-
-// Over is what becomes of those who are not sent to any more: Cancelled, Recalled or
-// Expired, or Parked while the job may be sent.
-func (j Job) Over(now time.Time) job.Outcome {
-	over := j.Controls.Over()
-	switch {
-	case over != job.Parked:
-		return over
-	case j.State == job.JobCancelled || j.State == job.Cancelling:
-		return job.Cancelled
-	case j.State == job.JobRecalled || j.State == job.Recalling:
-		return job.Recalled
-	case !now.Before(j.Spec.ExpiresAt):
-		return job.Expired
-	}
-	return job.Parked
-}
-
-// Rate is the rate in force, in recipients a second; 0 is unlimited.
-func (j Job) Rate() uint32 {
-	if j.Controls.Rate != nil {
-		return *j.Controls.Rate
-	}
-	return j.Spec.Rate
-}
-
 // Table is the table. It is safe for concurrent use.
 type Table struct {
 	log, controls ledger.Log
 
-	// OnJob, OnControls and OnCaughtUp are called by Run, after the table has the
-	// change; set them before Run. OnCaughtUp says that all controls stored so far
-	// are in. They must not block for long.
+	// OnJob, OnControls and OnCaughtUp are called after the table has the change, by Run and
+	// by whoever makes the change, several at once; set them before Run. OnControls is told the controls in force, also when a
+	// quarantine begins or ends; of two calls the later one may be told the older state, so
+	// that Current counts. OnCaughtUp says that all controls stored so far are in. They must
+	// not block for long.
 	OnJob      func(Job)
 	OnControls func(job.ID, job.Controls)
 	OnCaughtUp func()
@@ -221,8 +181,11 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 	if followed && !j.IsLive() {
 		delete(t.mu.jobs, tr.Job)
 	}
-	told := j
+	told, held := j, old != nil && old.State == job.Quarantined
 	t.mu.Unlock()
+	if t.OnControls != nil && held != (told.State == job.Quarantined) {
+		t.OnControls(tr.Job, told.InForce())
+	}
 	if t.OnJob != nil {
 		t.OnJob(told)
 	}
@@ -247,7 +210,7 @@ func (t *Table) takeControl(st ledger.Stored) error {
 	var sum job.Controls
 	if j := t.mu.jobs[id]; j != nil {
 		j.Controls.Apply(c)
-		sum = j.Controls
+		sum = j.InForce()
 	} else {
 		e := t.mu.early[id]
 		if e == nil {

@@ -389,21 +389,31 @@ func TestARecallBringsAJobBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, controls := streams()
 		table := New(log, controls)
+		var mu sync.Mutex // its Run tells, and so does whoever changes a job
 		var told []job.State
-		table.OnJob = func(j Job) { told = append(told, j.State) }
+		table.OnJob = func(j Job) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, j.State)
+		}
 		defer run(t, table)()
 		for i := range byte(3) {
 			table.Accept(t.Context(), spec(i+1, i))
 			table.Transition(t.Context(), job.ID{i + 1}, job.JobFailed, "why", at)
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		mu.Lock()
 		told = nil
+		mu.Unlock()
 		table.Control(t.Context(), job.ID{1}, job.Control{Recall: true, Why: "a typo"})
 		table.Control(t.Context(), job.ID{2}, job.Control{Cancel: true})
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		later := New(log, controls)
 		defer run(t, later)()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		for _, x := range []*Table{table, later} {
 			got := x.Live()
 			if len(got) != 1 || got[0].Spec.ID != (job.ID{1}) || got[0].State != job.JobFailed || !got[0].Controls.Recalled || got[0].Controls.Reason != "a typo" ||
@@ -411,14 +421,17 @@ func TestARecallBringsAJobBack(t *testing.T) {
 				t.Errorf("live: %+v", got)
 			}
 		}
+		mu.Lock()
 		if fmt.Sprint(told) != "[failed]" {
 			t.Errorf("told %v", told)
 		}
+		mu.Unlock()
 		for _, to := range []job.State{job.Recalling, job.JobRecalled} {
 			if j, err := later.Transition(t.Context(), job.ID{1}, to, "", at); err != nil || j.State != to || !j.Controls.Recalled {
 				t.Fatalf("%+v, %v", j, err)
 			}
 			time.Sleep(5 * time.Second)
+			synctest.Wait()
 			for _, x := range []*Table{table, later} {
 				if j, ok := x.Current(job.ID{1}); ok != (to == job.Recalling) || ok && (j.State != to || !j.Controls.Recalled) {
 					t.Errorf("%+v, live %v", j, ok)
@@ -429,6 +442,7 @@ func TestARecallBringsAJobBack(t *testing.T) {
 		last := New(log, controls)
 		defer run(t, last)()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		for _, x := range []*Table{table, later, last} {
 			x.mu.RLock()
 			if len(x.mu.jobs) > 0 || len(x.mu.early) > 0 {

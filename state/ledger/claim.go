@@ -78,7 +78,11 @@ type Claim struct {
 	Journal job.Journal `json:"journal"` // of the claimant
 	At      time.Time   `json:"at"`
 	After   uint64      `json:"after,omitempty"` // with a release: the sequence of the last record of its owner's journal
-	Seq     uint64      `json:"-"`               // of this record
+	// Tries is how often in a row the thing was taken from an owner that did not get on with
+	// it. Of a job: within the version Of of it.
+	Tries uint32 `json:"tries,omitempty"`
+	Of    uint64 `json:"of,omitempty"`
+	Seq   uint64 `json:"-"` // of this record
 }
 
 // Thing is what a claim is about.
@@ -187,7 +191,7 @@ func (by Taker) Next(last Claim, at time.Time) (Claim, error) {
 	case last.Journal.IsZero() && by.Read != nil && by.Read() <= last.After:
 		return last, fmt.Errorf("%w: the %s was released after record %d", ErrBehind, last.Thing(), last.After)
 	}
-	return Claim{Kind: last.Kind, ID: last.ID, Epoch: last.Epoch + 1, Journal: by.Journal, At: at.UTC()}, nil
+	return Claim{Kind: last.Kind, ID: last.ID, Epoch: last.Epoch + 1, Journal: by.Journal, At: at.UTC(), Tries: last.Tries, Of: last.Of}, nil
 }
 
 // Release decides, from the last claim on its thing, about giving a claim up: ok is false
@@ -196,7 +200,7 @@ func (c Claim) Release(last Claim, after uint64, at time.Time) (free Claim, ok b
 	if last.Journal != c.Journal || last.Epoch != c.Epoch {
 		return last, false
 	}
-	return Claim{Kind: c.Kind, ID: c.ID, Epoch: last.Epoch + 1, After: after, At: at.UTC()}, true
+	return Claim{Kind: c.Kind, ID: c.ID, Epoch: last.Epoch + 1, After: after, At: at.UTC(), Tries: last.Tries, Of: last.Of}, true
 }
 
 // Take makes a journal's owner the holder of a thing, if nobody holds it, or its
@@ -246,6 +250,29 @@ func Give(ctx context.Context, l Log, c Claim, after uint64) error {
 			return fmt.Errorf("releasing the %s: %w", c.Thing(), err)
 		}
 	}
+}
+
+// TakeAway releases a job's claim in the place of its owner, who did not move the job on
+// from a version, if it is still the last claim. Who is taken from has no effect that
+// matters: each transition expects the one before. It is idempotent, and does not wait
+// for a ledger that is not written.
+func TakeAway(ctx context.Context, l Log, c Claim, version uint64, at time.Time) error {
+	last, err := LastClaim(ctx, l, c.Thing())
+	if err != nil {
+		return err
+	}
+	free, ok := c.Release(last, 0, at)
+	if !ok {
+		return nil
+	}
+	if free.Of != version {
+		free.Tries, free.Of = 0, version
+	}
+	free.Tries++
+	if _, err := l.Append(ctx, ClaimSubject(c.Thing()), last.Seq, free.Bytes()); err != nil {
+		return fmt.Errorf("taking the %s from %s: %w", c.Thing(), c.Journal, err)
+	}
+	return nil
 }
 
 // LastClaim reads the last claim on a thing; one with epoch 0 says that there was none.

@@ -135,6 +135,9 @@ func checkCounters(t fataler, x *parked.Index, h *history, r job.Range, day, acc
 		}
 	}
 	for i, want := range counts {
+		if last, used, err := x.Charges.Day(job.Recipient(i)); err != nil || last != h.last[r] || last == day && used[account] != want {
+			t.Fatalf("%d on the last day, %d (want %d): %v, want %d of account %d; %v", i, last, h.last[r], used, want, account, err)
+		}
 		if got := must[int](t)(x.Charges.Used(job.Recipient(i), day, account)); got != want {
 			t.Fatalf("%d used %d messages of account %d on day %d, want %d", i, got, account, day, want)
 		}

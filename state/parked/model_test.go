@@ -334,7 +334,7 @@ func (h *history) done(at parked.Number) ledger.Entry {
 		case 4:
 			*s = status{outcome: job.InDoubt, lot: k, mute: true}
 		case 5:
-			*s = status{outcome: job.Failed}
+			*s = status{outcome: job.Failed, reason: job.ReasonRefused}
 			h.refund(l.job, i)
 		}
 	}
@@ -369,9 +369,12 @@ func (h *history) decide(at parked.Number, id job.ID, r job.Range) ledger.Entry 
 		if s := h.people[who{id, i}]; s != nil && s.outcome == job.InDoubt {
 			h.seen[who{id, i}] = true
 			*s = status{outcome: []job.Outcome{job.Delivered, job.Parked, job.Failed}[c]}
-			if c == 1 {
+			switch c {
+			case 1:
 				s.number, s.flagged = at, true
 				h.flag(id, i)
+			case 2:
+				s.reason = job.ReasonUnknown
 			}
 		}
 	}

@@ -145,14 +145,46 @@ func (s *shelf) checkProofs() {
 	}
 }
 
+// checkStanding exports each standing of each job: each holds whom the history has there,
+// so that all of them are disjoint, and the package together.
+func (s *shelf) checkStanding() {
+	for _, id := range testJobs {
+		n := 0
+		for _, o := range job.Outcomes() {
+			for reason := job.NoReason; reason <= job.ReasonUnknown; reason++ {
+				one := job.Standing{Outcome: o, Reason: reason}
+				if one.Validate() != nil {
+					continue // or nobody is counted who stands there
+				}
+				var got, want []uint32
+				err := s.prover().Standing(context.Background(), id, pkg{s.h, id}, func(x job.Standing) bool { return x == one },
+					func(set *idset.Set) error { got = append(got, ids(set)...); return nil })
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				for _, r := range testRanges {
+					want = append(want, s.h.members(id, r, func(x *status) bool {
+						return x == nil && o == job.Pending && reason == job.NoReason || x != nil && x.outcome == o && x.reason == reason
+					})...)
+				}
+				equal(s.t, fmt.Sprint(one, " of ", id), got, want)
+				n += len(got)
+			}
+		}
+		if n != len(s.h.packages[id]) {
+			s.t.Fatalf("the exports of %s have %d recipients, the package %d", id, n, len(s.h.packages[id]))
+		}
+	}
+}
+
 // checkExplained asks that the outcome is right and that each evidence stands where
 // it says.
 func (s *shelf) checkExplained(x proof.Explanation, want *status) {
-	outcome := job.Pending
+	outcome, reason := job.Pending, job.NoReason
 	if want != nil {
-		outcome = want.outcome
+		outcome, reason = want.outcome, want.reason
 	}
-	if x.Outcome != outcome || len(x.Evidence) == 0 && want != nil {
+	if x.Outcome != outcome || x.Reason != reason || len(x.Evidence) == 0 && want != nil {
 		s.t.Fatalf("explained as %s by %v, want %s", x.Outcome, x.Evidence, outcome)
 	}
 	for _, e := range x.Evidence {
@@ -268,6 +300,7 @@ func TestProofsAgainstANaiveModel(t *testing.T) {
 			s.record()
 		}
 		s.checkProofs()
+		s.checkStanding()
 		s.checkSeen()
 		before := len(h.records)
 		h.close()
@@ -306,6 +339,7 @@ func TestFoldingChangesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.checkProofs()
+			s.checkStanding()
 			s.checkRestored()
 			purged += s.checkPurged()
 		}

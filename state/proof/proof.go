@@ -196,6 +196,9 @@ func says(e ledger.Entry, who job.Recipient, now ending) string {
 	case *ledger.Drain:
 		return "drained after a login: " + what
 	case *ledger.Done:
+		if e.Unacked != nil && e.Unacked.Has(uint32(who)) && now.outcome == job.Parked {
+			what += ", for it was not acknowledged; it may have been shown"
+		}
 		return fmt.Sprintf("gateway %s reported on %s: %s", e.Inc, e.Of, what)
 	case *ledger.Doubt:
 		return fmt.Sprintf("gateway %s could not say: %s", e.Inc, what)

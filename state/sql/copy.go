@@ -22,7 +22,7 @@ func Rewound(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	return db.c.tx(ctx, "rewinding the SQL store", func(ctx context.Context, tx *dbsql.Tx) error {
-		for _, q := range []string{`DELETE FROM slices`, `UPDATE jobs SET counts = '{}', counts_as_of = 0`, `UPDATE outbox SET leased_until = 0, leased_by = ''`} {
+		for _, q := range []string{`DELETE FROM slices`, `UPDATE jobs SET counts = '{}', counts_as_of = 0`, `UPDATE outbox SET leased_until = 0, leased_by = ''`, `UPDATE webhook_deliveries SET leased_until = 0, leased_by = ''`} {
 			if _, err := tx.ExecContext(ctx, q); err != nil {
 				return err
 			}

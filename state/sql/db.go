@@ -18,16 +18,15 @@ import (
 	dbsql "database/sql"
 	"embed"
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
-	"crier/audience/members"
-	"crier/job"
 	"crier/state/sql/access"
 	"crier/state/sql/engine"
 	"crier/state/sql/groups"
+	"crier/state/sql/hooks"
 	"crier/state/sql/rows"
+	"crier/state/sql/sets"
 )
 
 //go:embed migrations
@@ -54,13 +53,14 @@ type Config struct {
 // DB is the store. All of its parts are safe for concurrent use.
 type DB struct {
 	Accounts *Accounts
-	Sets     *Sets
+	Sets     *sets.Sets
 	Packages *Packages
 	Jobs     *Jobs
 	Outbox   *rows.Outbox
 	Access   *access.Store
 	Segments *groups.Segments
 	Salts    *groups.Salts
+	Hooks    *hooks.Store
 	c        *conn
 }
 
@@ -80,11 +80,11 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	c := &conn{Engine: e, read: e.Reader(), now: cfg.Now, salts: groups.NewSalts(e)}
-	load, err := e.Prepare(ctx, loadQuery)
+	versioned, err := sets.New(ctx, e, cfg.Now, c.createMissing)
 	if err != nil {
 		return nil, errors.Join(c.wrap("opening the SQL store "+e.Name, err), e.Close())
 	}
-	return &DB{&Accounts{c: c}, &Sets{c, load}, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, c}, nil
+	return &DB{&Accounts{c: c}, versioned, &Packages{c: c}, &Jobs{c: c}, rows.New(e, cfg.Now), access.New(e, cfg.Now), groups.NewSegments(e, cfg.Now), c.salts, hooks.New(e, cfg.Now), c}, nil
 }
 
 // ReadMark gives the mark of the MySQL database of a DSN; see engine.ReadMark.
@@ -102,7 +102,7 @@ func (db *DB) SetMark(ctx context.Context, mark string) (string, error) {
 func (db *DB) Time(ctx context.Context) (time.Time, error) { return db.c.Time(ctx) }
 
 // Close ends all connections; what is under way gets an error.
-func (db *DB) Close() error { return errors.Join(db.Sets.load.Close(), db.c.Close()) }
+func (db *DB) Close() error { return errors.Join(db.Sets.Close(), db.c.Close()) }
 
 // conn is what the parts of a DB share.
 type conn struct {
@@ -112,10 +112,10 @@ type conn struct {
 	salts *groups.Salts
 }
 
-// wrap says what was being done. Errors that callers tell apart pass unchanged.
+// wrap says what was being done. A gap passes unchanged.
 func (c *conn) wrap(doing string, err error) error {
 	var gap *GapError
-	if errors.Is(err, members.ErrStale) || errors.Is(err, members.ErrNoSnapshot) || errors.As(err, &gap) {
+	if errors.As(err, &gap) {
 		return err
 	}
 	return c.Wrap(doing, err)
@@ -156,17 +156,4 @@ func cutPage[T any](found []T, limit int, cursorOf func(T) string) ([]T, string)
 		return found, ""
 	}
 	return found[:limit], cursorOf(found[limit-1])
-}
-
-// digest scans 32 bytes.
-type digest struct{ d *job.Digest }
-
-// Scan implements database/sql.Scanner.
-func (s digest) Scan(v any) error {
-	b, ok := v.([]byte)
-	if !ok || len(b) != len(s.d) {
-		return fmt.Errorf("a digest of 32 bytes is expected, not %T of %d", v, len(b))
-	}
-	*s.d = job.Digest(b)
-	return nil
 }

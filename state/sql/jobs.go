@@ -13,6 +13,7 @@ import (
 	"crier/job"
 	"crier/state/sql/access"
 	"crier/state/sql/engine"
+	"crier/state/sql/hooks"
 )
 
 // Job is a job as projected from the ledger.
@@ -142,13 +143,21 @@ func (c *conn) applyTransition(ctx context.Context, tx *dbsql.Tx, t job.Transiti
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, version, account, tenant, state, ended, reason, spec, submitted_at, state_at, counts, counts_as_of)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0)`, t.Job.String(), t.Version, t.Spec.Account, t.Spec.TenantOf(), t.State.String(), ended,
-		t.Reason, string(spec), nanos(t.Spec.SubmittedAt), nanos(at))
+	on, host := hooks.Columns(t.Spec)
+	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, version, account, tenant, state, ended, reason, spec, submitted_at, state_at, webhook_on, webhook_host, counts, counts_as_of)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0)`, t.Job.String(), t.Version, t.Spec.Account, t.Spec.TenantOf(), t.State.String(), ended,
+		t.Reason, string(spec), nanos(t.Spec.SubmittedAt), nanos(at), on, host)
 	if err != nil || t.Spec.SubmittedBy == "" {
 		return c.raced(err)
 	}
 	return access.Insert(ctx, c.Engine, tx, access.Submitted(t.Spec))
+}
+
+func bit(v bool) int {
+	if v {
+		return 1
+	}
+	return 0
 }
 
 // raced makes of a key that was free, and now exists, a reason to begin again.

@@ -28,9 +28,8 @@ type Memory struct {
 func NewMemory(now func() time.Time) *Memory {
 	m := &memory{now: now, byNumber: map[uint32]Account{}, byName: map[accountName]uint32{},
 		sets: map[setKey]*memorySet{}, packages: map[packageKey]Package{}, jobs: map[job.ID]Job{}, marks: map[string]uint64{},
-		slices: map[sliceKey]Slice{}, outbox: rows.NewMemory(now)}
-	g := groups.NewMemory(now)
-	return &Memory{&MemoryAccounts{m: m}, &MemorySets{m}, &MemoryPackages{m: m}, &MemoryJobs{m: m}, m.outbox, g, g}
+		slices: map[sliceKey]Slice{}, outbox: rows.NewMemory(now), segments: groups.NewMemory(now)}
+	return &Memory{&MemoryAccounts{m: m}, &MemorySets{m}, &MemoryPackages{m: m}, &MemoryJobs{m: m}, m.outbox, m.segments, m.segments}
 }
 
 // memory is what the parts share; mu guards all that follows it.
@@ -45,6 +44,7 @@ type memory struct {
 	marks    map[string]uint64
 	slices   map[sliceKey]Slice
 	outbox   *rows.Memory
+	segments *groups.Memory
 }
 
 type accountName struct{ tenant, name string }

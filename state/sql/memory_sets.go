@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"crier/audience/members"
+	"crier/job"
+	"crier/state/sql/sets"
 )
 
 type setKey = members.Key
@@ -61,7 +63,7 @@ func (s *memorySet) snap(n members.Snapshot) {
 	maps.DeleteFunc(s.snapshots, func(r uint64, x members.Snapshot) bool { return r < n.Revision && !x.Pinned })
 }
 
-// MemorySets is the twin of Sets.
+// MemorySets is the twin of sets.Sets.
 type MemorySets struct{ m *memory }
 
 var _ members.Sets = (*MemorySets)(nil)
@@ -112,6 +114,11 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 	defer s.m.Unlock()
 	changed := map[members.Key]*memorySet{}
 	var accounts []uint32
+	type applied struct {
+		members.Change
+		was uint64
+	}
+	var told []applied
 	for _, c := range all {
 		if c.MakeAccount {
 			accounts = append(accounts, c.Owner)
@@ -121,8 +128,9 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 		}
 		set := s.m.sets[c.Key].clone()
 		if set.revision != c.Base || changed[c.Key] != nil {
-			return 0, stale(c.Key, c.Base)
+			return 0, sets.Stale(c.Key, c.Base)
 		}
+		told = append(told, applied{c, set.cardinality})
 		set.revision, set.cardinality = c.Base+1, c.Cardinality
 		if c.Snapshot.IsZero() {
 			set.increments = append(set.increments, members.Increment{Revision: set.revision,
@@ -133,7 +141,28 @@ func (s *MemorySets) Append(_ context.Context, changes iter.Seq2[members.Change,
 		changed[c.Key] = set
 	}
 	maps.Copy(s.m.sets, changed)
-	return s.m.createMissingLocked(accounts), nil
+	made := s.m.createMissingLocked(accounts)
+	for _, c := range told {
+		s.m.tellLocked(c.Change, c.was)
+	}
+	return made, nil
+}
+
+// tellLocked adds to the outbox what a trigger would of a change; was is the set's
+// cardinality before it.
+func (m *memory) tellLocked(c members.Change, was uint64) {
+	set := &job.SetChange{Kind: c.Kind.String(), Number: c.Owner, Recipients: c.Cardinality, Changed: c.Cardinality - was}
+	e := job.Event{Set: set, Version: c.Base + 1, State: job.SetAdded, At: m.now().UTC()}
+	if c.Cardinality < was {
+		e.State, set.Changed = job.SetRemoved, was-c.Cardinality
+	}
+	switch c.Kind {
+	case members.KindFollowers, members.KindSuppression:
+		set.Name, set.Tenant = m.byNumber[c.Owner].Name, m.byNumber[c.Owner].Tenant
+	case members.KindSegment:
+		set.Name, set.Tenant = m.segments.NameOf(c.Owner), job.DefaultTenant
+	}
+	m.outbox.Add(e)
 }
 
 // AddSnapshot implements members.Sets.
@@ -142,7 +171,7 @@ func (s *MemorySets) AddSnapshot(_ context.Context, key members.Key, snap member
 	defer s.m.Unlock()
 	set := s.m.sets[key].clone()
 	if set.revision < snap.Revision || snap.Revision == 0 {
-		return stale(key, snap.Revision)
+		return sets.Stale(key, snap.Revision)
 	}
 	set.snap(snap)
 	s.m.sets[key] = set

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/state/sql/engine"
 )
 
 // Package describes a recipient package that an account has imported.
@@ -85,7 +86,7 @@ func samePackage(old, p Package) error {
 
 func scanPackage(r scanner) (p Package, err error) {
 	var at int64
-	err = r.Scan(&p.Account, &p.Name, digest{&p.Set}, digest{&p.Blob}, &p.Cardinality, &p.Min, &p.Max, &p.Repeated, &p.Bytes, &at)
+	err = r.Scan(&p.Account, &p.Name, engine.Digest{D: &p.Set}, engine.Digest{D: &p.Blob}, &p.Cardinality, &p.Min, &p.Max, &p.Repeated, &p.Bytes, &at)
 	p.CreatedAt = fromNanos(at)
 	return p, err
 }

@@ -75,6 +75,19 @@ func TestAccess(t *testing.T) {
 	})
 }
 
+func TestHooks(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		sqltest.RunHooks(t, func(t *testing.T, clock *sqltest.Clock) *sql.DB {
+			return openAt(t, filepath.Join(t.TempDir(), "crier.db"), clock.Now)
+		})
+	})
+	t.Run("MariaDB", func(t *testing.T) {
+		sqltest.RunHooks(t, func(t *testing.T, clock *sqltest.Clock) *sql.DB {
+			return openConfig(t, sql.Config{DSN: sqltest.MariaDB(t), Now: clock.Now})
+		})
+	})
+}
+
 func TestMemory(t *testing.T) {
 	sqltest.Run(t, func(_ *testing.T, clock *sqltest.Clock) sqltest.Store {
 		m := sql.NewMemory(clock.Now)

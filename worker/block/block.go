@@ -16,6 +16,7 @@ import (
 
 	"crier/filters"
 	"crier/internal/bus"
+	"crier/internal/guard"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/presence"
@@ -87,8 +88,17 @@ func (m *Maker) turn(ctx context.Context) (done func(), err error) {
 }
 
 // Make takes the ids of the package in the task's span through the filters,
-// splits them by gateway, and cuts the span where the budget ends.
-func (m *Maker) Make(ctx context.Context, t lane.Task) (*ledger.Reserve, job.Span, error) {
+// splits them by gateway, and cuts the span where the budget ends. A block that breaks it,
+// here or at its home, is a *guard.Broken.
+func (m *Maker) Make(ctx context.Context, t lane.Task) (res *ledger.Reserve, took job.Span, err error) {
+	err = guard.Run(func() error {
+		res, took, err = m.make(ctx, t)
+		return err
+	})
+	return res, took, err
+}
+
+func (m *Maker) make(ctx context.Context, t lane.Task) (*ledger.Reserve, job.Span, error) {
 	j, err := m.cfg.Job(ctx, t.Job)
 	if err != nil {
 		return nil, t.Span, err

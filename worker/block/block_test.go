@@ -14,6 +14,7 @@ import (
 	"crier/filters"
 	"crier/internal/badinput"
 	"crier/internal/bus"
+	"crier/internal/guard"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/presence"
@@ -68,6 +69,17 @@ func (odd) Refuse(_ context.Context, in *idset.Set) (*idset.Set, error) {
 	return out, nil
 }
 
+// trap breaks whoever filters the third recipient of range 6.
+type trap struct{}
+
+func (trap) Reason() job.Reason { return job.ReasonRelation }
+func (trap) Refuse(_ context.Context, in *idset.Set) (*idset.Set, error) {
+	if in.Range == 6 && in.Has(job.Range(6).Lo()+2) {
+		panic("trapped")
+	}
+	return idset.New(in.Range), nil
+}
+
 var gateway = job.Incarnation{Gateway: "g1", Start: 1}
 
 // maker makes a maker of a worker that is home to some ranges; the others' home is w2.
@@ -79,7 +91,7 @@ func maker(b bus.Bus, name string, home ...job.Range) *block.Maker {
 	}
 	return block.New(block.Config{Name: name, Content: content{}, Holds: h, Bus: b, Logger: slog.New(slog.DiscardHandler),
 		Job:     func(_ context.Context, id job.ID) (jobs.Job, error) { return jobs.Job{Spec: job.Spec{ID: id}}, nil },
-		Filters: func(filters.Lists) filters.Chain { return filters.Chain{odd{}} },
+		Filters: func(filters.Lists) filters.Chain { return filters.Chain{odd{}, trap{}} },
 		Split: func(keep *idset.Set) ([]presence.Target, *idset.Set) {
 			on, off := idset.New(keep.Range), idset.New(keep.Range)
 			for id := range keep.All() {
@@ -126,6 +138,34 @@ func TestWhoeverSendsABlockTheHomeDecides(t *testing.T) {
 	}
 }
 
+// A block that breaks its home breaks neither that nor the sender: it is told apart from
+// what may pass, and the next block goes on.
+func TestABlockThatBreaksItsHome(t *testing.T) {
+	b := bus.NewMemory()
+	defer b.Close()
+	home := maker(b, "w2", 5, 6)
+	sub, err := b.Subscribe(block.To("w2"), func(m bus.Msg) { home.Answer(t.Context(), m) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	for name, m := range map[string]*block.Maker{"itself": home, "another": maker(b, "w1")} {
+		for range 2 * runtime.GOMAXPROCS(0) { // it keeps no turn
+			_, _, err := m.Make(t.Context(), task(6))
+			if broken := guard.Of(err); broken == nil || !strings.Contains(err.Error(), "trapped") {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		void := task(6)
+		void.Void = job.Cancelled
+		for _, good := range []lane.Task{task(5), void} {
+			if res, _, err := m.Make(t.Context(), good); err != nil || res.IDs != 10 {
+				t.Errorf("%s, then block %s: %+v, %v", name, good.Span, res, err)
+			}
+		}
+	}
+}
+
 // Whatever is asked of a home, it answers: with the reserve of a block, or why not.
 func TestQuestionsThatAreNone(t *testing.T) {
 	home := maker(bus.NewMemory(), "w2", 5, 0, 4095)
@@ -145,7 +185,7 @@ func TestQuestionsThatAreNone(t *testing.T) {
 	}
 	taken := 0
 	for m := range badinput.Mutants(2000, []byte(good)) {
-		if got := answer(string(m.Bytes)); len(got) == 0 || got[0] < 1 || got[0] > 3 {
+		if got := answer(string(m.Bytes)); len(got) == 0 || got[0] < 1 || got[0] > 4 {
 			t.Errorf("%s %q is answered with %q", m, m.Bytes, got)
 		} else if got[0] == 1 {
 			taken++

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/guard"
 	"crier/job"
 	"crier/state/ledger"
 )
@@ -33,11 +34,12 @@ func (q question) validate() error {
 }
 
 // The first byte of the answer to a question; after answered comes the entry of a
-// reserve, after excused why not.
+// reserve, after excused and broken why not.
 const (
 	answered = iota + 1
 	excused
 	notHome
+	broken
 )
 
 const (
@@ -104,6 +106,8 @@ func (m *Maker) askHome(ctx context.Context, home string, res *ledger.Reserve) e
 		return nil
 	case notHome:
 		return errNotHome
+	case broken:
+		return &guard.Broken{What: fmt.Sprintf("at the home %s: %s", home, answer[1:])}
 	}
 	return fmt.Errorf("the home %s of range %s: %s", home, res.Range(), answer[1:])
 }
@@ -111,37 +115,48 @@ func (m *Maker) askHome(ctx context.Context, home string, res *ledger.Reserve) e
 // Answer answers another worker about a block of a range that this one is home to.
 func (m *Maker) Answer(ctx context.Context, msg bus.Msg) {
 	var ask question
-	answer, err := func() ([]byte, error) {
+	var answer []byte
+	err := guard.Run(func() (err error) {
 		if err := json.Unmarshal(msg.Data, &ask); err != nil {
-			return nil, fmt.Errorf("reading a question for a block: %w", err)
+			return fmt.Errorf("reading a question for a block: %w", err)
 		}
-		if err := ask.validate(); err != nil {
-			return nil, err
-		}
-		res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
-		if !m.cfg.Holds.Has(res.Range()) {
-			return []byte{notHome}, nil
-		}
-		j, err := m.cfg.Job(ctx, ask.Job)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, homeWait)
-		defer cancel()
-		if err := m.decide(ctx, j.Spec, res); errors.Is(err, errNotHome) {
-			return []byte{notHome}, nil
-		} else if err != nil {
-			return nil, err
-		}
-		return append([]byte{answered}, ledger.EncodeEntry(res)...), nil
-	}()
+		answer, err = m.answer(ctx, ask)
+		return err
+	})
 	if err != nil {
 		m.cfg.Logger.Warn("a block that another worker sends", "job", ask.Job.String(), "span", ask.Span.String(), "error", err)
-		answer = append([]byte{excused}, err.Error()...)
+		kind := byte(excused)
+		if b := guard.Of(err); b != nil {
+			kind = broken
+			m.cfg.Logger.Error("a block broke the home's work on it", "job", ask.Job.String(), "span", ask.Span.String(), "stack", b.Stack)
+		}
+		answer = append([]byte{kind}, err.Error()...)
 	}
 	if err := msg.Respond(answer); err != nil {
 		m.cfg.Logger.Debug("answering for a block", "error", err)
 	}
+}
+
+func (m *Maker) answer(ctx context.Context, ask question) ([]byte, error) {
+	if err := ask.validate(); err != nil {
+		return nil, err
+	}
+	res := &ledger.Reserve{Job: ask.Job, Span: ask.Span}
+	if !m.cfg.Holds.Has(res.Range()) {
+		return []byte{notHome}, nil
+	}
+	j, err := m.cfg.Job(ctx, ask.Job)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, homeWait)
+	defer cancel()
+	if err := m.decide(ctx, j.Spec, res); errors.Is(err, errNotHome) {
+		return []byte{notHome}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return append([]byte{answered}, ledger.EncodeEntry(res)...), nil
 }
 
 // WantHomes wakes the homes of the ranges of what is to be sent, so that no block has

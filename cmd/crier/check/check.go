@@ -77,7 +77,7 @@ type Seen struct {
 // Judge gives the verdicts.
 func Judge(s Seen, t Thresholds) []Result {
 	all := []Result{reachable(s)}
-	all = append(all, health(s), fill(s, t, "ledger"), fill(s, t, "controls"), disks(s, t), indexLag(s, t), oldest(s, t))
+	all = append(all, health(s), fill(s, t, "ledger"), fill(s, t, "controls"), disks(s, t), indexLag(s, t), oldest(s, t), overstayed(s), quarantined(s))
 	all = append(all, working(s, t), disagree(s, t), unreachable(s, t))
 	all = append(all, unsealed(s, t))
 	for _, d := range api.Duties {
@@ -238,6 +238,30 @@ func oldest(s Seen, t Thresholds) Result {
 		r.Text += ", waiting on " + w.WaitingOn
 	}
 	return within(r, s.Now.Sub(w.Since), t.Stuck)
+}
+
+func overstayed(s Seen) Result {
+	r := Result{Name: "overstayed_jobs", Crit: number(1), Text: "no job overstays its state"}
+	if s.StatusErr != nil {
+		return unknown(r, s.StatusErr)
+	}
+	if r.Value = number(float64(s.Status.Overstayed)); s.Status.Overstayed > 0 {
+		r.State, r.Text = Critical, fmt.Sprintf("%d: see crier job ls --stuck", s.Status.Overstayed)
+	}
+	return r
+}
+
+// quarantined judges what is set aside until somebody looks at it.
+func quarantined(s Seen) Result {
+	r := Result{Name: "quarantined_jobs", Warn: number(1), Text: "no job is quarantined"}
+	if s.StatusErr != nil {
+		return unknown(r, s.StatusErr)
+	}
+	n := s.Status.Jobs[job.Quarantined]
+	if r.Value = number(float64(n)); n > 0 {
+		r.State, r.Text = Warning, fmt.Sprintf("%d: see crier job ls --state quarantined", n)
+	}
+	return r
 }
 
 func working(s Seen, t Thresholds) Result {

@@ -20,7 +20,7 @@ func good() Seen {
 	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100}, {Name: "controls", Limit: 100}},
 		Disks: []api.Disk{{Member: "a", Of: []string{"data"}, Percent: 59.9, Warn: 60, Crit: 80}, {Member: "b", Of: []string{"data"}, Percent: 69.9, Warn: 70, Crit: 85}}},
 		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"audit", "folder", "mirror"}}},
-			{ID: "b", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"recorder"}}}}}
+			{ID: "b", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"recorder", "sweep"}}}}}
 }
 
 // Each case is the good cluster with one thing wrong, and the one verdict that differs.
@@ -55,6 +55,8 @@ func TestJudge(t *testing.T) {
 		{"index unknown", func(s *Seen) { s.Status.IndexLag = nil }, "index_lag", Unknown},
 		{"a job blocked for an hour", func(s *Seen) { s.Status.Oldest = &api.Waiting{Since: now.Add(-time.Hour), Blocked: true} }, "blocked_job", Critical},
 		{"a job blocked for less", func(s *Seen) { s.Status.Oldest = &api.Waiting{Since: now.Add(-59 * time.Minute), Blocked: true} }, "", OK},
+		{"jobs that overstay their state", func(s *Seen) { s.Status.Overstayed = 2 }, "overstayed_jobs", Critical},
+		{"a job that is quarantined", func(s *Seen) { s.Status.Jobs = map[job.State]uint64{job.Quarantined: 1, job.Paused: 3} }, "quarantined_jobs", Warning},
 		{"a job that waits for logins for a week", func(s *Seen) { s.Status.Oldest = &api.Waiting{Since: now.Add(-7 * 24 * time.Hour)} }, "", OK},
 		{"one works only", func(s *Seen) { s.Members[1].State = "ONLINE" }, "members_working", Critical},
 		{"one is silent", func(s *Seen) { s.Members[1].State = "SILENCE" }, "members_working", Critical},
@@ -71,7 +73,7 @@ func TestJudge(t *testing.T) {
 		{"unsealed for 10 s", func(s *Seen) { s.Journals = api.JournalList{Unsealed: 1, Longest: api.Duration(10 * time.Second)} }, "journals_unsealed", Critical},
 		{"unsealed for a moment", func(s *Seen) { s.Journals = api.JournalList{Unsealed: 1, Longest: 1} }, "", OK},
 		{"journals unknown", func(s *Seen) { s.JournalErr = errors.New("x") }, "journals_unsealed", Unknown},
-		{"nobody records", func(s *Seen) { s.Members[1].Holds.Duties = nil }, "duty_recorder", Critical},
+		{"nobody records", func(s *Seen) { s.Members[1].Holds.Duties = []string{"sweep"} }, "duty_recorder", Critical},
 		{"who records has another incarnation", func(s *Seen) { s.Members[1].Incarnation = 9 }, "", OK},
 	} {
 		s := good()

@@ -23,6 +23,39 @@ const (
 	ExitInterrupt = 130
 )
 
+// Exit says what an exit code means.
+type Exit struct {
+	Exit  int    `json:"exit"`
+	Means string `json:"means"`
+	Do    string `json:"do"`
+}
+
+// Exits are all exit codes of the command line, but for "crier check", which has those of
+// Nagios.
+func Exits() []Exit {
+	return []Exit{
+		{ExitOK, "done", "Nothing."},
+		{ExitError, "error", "Read what stands on standard error; of an internal error of the server, its log has the request id."},
+		{ExitUsage, "wrong use", "Mend the command line, or the field that the error names: --help has the form."},
+		{ExitNotFound, "not found", "See with the ls command of the group what there is."},
+		{ExitAuth, "denied", "Set CRIER_TOKEN to a key that may do it."},
+		{ExitConflict, "conflict", "Look at the object first: it exists already, or its state forbids this."},
+		{ExitRetry, "may succeed later", "Try the same command again; crier status shows what does not answer or is full."},
+		{ExitJob, "the job failed, was cancelled or recalled", "crier job info JOB has the reason, crier job export JOB who missed it."},
+		{ExitThreshold, "a measurement missed its goal", "The output has what was measured."},
+		{ExitNothing, "nothing to do", "Nothing: it is so already."},
+		{ExitInterrupt, "interrupted", "Run it again; what it had begun on the server goes on there."},
+	}
+}
+
+// ExitOf is the exit code of a command that ended with an error of a code.
+func ExitOf(code job.Code) int {
+	if exit, ok := codes[code]; ok {
+		return exit
+	}
+	return ExitError
+}
+
 // exitErr is an error with an exit code of its own.
 type exitErr struct {
 	code int
@@ -77,8 +110,5 @@ func exitCode(ctx context.Context, err error) int {
 	if errors.As(err, &e) {
 		return e.code
 	}
-	if code, ok := codes[job.CodeOf(err)]; ok {
-		return code
-	}
-	return ExitError
+	return ExitOf(job.CodeOf(err))
 }

@@ -2,28 +2,33 @@ package inspect
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"crier/api"
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
+	"crier/job"
 )
 
 // Events is the group of commands about events.
 func Events(c *cli.CLI) *cobra.Command {
-	return c.Group("events", "Events: notices of what happens to jobs and slices", eventsTail(c))
+	return c.Group("events", "Events: notices of what happens to jobs, slices and sets of recipients", eventsTail(c))
 }
 
 func eventsTail(c *cli.CLI) *cobra.Command {
 	req := api.TailEvents{Follow: true}
 	var id, since string
-	cmd := c.Command("tail [--job J] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
+	cmd := c.Command("tail [--job J] [--kind K] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
 		func(ctx context.Context, _ []string) (err error) {
 			if c.Output != string(out.Table) && c.Output != string(out.Lines) {
 				return cli.Usage("-o %s is one value, and events have no end; use -o table or -o jsonl", c.Output)
 			}
 			if err := req.Since(since); err != nil {
+				return err
+			}
+			if err := req.Validate(); err != nil {
 				return err
 			}
 			if id != "" {
@@ -43,9 +48,13 @@ func eventsTail(c *cli.CLI) *cobra.Command {
 	cmd.Long = cmd.Short + `.
 
 Each line has the event's cursor; --since CURSOR goes on behind it. An event may come
-twice: of those about one job, one whose version was seen is a repeat.`
+twice: of those about one job or set, one whose version was seen is a repeat. Of a set
+(followers, a suppression list, a segment) it tells the revision and how many were added
+or removed, not whom.`
 	f := cmd.Flags()
 	f.StringVar(&id, "job", "", "events of this job and its slices only")
+	f.StringVar(&req.Kind, "kind", "", "events of this kind only: "+strings.Join(job.EventKinds(), ", "))
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(job.EventKinds(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	f.StringVar(&since, "since", "", "what was published within a length of time such as 1h, or behind a cursor (default: from the first that is stored)")
 	f.BoolVarP(&req.Follow, "follow", "f", true, "wait for more at the end")
 	_ = cmd.RegisterFlagCompletionFunc("job", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) { // the flag is there

@@ -1,4 +1,4 @@
-// Package inspect is the commands that look at what a server holds: the ledger and the events. Each
+// Package inspect is the commands that look at what a server holds: the ledger, the events, and where recipients stand. Each
 // group is a function that is given what the commands share; a new one is a file here
 // and a word in the list of the root.
 package inspect

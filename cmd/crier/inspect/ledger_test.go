@@ -37,13 +37,18 @@ func (l *ledgerOf) VerifyLedger(context.Context) (api.LedgerReport, error) { ret
 
 // run runs "crier ledger ARGS" and gives what it says.
 func run(l *ledgerOf, args ...string) (code int, stdout, stderr string) {
+	return runAny(l, append([]string{"ledger"}, args...)...)
+}
+
+// runAny runs "crier ARGS" on a server.
+func runAny(svc api.Service, args ...string) (code int, stdout, stderr string) {
 	var o, e bytes.Buffer
 	c := &cli.CLI{In: strings.NewReader(""), Out: &o, Err: &e, Getenv: func(k string) string { return map[string]string{"CRIER_TOKEN": "k"}[k] }, Now: time.Now,
-		Dial: func(string, string) (api.Service, error) { return l, nil }}
+		Dial: func(string, string) (api.Service, error) { return svc, nil }}
 	root := &cobra.Command{Use: "crier", SilenceErrors: true, SilenceUsage: true}
 	root.PersistentFlags().StringVarP(&c.Output, "output", "o", "table", "")
-	root.AddCommand(Ledger(c))
-	code = c.Main(context.Background(), root, append([]string{"ledger"}, args...))
+	root.AddCommand(Ledger(c), Error(c))
+	code = c.Main(context.Background(), root, args)
 	return code, o.String(), e.String()
 }
 

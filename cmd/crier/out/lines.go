@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"crier/api"
+	"crier/job"
 )
 
 // A stream has no table, whose widths would need all of it; its items are lines.
@@ -18,11 +19,17 @@ func EntryLine(e api.LedgerEntry) string {
 
 // EventLine is an event as a line.
 func EventLine(e api.Event) string {
-	what := e.Job.String()
-	if e.Slice != nil {
-		what += fmt.Sprintf(" slice %d", *e.Slice)
+	what := fmt.Sprintf("%s  version %d", e.Job, e.Version)
+	switch e.Kind() {
+	case job.EventOfSlice:
+		what = fmt.Sprintf("%s slice %d  version %d", e.Job, *e.Slice, e.Version)
+	case job.EventOfSet:
+		what = fmt.Sprintf("%s %s  revision %d: %s, %s in all", Clean(e.Set.Kind), Clean(e.Set.Name), e.Version, Exact(e.Set.Changed), Exact(e.Set.Recipients))
 	}
-	line := fmt.Sprintf("%8d  %s  %-11s  %s  version %d", e.Cursor, e.At.UTC().Format(stamp), Clean(e.State), what, e.Version)
+	line := fmt.Sprintf("%8d  %s  %-11s  %s", e.Cursor, e.At.UTC().Format(stamp), Clean(e.State), what)
+	if e.Alert != "" {
+		line += "  ALERT " + Clean(e.Alert)
+	}
 	if e.Reason != "" {
 		line += "  " + Clean(e.Reason)
 	}

@@ -59,6 +59,9 @@ func inWorld(t *testing.T, run func(w *world)) {
 // gateway runs one until it is stopped, and gives how it ended.
 func (w *world) gateway(inc job.Incarnation) (g *Gateway, stop func() error) {
 	g = &Gateway{Incarnation: inc, URL: "ws://here", Member: "one", Store: w.store, Log: w.ledger, Logger: slog.New(slog.DiscardHandler), Began: time.Now()}
+	if g.May() {
+		w.t.Error("it may take hand-offs before it asked")
+	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	ended := make(chan error, 1)
 	w.all.Go(func() { ended <- g.Run(ctx) })
@@ -90,9 +93,6 @@ func TestALiveGatewayHasALeaseAndALicence(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.observe()
 		g, stop := w.gateway(g1)
-		if g.May() {
-			t.Error("it may take hand-offs before it asked")
-		}
 		w.silent.Store(&[]job.Incarnation{g1}) // its beats are not heard
 		time.Sleep(time.Minute)
 		e, err := w.store.Get(w.ctx, "gateways/g-one")

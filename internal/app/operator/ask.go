@@ -18,9 +18,9 @@ const (
 	askAtOnce = 64
 )
 
-// ask asks several at the same time, each at its subject, and gives the answers by
+// ask asks several the same thing at the same time, each at its subject, and gives the answers by
 // name, and who did not answer.
-func (o *Operator) ask(ctx context.Context, questions map[string]string) (map[string][]byte, []api.Silent) {
+func (o *Operator) ask(ctx context.Context, questions map[string]string, data []byte) (map[string][]byte, []api.Silent) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	var (
@@ -34,7 +34,7 @@ func (o *Operator) ask(ctx context.Context, questions map[string]string) (map[st
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			b, err := o.cfg.Bus.Request(ctx, subject, nil)
+			b, err := o.cfg.Bus.Request(ctx, subject, data)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -39,7 +39,7 @@ func (o *Operator) Lanes(ctx context.Context) (api.LaneList, error) {
 	for name := range o.workers(&s) {
 		questions[name] = work.LanesTo(name)
 	}
-	answers, silent := o.ask(ctx, questions)
+	answers, silent := o.ask(ctx, questions, nil)
 	list := api.LaneList{Lanes: []api.Lane{}}
 	for _, name := range slices.Sorted(maps.Keys(answers)) {
 		var lanes []work.Lane

@@ -283,3 +283,53 @@ func TestLanes(t *testing.T) {
 		}
 	})
 }
+
+// Every member is asked where a recipient is; what the home says counts, not what one
+// believes that lost the range, and who does not answer is named.
+func TestWhereabouts(t *testing.T) {
+	onStage(t, func(s *stage) {
+		at := time.Now().UTC()
+		s.claim(ledger.RangeThing(0), "w-b", 1)
+		x := &seat{Snapshot: func() Snapshot {
+			return seen("a", []link.Seen{works("a", 1), works("b", 1), works("c", 1), works("d", 1), works("f", 1)}, []string{"e"})
+		}}
+		a := s.open(membership{x}, Counts{})
+		a.cfg.Here = func(who job.Recipient) Here {
+			return Here{Online: Sockets("g-a", []time.Time{at.Add(-time.Minute), at.Add(-time.Hour)}), Home: "w-a", Primary: "g-old.1"}
+		}
+		y := &seat{Snapshot: func() Snapshot {
+			return seen("b", []link.Seen{works("a", 1), works("b", 1)}, nil)
+		}}
+		b := s.open(membership{y}, Counts{})
+		b.cfg.Here = func(who job.Recipient) Here {
+			if who != 7 {
+				return Here{Home: "w-b"}
+			}
+			return Here{Home: "w-b", Primary: "g-a.4"}
+		}
+		s.answer(recipientTo("c"), "nonsense")
+		s.answer(recipientTo("d"), `{"id":"z","online":[{"gateway":"g-z","connections":1}]}`)
+		silence, err := s.bus.Subscribe(recipientTo("f"), func(bus.Msg) {})
+		s.must(err)
+		defer silence.Unsubscribe()
+		began := time.Now()
+		want := api.Whereabouts{Online: []api.Connected{{Gateway: "g-a", Connections: 2, Since: at.Add(-time.Hour)}}, Home: "w-b", Primary: "g-a.4",
+			Silent: []api.Silent{{Name: "c", Why: "its answer cannot be read"}, {Name: "d", Why: "its answer cannot be read"}, {Name: "e", Why: "nobody listens there"},
+				{Name: "f", Why: "no answer within 1s"}}}
+		if diff := cmp.Diff(want, a.Whereabouts(s.ctx, 7)); diff != "" {
+			t.Errorf("where 7 is (-want +got):\n%s", diff)
+		}
+		if took := time.Since(began); took > askWithin {
+			t.Errorf("it took %s", took)
+		}
+		want.Primary = ""
+		if diff := cmp.Diff(want, a.Whereabouts(s.ctx, 8)); diff != "" {
+			t.Errorf("where 8 is (-want +got):\n%s", diff)
+		}
+		bounded, cancel := context.WithTimeout(s.ctx, time.Second)
+		defer cancel()
+		if _, err := s.bus.Request(bounded, recipientTo("b"), []byte("7x")); err == nil {
+			t.Error("a question about nobody is answered")
+		}
+	})
+}

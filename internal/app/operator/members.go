@@ -204,7 +204,7 @@ func (o *Operator) reports(ctx context.Context, s *Snapshot, ids []string) (map[
 		}
 		questions[id] = aboutTo(id)
 	}
-	answers, silent := o.ask(ctx, questions)
+	answers, silent := o.ask(ctx, questions, nil)
 	for id, b := range answers {
 		r := new(report)
 		if err := json.Unmarshal(b, r); err != nil || r.ID != id {

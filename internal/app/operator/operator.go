@@ -18,6 +18,7 @@ import (
 	"crier/api"
 	"crier/internal/bus"
 	"crier/internal/crew"
+	"crier/job"
 	"crier/scheduler/apta"
 	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/wire"
@@ -68,7 +69,9 @@ type Config struct {
 	Log        ledger.Log
 	Bus        bus.Bus
 	Counts     func() Counts // of this process
-	Logger     *slog.Logger
+	// Here tells what this process knows of a recipient. Nil: it has neither gateway nor worker.
+	Here   func(job.Recipient) Here
+	Logger *slog.Logger
 }
 
 // Operator is the part of a process that answers whoever runs the cluster, and the
@@ -123,6 +126,13 @@ func (o *Operator) Run(ctx context.Context) error {
 		return fmt.Errorf("subscribing to questions about member %s: %w", id, err)
 	}
 	defer sub.Unsubscribe()
+	whether, err := o.cfg.Bus.Subscribe(recipientTo(id), func(m bus.Msg) {
+		answers.Do(func() { o.answerRecipient(id, m) })
+	})
+	if err != nil {
+		return fmt.Errorf("subscribing to questions about recipients to member %s: %w", id, err)
+	}
+	defer whether.Unsubscribe()
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for {

@@ -1,16 +1,19 @@
 package sets
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"crier/api"
 	"crier/audience"
 	"crier/audience/members"
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/sql"
 )
@@ -151,11 +154,29 @@ func (s *Sets) ExportSet(ctx context.Context, req api.ExportSet, w io.Writer) (e
 		return err
 	}
 	defer set.Close() // only read
-	draft, err := s.draft(ctx, strings.ReplaceAll(name, `\`, "_"), set)
+	draft, err := s.Draft(ctx, strings.ReplaceAll(name, `\`, "_"), func(add func(*idset.Set) error) error {
+		for q := range set.Ranges() {
+			ids, err := set.Range(q)
+			if err != nil {
+				return err
+			}
+			err = add(ids)
+			ids.Release()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, draft.Discard()) }()
+	return Export(draft, w)
+}
+
+// Export writes the file of a package.
+func Export(draft *audience.Draft, w io.Writer) error {
 	f, err := os.Open(draft.Path())
 	if err != nil {
 		return fmt.Errorf("reading the export: %w", err)
@@ -163,6 +184,35 @@ func (s *Sets) ExportSet(ctx context.Context, req api.ExportSet, w io.Writer) (e
 	defer f.Close() // only read
 	_, err = io.Copy(w, f)
 	return err
+}
+
+// ExportIDs writes the ids of a package, one a line.
+func ExportIDs(ctx context.Context, draft *audience.Draft, w io.Writer) error {
+	set, err := audience.Open(draft.Path())
+	if err != nil {
+		return fmt.Errorf("reading the export: %w", err)
+	}
+	defer set.Close() // only read
+	out := bufio.NewWriterSize(w, 64<<10)
+	var line []byte
+	for q := range set.Ranges() {
+		ids, err := set.Range(q)
+		if err != nil {
+			return fmt.Errorf("reading the export: %w", err)
+		}
+		for id := range ids.All() {
+			line = append(strconv.AppendUint(line[:0], uint64(id), 10), '\n')
+			if _, err := out.Write(line); err != nil {
+				ids.Release()
+				return err
+			}
+		}
+		ids.Release()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
 }
 
 // keptSet finds the set that an export is of, and what its package is called.
@@ -189,26 +239,22 @@ func (s *Sets) keptSet(ctx context.Context, req api.ExportSet) (name string, key
 	return list.Account, key, err
 }
 
-// draft writes a set as the file of a package.
-func (s *Sets) draft(ctx context.Context, name string, set audience.Ranged) (*audience.Draft, error) {
+// Draft writes a set as the file of a package, which is its caller's to discard: each gives
+// it range by range, in ascending order.
+func (s *Sets) Draft(ctx context.Context, name string, each func(add func(*idset.Set) error) error) (*audience.Draft, error) {
 	w, err := audience.NewWriter(s.Scratch, name)
 	if err != nil {
 		return nil, storing(err)
 	}
 	defer w.Abort()
-	for q := range set.Ranges() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	err = each(func(ids *idset.Set) error {
+		if err := w.Add(ids); err != nil {
+			return storing(err)
 		}
-		ids, err := set.Range(q)
-		if err != nil {
-			return nil, err
-		}
-		err = w.Add(ids)
-		ids.Release()
-		if err != nil {
-			return nil, storing(err)
-		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
 	}
 	d, err := w.Finish(0)
 	if err != nil {

@@ -1,7 +1,9 @@
 package ws
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -33,8 +35,8 @@ const (
 
 // wire carries the frames of one connection.
 type wire interface {
-	// write sends a frame; one is under way at a time.
-	write(q queued) error
+	// write sends frames in one piece; one call is under way at a time.
+	write(batch []queued) error
 	// close says goodbye. The other side has some seconds to take note.
 	close(code websocket.StatusCode, reason string) error
 	// ping gives an error if the other side is not there, as far as can be told.
@@ -44,10 +46,21 @@ type wire interface {
 }
 
 // webSocket is the wire of a client that speaks WebSocket.
-type webSocket struct{ *websocket.Conn }
+type webSocket struct {
+	*websocket.Conn
+	below *cork
+}
 
-func (s webSocket) write(q queued) error {
-	return s.Write(context.Background(), websocket.MessageText, q.bytes)
+func (s webSocket) write(batch []queued) error {
+	if len(batch) == 1 {
+		return s.Write(context.Background(), websocket.MessageText, batch[0].bytes)
+	}
+	s.below.hold()
+	var err error
+	for _, q := range batch {
+		err = errors.Join(err, s.Write(context.Background(), websocket.MessageText, q.bytes))
+	}
+	return errors.Join(err, s.below.release())
 }
 
 func (s webSocket) close(code websocket.StatusCode, reason string) error {
@@ -61,6 +74,7 @@ type conn struct {
 	g       *Gateway
 	id      gateway.Conn
 	who     job.Recipient
+	since   time.Time // when it was admitted
 	wire    wire
 	ack     string      // where a client acknowledges that cannot do so on the wire
 	socket  net.Conn    // below it
@@ -92,8 +106,8 @@ func (c *conn) read(ws *websocket.Conn) {
 	defer c.end()
 	defer ws.CloseNow() // whatever it says, the connection is closed
 	for {
-		kind, b, err := ws.Read(context.Background())
-		if err != nil {
+		kind, f, err := readFrame(ws)
+		if kind == 0 {
 			return
 		}
 		c.heard.Store(true)
@@ -103,7 +117,6 @@ func (c *conn) read(ws *websocket.Conn) {
 			}
 			continue
 		}
-		f, err := parseClient(b)
 		if err != nil {
 			if c.malformed(codeMalformed, err.Error()) {
 				return
@@ -112,6 +125,33 @@ func (c *conn) read(ws *websocket.Conn) {
 		}
 		c.take(f)
 	}
+}
+
+// frames are buffers for frames of clients, which are there only while one is read.
+var frames = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// readFrame waits for a frame. Its kind is 0 if none came; the error is what is wrong with
+// one that has text.
+func readFrame(ws *websocket.Conn) (websocket.MessageType, *clientFrame, error) {
+	kind, r, err := ws.Reader(context.Background())
+	if err != nil {
+		return 0, nil, err
+	}
+	b := frames.Get().(*bytes.Buffer)
+	defer func() {
+		if b.Cap() <= batchBytes { // a large one is rare
+			b.Reset()
+			frames.Put(b)
+		}
+	}()
+	if _, err := b.ReadFrom(r); err != nil {
+		return 0, nil, err
+	}
+	if kind != websocket.MessageText {
+		return kind, nil, nil
+	}
+	f, err := parseClient(b.Bytes())
+	return kind, f, err
 }
 
 // greetSilent takes in a client that has said nothing, if it answers a ping. A hello that
@@ -215,63 +255,94 @@ func (c *conn) say(f frame) {
 		c.g.cfg.Log.Error("writing a frame", "err", err)
 		return
 	}
-	q := queued{kind: f.kind(), bytes: b}
-	if s, ok := f.(settledFrame); ok {
-		q.settled = s.IDs
-	}
-	c.send(q)
+	c.send(queued{kind: f.kind(), bytes: b})
 }
 
-// send queues a frame behind everything before. It never blocks.
+// send queues a frame behind everything before, and sees to its being written. It never
+// blocks.
 func (c *conn) send(q queued) {
+	if c.enqueue(q) {
+		c.flush()
+	}
+}
+
+// enqueue queues a frame behind everything before; false if there is no room. Until a
+// flush it may wait, so that others leave with it.
+func (c *conn) enqueue(q queued) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.ended {
-		return
+		return false
 	}
 	if len(c.mu.queue) >= maxQueue {
 		if !c.closing.Load() {
 			c.g.counters.tooSlow.Add(1)
 			go c.close(codeTooSlow, "this connection reads too slowly")
 		}
-		return
+		return false
 	}
 	c.mu.queue = append(c.mu.queue, q)
-	if !c.mu.writing {
+	return true
+}
+
+// flush sees to it that the queue is written.
+func (c *conn) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mu.writing && !c.mu.ended && len(c.mu.queue) > 0 {
 		c.mu.writing = true
 		go c.write()
 	}
 }
 
+// batches are the lists of frames of those who write.
+var batches = sync.Pool{New: func() any { return new([16]queued) }}
+
 // write empties the queue and ends. A write that fails ends the connection, which
 // the reading goroutine notices.
 func (c *conn) write() {
+	few := batches.Get().(*[16]queued)
+	defer batches.Put(few)
 	for {
-		c.mu.Lock()
-		if c.mu.ended || len(c.mu.queue) == 0 {
-			c.mu.queue, c.mu.writing = c.rest(), false
-			c.mu.Unlock()
+		batch := c.next(few[:0])
+		if len(batch) == 0 {
 			return
 		}
-		q := c.mu.queue[0]
-		c.mu.queue[0] = queued{}
-		c.mu.queue = c.mu.queue[1:]
-		c.mu.Unlock()
-		if err := c.wire.write(q); err != nil {
+		if err := c.wire.write(batch); err != nil {
+			clear(batch)
 			c.cut()
 			return // writing stays true: nobody writes after this one
 		}
-		c.g.counters.framesOut.Add(1)
-		c.g.counters.bytesOut.Add(uint64(len(q.bytes)))
+		c.g.counters.framesOut.Add(uint64(len(batch)))
+		for _, q := range batch {
+			c.g.counters.bytesOut.Add(uint64(len(q.bytes)))
+		}
+		clear(batch)
 	}
 }
 
-// rest is the queue, without the memory of an empty one.
-func (c *conn) rest() []queued {
-	if len(c.mu.queue) == 0 {
+// next takes frames out of the queue before the first byte of them is written: one, and
+// those behind it that leave in the same piece. If there are none the writer has ended.
+func (c *conn) next(batch []queued) []queued {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.ended {
+		c.mu.writing = false
 		return nil
 	}
-	return c.mu.queue
+	bytes := 0
+	for _, q := range c.mu.queue {
+		if bytes += len(q.bytes) + maxHeader; len(batch) == cap(batch) || len(batch) > 0 && bytes > batchBytes {
+			break
+		}
+		batch = append(batch, q)
+	}
+	clear(c.mu.queue[:len(batch)])
+	c.mu.queue = c.mu.queue[len(batch):]
+	if len(batch) == 0 {
+		c.mu.queue, c.mu.writing = nil, false // without the memory of an empty one
+	}
+	return batch
 }
 
 // close says goodbye and waits some seconds for the other side to do so.

@@ -3,6 +3,7 @@ package ws
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -40,7 +41,7 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 		g.deliver(e)
 	case gateway.SendSettled:
 		if c := g.conns[e.Conn]; c != nil {
-			c.say(settledFrame{typeSettled, e.IDs})
+			g.settled(c, e.IDs)
 		}
 	case gateway.Close:
 		if c := g.conns[e.Conn]; c != nil {
@@ -93,6 +94,19 @@ func releaseReport(p *handoff.Report) {
 	}
 }
 
+// settled queues what a client may forget. Most get the same list as the one before.
+func (g *Gateway) settled(c *conn, ids []job.ID) {
+	if !slices.Equal(ids, g.lastTold.settled) {
+		b, err := json.Marshal(settledFrame{typeSettled, ids})
+		if err != nil {
+			g.cfg.Log.Error("writing a frame of settled ids", "err", err)
+			return
+		}
+		g.lastTold = queued{kind: typeSettled, bytes: b, settled: ids}
+	}
+	g.queue(c, g.lastTold)
+}
+
 // deliver queues a message with connections. All of them share its bytes. The order
 // grows from piece to piece, and so on every connection.
 func (g *Gateway) deliver(e gateway.Deliver) {
@@ -105,7 +119,7 @@ func (g *Gateway) deliver(e gateway.Deliver) {
 	}
 	for _, n := range e.Conns {
 		if c := g.conns[n]; c != nil {
-			c.send(queued{kind: f.kind(), bytes: b, job: e.Job})
+			g.queue(c, queued{kind: f.kind(), bytes: b, job: e.Job})
 		}
 	}
 }

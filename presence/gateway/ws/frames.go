@@ -75,7 +75,6 @@ type frame interface{ kind() string }
 
 func (f messageFrame) kind() string  { return f.Type }
 func (f withdrawFrame) kind() string { return f.Type }
-func (f settledFrame) kind() string  { return f.Type }
 func (f redirectFrame) kind() string { return f.Type }
 func (f errorFrame) kind() string    { return f.Type }
 func (f helloFrame) kind() string    { return f.Type }

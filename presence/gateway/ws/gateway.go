@@ -36,12 +36,14 @@ type Gateway struct {
 	ready   chan struct{} // closed by Run when it is subscribed
 
 	// The rest up to mu belongs to that goroutine.
-	conns   map[gateway.Conn]*conn
-	replies map[gateway.Token]func([]byte) error
-	tokens  gateway.Token
-	order   uint64          // of pieces sent
-	follow  []gateway.Event // answers to effects
-	fileErr bool            // the last append did not work
+	conns    map[gateway.Conn]*conn
+	replies  map[gateway.Token]func([]byte) error
+	tokens   gateway.Token
+	order    uint64          // of pieces sent
+	follow   []gateway.Event // answers to effects
+	fileErr  bool            // the last append did not work
+	lastTold queued          // the last frame of settled ids
+	queued   []*conn         // have frames that a step queued, to be flushed at its end
 
 	mu struct {
 		sync.Mutex
@@ -193,6 +195,19 @@ func (g *Gateway) step(ev gateway.Event) {
 		}
 	}
 	g.follow = nil
+	for _, c := range g.queued {
+		c.flush()
+	}
+	clear(g.queued)
+	g.queued = g.queued[:0]
+}
+
+// queue queues a frame that leaves at the end of the step, with what else the step has for
+// the same connection.
+func (g *Gateway) queue(c *conn, q queued) {
+	if c.enqueue(q) {
+		g.queued = append(g.queued, c)
+	}
 }
 
 // stop ends all connections and says goodbye.

@@ -75,7 +75,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	// with it than any client. So origins are not checked.
 	hijacker := &smallBuffers{ResponseWriter: w}
 	ws, err := websocket.Accept(hijacker, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-	c.wire, c.socket = webSocket{ws}, hijacker.conn
+	c.wire, c.socket = webSocket{ws, hijacker.below}, hijacker.conn
 	if !g.start(c, err) {
 		if err != nil {
 			return // answered by Accept
@@ -92,7 +92,8 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 // ones are most of what a gateway has. A longer message is written past the buffer.
 type smallBuffers struct {
 	http.ResponseWriter
-	conn net.Conn // the socket, once hijacked
+	conn  net.Conn // the socket, once hijacked
+	below *cork    // around it
 }
 
 const bufferBytes = 1 << 10
@@ -111,8 +112,8 @@ func (s *smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if _, err := in.Peek(len(early)); err != nil { // the WebSocket library looks into the buffer only
 		return nil, nil, err
 	}
-	s.conn = conn
-	return conn, bufio.NewReadWriter(in, bufio.NewWriterSize(conn, bufferBytes)), nil
+	s.conn, s.below = conn, &cork{Conn: conn}
+	return s.below, bufio.NewReadWriter(in, bufio.NewWriterSize(s.below, bufferBytes)), nil
 }
 
 func token(r *http.Request) string {
@@ -131,7 +132,7 @@ func (g *Gateway) admit(who job.Recipient) (*conn, bool) {
 		return nil, false
 	}
 	g.mu.next++
-	c := &conn{g: g, id: g.mu.next, who: who}
+	c := &conn{g: g, id: g.mu.next, who: who, since: time.Now()}
 	c.heard.Store(true)
 	g.mu.upgrades++
 	return c, true

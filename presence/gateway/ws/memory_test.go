@@ -57,7 +57,7 @@ func memory() int {
 }
 
 // bare connects and says hello with as little as possible.
-func bare(t *testing.T, w *world, r int) net.Conn {
+func bare(t testing.TB, w *world, r int) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 	if err != nil {

@@ -2,7 +2,9 @@ package ws
 
 import (
 	"sync/atomic"
+	"time"
 
+	"crier/job"
 	"crier/presence/gateway"
 )
 
@@ -39,6 +41,19 @@ func (g *Gateway) Stats() Stats {
 	s.MalformedFrames, s.MalformedMessages = c.malformedFrames.Load(), c.malformedMessages.Load()
 	s.TooSlow, s.DeadSockets, s.AnnouncementsWithoutHome = c.tooSlow.Load(), c.deadSockets.Load(), c.announceRetries.Load()
 	return s
+}
+
+// Connections tells when each of a recipient's open connections was made. It may be called
+// at any time from anywhere, and looks at all connections.
+func (g *Gateway) Connections(who job.Recipient) (since []time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.mu.sockets {
+		if c.who == who {
+			since = append(since, c.since)
+		}
+	}
+	return since
 }
 
 func (g *Gateway) publishStats() { g.stats.Store(&Stats{Core: g.state.Stats()}) }

@@ -52,17 +52,21 @@ type stream struct {
 	}
 }
 
-// write sends a frame as an event. The bytes of a message are those of all who get it.
-func (s *stream) write(q queued) error {
+// write sends frames as events. The bytes of a message are those of all who get it.
+func (s *stream) write(batch []queued) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !q.job.IsZero() && !slices.Contains(s.mu.has, q.job) {
-		s.mu.has = append(s.mu.has, q.job)
+	var all net.Buffers
+	for _, q := range batch {
+		if !q.job.IsZero() && !slices.Contains(s.mu.has, q.job) {
+			s.mu.has = append(s.mu.has, q.job)
+		}
+		if len(q.settled) > 0 {
+			s.mu.has = slices.DeleteFunc(s.mu.has, func(id job.ID) bool { return slices.Contains(q.settled, id) })
+		}
+		all = append(all, *event(s.mu.has, q.kind, q.bytes)...)
 	}
-	if len(q.settled) > 0 {
-		s.mu.has = slices.DeleteFunc(s.mu.has, func(id job.ID) bool { return slices.Contains(q.settled, id) })
-	}
-	_, err := event(s.mu.has, q.kind, q.bytes).WriteTo(s.socket)
+	_, err := all.WriteTo(s.socket)
 	return err
 }
 

@@ -31,7 +31,7 @@ var inc1 = job.Incarnation{Gateway: "gw1", Start: 1}
 // world is a gateway with its files, an owner of a journal, and a home, on a bus in
 // memory.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	bus   *bus.Memory
 	g     *Gateway
 	url   string
@@ -63,11 +63,11 @@ func (verifier) VerifyRecipient(token string) (job.Recipient, error) {
 	return job.ParseRecipient(n)
 }
 
-func newWorld(t *testing.T, change func(*Config)) *world {
+func newWorld(t testing.TB, change func(*Config)) *world {
 	return newWorldAt(t, t.TempDir(), inc1, change)
 }
 
-func newWorldAt(t *testing.T, dir string, inc job.Incarnation, change func(*Config)) *world {
+func newWorldAt(t testing.TB, dir string, inc job.Incarnation, change func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, bus: bus.NewMemory(), dir: dir, ended: make(chan error, 1), journal: job.Journal{Worker: "w1", Incarnation: 1},
 		changed: make(chan struct{}), reports: map[job.Ref]*handoff.Report{}, joined: map[uint32]bool{}, incs: map[job.Incarnation]bool{}}
@@ -248,7 +248,7 @@ func (w *world) ends(ref job.Ref, targets ...uint32) (acked *idset.Set, p *hando
 
 // raw is a client without a library's manners.
 type raw struct {
-	t  *testing.T
+	t  testing.TB
 	ws *websocket.Conn
 }
 

@@ -62,6 +62,25 @@ func TestAMessageFromHandOffToSettled(t *testing.T) {
 	w.eventually("everything is recorded", func() bool { return w.g.Stats().Core.Reserves == 0 })
 }
 
+// The connections of one recipient are told apart from all others'.
+func TestConnectionsOfARecipient(t *testing.T) {
+	w := newWorld(t, nil)
+	began := time.Now()
+	first := w.dial("r5")
+	first.expect("hello")
+	w.dial("r5").expect("hello")
+	w.dial("r6").expect("hello")
+	since := w.g.Connections(5)
+	if len(since) != 2 || slices.ContainsFunc(since, func(at time.Time) bool { return at.Before(began) || at.After(time.Now()) }) {
+		t.Errorf("recipient 5 is connected since %v", since)
+	}
+	if got := w.g.Connections(7); got != nil {
+		t.Errorf("recipient 7, who never was, is connected since %v", got)
+	}
+	first.ws.CloseNow()
+	w.eventually("one is gone", func() bool { return len(w.g.Connections(5)) == 1 })
+}
+
 func TestHowClientsIntroduceThemselves(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.HelloWait = 50 * time.Millisecond })
 	hello := func(r uint32) (h handoff.Hello) {

@@ -24,7 +24,7 @@ const limit = 20 * time.Second
 // Run holds streams that open makes, each empty, to the suite.
 func Run(t *testing.T, open func(t *testing.T) Log) {
 	for name, test := range map[string]func(*testing.T, context.Context, Log){
-		"order, jobs and cursors": order, "repeats": repeats, "what comes later": later, "since a time": since, "what is refused": refused,
+		"order, jobs and cursors": order, "kinds": kinds, "repeats": repeats, "what comes later": later, "since a time": since, "what is refused": refused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -42,6 +42,12 @@ func Event(n byte, slice int, version uint64) job.Event {
 		number := uint32(slice)
 		e.Slice, e.Reason = &number, ""
 	}
+	return e
+}
+
+func alert(n byte, version uint64) job.Event {
+	e := Event(n, -1, version)
+	e.Alert = job.Overstayed
 	return e
 }
 
@@ -96,8 +102,23 @@ func order(t *testing.T, ctx context.Context, l Log) {
 	want(t, ctx, "of no job", l, events.Query{Job: &job.ID{9}})
 }
 
+// kinds follows the events of each kind apart, and tells those of sets that have the same
+// number from each other.
+func kinds(t *testing.T, ctx context.Context, l Log) {
+	set := func(kind string, revision uint64) job.Event {
+		return job.Event{Set: &job.SetChange{Kind: kind, Name: "größer", Number: 1, Tenant: "acme", Recipients: revision, Changed: 1}, Version: revision, State: job.SetAdded}
+	}
+	all := []job.Event{set("followers", 1), Event(1, -1, 1), set("suppression", 1), Event(1, 1, 1), set("followers", 2)}
+	publish(t, ctx, l, append(all, all...)...)
+	want(t, ctx, "all, each once", l, events.Query{}, all...)
+	want(t, ctx, "of sets", l, events.Query{Kind: "set"}, all[0], all[2], all[4])
+	want(t, ctx, "of jobs", l, events.Query{Kind: "job"}, all[1])
+	want(t, ctx, "of slices", l, events.Query{Kind: "slice"}, all[3])
+	want(t, ctx, "of one job", l, events.Query{Job: &all[1].Job}, all[1], all[3])
+}
+
 func repeats(t *testing.T, ctx context.Context, l Log) {
-	all := []job.Event{Event(1, -1, 1), Event(1, 1, 1), Event(1, 11, 1), Event(1, -1, 11)}
+	all := []job.Event{Event(1, -1, 1), Event(1, 1, 1), Event(1, 11, 1), Event(1, -1, 11), alert(1, 1), alert(1, 11), alert(2, 1)}
 	for range 3 {
 		publish(t, ctx, l, all...)
 	}
@@ -140,7 +161,7 @@ func since(t *testing.T, ctx context.Context, l Log) {
 }
 
 func refused(t *testing.T, ctx context.Context, l Log) {
-	for _, e := range []job.Event{{}, {Job: job.ID{1}, State: "sent"}, {Job: job.ID{1}, Version: 1}} {
+	for _, e := range []job.Event{{}, {Job: job.ID{1}, Version: 1, State: "sent", Alert: "boom"}, {Job: job.ID{1}, State: "sent"}, {Job: job.ID{1}, Version: 1}} {
 		if err := l.Publish(ctx, e); job.CodeOf(err) != job.CodeInvalid {
 			t.Errorf("publishing %+v: %v", e, err)
 		}

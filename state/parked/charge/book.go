@@ -437,6 +437,33 @@ func (b Book) AtLeast(r job.Range, day, account uint32, n int) (*idset.Set, erro
 	return all, err
 }
 
+// Day gives the last day on which anybody of a recipient's range was charged, 0 if nobody
+// was, and how many messages of it the recipient was, by account, all of them under 0.
+func (b Book) Day(who job.Recipient) (day uint32, used map[uint32]int, err error) {
+	r, container := who.Range(), byte(who>>idset.ContainerBits)&(idset.Containers-1)
+	v, err := b.Rows.Get(row.Key(r, rowDay))
+	if err != nil || len(v) != 4 {
+		return 0, nil, err
+	}
+	day, used = binary.BigEndian.Uint32(v), map[uint32]int{}
+	prefix := row.Key(r, rowCounters, v)
+	err = b.Rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+		if k[len(k)-1] != container {
+			return nil
+		}
+		p, err := parsePlanes(v, r, int(container))
+		if err != nil {
+			return err
+		}
+		if n := p.of(who); n > 0 {
+			used[binary.BigEndian.Uint32(k[len(prefix):])] = n
+		}
+		p.release()
+		return nil
+	})
+	return day, used, err
+}
+
 // Used is how many messages of a day a recipient was charged.
 func (b Book) Used(who job.Recipient, day, account uint32) (int, error) {
 	r, i := who.Range(), int(who>>idset.ContainerBits)&(idset.Containers-1)

@@ -3,8 +3,11 @@ package engine
 import (
 	"context"
 	dbsql "database/sql"
+	"fmt"
 	"strings"
 	"time"
+
+	"crier/job"
 )
 
 // Scanner is one row.
@@ -48,6 +51,19 @@ func FromNanos(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n).UTC()
+}
+
+// Digest scans 32 bytes.
+type Digest struct{ D *job.Digest }
+
+// Scan implements database/sql.Scanner.
+func (s Digest) Scan(v any) error {
+	b, ok := v.([]byte)
+	if !ok || len(b) != len(s.D) {
+		return fmt.Errorf("a digest of 32 bytes is expected, not %T of %d", v, len(b))
+	}
+	*s.D = job.Digest(b)
+	return nil
 }
 
 // Statement is a prepared query that reads.

@@ -36,6 +36,16 @@ func (m *Memory) findLocked(name string) *Segment {
 	return nil
 }
 
+// NameOf is the name of the segment with a number; "" if there is none.
+func (m *Memory) NameOf(number uint32) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if number == 0 || int(number) > len(m.mu.segments) {
+		return ""
+	}
+	return m.mu.segments[number-1].Name
+}
+
 // Create is as Segments'.
 func (m *Memory) Create(_ context.Context, name string) (Segment, error) {
 	if err := checkName(name); err != nil {

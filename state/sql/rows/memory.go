@@ -54,8 +54,16 @@ func (m *Memory) sortedLocked(keep func(*memoryRow) bool) []*memoryRow {
 			all = append(all, r)
 		}
 	}
-	slices.SortFunc(all, func(a, b *memoryRow) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b *memoryRow) int { return cmp.Or(cmp.Compare(behind(a), behind(b)), cmp.Compare(a.ID, b.ID)) })
 	return all
+}
+
+// behind is 1 for what goes behind the rest.
+func behind(r *memoryRow) int {
+	if r.Event.Set != nil {
+		return 1
+	}
+	return 0
 }
 
 // Take implements outbox.Rows.

@@ -32,8 +32,18 @@ var _ outbox.Rows = (*Outbox)(nil)
 // New makes the outbox of a database; now is the clock of leases and marks.
 func New(e *engine.Engine, now func() time.Time) *Outbox { return &Outbox{e, now} }
 
-// The condition of a row that an owner may take at a time.
-const free = ` FROM outbox WHERE published_at = 0 AND (leased_until <= ? OR leased_by = ?) ORDER BY id LIMIT ?`
+// The condition of a row that an owner may take at a time, and the order: what is about
+// jobs does not wait for the sets that an import changed.
+const free = ` FROM outbox WHERE published_at = 0 AND (leased_until <= ? OR leased_by = ?) ORDER BY behind, id LIMIT ?`
+
+// What is read of a row. Names and owners of sets never change.
+const columns = `id, job, slice, version, state, reason, at, set_kind, set_number, cardinality, changed,
+	COALESCE(CASE set_kind WHEN 'segment' THEN (SELECT s.name FROM segments s WHERE s.number = set_number)
+		WHEN 'followers' THEN (SELECT a.name FROM accounts a WHERE a.number = set_number)
+		WHEN 'suppression' THEN (SELECT a.name FROM accounts a WHERE a.number = set_number) END, ''),
+	COALESCE(CASE set_kind WHEN 'segment' THEN '` + job.DefaultTenant + `'
+		WHEN 'followers' THEN (SELECT a.tenant FROM accounts a WHERE a.number = set_number)
+		WHEN 'suppression' THEN (SELECT a.tenant FROM accounts a WHERE a.number = set_number) END, '')`
 
 // Take implements outbox.Rows.
 func (o *Outbox) Take(ctx context.Context, l outbox.Lease) ([]outbox.Row, error) {
@@ -51,7 +61,7 @@ func (o *Outbox) Take(ctx context.Context, l outbox.Lease) ([]outbox.Row, error)
 	}
 	var taken []outbox.Row
 	err = o.e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
-		taken, err = engine.Collect(ctx, tx, scan, `SELECT id, job, slice, version, state, reason, at`+free+o.e.SkipLocked(),
+		taken, err = engine.Collect(ctx, tx, scan, `SELECT `+columns+free+o.e.SkipLocked(),
 			engine.Nanos(at), l.Owner, limit)
 		if err != nil || len(taken) == 0 {
 			return err
@@ -73,15 +83,21 @@ func scan(r engine.Scanner) (row outbox.Row, err error) {
 	var id string
 	var slice dbsql.NullInt64
 	var at int64
-	if err := r.Scan(&row.ID, &id, &slice, &row.Event.Version, &row.Event.State, &row.Event.Reason, &at); err != nil {
+	var set job.SetChange
+	e := &row.Event
+	if err := r.Scan(&row.ID, &id, &slice, &e.Version, &e.State, &e.Reason, &at, &set.Kind, &set.Number, &set.Recipients, &set.Changed, &set.Name, &set.Tenant); err != nil {
 		return row, err
+	}
+	e.At = engine.FromNanos(at)
+	if set.Kind != "" {
+		e.Set = &set
+		return row, nil
 	}
 	if slice.Valid {
 		n := uint32(slice.Int64)
-		row.Event.Slice = &n
+		e.Slice = &n
 	}
-	row.Event.At = engine.FromNanos(at)
-	row.Event.Job, err = job.ParseID(id)
+	e.Job, err = job.ParseID(id)
 	return row, err
 }
 

@@ -112,6 +112,8 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"events: each transition once":       eventsOnce,
 		"events: leases, marks, sweeping":    eventsLeases,
 		"events: a lot":                      eventsMany,
+		"events: changes of sets":            eventsOfSets,
+		"events: sets wait for jobs":         eventsOfSetsWait,
 		"accounts: many at once":             accountsAtOnce,
 		"names: byte by byte":                namesByByte,
 		"text: whatever users write":         userText,

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"cmp"
@@ -11,11 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 	"crier/job"
 )
 
-func (c *commands) statusCommand() *cobra.Command {
+// Status is the command about the server.
+func Status(c *cli.CLI) *cobra.Command {
 	return c.Command("status", "One screen about the server", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		svc, err := c.Service()
 		if err != nil {
@@ -40,6 +42,9 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 	}
 	rows = append(rows, []string{"version", s.Version}, []string{"started", p.Ago(s.StartedAt)}, []string{"roles", strings.Join(s.Roles, ", ")},
 		[]string{"online", out.Many(s.Online, "recipient") + ", " + out.Many(s.Sockets, "socket")}, []string{"jobs", jobsByState(s.Jobs)})
+	if s.Overstayed > 0 {
+		rows = append(rows, []string{"overstayed", out.Many(s.Overstayed, "job") + "; see crier job ls --stuck"})
+	}
 	for _, x := range s.Silent {
 		rows = append(rows, []string{"not counted", fmt.Sprintf("member %s: %s", x.Name, x.Why)})
 	}

@@ -1,4 +1,4 @@
-package api_test
+package problem_test
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"crier/api"
+	"crier/api/problem"
 	"crier/api/wire"
 	"crier/job"
 )
@@ -20,7 +20,7 @@ func TestProblemKeepsErrors(t *testing.T) {
 	for code, status := range statuses {
 		for _, field := range []string{"", "ttl", "/ids/3", "Idempotency-Key"} {
 			in := &job.Error{Code: code, Message: "no such thing", Field: field, Err: cause}
-			p := api.ProblemOf(fmt.Errorf("while working: %w", in))
+			p := problem.Of(fmt.Errorf("while working: %w", in))
 			if p.Status != status || p.Code != string(code) {
 				t.Errorf("%s: problem has status %d and code %s; want %d", code, p.Status, p.Code, status)
 			}
@@ -37,24 +37,24 @@ func TestProblemKeepsErrors(t *testing.T) {
 }
 
 func TestProblemOfInternalErrors(t *testing.T) {
-	p := api.ProblemOf(errors.New("password is hunter2"))
+	p := problem.Of(errors.New("password is hunter2"))
 	if p.Status != 500 || strings.Contains(p.Detail, "hunter2") {
 		t.Errorf("internal error shows as %d %q", p.Status, p.Detail)
 	}
 	if job.CodeOf(p.Err()) != "" {
 		t.Errorf("an internal error came back with code %q", job.CodeOf(p.Err()))
 	}
-	if p := api.ProblemOf(context.DeadlineExceeded); p.Status != 503 {
+	if p := problem.Of(context.DeadlineExceeded); p.Status != 503 {
 		t.Errorf("running out of time has status %d; want 503", p.Status)
 	}
-	if p := api.ProblemOf(&job.Error{Code: "made_up", Message: "x"}); p.Status != 500 {
+	if p := problem.Of(&job.Error{Code: "made_up", Message: "x"}); p.Status != 500 {
 		t.Errorf("an unknown code has status %d; want 500", p.Status)
 	}
 }
 
 // What a message repeats of the input can stand on a terminal, and is short.
 func TestProblemsCanBeShown(t *testing.T) {
-	p := api.ProblemOf(job.Invalid("name", "there is no \x1b[31m\x00\nname\xff "+strings.Repeat("é", 100_000), nil))
+	p := problem.Of(job.Invalid("name", "there is no \x1b[31m\x00\nname\xff "+strings.Repeat("é", 100_000), nil))
 	if want := "there is no \ufffd[31m\ufffd\ufffdname\ufffd éé"; !strings.HasPrefix(p.Detail, want) || len(p.Detail) > 1100 || !strings.HasSuffix(p.Detail, "é…") && !strings.HasSuffix(p.Detail, "\ufffd…") {
 		t.Errorf("%d bytes: %.100q", len(p.Detail), p.Detail)
 	}
@@ -66,11 +66,11 @@ func TestProblemsCanBeShown(t *testing.T) {
 // A field that is in the path of the operation is a parameter, also where others are in
 // the body.
 func TestProblemInPath(t *testing.T) {
-	for path, want := range map[string]api.FieldError{
+	for path, want := range map[string]problem.FieldError{
 		"/v1/accounts/{account}/followers/add": {Detail: "no", Parameter: "account"},
 		"/v1/suppression/add":                  {Detail: "no", Pointer: "#/account"},
 	} {
-		p := api.ProblemOf(job.Invalid("account", "no", nil)).InPath(path)
+		p := problem.Of(job.Invalid("account", "no", nil)).InPath(path)
 		if len(p.Errors) != 1 || p.Errors[0] != want {
 			t.Errorf("%s: %+v, want %+v", path, p.Errors, want)
 		}

@@ -1,4 +1,4 @@
-package main
+package rights
 
 import (
 	"context"
@@ -11,7 +11,8 @@ import (
 	"crier/job"
 )
 
-func (c *commands) tokenCommand() *cobra.Command {
+// Token is the command that makes tokens of recipients.
+func Token(c *cli.CLI) *cobra.Command {
 	var recipient, ttl string
 	mint := c.Command("mint --recipient N [--ttl D]", "Make a token with which a recipient connects to a gateway", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {

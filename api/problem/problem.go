@@ -1,4 +1,10 @@
-package api
+// Package problem is the form in which errors of the API travel, and the catalogue of
+// their codes.
+//
+// It guarantees that a *job.Error keeps its code, message and field on its way through a
+// Problem, while any other error shows nothing of the inside; and that every code which a
+// Problem may have is in the catalogue, with its status, what it means and what to do.
+package problem
 
 import (
 	"bytes"
@@ -17,12 +23,6 @@ import (
 	"crier/job"
 )
 
-// Codes of a problem that no *job.Error has.
-const (
-	CodeInternal = "internal"
-	CodeMethod   = "method_not_allowed"
-)
-
 // InternalDetail is all that a user learns of an internal error.
 const InternalDetail = "internal error; the server's log has it under this request id"
 
@@ -36,7 +36,7 @@ type Problem struct {
 	Title     string       `json:"title" doc:"The status in words."`
 	Status    int          `json:"status"`
 	Detail    string       `json:"detail" doc:"What happened, and what to do."`
-	Code      string       `json:"code" doc:"invalid, not_found, conflict, denied, too_large, unavailable, storage_full, limited, method_not_allowed or internal."`
+	Code      string       `json:"code" doc:"Which kind of error it is."`
 	RequestID string       `json:"request_id" doc:"Names the request in the server's log."`
 	Errors    []FieldError `json:"errors,omitzero" doc:"The fields at fault."`
 
@@ -71,34 +71,22 @@ func (p *Problem) GetHeaders() http.Header {
 // ContentType is the media type of a problem, whatever was negotiated.
 func (p *Problem) ContentType(string) string { return "application/problem+json" }
 
-// NewProblem makes a problem with a status and a code.
-func NewProblem(status int, code, detail string) *Problem {
+// New makes a problem with a status and a code.
+func New(status int, code, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Code: code}
 }
 
-// statusOf is the table from codes to statuses.
-var statusOf = map[job.Code]int{
-	job.CodeInvalid:     http.StatusUnprocessableEntity,
-	job.CodeNotFound:    http.StatusNotFound,
-	job.CodeConflict:    http.StatusConflict,
-	job.CodeDenied:      http.StatusForbidden,
-	job.CodeTooLarge:    http.StatusRequestEntityTooLarge,
-	job.CodeUnavailable: http.StatusServiceUnavailable,
-	job.CodeFull:        http.StatusInsufficientStorage,
-	job.CodeLimited:     http.StatusTooManyRequests,
-}
-
-// ProblemOf turns an error of the service into what the user may see. A
+// Of turns an error of the service into what the user may see. A
 // *job.Error shows its message, never its cause; any other error shows nothing.
-func ProblemOf(err error) *Problem {
+func Of(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p
 	}
 	var je *job.Error
 	if errors.As(err, &je) {
-		if status, known := statusOf[je.Code]; known {
-			p = NewProblem(status, string(je.Code), shown(je.Message))
+		if kind, known := Lookup(string(je.Code)); known && kind.isOfService() {
+			p = New(kind.Status, kind.Code, shown(je.Message))
 			p.after = je.After
 			if je.Field != "" {
 				p.Errors = []FieldError{fieldError(je.Field, p.Detail)}
@@ -107,9 +95,9 @@ func ProblemOf(err error) *Problem {
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return NewProblem(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server ran out of time or is stopping; try again")
+		return New(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server ran out of time or is stopping; try again")
 	}
-	return NewProblem(http.StatusInternalServerError, CodeInternal, InternalDetail)
+	return New(http.StatusInternalServerError, CodeInternal, InternalDetail)
 }
 
 // shown makes a message one that can stand in a log and on a terminal, whatever it
@@ -162,7 +150,7 @@ func (p *Problem) AsParameters() *Problem {
 // Err turns a problem back into the error that the service returned.
 func (p *Problem) Err() error {
 	code := job.Code(p.Code)
-	if _, known := statusOf[code]; !known {
+	if kind, known := Lookup(p.Code); !known || !kind.isOfService() {
 		if p.Status < 400 || p.Status > 499 {
 			return fmt.Errorf("server: %s (status %d, request %s)", p.Detail, p.Status, p.RequestID)
 		}
@@ -181,28 +169,19 @@ func (p *Problem) Err() error {
 	return e
 }
 
-// ProblemLine is the last line of a stream that failed after it had begun.
-type ProblemLine struct {
+// Line is the last line of a stream that failed after it had begun.
+type Line struct {
 	Problem *Problem `json:"problem"`
 }
 
-// ParseProblemLine tells whether a line of a stream is its failure.
-func ParseProblemLine(line []byte) (*Problem, bool) {
+// ParseLine tells whether a line of a stream is its failure.
+func ParseLine(line []byte) (*Problem, bool) {
 	if !bytes.HasPrefix(line, []byte(`{"problem":`)) {
 		return nil, false
 	}
-	var l ProblemLine
+	var l Line
 	if err := json.Unmarshal(line, &l); err != nil || l.Problem == nil {
-		return NewProblem(http.StatusBadGateway, CodeInternal, "the stream ended with a problem that cannot be read"), true
+		return New(http.StatusBadGateway, CodeInternal, "the stream ended with a problem that cannot be read"), true
 	}
 	return l.Problem, true
-}
-
-// Printable keeps what bad input had to say short and valid UTF-8.
-func Printable(s string) string {
-	const limit = 200
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	return string(bytes.ToValidUTF8([]byte(s), []byte("?")))
 }

@@ -1,4 +1,10 @@
-package sql
+// Package sets keeps versioned sets in the SQL store: their heads, increments and the
+// places of their snapshots. It is the store that audience/members declares as its port,
+// where the methods' promises stand.
+//
+// It guarantees that each change is one transaction, and that whoever listens is told of
+// each revision: a trigger writes it to the outbox in the same transaction.
+package sets
 
 import (
 	"context"
@@ -6,20 +12,47 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"crier/audience/members"
 	"crier/state/sql/engine"
 )
 
+// bulk is the number of rows that one statement inserts.
+const bulk = 500
+
 // batchBytes bounds the size of the sets that one statement inserts, and with
 // that the memory of an Append of any length.
 const batchBytes = 4 << 20
 
-// Sets keeps the versioned sets' heads, increments and snapshots: the store that
-// audience/members declares as its port, where the methods' promises stand.
+// Accounts makes the accounts that are missing of at most 500 numbers, in a transaction,
+// and tells how many it made.
+type Accounts func(ctx context.Context, tx *dbsql.Tx, numbers []uint32) (int, error)
+
+// Sets implements members.Sets.
 type Sets struct {
-	c    *conn
-	load *engine.Statement // loadQuery: parsing it would take most of a Load
+	e        *engine.Engine
+	now      func() time.Time
+	accounts Accounts
+	load     *engine.Statement // loadQuery: parsing it would take most of a Load
+}
+
+// New makes the store of a database, which Close ends before the database is; now is the
+// clock of changes.
+func New(ctx context.Context, e *engine.Engine, now func() time.Time, accounts Accounts) (*Sets, error) {
+	load, err := e.Prepare(ctx, loadQuery)
+	return &Sets{e, now, accounts, load}, err
+}
+
+// Close frees what the store holds of the database.
+func (s *Sets) Close() error { return s.load.Close() }
+
+// wrap says what was being done. Errors that callers tell apart pass unchanged.
+func (s *Sets) wrap(doing string, err error) error {
+	if errors.Is(err, members.ErrStale) || errors.Is(err, members.ErrNoSnapshot) {
+		return err
+	}
+	return s.e.Wrap(doing, err)
 }
 
 var _ members.Sets = (*Sets)(nil)
@@ -31,7 +64,7 @@ const headTables = ` FROM member_sets s LEFT JOIN member_snapshots p
 	ON p.kind = s.kind AND p.owner = s.owner AND p.revision = s.snapshot_revision`
 
 // scanHead reads headColumns, and what follows them in the row into more.
-func scanHead(r scanner, more ...any) (h members.Head, err error) {
+func scanHead(r engine.Scanner, more ...any) (h members.Head, err error) {
 	var kind string
 	var blob []byte
 	var card, pinned dbsql.NullInt64
@@ -44,18 +77,18 @@ func scanHead(r scanner, more ...any) (h members.Head, err error) {
 	}
 	if h.Snapshot.Revision > 0 {
 		h.Snapshot.Cardinality, h.Snapshot.Pinned = uint64(card.Int64), pinned.Int64 == 1
-		err = digest{&h.Snapshot.Blob}.Scan(blob)
+		err = engine.Digest{D: &h.Snapshot.Blob}.Scan(blob)
 	}
 	return h, err
 }
 
 // Head implements members.Sets.
 func (s *Sets) Head(ctx context.Context, key members.Key) (members.Head, error) {
-	h, err := readHead(ctx, s.c.read, key)
-	return h, s.c.wrap("reading the "+key.String(), err)
+	h, err := readHead(ctx, s.e.Reader(), key)
+	return h, s.wrap("reading the "+key.String(), err)
 }
 
-func readHead(ctx context.Context, q querier, key members.Key) (members.Head, error) {
+func readHead(ctx context.Context, q engine.Querier, key members.Key) (members.Head, error) {
 	h, err := scanHead(q.QueryRowContext(ctx, `SELECT `+headColumns+headTables+` WHERE s.kind = ? AND s.owner = ?`,
 		key.Kind.String(), key.Owner))
 	if errors.Is(err, dbsql.ErrNoRows) {
@@ -66,9 +99,9 @@ func readHead(ctx context.Context, q querier, key members.Key) (members.Head, er
 
 // Scan implements members.Sets.
 func (s *Sets) Scan(ctx context.Context, kind members.Kind, from uint32, limit int) ([]members.Head, error) {
-	heads, err := collect(ctx, s.c.read, func(r scanner) (members.Head, error) { return scanHead(r) }, `SELECT `+headColumns+headTables+
+	heads, err := engine.Collect(ctx, s.e.Reader(), func(r engine.Scanner) (members.Head, error) { return scanHead(r) }, `SELECT `+headColumns+headTables+
 		` WHERE s.kind = ? AND s.owner >= ? ORDER BY s.owner LIMIT ?`, kind.String(), from, limit)
-	return heads, s.c.wrap("listing versioned sets", err)
+	return heads, s.wrap("listing versioned sets", err)
 }
 
 // loadQuery gives a set's head, once for each increment after its snapshot or
@@ -101,7 +134,7 @@ func (s *Sets) Load(ctx context.Context, key members.Key) (members.Head, []membe
 		return rows.Err()
 	}()
 	if err != nil {
-		return members.Head{}, nil, s.c.wrap("reading the "+key.String(), err)
+		return members.Head{}, nil, s.wrap("reading the "+key.String(), err)
 	}
 	return head, incs, nil
 }
@@ -111,8 +144,8 @@ func (s *Sets) Load(ctx context.Context, key members.Key) (members.Head, []membe
 // again; and after a lost answer the caller's own operation is repeated, which makes
 // its changes anew of what there is.
 func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, error]) (accounts int, err error) {
-	err = s.c.TxOnce(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
-		a := appender{ctx: ctx, c: s.c, tx: tx}
+	err = s.e.TxOnce(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
+		a := appender{ctx: ctx, s: s, tx: tx, at: engine.Nanos(s.now())}
 		for change, err := range changes {
 			if err != nil {
 				return err
@@ -125,11 +158,11 @@ func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, err
 		accounts = a.made
 		return err
 	})
-	if s.c.Conflicting(err) {
+	if s.e.Conflicting(err) {
 		err = fmt.Errorf("%w: %w", members.ErrStale, err)
 	}
 	if err != nil {
-		return 0, s.c.wrap("changing versioned sets", err)
+		return 0, s.wrap("changing versioned sets", err)
 	}
 	return accounts, nil
 }
@@ -137,8 +170,9 @@ func (s *Sets) Append(ctx context.Context, changes iter.Seq2[members.Change, err
 // appender gathers changes into statements of many rows.
 type appender struct {
 	ctx      context.Context
-	c        *conn
+	s        *Sets
 	tx       *dbsql.Tx
+	at       int64 // of the changes
 	accounts []uint32
 	created  []members.Change // first revisions
 	grown    []members.Change // increments
@@ -178,20 +212,20 @@ func (a *appender) addRevision(c members.Change) error {
 
 // advance moves a head that exists to its next revision.
 func (a *appender) advance(c members.Change) error {
-	query := `UPDATE member_sets SET revision = ?, cardinality = ?, increments = increments + 1,
+	query := `UPDATE member_sets SET changed_at = ?, revision = ?, cardinality = ?, increments = increments + 1,
 		increment_bytes = increment_bytes + ? WHERE kind = ? AND owner = ? AND revision = ?`
 	third := uint64(len(c.Adds) + len(c.Removes))
 	if !c.Snapshot.IsZero() {
-		query = `UPDATE member_sets SET revision = ?, cardinality = ?, increments = 0,
+		query = `UPDATE member_sets SET changed_at = ?, revision = ?, cardinality = ?, increments = 0,
 			increment_bytes = 0, snapshot_revision = ? WHERE kind = ? AND owner = ? AND revision = ?`
 		third = c.Base + 1
 	}
-	res, err := a.tx.ExecContext(a.ctx, query, c.Base+1, c.Cardinality, third, c.Kind.String(), c.Owner, c.Base)
+	res, err := a.tx.ExecContext(a.ctx, query, a.at, c.Base+1, c.Cardinality, third, c.Kind.String(), c.Owner, c.Base)
 	if err != nil {
 		return err
 	}
 	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(err, stale(c.Key, c.Base))
+		return errors.Join(err, Stale(c.Key, c.Base))
 	}
 	if c.Snapshot.IsZero() {
 		return nil
@@ -211,7 +245,8 @@ func forget(ctx context.Context, tx *dbsql.Tx, key members.Key, revision uint64)
 	return err
 }
 
-func stale(key members.Key, base uint64) error {
+// Stale says that a set is not at a revision.
+func Stale(key members.Key, base uint64) error {
 	return fmt.Errorf("%s: revision %d: %w", key, base, members.ErrStale)
 }
 
@@ -222,7 +257,7 @@ func (a *appender) exec(query string, args ...any) error {
 
 func (a *appender) flush() error {
 	if len(a.accounts) > 0 {
-		n, err := a.c.createMissing(a.ctx, a.tx, a.accounts)
+		n, err := a.s.accounts(a.ctx, a.tx, a.accounts)
 		if err != nil {
 			return err
 		}
@@ -242,17 +277,17 @@ func (a *appender) insertHeads() error {
 	if len(a.created) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 7*len(a.created))
+	args := make([]any, 0, 8*len(a.created))
 	for _, c := range a.created {
 		snapshot, increments, size := 1, 0, 0
 		if c.Snapshot.IsZero() {
 			snapshot, increments, size = 0, 1, len(c.Adds)+len(c.Removes)
 		}
-		args = append(args, c.Kind.String(), c.Owner, 1, c.Cardinality, snapshot, increments, size)
+		args = append(args, c.Kind.String(), c.Owner, 1, c.Cardinality, snapshot, increments, size, a.at)
 	}
-	err := a.exec(`INSERT INTO member_sets (kind, owner, revision, cardinality, snapshot_revision, increments, increment_bytes) VALUES `+
-		tuples(len(a.created), 7), args...)
-	if a.c.Duplicate(err) {
+	err := a.exec(`INSERT INTO member_sets (kind, owner, revision, cardinality, snapshot_revision, increments, increment_bytes, changed_at) VALUES `+
+		engine.Tuples(len(a.created), 8), args...)
+	if a.s.e.Duplicate(err) {
 		return fmt.Errorf("a set that was empty: %w", members.ErrStale)
 	}
 	return err
@@ -267,7 +302,7 @@ func (a *appender) insertIncrements() error {
 		args = append(args, c.Kind.String(), c.Owner, c.Base+1, c.Cardinality, nonNil(c.Adds), nonNil(c.Removes))
 	}
 	return a.exec(`INSERT INTO member_increments (kind, owner, revision, cardinality, adds, removes) VALUES `+
-		tuples(len(a.grown), 6), args...)
+		engine.Tuples(len(a.grown), 6), args...)
 }
 
 // nonNil makes an empty byte string of nil, which would be stored as NULL.
@@ -280,8 +315,8 @@ func nonNil(b []byte) []byte {
 
 // AddSnapshot implements members.Sets.
 func (s *Sets) AddSnapshot(ctx context.Context, key members.Key, snap members.Snapshot) error {
-	return s.c.tx(ctx, "recording a snapshot of the "+key.String(), func(ctx context.Context, tx *dbsql.Tx) error {
-		if err := s.c.lockHead(ctx, tx, key); err != nil {
+	err := s.e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
+		if err := s.lockHead(ctx, tx, key); err != nil {
 			return err
 		}
 		h, err := readHead(ctx, tx, key)
@@ -289,7 +324,7 @@ func (s *Sets) AddSnapshot(ctx context.Context, key members.Key, snap members.Sn
 			return err
 		}
 		if h.Revision < snap.Revision || snap.Revision == 0 {
-			return stale(key, snap.Revision)
+			return Stale(key, snap.Revision)
 		}
 		if snap.Revision < h.Snapshot.Revision && !snap.Pinned {
 			return nil
@@ -306,12 +341,13 @@ func (s *Sets) AddSnapshot(ctx context.Context, key members.Key, snap members.Sn
 			WHERE kind = ? AND owner = ?`, snap.Revision, key.Kind.String(), key.Owner, key.Kind.String(), key.Owner, key.Kind.String(), key.Owner)
 		return err
 	})
+	return s.wrap("recording a snapshot of the "+key.String(), err)
 }
 
 // lockHead keeps others from changing a set that exists until the transaction ends.
-func (c *conn) lockHead(ctx context.Context, tx *dbsql.Tx, key members.Key) error {
+func (s *Sets) lockHead(ctx context.Context, tx *dbsql.Tx, key members.Key) error {
 	var revision uint64
-	err := tx.QueryRowContext(ctx, `SELECT revision FROM member_sets WHERE kind = ? AND owner = ?`+c.ForUpdate(),
+	err := tx.QueryRowContext(ctx, `SELECT revision FROM member_sets WHERE kind = ? AND owner = ?`+s.e.ForUpdate(),
 		key.Kind.String(), key.Owner).Scan(&revision)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return nil
@@ -342,15 +378,15 @@ func bit(v bool) int {
 
 // SnapshotAt implements members.Sets.
 func (s *Sets) SnapshotAt(ctx context.Context, key members.Key, revision uint64) (members.Snapshot, error) {
-	snap, err := snapshotAt(ctx, s.c.read, key, revision)
-	return snap, s.c.wrap("looking for a snapshot of the "+key.String(), err)
+	snap, err := snapshotAt(ctx, s.e.Reader(), key, revision)
+	return snap, s.wrap("looking for a snapshot of the "+key.String(), err)
 }
 
-func snapshotAt(ctx context.Context, q querier, key members.Key, revision uint64) (members.Snapshot, error) {
+func snapshotAt(ctx context.Context, q engine.Querier, key members.Key, revision uint64) (members.Snapshot, error) {
 	snap := members.Snapshot{Revision: revision}
 	var pinned int
 	err := q.QueryRowContext(ctx, `SELECT blob_digest, cardinality, pinned FROM member_snapshots WHERE kind = ? AND owner = ? AND revision = ?`,
-		key.Kind.String(), key.Owner, revision).Scan(digest{&snap.Blob}, &snap.Cardinality, &pinned)
+		key.Kind.String(), key.Owner, revision).Scan(engine.Digest{D: &snap.Blob}, &snap.Cardinality, &pinned)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return members.Snapshot{}, fmt.Errorf("%s: revision %d: %w", key, revision, members.ErrNoSnapshot)
 	}

@@ -1,4 +1,4 @@
-package server
+package gate
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 // At most the slots are used at once, at most the queue waits, the rest is refused.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(2, 3)
+		g := New(2, 3)
 		for range 2 {
-			if err := g.enter(t.Context()); err != nil {
+			if err := g.Enter(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -21,7 +21,7 @@ func TestGate(t *testing.T) {
 		entered, gaveUp := make(chan struct{}, 3), make(chan error, 3)
 		for range 3 {
 			go func() {
-				if err := g.enter(ctx); err != nil {
+				if err := g.Enter(ctx); err != nil {
 					gaveUp <- err
 					return
 				}
@@ -32,10 +32,10 @@ func TestGate(t *testing.T) {
 		if len(entered) != 0 {
 			t.Fatalf("%d entered beyond the slots", len(entered))
 		}
-		if err := g.enter(ctx); job.CodeOf(err) != job.CodeUnavailable {
+		if err := g.Enter(ctx); job.CodeOf(err) != job.CodeUnavailable {
 			t.Errorf("beyond the queue: %v; want unavailable", err)
 		}
-		g.leave()
+		g.Leave()
 		synctest.Wait()
 		if len(entered) != 1 {
 			t.Errorf("%d entered after one left; want 1", len(entered))
@@ -45,9 +45,9 @@ func TestGate(t *testing.T) {
 		if len(gaveUp) != 2 {
 			t.Errorf("%d gave up; want 2", len(gaveUp))
 		}
-		g.leave()
-		g.leave()
-		if err := g.enter(t.Context()); err != nil {
+		g.Leave()
+		g.Leave()
+		if err := g.Enter(t.Context()); err != nil {
 			t.Errorf("an empty gate: %v", err)
 		}
 	})

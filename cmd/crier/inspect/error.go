@@ -1,0 +1,82 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"crier/api/problem"
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+// fault is a code of the catalogue with the exit code of commands that end with it.
+type fault struct {
+	problem.Kind
+	Exit int `json:"exit"`
+}
+
+// catalogue is all that can go wrong.
+func catalogue() (all []fault) {
+	for _, k := range problem.Kinds() {
+		all = append(all, fault{k, cli.ExitOf(job.Code(k.Code))})
+	}
+	return all
+}
+
+// Error is the command that explains error codes. It needs no server.
+func Error(c *cli.CLI) *cobra.Command {
+	cmd := c.Command("error [CODE]", "What an error code, a status of the API or an exit code means, and what to do; all of them without one", cobra.MaximumNArgs(1),
+		func(_ context.Context, args []string) error {
+			if len(args) == 0 {
+				return listErrors(c)
+			}
+			return explainError(c, args[0])
+		})
+	cmd.ValidArgs = problem.Codes()
+	return cmd
+}
+
+func listErrors(c *cli.CLI) error {
+	all := catalogue()
+	return c.Print(all, func(*out.Printer) out.Grid {
+		g := out.Grid{}
+		for _, f := range all {
+			g.Rows = append(g.Rows, []string{f.Code, fmt.Sprintf("%d, exit code %d: %s", f.Status, f.Exit, f.Means)})
+		}
+		return g
+	})
+}
+
+// explainError finds a code by its name, its status, or an exit code: statuses are above
+// all exit codes.
+func explainError(c *cli.CLI, code string) error {
+	all := catalogue()
+	if i := slices.IndexFunc(all, func(f fault) bool { return f.Code == code || strconv.Itoa(f.Status) == code }); i >= 0 {
+		f := all[i]
+		return c.Print(f, func(*out.Printer) out.Grid {
+			return out.Grid{Rows: [][]string{{"code", f.Code}, {"status", strconv.Itoa(f.Status)}, {"exit", strconv.Itoa(f.Exit)}, {"means", f.Means}, {"do", f.Do}}}
+		})
+	}
+	exits := cli.Exits()
+	i := slices.IndexFunc(exits, func(e cli.Exit) bool { return strconv.Itoa(e.Exit) == code })
+	if i < 0 {
+		return job.NotFound(fmt.Sprintf("there is no code %q%s; the codes are %s, their statuses, and the exit codes 0 to %d and %d",
+			code, cli.Suggest(code, problem.Codes()), strings.Join(problem.Codes(), ", "), cli.ExitNothing, cli.ExitInterrupt))
+	}
+	e := exits[i]
+	return c.Print(e, func(*out.Printer) out.Grid {
+		g := out.Grid{Rows: [][]string{{"exit", strconv.Itoa(e.Exit)}, {"means", e.Means}, {"do", e.Do}}}
+		for _, f := range all {
+			if f.Exit == e.Exit {
+				g.Rows = append(g.Rows, []string{"code", f.Code + ": " + f.Means})
+			}
+		}
+		return g
+	})
+}

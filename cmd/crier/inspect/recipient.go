@@ -1,0 +1,87 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crier/api"
+	"crier/cmd/crier/cli"
+	"crier/cmd/crier/out"
+	"crier/job"
+)
+
+// Recipient is the group of commands about single recipients.
+func Recipient(c *cli.CLI) *cobra.Command {
+	return c.Group("recipient", "Recipients, one at a time", recipientInfo(c))
+}
+
+func recipientInfo(c *cli.CLI) *cobra.Command {
+	cmd := c.Command("info RECIPIENT", "Where a recipient is connected, what waits for it, and what it was charged of its caps", cobra.ExactArgs(1),
+		func(ctx context.Context, args []string) error {
+			r, err := job.ParseRecipient(args[0])
+			if err != nil {
+				return cli.Usage("%w", err)
+			}
+			svc, err := c.Service()
+			if err != nil {
+				return err
+			}
+			x, err := svc.GetRecipient(ctx, r)
+			if err != nil {
+				return err
+			}
+			return c.Print(x, func(p *out.Printer) out.Grid { return recipientFields(p, x) })
+		})
+	cmd.Long = cmd.Short + `.
+
+Which jobs sent to it is not told, for the ledger knows that by job: crier job explain JOB RECIPIENT.
+Keys of other tenants than default see what is their own, and not where it is connected.`
+	return cmd
+}
+
+func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
+	g := out.Grid{Rows: [][]string{{"recipient", x.Recipient.String()}}}
+	add := func(name, format string, a ...any) {
+		g.Rows = append(g.Rows, []string{name, fmt.Sprintf(format, a...)})
+	}
+	if len(x.Online) == 0 {
+		add("online", "no")
+	}
+	for _, o := range x.Online {
+		add("online", "%s at %s, %s", out.Many(uint64(o.Connections), "connection"), o.Gateway, p.Ago(o.Since))
+	}
+	for _, r := range [][]string{{"primary", x.Primary}, {"home", x.Home}} {
+		if r[1] != "" {
+			g.Rows = append(g.Rows, r)
+		}
+	}
+	for _, s := range x.Silent {
+		add("silent", "%s: %s", s.Name, s.Why)
+	}
+	for _, u := range x.Frequency {
+		account := "all accounts"
+		if u.AccountID != 0 {
+			account = u.Account
+		}
+		add("charged "+x.Day, "%s of %s", out.Many(uint64(u.Messages), "message"), account)
+	}
+	add("parked", "%s", out.Exact(x.ParkedTotal))
+	for _, w := range x.Parked {
+		since := "long ago"
+		if w.Since != (time.Time{}) {
+			since = p.Ago(w.Since)
+		}
+		maybe := ""
+		if w.Maybe {
+			maybe = ", perhaps seen"
+		}
+		add("  "+w.Job.String(), "of %s, %s, expires %s%s", w.Account, since, p.Ago(w.Expires), maybe)
+	}
+	if more := x.ParkedTotal - uint64(len(x.Parked)); more > 0 {
+		add("  more", "%s", out.Exact(more))
+	}
+	return g
+}

@@ -1,0 +1,101 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"crier/api"
+	"crier/internal/idset"
+	"crier/job"
+	"crier/state/fold"
+	"crier/state/ledger"
+)
+
+// parkFor submits a job of a caller's account news and parks it for one recipient, who is
+// charged for it; the counts are written down apart from the index.
+func (f *fixture) parkFor(ctx context.Context, who job.Recipient, day uint32, charge bool) job.ID {
+	f.t.Helper()
+	_, err := f.AddFollowers(ctx, "news", []job.Recipient{who})
+	f.must(err)
+	j, err := f.SubmitJob(ctx, toFollowers(""))
+	f.must(err)
+	for <-f.seenJobs != j.Job {
+	}
+	span := job.Span{Lo: uint64(who), Hi: uint64(who) + 1}
+	if charge {
+		f.entries(&ledger.Charge{Job: j.Job, Span: span, IDs: 1, Terms: ledger.Terms{Day: day, All: true, Account: j.AccountID}})
+	}
+	f.entries(&ledger.Reserve{Job: j.Job, Span: span, IDs: 1, Rest: job.Parked})
+	return j.Job
+}
+
+// Each tenant sees of a recipient what is its own, and only keys of the default tenant
+// where it is; who is nobody's has nothing.
+func TestRecipientInfo(t *testing.T) {
+	f := newFixture(t)
+	acme := withAcme(f)
+	house := as(t, job.DefaultTenant, job.Submitter)
+	at := api.Whereabouts{Online: []api.Connected{{Gateway: "g-a", Connections: 2}}, Home: "w-a", Primary: "g-a.1", Silent: []api.Silent{{Name: "b", Why: "asleep"}}}
+	asked7 := 0
+	f.cfg.Whereabouts = func(_ context.Context, who job.Recipient) api.Whereabouts {
+		if who == 3<<20+5 {
+			asked7++
+		}
+		return at
+	}
+	const who, day = 3<<20 + 5, 20_500
+	f.entries(ledger.Open{Boot: "boot"})
+	f.parkFor(house, who, day-1, true) // counts no longer
+	first := f.parkFor(acme, who, day, true)
+	var ours []job.ID
+	for i := range 53 {
+		ours = append(ours, f.parkFor(house, who, day, i < 2))
+	}
+	f.parkFor(house, who+1, day, true)
+
+	got, err := f.GetRecipient(house, who)
+	f.must(err)
+	if got.ParkedTotal != 54 || len(got.Parked) != api.MaxParkedShown || got.Parked[1].Job != ours[0] || got.Parked[0].Since.IsZero() || got.Parked[0].Account != "news" ||
+		slices.ContainsFunc(got.Parked, func(w api.Waits) bool { return w.Job == first || w.Tenant != job.DefaultTenant || w.Maybe }) {
+		t.Errorf("of the default tenant %d wait: %+v", got.ParkedTotal, got.Parked)
+	}
+	// Of all accounts 3 on the day: acme's counts, too, for the cap is of all.
+	if want := []api.Used{{Messages: 3}, {Account: "news", AccountID: f.news.ID, Messages: 2}}; !slices.Equal(got.Frequency, want) || got.Day != "2026-02-16" {
+		t.Errorf("charged on %s: %+v, want %+v", got.Day, got.Frequency, want)
+	}
+	if len(got.Online) != 1 || got.Primary != "g-a.1" || len(got.Silent) != 1 || asked7 != 1 {
+		t.Errorf("it is at %+v", got.Whereabouts)
+	}
+
+	got, err = f.GetRecipient(acme, who)
+	f.must(err)
+	if got.ParkedTotal != 1 || len(got.Parked) != 1 || got.Parked[0].Job != first || len(got.Frequency) != 1 || got.Frequency[0].Messages != 1 || got.Frequency[0].AccountID == f.news.ID {
+		t.Errorf("acme sees %+v", got)
+	}
+	if len(got.Online) != 0 || got.Home != "" || got.Primary != "" || got.Silent != nil || asked7 != 1 {
+		t.Errorf("acme is told where it is: %+v", got.Whereabouts)
+	}
+	if got, err = f.GetRecipient(asked(t), who); err != nil || got.ParkedTotal != 55 || len(got.Frequency) != 3 {
+		t.Errorf("the admin key sees %d wait, %+v, %v", got.ParkedTotal, got.Frequency, err)
+	}
+	if got, err = f.GetRecipient(as(t, "other", job.Viewer), who); err != nil || got.ParkedTotal != 0 || len(got.Frequency) != 0 {
+		t.Errorf("another tenant sees %+v, %v", got, err)
+	}
+	if got, err = f.GetRecipient(house, 9<<20); err != nil || got.ParkedTotal != 0 || len(got.Frequency) != 0 || got.Day != "" {
+		t.Errorf("of nobody: %+v, %v", got, err)
+	}
+	_, err = f.GetRecipient(t.Context(), who)
+	wantError(t, "without a caller", err, job.CodeDenied, "")
+
+	// What waits is told also after its record was folded; then only not since when.
+	f.entries(&ledger.Outcome{Job: ours[0], Range: 3, Outcome: job.Expired, Set: idset.Of(who)})
+	folder := fold.New(fold.Config{Log: f.log, Index: f.cfg.Index, Blobs: f.cfg.Blobs, Report: 1, Logger: slog.New(slog.DiscardHandler)})
+	f.must(folder.Fold(t.Context()))
+	got, err = f.GetRecipient(house, who)
+	f.must(err)
+	if got.ParkedTotal != 53 || got.Parked[1].Job != ours[1] || !got.Parked[0].Since.IsZero() || len(got.Frequency) != 2 || got.Frequency[0].Messages != 2 {
+		t.Errorf("after an expiry and folding %d wait: %+v, %+v", got.ParkedTotal, got.Parked[:2], got.Frequency)
+	}
+}

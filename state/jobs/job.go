@@ -1,0 +1,57 @@
+package jobs
+
+import (
+	"time"
+
+	"crier/job"
+)
+
+// Job is one job's place.
+type Job struct {
+	Spec     job.Spec
+	State    job.State
+	Version  uint64
+	Reason   string // what it waits on, or why it is in this state
+	Since    time.Time
+	Controls job.Controls
+	seq      uint64 // of its last record
+}
+
+// IsLive reports whether something is left to be done about the job: it is not over, or
+// was recalled after it was and that has not begun.
+func (j Job) IsLive() bool {
+	return !j.State.Terminal() || j.Controls.Recalled && j.State.CanBecome(job.Recalling)
+}
+
+// Over is what becomes of those who are not sent to any more: Cancelled, Recalled or
+// Expired, or Parked while the job may be sent.
+func (j Job) Over(now time.Time) job.Outcome {
+	over := j.Controls.Over()
+	switch {
+	case over != job.Parked:
+		return over
+	case j.State == job.JobCancelled || j.State == job.Cancelling:
+		return job.Cancelled
+	case j.State == job.JobRecalled || j.State == job.Recalling:
+		return job.Recalled
+	case !now.Before(j.Spec.ExpiresAt):
+		return job.Expired
+	}
+	return job.Parked
+}
+
+// InForce is the controls that those who send go by: what is quarantined is held like
+// what is paused.
+func (j Job) InForce() job.Controls {
+	c := j.Controls
+	c.Paused = c.Paused || j.State == job.Quarantined
+	return c
+}
+
+// Rate is the rate in force, in recipients a second; 0 is unlimited.
+func (j Job) Rate() uint32 {
+	if j.Controls.Rate != nil {
+		return *j.Controls.Rate
+	}
+	return j.Spec.Rate
+}
