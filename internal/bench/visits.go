@@ -52,16 +52,19 @@ func (a *arrivals) begin(ids []job.ID) {
 	}
 }
 
-// next lets the next recipient come, in an order that jumps about; false if all have.
-func (a *arrivals) next(at time.Time) bool {
+// next lets the next recipient come, in an order that jumps about; false if all have, or all
+// but those with most parked if these are not to come yet.
+func (a *arrivals) next(at time.Time, heavy bool) bool {
 	const step = 2_654_435_761 // a prime
 	light := a.Recipients - uint64(a.Heavy)
 	a.mu.Lock()
 	n := a.mu.order
-	a.mu.order++
+	if n < light || heavy {
+		a.mu.order++
+	}
 	a.mu.Unlock()
 	if n >= light {
-		if n >= a.Recipients || a.has(n) {
+		if !heavy || n >= a.Recipients || a.has(n) {
 			return false
 		}
 		a.come(n, at)
@@ -146,7 +149,7 @@ func (a *arrivals) closed(ctx context.Context, window int, lasts time.Duration) 
 	began, out, more := time.Now(), 0, true
 	for {
 		for more && out < window {
-			if more = a.next(time.Now()); more {
+			if more = a.next(time.Now(), lasts == 0); more {
 				out++
 			}
 		}
@@ -180,7 +183,7 @@ func (a *arrivals) open(ctx context.Context, rate float64, lasts time.Duration) 
 	for out, more := 0, true; more || out > 0; {
 		since := time.Since(began)
 		for more && float64(come) < rate*min(since, lasts).Seconds() {
-			if more = a.next(began.Add(time.Duration(float64(come) / rate * float64(time.Second)))); more {
+			if more = a.next(began.Add(time.Duration(float64(come) / rate * float64(time.Second))), false); more {
 				come++
 				out++
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"crier/internal/bin"
 	"crier/internal/idset"
@@ -168,6 +169,9 @@ func parsePage(b []byte, p *page) error {
 
 // pageOf gives the words of a set that lie in a page; nil if there are none.
 func pageOf(s *idset.Set, n int) []uint64 {
+	if few, ok := s.Few(); ok {
+		return pageOfFew(few, s.Range.Lo()+uint32(n)<<pageBits)
+	}
 	c := s.Container(n * pageWords / idset.Words)
 	if c == nil {
 		return nil
@@ -182,11 +186,27 @@ func pageOf(s *idset.Set, n int) []uint64 {
 	return nil
 }
 
+// pageOfFew gives the words of ids, ascending, that lie in the page from an id on.
+func pageOfFew(ids []uint32, first uint32) (words []uint64) {
+	at, _ := slices.BinarySearch(ids, first)
+	for _, id := range ids[at:] {
+		if id>>pageBits != first>>pageBits {
+			break
+		}
+		if words == nil {
+			words = make([]uint64, pageWords)
+		}
+		words[id>>6%pageWords] |= 1 << (id & 63)
+	}
+	return words
+}
+
 // addPage puts the ids of a page into a set.
 func addPage(s *idset.Set, n int, p *page) {
-	c := s.Ensure(n * pageWords / idset.Words)
-	at := n * pageWords % idset.Words
+	first := s.Range.Lo() + uint32(n)<<pageBits
 	for i, w := range p {
-		c[at+i] |= w
+		if w != 0 {
+			s.AddWord(first+uint32(i)<<6, w)
+		}
 	}
 }

@@ -12,6 +12,11 @@ const admitMost = 256
 // left. It gives where the pass after it begins.
 func admit(who *idset.Set, from, most int) (now *idset.Set, next int) {
 	now = idset.New(who.Range)
+	if few, ok := who.Few(); ok && len(few) <= most {
+		now.Or(who)
+		who.Release()
+		return now, from
+	}
 	n := 0
 	for i := range idset.Containers {
 		at := (from + i) % idset.Containers
