@@ -8,6 +8,7 @@ import (
 
 	"crier/job"
 	"crier/state/parked/kv"
+	"crier/worker/sweep"
 )
 
 // waits is a message that waits for somebody, as a list kept by hand has it.
@@ -84,10 +85,10 @@ func TestWhoWaitsForTooMuch(t *testing.T) {
 					come(who[w.rng.IntN(everybody)])
 					w.passes(time.Second)
 				case 3:
-					w.passes(2 * sweepEvery)
+					w.passes(2 * sweep.Every)
 				}
 				if n == 6 {
-					w.passes(2 * sweepEvery)
+					w.passes(2 * sweep.Every)
 				}
 			}
 			left := func(id job.ID) (n uint64) {

@@ -36,6 +36,7 @@ import (
 	"crier/worker/block"
 	"crier/worker/holds"
 	"crier/worker/outbound"
+	"crier/worker/sweep"
 	"crier/worker/tenure"
 	"crier/worker/tries"
 )
@@ -199,7 +200,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.sendHandOffs(ctx) })
 	g.Go(func() error { return w.feed(ctx) })
 	g.Go(func() error { return w.pulse(ctx) })
-	g.Go(func() error { return w.sweep(ctx) })
+	g.Go(func() error { return w.sweep().Run(ctx) })
 	g.Go(func() error { return w.listen(ctx) })
 	g.Go(func() error { return w.watchGateways(ctx) })
 	err = g.Wait()
@@ -207,6 +208,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+func (w *Worker) sweep() *sweep.Sweep {
+	return &sweep.Sweep{Index: w.cfg.Index, Jobs: w.cfg.Jobs, Presence: w.cfg.Presence, Holds: w.holds.Has, Info: w.infoOf, Cap: w.cfg.ParkCap, Post: w.post}
 }
 
 // post gives the loop an event.

@@ -15,6 +15,7 @@ import (
 	"crier/cmd/crier/out"
 	"crier/internal/bench"
 	"crier/internal/bench/lastmile"
+	"crier/internal/bench/logins"
 )
 
 // Bench is the group of benchmarks.
@@ -71,13 +72,13 @@ func pipeline(c *cli.CLI) *cobra.Command {
 }
 
 func login(c *cli.CLI) *cobra.Command {
-	l := bench.Login{Members: bench.Members{Seed: 1}}
+	l := logins.Run{Members: logins.Members{Seed: 1}}
 	var parent string
 	cmd := c.Command("login [--recipients N]", "Measure how fast recipients who log in get what was parked for them", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			return withServer(parent, func(binary, dir string) error {
 				l.Binary, l.Dir, l.Progress = binary, dir, c.Err
-				res, err := l.Run(ctx)
+				res, err := l.Do(ctx)
 				if err != nil {
 					return err
 				}
@@ -97,8 +98,8 @@ func login(c *cli.CLI) *cobra.Command {
 	return cmd
 }
 
-func loginGrid(r bench.LoginResult) out.Grid {
-	took := func(l bench.Latency) string {
+func loginGrid(r logins.Result) out.Grid {
+	took := func(l logins.Latency) string {
 		return fmt.Sprintf("%.1f ms, p99 %.1f ms, at most %.1f ms", l.P50, l.P99, l.Max)
 	}
 	g := out.Grid{States: []string{"conserved"}, Rows: [][]string{

@@ -1,4 +1,7 @@
-package bench
+// Package logins measures how fast recipients who log in get what was parked for them, and what
+// the parked index takes meanwhile. The gateways to which they come are simulated; what these got
+// is counted apart from the ledger, and must agree.
+package logins
 
 import (
 	"bufio"
@@ -6,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -14,16 +16,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crier/api"
-	"crier/audience"
+	"crier/internal/bench/feed"
 	"crier/internal/bus/natsbus"
 	"crier/internal/idset"
 	"crier/internal/proc"
 	"crier/job"
 )
 
-// Login is a run of logins: many jobs are parked for recipients who are all offline, and then
+// Run is a run of logins: many jobs are parked for recipients who are all offline, and then
 // these come.
-type Login struct {
+type Run struct {
 	Binary   string // crier
 	Dir      string // for the server's data
 	Progress io.Writer
@@ -34,9 +36,9 @@ type Login struct {
 	Lasts  time.Duration // how long each of the two is measured in the first round
 }
 
-// LoginResult is what a run measured. A login is served when its recipient has all that was
+// Result is what a run measured. A login is served when its recipient has all that was
 // parked, which leaves only when its record in the ledger is durable.
-type LoginResult struct {
+type Result struct {
 	Recipients   uint64   `json:"recipients"`
 	Jobs         int      `json:"jobs"`
 	Items        int      `json:"items"` // parked of each recipient
@@ -77,11 +79,13 @@ func latencyOf(took []time.Duration) Latency {
 	return Latency{len(took), at(0.5), at(0.99), at(1)}
 }
 
-// loginGateways is how many gateways the recipients come to.
-const loginGateways = 4
+const account = "bench"
 
-// Run parks, lets everybody come, and judges, round by round.
-func (l *Login) Run(ctx context.Context) (res LoginResult, err error) {
+// gateways is how many gateways the recipients come to.
+const gateways = 4
+
+// Do parks, lets everybody come, and judges, round by round.
+func (l *Run) Do(ctx context.Context) (res Result, err error) {
 	if err := l.Validate(); err != nil {
 		return res, err
 	}
@@ -100,7 +104,7 @@ func (l *Login) Run(ctx context.Context) (res LoginResult, err error) {
 	}
 	res.Recipients, res.Jobs, res.Items, res.HeavyItems = l.Recipients, l.Jobs, l.Items, l.Jobs
 	come := newArrivals(l.Members)
-	for i := range loginGateways {
+	for i := range gateways {
 		conn, err := natsbus.Connect(natsbus.Dial{URL: srv.NATS, Token: srv.NATSToken, Name: "bench gateway"})
 		if err != nil {
 			return res, err
@@ -151,11 +155,11 @@ func (l *Login) Run(ctx context.Context) (res LoginResult, err error) {
 	return res, l.judge(ctx, svc, all, come, &res)
 }
 
-func (l *Login) say(format string, a ...any) { fmt.Fprintf(l.Progress, format+"\n", a...) }
+func (l *Run) say(format string, a ...any) { fmt.Fprintf(l.Progress, format+"\n", a...) }
 
 // measure lets recipients come as fast as they are served, then at a part of that, then
 // those with most one by one.
-func (l *Login) measure(ctx context.Context, come *arrivals, res *LoginResult) error {
+func (l *Run) measure(ctx context.Context, come *arrivals, res *Result) error {
 	l.say("logins as fast as they are served")
 	took, seconds, err := come.closed(ctx, l.Window, l.Lasts)
 	if err != nil {
@@ -175,13 +179,13 @@ func (l *Login) measure(ctx context.Context, come *arrivals, res *LoginResult) e
 }
 
 // prepare makes account, followers and a suppression list.
-func (l *Login) prepare(ctx context.Context, svc api.Service) error {
+func (l *Run) prepare(ctx context.Context, svc api.Service) error {
 	if _, err := svc.CreateAccount(ctx, api.CreateAccount{Name: account}); err != nil {
 		return err
 	}
 	l.say("importing %d followers", l.Recipients)
-	err := stream(func(w *bufio.Writer) error {
-		return l.ranges(0, l.Recipients, 1, func(s *idset.Set) error { return writeIDs(w, s) })
+	err := feed.Stream(func(w *bufio.Writer) error {
+		return l.ranges(0, l.Recipients, 1, func(s *idset.Set) error { return feed.WriteIDs(w, s) })
 	}, func(r io.Reader) error {
 		_, err := svc.ImportFollowers(ctx, api.ImportFollowers{Format: api.FormatIDs, Account: account}, r)
 		return err
@@ -199,14 +203,14 @@ func (l *Login) prepare(ctx context.Context, svc api.Service) error {
 }
 
 // park submits all jobs and waits until they are sent.
-func (l *Login) park(ctx context.Context, svc api.Service, round int) ([]job.ID, error) {
+func (l *Run) park(ctx context.Context, svc api.Service, round int) ([]job.ID, error) {
 	l.say("round %d: parking %d jobs", round+1, l.Jobs)
 	ids := make([]job.ID, l.Jobs)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for n := range l.Jobs {
 		g.Go(func() error {
-			pkg, err := l.importPackage(gctx, svc, n)
+			pkg, err := feed.Package(gctx, svc, l.Dir, account, "bench"+strconv.Itoa(n), func(add func(*idset.Set) error) error { return l.members(n, add) })
 			if err != nil {
 				return err
 			}
@@ -221,36 +225,8 @@ func (l *Login) park(ctx context.Context, svc api.Service, round int) ([]job.ID,
 	return ids, g.Wait()
 }
 
-func (l *Login) importPackage(ctx context.Context, svc api.Service, n int) (job.Digest, error) {
-	dir, err := os.MkdirTemp(l.Dir, "package-")
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer os.RemoveAll(dir)
-	w, err := audience.NewWriter(dir, "bench"+strconv.Itoa(n))
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer w.Abort()
-	if err := l.members(n, w.Add); err != nil {
-		return job.Digest{}, err
-	}
-	draft, err := w.Finish(0)
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer draft.Discard()
-	f, err := os.Open(draft.Path())
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer f.Close()
-	pkg, err := svc.ImportPackage(ctx, api.ImportPackage{Account: account}, f)
-	return pkg.ID, err
-}
-
 // index measures the parked index.
-func (l *Login) index(ctx context.Context, svc api.Service, to *[]uint64) error {
+func (l *Run) index(ctx context.Context, svc api.Service, to *[]uint64) error {
 	st, err := svc.Status(ctx)
 	for _, s := range st.Stores {
 		if s.Name == "parked" {
@@ -261,7 +237,7 @@ func (l *Login) index(ctx context.Context, svc api.Service, to *[]uint64) error 
 }
 
 // settle waits until everything of the jobs is delivered and recorded.
-func (l *Login) settle(ctx context.Context, svc api.Service, ids []job.ID) error {
+func (l *Run) settle(ctx context.Context, svc api.Service, ids []job.ID) error {
 	for _, id := range ids {
 		for {
 			j, err := svc.GetJob(ctx, id)
@@ -282,7 +258,7 @@ func (l *Login) settle(ctx context.Context, svc api.Service, ids []job.ID) error
 }
 
 // judge compares what the gateways saw with what the ledger says; of some jobs, by a proof.
-func (l *Login) judge(ctx context.Context, svc api.Service, ids []job.ID, come *arrivals, res *LoginResult) error {
+func (l *Run) judge(ctx context.Context, svc api.Service, ids []job.ID, come *arrivals, res *Result) error {
 	for n, id := range ids {
 		j, err := svc.GetJob(ctx, id)
 		if err != nil {

@@ -1,9 +1,10 @@
-package bench
+package logins
 
 import (
 	"errors"
 	"fmt"
 
+	"crier/internal/bench/feed"
 	"crier/internal/idset"
 	"crier/job"
 )
@@ -36,7 +37,7 @@ func (m Members) Validate() error {
 
 // id is the i-th recipient's.
 func (m Members) id(i uint64) uint32 {
-	return uint32(i*idsPerRecipient + mix(m.Seed+i)%idsPerRecipient)
+	return uint32(i*idsPerRecipient + feed.Mix(m.Seed+i)%idsPerRecipient)
 }
 
 // indexOf is the number of the recipient with an id.
@@ -57,7 +58,7 @@ func (m Members) due(i uint64) int {
 
 // turn is by how much a block of recipients, one for each job of a group, is turned.
 func (m Members) turn(block uint64, group int) uint64 {
-	return mix(m.Seed ^ block<<16 ^ uint64(group)<<1 ^ 1)
+	return feed.Mix(m.Seed ^ block<<16 ^ uint64(group)<<1 ^ 1)
 }
 
 // in reports whether a recipient is in the n-th job.

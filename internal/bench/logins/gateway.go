@@ -1,4 +1,4 @@
-package bench
+package logins
 
 import (
 	"context"
@@ -14,9 +14,12 @@ import (
 	"crier/presence/handoff"
 )
 
-// loginGateway is a simulated gateway to which recipients come: it announces them to the home
+// repeatEvery is how often beats, and reports that were not recorded, are sent.
+const repeatEvery = time.Second
+
+// gateway is a simulated gateway to which recipients come: it announces them to the home
 // as real ones do, one announcement of a range after the other, and acknowledges at once.
-type loginGateway struct {
+type gateway struct {
 	a      *arrivals
 	inc    job.Incarnation
 	bus    bus.Bus
@@ -38,7 +41,7 @@ type telling struct {
 	flight      bool
 }
 
-func (g *loginGateway) begin() error {
+func (g *gateway) begin() error {
 	for subject, fn := range map[string]func(bus.Msg){
 		handoff.HandoffTo(g.inc.Gateway):  g.handOff,
 		handoff.RecordedTo(g.inc.Gateway): g.recorded,
@@ -53,7 +56,7 @@ func (g *loginGateway) begin() error {
 }
 
 // join lets a recipient come.
-func (g *loginGateway) join(id uint32) {
+func (g *gateway) join(id uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := job.Recipient(id).Range()
@@ -68,7 +71,7 @@ func (g *loginGateway) join(id uint32) {
 }
 
 // leave lets everybody leave.
-func (g *loginGateway) leave() {
+func (g *gateway) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for r, t := range g.ranges {
@@ -77,7 +80,7 @@ func (g *loginGateway) leave() {
 	}
 }
 
-func (g *loginGateway) tell(r job.Range, t *telling) {
+func (g *gateway) tell(r job.Range, t *telling) {
 	if !t.flight {
 		t.flight = true
 		go g.announce(r, t)
@@ -85,7 +88,7 @@ func (g *loginGateway) tell(r job.Range, t *telling) {
 }
 
 // told waits until the homes know everything.
-func (g *loginGateway) told(ctx context.Context) error {
+func (g *gateway) told(ctx context.Context) error {
 	for {
 		g.mu.Lock()
 		left := 0
@@ -105,7 +108,7 @@ func (g *loginGateway) told(ctx context.Context) error {
 }
 
 // announce tells the home of a range until there is nothing more to tell.
-func (g *loginGateway) announce(r job.Range, t *telling) {
+func (g *gateway) announce(r job.Range, t *telling) {
 	for {
 		g.mu.Lock()
 		if t.join.IsEmpty() && t.leave.IsEmpty() {
@@ -134,7 +137,7 @@ func (g *loginGateway) announce(r job.Range, t *telling) {
 }
 
 // ask repeats an announcement until the home has answered.
-func (g *loginGateway) ask(m *handoff.Announce) handoff.Reception {
+func (g *gateway) ask(m *handoff.Announce) handoff.Reception {
 	data := m.Bytes()
 	for {
 		try, cancel := context.WithTimeout(g.ctx, 5*time.Second)
@@ -159,7 +162,7 @@ func (g *loginGateway) ask(m *handoff.Announce) handoff.Reception {
 }
 
 // handOff accepts a hand-off and reports that all of its recipients acknowledged.
-func (g *loginGateway) handOff(m bus.Msg) {
+func (g *gateway) handOff(m bus.Msg) {
 	h, err := handoff.ParseHandoff(m.Data)
 	if err != nil {
 		g.errors.Add(1)
@@ -194,13 +197,13 @@ func (g *loginGateway) handOff(m bus.Msg) {
 	g.report(p)
 }
 
-func (g *loginGateway) report(p *handoff.Report) {
+func (g *gateway) report(p *handoff.Report) {
 	if err := g.bus.Publish(handoff.ReportTo(p.Ref.Journal), p.Bytes()); err != nil {
 		g.errors.Add(1)
 	}
 }
 
-func (g *loginGateway) recorded(m bus.Msg) {
+func (g *gateway) recorded(m bus.Msg) {
 	r, err := handoff.ParseRecorded(m.Data)
 	if err != nil || r.Version < 2 {
 		return
@@ -211,7 +214,7 @@ func (g *loginGateway) recorded(m bus.Msg) {
 }
 
 // anew tells a home everything that has lost what it was told.
-func (g *loginGateway) anew(m bus.Msg) {
+func (g *gateway) anew(m bus.Msg) {
 	p, err := handoff.ParseAnew(m.Data)
 	if err != nil {
 		g.errors.Add(1)
@@ -229,8 +232,8 @@ func (g *loginGateway) anew(m bus.Msg) {
 }
 
 // repeat beats, and sends reports again, until the bench ends.
-func (g *loginGateway) repeat() {
-	for pause.For(g.ctx, repeatReports) {
+func (g *gateway) repeat() {
+	for pause.For(g.ctx, repeatEvery) {
 		b := handoff.Beat{Inc: g.inc}
 		g.mu.Lock()
 		for _, p := range g.reports {

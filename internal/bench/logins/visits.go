@@ -1,4 +1,4 @@
-package bench
+package logins
 
 import (
 	"context"
@@ -12,10 +12,19 @@ import (
 	"crier/presence/handoff"
 )
 
+// received is what gateways got. Nothing in it comes from the server.
+type received struct {
+	Received uint64 // recipients of a job, each the first time
+	Twice    uint64
+	Strange  uint64 // should not have got it
+	Missing  uint64 // should have and did not
+	Errors   uint64 // sending failed
+}
+
 // arrivals lets recipients come to gateways, and checks each message that these get for them.
 type arrivals struct {
 	Members
-	gateways []*loginGateway
+	gateways []*gateway
 	signal   chan struct{} // somebody was served
 
 	mu struct {
@@ -25,7 +34,7 @@ type arrivals struct {
 		came   []uint64       // who did in this round, a bit each
 		visits map[uint64]*visit
 		served []*visit // not collected yet
-		result GatewayResult
+		result received
 	}
 }
 
@@ -183,7 +192,7 @@ func (a *arrivals) open(ctx context.Context, rate float64, lasts time.Duration) 
 	for out, more := 0, true; more || out > 0; {
 		since := time.Since(began)
 		for more && float64(come) < rate*min(since, lasts).Seconds() {
-			if more = a.next(began.Add(time.Duration(float64(come) / rate * float64(time.Second))), false); more {
+			if more = a.next(began.Add(time.Duration(float64(come)/rate*float64(time.Second))), false); more {
 				come++
 				out++
 			}
@@ -238,7 +247,7 @@ func (a *arrivals) leave(ctx context.Context) error {
 	return nil
 }
 
-func (a *arrivals) result() GatewayResult {
+func (a *arrivals) result() received {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.mu.result
@@ -249,9 +258,9 @@ func (a *arrivals) result() GatewayResult {
 	return r
 }
 
-// gateway makes one that recipients come to.
+// open makes a gateway that recipients come to.
 func (a *arrivals) gateway(ctx context.Context, name string, b bus.Bus, worker string) error {
-	g := &loginGateway{a: a, inc: job.Incarnation{Gateway: name, Start: 1}, bus: b, worker: worker, ctx: ctx,
+	g := &gateway{a: a, inc: job.Incarnation{Gateway: name, Start: 1}, bus: b, worker: worker, ctx: ctx,
 		ranges: map[job.Range]*telling{}, known: map[job.Ref]bool{}, reports: map[job.Ref]*handoff.Report{}}
 	a.gateways = append(a.gateways, g)
 	return g.begin()
