@@ -105,7 +105,7 @@ var arrowTable = []Arrow{
 // may import any.
 var driverTable = []Driver{
 	{"github.com/nats-io", []string{"internal/bus", "state/events", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
-	{"github.com/syndtr/goleveldb", []string{"state/parked/level"}, "the parked index knows an ordered KV, not LevelDB"},
+	{"github.com/syndtr/goleveldb", []string{"state/parked/level", "state/parked/kv"}, "the parked index knows an ordered KV, not LevelDB"},
 	{"modernc.org/sqlite", []string{"state/sql", "audience/source/query"}, "stores are behind the ports of their users; a query of somebody else's database is a source of ids"},
 	{"github.com/go-sql-driver/mysql", []string{"state/sql", "audience/source/query"}, "as for SQLite"},
 	{"github.com/go-zookeeper/zk", []string{"state/zk"}, "the coordination seam knows keys and values, not ZooKeeper"},

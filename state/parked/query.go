@@ -7,12 +7,15 @@ import (
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/parked/charge"
 	"crier/state/parked/row"
 )
 
 // Cell reads where a job stands in a range; absent is empty.
-func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) {
-	b, err := x.kv.Get(cellKey(r, id))
+func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) { return readCell(x.kv, r, id) }
+
+func readCell(rows charge.Rows, r job.Range, id job.ID) (Cell, error) {
+	b, err := rows.Get(cellKey(r, id))
 	if err != nil || b == nil {
 		return Cell{}, err
 	}
@@ -20,8 +23,10 @@ func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) {
 }
 
 // Total reads the sum of a job's cells; absent is zero.
-func (x *Index) Total(id job.ID) (Tally, error) {
-	b, err := x.kv.Get(globalKey(rowTotal, id[:]))
+func (x *Index) Total(id job.ID) (Tally, error) { return readTotal(x.kv, id) }
+
+func readTotal(rows charge.Rows, id job.ID) (Tally, error) {
+	b, err := rows.Get(globalKey(rowTotal, id[:]))
 	if err != nil || b == nil {
 		return Tally{}, err
 	}
