@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"crier/internal/bin"
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
@@ -24,6 +25,7 @@ type ahead struct {
 	mark    Number
 	open    map[string]*Open // as in Index; nil: gone
 	late    map[string]*Open // the same
+	parked  []*idset.Set
 	held    []Change
 	changes []Change // of what is written
 }
@@ -40,6 +42,7 @@ func (a *ahead) take(t *txn, next Number) error {
 	}
 	a.js, a.mark = t.js, next
 	a.held = append(a.held, t.changes...)
+	a.parked = append(a.parked, t.parked...)
 	for _, k := range t.closed {
 		a.open[k] = nil
 	}
@@ -80,6 +83,11 @@ func (a *ahead) flush() error {
 	if err := a.rows.Flush(); err != nil {
 		return fmt.Errorf("writing the parked index: %w", err)
 	}
+	for _, s := range a.parked {
+		a.x.people.Add(s)
+		s.Release()
+	}
+	a.parked = nil
 	mu.mark = a.mark
 	mu.journals[a.journal] = a.js
 	merge(mu.open, a.open)

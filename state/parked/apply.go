@@ -70,7 +70,8 @@ type txn struct {
 	js      journal
 	opened  []*Open
 	closed  []string
-	late    []*Open // new states of doubted reserves; without a set: gone
+	late    []*Open      // new states of doubted reserves; without a set: gone
+	parked  []*idset.Set // copies
 	changes []Change
 }
 
@@ -338,6 +339,9 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 		if err := t.charges().Seen(&t.b, id, s); err != nil {
 			return err
 		}
+	}
+	if !s.IsEmpty() {
+		t.parked = append(t.parked, s.Clone())
 	}
 	for n := range pages {
 		if words := pageOf(s, n); words != nil {

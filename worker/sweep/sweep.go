@@ -99,10 +99,14 @@ func (s *Sweep) crowd(now time.Time, live []jobs.Job) (parked.Crowd, error) {
 // may end (rule 18), by what their clients said at their hello, or because the job is to be
 // sent again. Online or not, it gives for whom too much is parked.
 func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd) (*idset.Set, error) {
-	set, crowded, err := s.Index.Waiting(r, c)
-	defer set.Release()
+	set, err := s.Index.MayWait(r)
 	if err != nil {
-		return crowded, err
+		return nil, err
+	}
+	defer set.Release()
+	crowded, err := s.Index.Crowded(r, c)
+	if err != nil {
+		return nil, err
 	}
 	doubts, err := s.Index.DoubtIn(r, job.ID{})
 	for _, d := range doubts {
