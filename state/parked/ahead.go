@@ -25,6 +25,7 @@ type ahead struct {
 	mark    Number
 	open    map[string]*Open // as in Index; nil: gone
 	late    map[string]*Open // the same
+	pages   pageRows
 	parked  []*idset.Set
 	held    []Change
 	changes []Change // of what is written
@@ -32,7 +33,8 @@ type ahead struct {
 
 func newAhead(x *Index, j job.Journal, js journal) *ahead {
 	x.held.Drop() // of a record that could not be written
-	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}}
+	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{},
+		pages: pageRows{touched: map[pageID]int{}, rows: map[pageID][]parkedBytes{}}}
 }
 
 // take takes in a whole entry, behind which the watermark is next.

@@ -11,7 +11,6 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
-	"crier/state/parked/row"
 )
 
 // Apply takes in one journal record. Records must come in the order of the
@@ -347,6 +346,7 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 		if words := pageOf(s, n); words != nil {
 			p := page(words)
 			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.bytes())
+			t.ahead.pages.forget(pageID{r, n})
 		}
 	}
 	return nil
@@ -360,11 +360,10 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 		if words == nil {
 			continue
 		}
-		prefix := jobPagePrefix(r, n, id)
-		err := t.ahead.rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+		err := t.scanPage(r, n, id, s, func(v []byte) ([]byte, error) {
 			var p, gone page
 			if err := parsePage(v, &p); err != nil {
-				return err
+				return v, err
 			}
 			for i, w := range words {
 				gone[i] = p[i] & w
@@ -373,12 +372,11 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 			found += gone.card()
 			switch {
 			case gone.isEmpty():
+				return v, nil
 			case p.isEmpty():
-				t.b.Delete(k)
-			default:
-				t.b.Put(k, p.bytes())
+				return nil, nil
 			}
-			return nil
+			return p.bytes(), nil
 		})
 		if err != nil {
 			return err
