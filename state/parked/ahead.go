@@ -8,6 +8,7 @@ import (
 	"crier/job"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/page"
 )
 
 // aheadMost is how many bytes of changes are held before they are written although their
@@ -25,7 +26,7 @@ type ahead struct {
 	mark    Number
 	open    map[string]*Open // as in Index; nil: gone
 	late    map[string]*Open // the same
-	pages   pageRows
+	pages   page.Kept
 	parked  []*idset.Set
 	held    []Change
 	changes []Change // of what is written
@@ -33,8 +34,7 @@ type ahead struct {
 
 func newAhead(x *Index, j job.Journal, js journal) *ahead {
 	x.held.Drop() // of a record that could not be written
-	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{},
-		pages: pageRows{touched: map[pageID]int{}, rows: map[pageID][]parkedBytes{}}}
+	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}}
 }
 
 // take takes in a whole entry, behind which the watermark is next.

@@ -1,6 +1,7 @@
 package parked
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
+	"crier/state/parked/page"
+	"crier/state/parked/row"
 )
 
 // Apply takes in one journal record. Records must come in the order of the
@@ -342,11 +345,11 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 	if !s.IsEmpty() {
 		t.parked = append(t.parked, s.Clone())
 	}
-	for n := range pages {
-		if words := pageOf(s, n); words != nil {
-			p := page(words)
-			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.bytes())
-			t.ahead.pages.forget(pageID{r, n})
+	for n := range page.Count {
+		if words := page.Of(s, n); words != nil {
+			p := page.Page(words)
+			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.Bytes())
+			t.ahead.pages.Forget(page.ID{Range: r, Number: n})
 		}
 	}
 	return nil
@@ -355,28 +358,29 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 // unpark takes recipients out of their rows. Each must be parked for the job.
 func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 	want, found := s.Card(), 0
-	for n := range pages {
-		words := pageOf(s, n)
+	_, few := s.Few()
+	for n := range page.Count {
+		words := page.Of(s, n)
 		if words == nil {
 			continue
 		}
-		err := t.scanPage(r, n, id, s, func(v []byte) ([]byte, error) {
-			var p, gone page
-			if err := parsePage(v, &p); err != nil {
+		err := t.scanPage(r, n, id, few, func(v []byte) ([]byte, error) {
+			var p, gone page.Page
+			if err := page.Parse(v, &p); err != nil {
 				return v, err
 			}
 			for i, w := range words {
 				gone[i] = p[i] & w
 				p[i] &^= w
 			}
-			found += gone.card()
+			found += gone.Card()
 			switch {
-			case gone.isEmpty():
+			case gone.IsEmpty():
 				return v, nil
-			case p.isEmpty():
+			case p.IsEmpty():
 				return nil, nil
 			}
-			return p.bytes(), nil
+			return p.Bytes(), nil
 		})
 		if err != nil {
 			return err
@@ -384,6 +388,45 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 	}
 	if found != want {
 		return fmt.Errorf("%w: %d recipients of %s leave the park of range %s, %d are there", ErrLedger, want, id, r, found)
+	}
+	return nil
+}
+
+// scanPage calls fn with the rows of a job in a page; it gives the row's new value, nil if it goes,
+// or the old one. few says that the entry is about a handful of ids.
+func (t *txn) scanPage(r job.Range, n int, id job.ID, few bool, fn func(value []byte) ([]byte, error)) error {
+	prefix := jobPagePrefix(r, n, id)
+	change := func(k, v []byte) ([]byte, error) {
+		after, err := fn(v)
+		switch {
+		case err != nil:
+		case after == nil:
+			t.b.Delete(k)
+		case !bytes.Equal(after, v):
+			t.b.Put(k, after)
+		}
+		return after, err
+	}
+	scan := func(prefix []byte, fn func(k, v []byte) error) error {
+		return t.ahead.rows.Scan(prefix, row.After(prefix), fn)
+	}
+	kept, err := t.ahead.pages.Has(page.ID{Range: r, Number: n}), error(nil)
+	if kept == nil && few {
+		kept, err = t.ahead.pages.Rows(page.ID{Range: r, Number: n}, func(fn func(k, v []byte) error) error { return scan(pagePrefix(r, n), fn) })
+	}
+	if err != nil {
+		return err
+	}
+	if kept == nil {
+		return scan(prefix, func(k, v []byte) error {
+			_, err := change(k, v)
+			return err
+		})
+	}
+	for _, x := range page.With(kept, prefix) {
+		if x.Value, err = change(x.Key, x.Value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

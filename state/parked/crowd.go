@@ -6,6 +6,7 @@ import (
 
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
 
@@ -42,17 +43,17 @@ type crowding struct {
 	x       *Index
 	c       Crowd
 	crowded *idset.Set
-	page    int           // the one that the scan is at; -1: none yet
-	job     []byte        // of the last row
-	member  Member        // what it is
-	rows    int           // of the page, that count
-	groups  map[int]*page // who has one of each
-	twice   page          // who has two of one, or more than the cap
+	page    int                // the one that the scan is at; -1: none yet
+	job     []byte             // of the last row
+	member  Member             // what it is
+	rows    int                // of the page, that count
+	groups  map[int]*page.Page // who has one of each
+	twice   page.Page          // who has two of one, or more than the cap
 }
 
 func (w *crowding) take(k, v []byte) error {
-	var p page
-	if err := parsePage(v, &p); err != nil {
+	var p page.Page
+	if err := page.Parse(v, &p); err != nil {
 		return err
 	}
 	at := int(k[3])
@@ -71,7 +72,7 @@ func (w *crowding) take(k, v []byte) error {
 	}
 	if g := w.member.Group; g != 0 {
 		if w.groups[g] == nil {
-			w.groups[g] = &page{}
+			w.groups[g] = &page.Page{}
 		}
 		for i, word := range p {
 			w.twice[i] |= w.groups[g][i] & word
@@ -87,23 +88,23 @@ func (w *crowding) endPage() error {
 	if w.page >= 0 && w.c.Cap > 0 && w.rows > w.c.Cap {
 		err = w.count()
 	}
-	if !w.twice.isEmpty() {
-		addPage(w.crowded, w.page, &w.twice)
+	if !w.twice.IsEmpty() {
+		w.twice.AddTo(w.crowded, w.page)
 	}
-	w.rows, w.groups, w.twice = 0, map[int]*page{}, page{}
+	w.rows, w.groups, w.twice = 0, map[int]*page.Page{}, page.Page{}
 	return err
 }
 
 // count finds who of a page has more items than may be.
 func (w *crowding) count() error {
-	var items [1 << pageBits]int
+	var items [1 << page.Bits]int
 	prefix := pagePrefix(w.crowded.Range, w.page)
 	return w.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		if !w.c.Of[job.ID(k[4:20])].Counts {
 			return nil
 		}
-		var p page
-		if err := parsePage(v, &p); err != nil {
+		var p page.Page
+		if err := page.Parse(v, &p); err != nil {
 			return err
 		}
 		for i, word := range p {

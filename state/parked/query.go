@@ -8,6 +8,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/parked/charge"
+	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
 
@@ -67,11 +68,11 @@ func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
 		s := idset.New(r)
 		prefix := row.Key(r, rowParked)
 		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-			var p page
-			if err := parsePage(v, &p); err != nil {
+			var p page.Page
+			if err := page.Parse(v, &p); err != nil {
 				return err
 			}
-			addPage(s, int(k[3]), &p)
+			p.AddTo(s, int(k[3]))
 			return nil
 		})
 		return s, err
@@ -80,8 +81,8 @@ func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
 
 func (x *Index) itemsOf(who *idset.Set) ([]Item, error) {
 	var items []Item
-	for n := range pages {
-		words := pageOf(who, n)
+	for n := range page.Count {
+		words := page.Of(who, n)
 		if words == nil {
 			continue
 		}
@@ -105,18 +106,18 @@ func (x *Index) scanParked(r job.Range, prefix []byte, words []uint64, items *[]
 		if err != nil {
 			return err
 		}
-		var p page
-		if err := parsePage(v, &p); err != nil {
+		var p page.Page
+		if err := page.Parse(v, &p); err != nil {
 			return err
 		}
 		for i := range words {
 			p[i] &= words[i]
 		}
-		if p.isEmpty() {
+		if p.IsEmpty() {
 			return nil
 		}
 		s := idset.New(r)
-		addPage(s, row.page, &p)
+		p.AddTo(s, row.page)
 		*items = append(*items, Item{row.job, row.number, row.flagged, s})
 		return nil
 	})
@@ -146,14 +147,14 @@ func b2i(b bool) int {
 // ParkedIn gives the recipients of a job that are parked in a range.
 func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	s := idset.New(r)
-	for n := range pages {
+	for n := range page.Count {
 		prefix := jobPagePrefix(r, n, id)
 		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-			var p page
-			if err := parsePage(v, &p); err != nil {
+			var p page.Page
+			if err := page.Parse(v, &p); err != nil {
 				return err
 			}
-			addPage(s, n, &p)
+			p.AddTo(s, n)
 			return nil
 		})
 		if err != nil {
@@ -311,9 +312,9 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	if inDoubt {
 		return job.InDoubt, nil
 	}
-	page := int(who) >> pageBits & (pages - 1)
+	n := page.Number(uint32(who))
 	var items []Item
-	if err := x.scanParked(r, jobPagePrefix(r, page, id), pageOf(idset.Of(uint32(who)), page), &items); err != nil {
+	if err := x.scanParked(r, jobPagePrefix(r, n, id), page.Of(idset.Of(uint32(who)), n), &items); err != nil {
 		return job.Pending, err
 	}
 	switch {
