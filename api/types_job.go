@@ -37,7 +37,7 @@ type SubmitJob struct {
 	Rate        uint32        `json:"rate,omitzero" doc:"Recipients handed to gateways a second; absent means unlimited."`
 	TTL         Duration      `json:"ttl,omitzero" doc:"How long the message may wait for a login, such as 36h or 7d; absent means 7d, at most 366d."`
 	OnUnknown   job.OnUnknown `json:"on_unknown,omitzero" enum:"hold,resend" doc:"What becomes of a recipient in doubt: hold (default) or resend."`
-	CollapseKey string        `json:"collapse_key,omitzero" doc:"Of the messages with this key a client displays only the newest; all are delivered. At most 128 bytes."`
+	CollapseKey string        `json:"collapse_key,omitzero" doc:"Of the messages with this key only the newest is parked for a recipient, the older ones are dropped (collapsed), and a client displays only the newest. At most 128 bytes."`
 	SendOnce    *SendOnce     `json:"send_once,omitzero" doc:"Whoever got the same before does not get it again; absent means that everybody does."`
 	DisplayAt   time.Time     `json:"display_at,omitzero" doc:"When clients show it; absent means at once."`
 	Webhook     *job.Webhook  `json:"webhook,omitzero" doc:"Whom to tell, by a signed POST of the event, when the job comes into a state; absent means nobody. The tenant needs a webhook secret."`

@@ -333,7 +333,7 @@ func (p *Planes) roomLocked(set *idset.Set) error {
 	}
 	for i := range idset.Containers {
 		c := firstContainer(set.Range) + i
-		if set.Container(i) == nil || p.r.room[c] {
+		if !set.Reaches(i) || p.r.room[c] {
 			continue
 		}
 		at, n := p.r.place(c)
@@ -352,16 +352,13 @@ func (p *Planes) eachLocked(set *idset.Set, online bool, fn func(words []uint64,
 		return
 	}
 	for i := range idset.Containers {
-		in := set.Container(i)
 		c := firstContainer(set.Range) + i
-		if in == nil || online && p.card(c) == 0 {
+		if !set.Reaches(i) || online && p.card(c) == 0 {
 			continue
 		}
 		p.writeLocked(c, func(words []uint64) {
-			for w, x := range in {
-				if x != 0 {
-					fn(words, w, x)
-				}
+			for w, x := range set.WordsIn(i) {
+				fn(words, w, x)
 			}
 		})
 	}

@@ -62,13 +62,7 @@ func (v *View) Lookup(id job.Recipient) (job.Incarnation, bool) {
 	var inc job.Incarnation
 	v.stable(func(t *table) {
 		ordinal := 0
-		c, word, bit := int(id>>idset.ContainerBits), int(id>>6)&(idset.Words-1), id&63
-		v.read(c, func(words []uint64) {
-			ordinal = 0
-			for p := range v.r.planes {
-				ordinal |= int(atomic.LoadUint64(&words[p*idset.Words+word])>>bit&1) << p
-			}
-		}, func() { ordinal = 0 })
+		v.read(int(id>>idset.ContainerBits), func(words []uint64) { ordinal = v.ordinal(words, uint32(id)) }, func() { ordinal = 0 })
 		inc = t.inc[ordinal]
 	})
 	return inc, !inc.IsZero()
@@ -78,6 +72,14 @@ func (v *View) Lookup(id job.Recipient) (job.Incarnation, bool) {
 // is the caller's.
 func (v *View) Online(set *idset.Set) *idset.Set {
 	out := idset.New(set.Range)
+	if few, ok := set.Few(); ok {
+		v.ordinals(few, func(id uint32, ordinal int) {
+			if ordinal != 0 {
+				out.Add(id)
+			}
+		})
+		return out
+	}
 	for i := range idset.Containers {
 		in := set.Container(i)
 		if in == nil || v.card(firstContainer(set.Range)+i) == 0 {
@@ -103,6 +105,35 @@ func (v *View) Online(set *idset.Set) *idset.Set {
 	return out
 }
 
+// ordinals calls fn with the ordinal of each of a few ids of one range, ascending; 0 is offline.
+func (v *View) ordinals(ids []uint32, fn func(id uint32, ordinal int)) {
+	for len(ids) > 0 {
+		c, n := int(ids[0]>>idset.ContainerBits), 1
+		for n < len(ids) && int(ids[n]>>idset.ContainerBits) == c {
+			n++
+		}
+		at := make([]int, n)
+		v.read(c, func(words []uint64) {
+			for i, id := range ids[:n] {
+				at[i] = v.ordinal(words, id)
+			}
+		}, func() { clear(at) })
+		for i, id := range ids[:n] {
+			fn(id, at[i])
+		}
+		ids = ids[n:]
+	}
+}
+
+// ordinal reads an id's out of the words of its container.
+func (v *View) ordinal(words []uint64, id uint32) (ordinal int) {
+	word, bit := int(id>>6)&(idset.Words-1), id&63
+	for p := range v.r.planes {
+		ordinal |= int(atomic.LoadUint64(&words[p*idset.Words+word])>>bit&1) << p
+	}
+	return ordinal
+}
+
 // Split parts a set, of one range, by gateway: disjoint by construction. What is
 // in none of the targets is offline. The set is not changed; the results are the
 // caller's, the targets in the order of their ordinals.
@@ -120,7 +151,21 @@ func (v *View) Split(keep *idset.Set) (targets []Target, offline *idset.Set) {
 func (v *View) split(keep *idset.Set, t *table) ([]Target, *idset.Set) {
 	var sets [1 << maxPlanes]*idset.Set
 	offline := idset.New(keep.Range)
+	few, isFew := keep.Few()
+	v.ordinals(few, func(id uint32, ordinal int) {
+		switch {
+		case t.inc[ordinal].IsZero():
+			offline.Add(id)
+			return
+		case sets[ordinal] == nil:
+			sets[ordinal] = idset.New(keep.Range)
+		}
+		sets[ordinal].Add(id)
+	})
 	for i := range idset.Containers {
+		if isFew {
+			break
+		}
 		if in := keep.Container(i); in != nil {
 			v.splitContainer(i, in, offline.Ensure(i), &sets, t, keep.Range)
 		}

@@ -15,10 +15,6 @@ import (
 	"crier/worker/lane"
 )
 
-// sweepEvery is how often parked ∧ online is looked for: nobody is parked and
-// online for longer than 5 s (rule 20).
-const sweepEvery = 3 * time.Second
-
 // look finds out what a pass over a range decides on; try ends when that is not needed
 // any more.
 func (w *Worker) look(ctx, try context.Context, p home.Pass) {
@@ -34,7 +30,7 @@ func (w *Worker) look(ctx, try context.Context, p home.Pass) {
 }
 
 func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
-	f := home.Findings{Range: p.Range, Logins: p.Logins}
+	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap}
 	var err error
 	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
 		return f, err
@@ -62,7 +58,7 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 		}
 		f.Ending = append(f.Ending, home.Ended{Job: id, Parked: set})
 	}
-	if err := w.waitToDrain(ctx, &f); err != nil {
+	if err := w.waitToDrain(ctx, p.Who, &f); err != nil {
 		return f, err
 	}
 	if err := w.describe(ctx, &f); err != nil {
@@ -86,19 +82,24 @@ func inDoubt(doubts []parked.Doubt, id job.ID, who job.Recipient) bool {
 // waitToDrain holds drains to their budget. Jobs and presence are read after it, so
 // that nothing is decided on what was true before the wait: no drain is reserved
 // after a cancel, an expiry or a suppression (rule 21).
-func (w *Worker) waitToDrain(ctx context.Context, f *home.Findings) error {
+func (w *Worker) waitToDrain(ctx context.Context, who *idset.Set, f *home.Findings) error {
 	if w.drains == nil {
 		return nil
 	}
 	if err := w.describe(ctx, f); err != nil {
 		return err
 	}
-	leaving := leavingOf(f.Items)
+	leaving, online := leavingOf(f.Items), w.cfg.Presence.Online(who)
+	defer online.Release()
 	for _, it := range f.Items {
 		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {
 			continue
 		}
-		for n := leaving(it.Set); n > 0; {
+		there := it.Set.Clone()
+		there.And(online)
+		n := leaving(there)
+		there.Release()
+		for n > 0 {
 			part := min(n, w.drains.Burst())
 			if err := w.drains.WaitN(ctx, part); err != nil {
 				return err
@@ -164,16 +165,22 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if err != nil {
 		return home.JobInfo{}, err
 	}
-	info := home.JobInfo{Known: true, Paused: j.InForce().Paused || w.isUnsure(now), Over: j.Over(now),
-		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
+	info := w.infoOf(j, now)
 	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
 		info.Paused, info.Resend = true, false // the range's other jobs go on
 	}
+	return info, nil
+}
+
+// infoOf is what a home must know of a job, who must not get it apart.
+func (w *Worker) infoOf(j jobs.Job, now time.Time) home.JobInfo {
+	info := home.JobInfo{Known: true, Paused: j.InForce().Paused || w.isUnsure(now), Over: j.Over(now), Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop,
+		Submitted: j.Spec.SubmittedAt.UnixMilli(), Account: j.Spec.Account, Withdraws: !j.Spec.Withdraws.IsZero(), CollapseKey: j.Spec.CollapseKey}
 	if j.Spec.Class == job.Realtime {
 		info.Urgent = j.Spec.Priority
 	}
-	return info, nil
+	return info
 }
 
 // inForce is the controls that count now: those that were told may be older.
@@ -201,95 +208,4 @@ func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*i
 // resends reports whether what is in doubt of a job is sent again.
 func resends(j jobs.Job) bool {
 	return j.Spec.OnUnknown == job.Resend || j.Controls.Doubt == job.DecideResend
-}
-
-// sweep looks, again and again, for who is parked or in doubt and online, and for
-// jobs that are over and still have somebody waiting.
-func (w *Worker) sweep(ctx context.Context) error {
-	t := time.NewTicker(sweepEvery)
-	defer t.Stop()
-	for {
-		if err := w.sweepOnce(ctx); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
-}
-
-func (w *Worker) sweepOnce(ctx context.Context) error {
-	w.tries.Forget(w.cfg.Jobs.IsLive)
-	live := w.cfg.Jobs.Live()
-	resend := map[job.ID]bool{}
-	for _, j := range live {
-		resend[j.Spec.ID] = resends(j)
-	}
-	for r := range job.Range(job.Ranges) {
-		if !w.holds.Has(r) {
-			continue
-		}
-		set, err := w.waitingIn(r, resend)
-		if err != nil {
-			return err
-		}
-		if !set.IsEmpty() {
-			if online := w.cfg.Presence.Online(set); !online.IsEmpty() {
-				w.post(ctx, home.Wanted{Who: online})
-			}
-		}
-		set.Release()
-	}
-	now := time.Now()
-	for _, j := range live {
-		if err := w.sweepJob(ctx, now, j); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// waitingIn gives who is parked in a range, or in doubt that being online may end
-// (rule 18): by what their clients said at their hello, or because the job is to be
-// sent again.
-func (w *Worker) waitingIn(r job.Range, resend map[job.ID]bool) (*idset.Set, error) {
-	set, err := w.cfg.Index.AllParkedIn(r)
-	if err != nil {
-		return nil, err
-	}
-	doubts, err := w.cfg.Index.DoubtIn(r, job.ID{})
-	for _, d := range doubts {
-		if !d.Mute || resend[d.Job] {
-			set.Or(d.Set)
-		}
-	}
-	return set, err
-}
-
-// sweepJob asks the homes to end what is left of a job that is over, or whose
-// doubt an operator ended.
-func (w *Worker) sweepJob(ctx context.Context, now time.Time, j jobs.Job) error {
-	over := j.Over(now) != job.Parked
-	if !over && j.Controls.Doubt == 0 {
-		return nil
-	}
-	total, err := w.cfg.Index.Total(j.Spec.ID)
-	if err != nil || total.InDoubt == 0 && (total.Parked == 0 || !over) {
-		return err
-	}
-	for r := range job.Range(job.Ranges) {
-		if !w.holds.Has(r) {
-			continue
-		}
-		cell, err := w.cfg.Index.Cell(r, j.Spec.ID)
-		if err != nil {
-			return err
-		}
-		if cell.Counts.InDoubt > 0 || over && cell.Counts.Parked > 0 {
-			w.post(ctx, home.Ending{Range: r, Job: j.Spec.ID})
-		}
-	}
-	return nil
 }

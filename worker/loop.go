@@ -79,6 +79,7 @@ type loop struct {
 	charges map[uint64]chan<- bool // who waits for a charge, by its number
 	asked   uint64                 // number of the last one
 	sent    map[sliceKey]bool
+	tells   []*handoff.Recorded // to be told at the end of the step
 	ticks   int
 	err     error
 }
@@ -111,9 +112,28 @@ func (l *loop) run(inherited []outbound.Inherited) error {
 			return l.ctx.Err()
 		case ev := <-l.w.events:
 			l.step(ev)
+			l.tell()
 		}
 	}
 	return l.err
+}
+
+// tell tells the gateways what was recorded in this step, each together.
+func (l *loop) tell() {
+	for len(l.tells) > 0 {
+		to, n := l.tells[0].Inc.Gateway, 0
+		var data []byte
+		var others []*handoff.Recorded
+		for _, m := range l.tells {
+			if m.Inc.Gateway != to || n == handoff.Together {
+				others = append(others, m)
+				continue
+			}
+			data, n = append(data, m.Bytes()...), n+1
+		}
+		l.w.publish(handoff.RecordedTo(to), data)
+		l.tells = others
+	}
 }
 
 func (l *loop) tellEnded() {
@@ -134,6 +154,7 @@ func (l *loop) step(ev any) {
 			l.doLanes(l.lanes.Step(now, lane.Tick{}))
 			l.doHome(l.home.Step(home.Tick{}))
 			l.w.slices.Forget(l.w.cfg.Jobs.IsLive)
+			l.w.tries.Forget(l.w.cfg.Jobs.IsLive)
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
 		}
 		l.doLanes(l.lanes.Step(now, lane.Due{}))
@@ -293,9 +314,13 @@ func (l *loop) applied(ev applied) {
 // submit gives the journal an entry and calls then, on the loop, when it is
 // durable (true) or never will be known to be (false).
 func (l *loop) submit(e ledger.Entry, then func(journal.Durable, bool)) {
+	l.doJournal(l.journal.Step(l.ticketFor(e, then)))
+}
+
+func (l *loop) ticketFor(e ledger.Entry, then func(journal.Durable, bool)) journal.Submit {
 	l.ticket++
 	l.tickets[l.ticket] = then
-	l.doJournal(l.journal.Step(journal.Submit{Ticket: l.ticket, Entry: e}))
+	return journal.Submit{Ticket: l.ticket, Entry: e}
 }
 
 func (l *loop) settleTicket(t journal.Ticket, d journal.Durable, ok bool) {
@@ -369,7 +394,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 				}
 			})
 		case outbound.Tell:
-			l.w.publish(handoff.RecordedTo(e.Recorded.Inc.Gateway), e.Recorded.Bytes())
+			l.tells = append(l.tells, e.Recorded)
 		case outbound.Handled:
 			l.doLanes(l.lanes.Step(time.Now(), lane.Handled{Ref: e.Ref}))
 		}
@@ -426,51 +451,6 @@ func (w *Worker) charge(ctx context.Context, e *ledger.Charge) error {
 		return nil
 	case <-w.over:
 		return ErrStopped
-	}
-}
-
-// lateAfter is how long the ledger may take for a reserve of a job that may still be sent.
-const lateAfter = 30 * time.Second
-
-// isLate reports whether the ledger took a reserve so long after it was decided that it is not
-// to be sent: its job may be cancelled, paused or over since, its recipients suppressed or gone.
-// They are parked again, and what is so now decides about them (rules 20, 21).
-func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
-	switch age := now.Sub(decided); {
-	case age <= lane.ControlsMaxAge:
-		return false
-	case age > lateAfter:
-		return true
-	}
-	j, live := l.w.cfg.Jobs.Current(id)
-	return !live || j.InForce().Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
-}
-
-// appendPass submits the entries of a pass and tells the home when the last of
-// them is settled.
-func (l *loop) appendPass(e home.Append) {
-	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
-	for i, entry := range e.Entries {
-		l.submit(entry, func(d journal.Durable, ok bool) {
-			left--
-			if ok {
-				stored++
-				top = max(top, d.Seq)
-				if drain, isDrain := entry.(*ledger.Drain); isDrain {
-					l.w.stats.Drains.Add(1)
-					now := time.Now()
-					l.doOutbound(l.outbound.Step(now, outbound.Reserved{Ref: d.Ref, Job: drain.Job, Range: drain.Range,
-						Urgent: e.Urgent[i], Targets: drain.Targets, Late: l.isLate(now, decided, drain.Job)}))
-				}
-			}
-			switch {
-			case left > 0:
-			case stored > 0:
-				l.doHome(l.home.Step(home.Durable{Range: e.Range, Seq: top}))
-			default:
-				l.doHome(l.home.Step(home.Refused{Range: e.Range}))
-			}
-		})
 	}
 }
 

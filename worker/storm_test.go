@@ -18,6 +18,7 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/gateway"
+	"crier/worker/sweep"
 )
 
 // storm is a world in which everything fails that may fail: what is proved at its
@@ -52,7 +53,7 @@ const (
 	// a connection with a window of one, each sweep brings one message and finds no room
 	// for the others; such a window may have been full until the last hello, by a message
 	// that could not be forgotten at the one before.
-	restWithin = 20 * sweepEvery
+	restWithin = 20 * sweep.Every
 	restLasts  = 10 * time.Second // at least, for what comes twice
 	stormStep  = 20 * time.Millisecond
 )

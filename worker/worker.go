@@ -36,6 +36,7 @@ import (
 	"crier/worker/block"
 	"crier/worker/holds"
 	"crier/worker/outbound"
+	"crier/worker/sweep"
 	"crier/worker/tenure"
 	"crier/worker/tries"
 )
@@ -59,6 +60,7 @@ type Config struct {
 	// DrainRate is how many recipients a second are handed what was parked for them,
 	// apart from the rates of jobs; 0 is unlimited.
 	DrainRate int
+	ParkCap   int          // the most messages that wait for a recipient; 0 is any number
 	Boot      string       // this machine's boot id
 	Logger    *slog.Logger // default: slog.Default()
 }
@@ -95,6 +97,7 @@ type Worker struct {
 // Stats counts what a worker did since it started. All fields only grow.
 type Stats struct {
 	Records, Bytes, Reserves, Drains, Dones atomic.Uint64
+	Collapsed, Capped                       atomic.Uint64 // recipients, of a job each, for whom too much waited
 }
 
 // ErrStopped is wrapped by Run's error when the journal was sealed or lost: the
@@ -197,7 +200,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.sendHandOffs(ctx) })
 	g.Go(func() error { return w.feed(ctx) })
 	g.Go(func() error { return w.pulse(ctx) })
-	g.Go(func() error { return w.sweep(ctx) })
+	g.Go(func() error { return w.sweep().Run(ctx) })
 	g.Go(func() error { return w.listen(ctx) })
 	g.Go(func() error { return w.watchGateways(ctx) })
 	err = g.Wait()
@@ -205,6 +208,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+func (w *Worker) sweep() *sweep.Sweep {
+	return &sweep.Sweep{Index: w.cfg.Index, Jobs: w.cfg.Jobs, Presence: w.cfg.Presence, Holds: w.holds.Has, Info: w.infoOf, Cap: w.cfg.ParkCap, Post: w.post}
 }
 
 // post gives the loop an event.

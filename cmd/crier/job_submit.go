@@ -48,7 +48,7 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.Uint32Var(&f.rate, "rate", 0, "recipients handed to gateways a second; 0 is unlimited")
 	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
 	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
-	set.StringVar(&f.collapseKey, "collapse-key", "", "of the messages with this key a client displays only the newest")
+	set.StringVar(&f.collapseKey, "collapse-key", "", "of the account's messages with this key only the newest waits for a recipient, and is displayed")
 	set.BoolVar(&f.once, "send-once", false, "whoever got this message before does not get it again")
 	set.StringVar(&f.onceKey, "send-once-key", "", "the same for whoever got a message with this key")
 	set.StringVar(&f.onceWindow, "send-once-window", "30d", "for how long, such as 36h or 7d")

@@ -61,6 +61,7 @@ type Config struct {
 	Disk      space.Limits   // from how much of a disk on it is told of
 	Lanes     int            // blocks a worker has under way; default 8
 	Policy    block.Policy   // of the frequency caps
+	ParkCap   int            // messages that wait for a recipient; 0 is any number
 	Webhooks  []netip.Prefix // networks besides the public internet that webhooks may be in
 	DrainRate int            // recipients a second whose parked messages are handed over; 0 is unlimited
 	// Filters makes the chain through which recipients go; default filters.New.

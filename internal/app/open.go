@@ -284,7 +284,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.stays = overstay.NewWatch(a.jobs, a.index, a.claims, time.Now)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
-			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
+			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
 		if err != nil {
 			return err
 		}

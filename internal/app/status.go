@@ -131,6 +131,14 @@ func (r *recipients) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// counters registers one that has a label, with its values.
+func counters(reg *prometheus.Registry, name, label, help string, of map[string]*atomic.Uint64) {
+	for value, n := range of {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: name, Help: help, ConstLabels: prometheus.Labels{label: value}},
+			func() float64 { return float64(n.Load()) }))
+	}
+}
+
 // metrics is the handler of /metrics: never a label per job or recipient.
 func (a *app) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
@@ -161,22 +169,12 @@ func (a *app) metrics() http.Handler {
 		gauge(s.name+"_bytes", "Bytes of the "+s.name+".", part(func(u ledger.Usage) uint64 { return u.Bytes }))
 		gauge(s.name+"_limit_bytes", "Bytes that the "+s.name+" may have; from 85 % on nothing new is sent.", part(func(u ledger.Usage) uint64 { return u.Limit }))
 	}
-	for _, r := range []struct {
-		of string
-		n  *atomic.Uint64
-	}{{"journal", &a.refused.Journal}, {"claim", &a.refused.Claim}, {"job", &a.refused.Job}} {
-		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "refused_appends_total", ConstLabels: prometheus.Labels{"of": r.of},
-			Help: "Conditional appends that the ledger refused, because another had written first: of a journal, who sealed it."}, func() float64 { return float64(r.n.Load()) }))
-	}
+	counters(reg, "refused_appends_total", "of", "Conditional appends that the ledger refused, because another had written first: of a journal, who sealed it.",
+		map[string]*atomic.Uint64{"journal": &a.refused.Journal, "claim": &a.refused.Claim, "job": &a.refused.Job})
 	if a.courier != nil {
 		s := a.courier.Stats()
-		for _, o := range []struct {
-			of string
-			n  *atomic.Uint64
-		}{{"delivered", &s.Delivered}, {"failed", &s.Failed}, {"gone", &s.Gone}, {"given-up", &s.GivenUp}} {
-			reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "crier", Name: "webhooks_total", ConstLabels: prometheus.Labels{"of": o.of},
-				Help: "Attempts to tell a webhook, by what became of them: failed is tried again."}, func() float64 { return float64(o.n.Load()) }))
-		}
+		counters(reg, "webhooks_total", "of", "Attempts to tell a webhook, by what became of them: failed is tried again.",
+			map[string]*atomic.Uint64{"delivered": &s.Delivered, "failed": &s.Failed, "gone": &s.Gone, "given-up": &s.GivenUp})
 	}
 	if a.index != nil {
 		reg.MustRegister(&recipients{a})
@@ -191,6 +189,8 @@ func (a *app) metrics() http.Handler {
 		counter("journal_bytes_total", "Bytes appended to this worker's journal.", func() float64 { return float64(s.Bytes.Load()) })
 		counter("reserves_total", "Blocks reserved.", func() float64 { return float64(s.Reserves.Load()) })
 		counter("drains_total", "Drains reserved.", func() float64 { return float64(s.Drains.Load()) })
+		counters(reg, "parked_dropped_total", "reason", "Parked messages that were dropped, one for each recipient, because too much waited for them.",
+			map[string]*atomic.Uint64{job.ReasonCollapsed.String(): &s.Collapsed, job.ReasonParkCap.String(): &s.Capped})
 		counter("dones_total", "Done and doubt entries appended.", func() float64 { return float64(s.Dones.Load()) })
 	}
 	if a.gateway != nil {

@@ -105,7 +105,7 @@ var arrowTable = []Arrow{
 // may import any.
 var driverTable = []Driver{
 	{"github.com/nats-io", []string{"internal/bus", "state/events", "state/ledger/jetstream", "state/natskv"}, "messaging can be replaced at its adapters"},
-	{"github.com/syndtr/goleveldb", []string{"state/parked/level"}, "the parked index knows an ordered KV, not LevelDB"},
+	{"github.com/syndtr/goleveldb", []string{"state/parked/level", "state/parked/kv"}, "the parked index knows an ordered KV, not LevelDB"},
 	{"modernc.org/sqlite", []string{"state/sql", "audience/source/query"}, "stores are behind the ports of their users; a query of somebody else's database is a source of ids"},
 	{"github.com/go-sql-driver/mysql", []string{"state/sql", "audience/source/query"}, "as for SQLite"},
 	{"github.com/go-zookeeper/zk", []string{"state/zk"}, "the coordination seam knows keys and values, not ZooKeeper"},
@@ -119,5 +119,5 @@ var driverTable = []Driver{
 	{"github.com/spf13/pflag", []string{"cmd/crier", "internal/config"}, "only the command line and the configuration parse flags"},
 	{"github.com/jedib0t/go-pretty", []string{"cmd/crier"}, "only the command line draws tables"},
 	{"github.com/knadh/koanf", []string{"cmd/crier", "internal/config"}, "configuration is read in one place"},
-	{"github.com/RoaringBitmap/roaring", []string{"audience"}, "roaring is a format of files; the data plane has internal/idset"},
+	{"github.com/RoaringBitmap/roaring", []string{"audience", "state/parked/waiting"}, "roaring is a format of files, and of a large set that is kept; the data plane has internal/idset"},
 }

@@ -10,10 +10,9 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"crier/api"
 	"crier/api/client"
+	"crier/internal/bench/feed"
 	"crier/internal/bus/natsbus"
 	"crier/internal/idset"
 	"crier/internal/proc"
@@ -72,7 +71,7 @@ func (p *Pipeline) Run(ctx context.Context) (res Result, err error) {
 	}
 	defer func() { svc.Close(); err = errors.Join(err, srv.Stop()) }()
 	p.say("importing the package")
-	pkg, err := p.importSets(ctx, svc, "bench", p.Ranges)
+	pkg, err := feed.Package(ctx, svc, p.Dir, account, "bench", p.Ranges)
 	if err != nil {
 		return res, fmt.Errorf("importing the package: %w", err)
 	}
@@ -116,8 +115,8 @@ func (p *Pipeline) people(ctx context.Context, svc api.Service) error {
 		return err
 	}
 	p.say("importing followers")
-	err := stream(func(w *bufio.Writer) error {
-		return p.Ranges(func(s *idset.Set) error { return writeIDs(w, p.Followers(s.Range)) })
+	err := feed.Stream(func(w *bufio.Writer) error {
+		return p.Ranges(func(s *idset.Set) error { return feed.WriteIDs(w, p.Followers(s.Range)) })
 	}, func(r io.Reader) error {
 		_, err := svc.ImportFollowers(ctx, api.ImportFollowers{Format: api.FormatIDs, Account: account}, r)
 		return err
@@ -129,33 +128,6 @@ func (p *Pipeline) people(ctx context.Context, svc api.Service) error {
 	if err := p.suppress(ctx, svc); err != nil {
 		return fmt.Errorf("importing the suppression list: %w", err)
 	}
-	return nil
-}
-
-// stream connects a writer to a reader.
-func stream(write func(*bufio.Writer) error, read func(io.Reader) error) error {
-	r, w := io.Pipe()
-	var g errgroup.Group
-	g.Go(func() error {
-		b := bufio.NewWriterSize(w, 1<<20)
-		err := write(b)
-		err = errors.Join(err, b.Flush())
-		w.CloseWithError(err)
-		return err
-	})
-	err := read(r)
-	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
-	return errors.Join(err, g.Wait())
-}
-
-func writeIDs(w *bufio.Writer, s *idset.Set) error {
-	var line [12]byte
-	for id := range s.All() {
-		if _, err := w.Write(append(strconv.AppendUint(line[:0], uint64(id), 10), '\n')); err != nil {
-			return err
-		}
-	}
-	s.Release()
 	return nil
 }
 

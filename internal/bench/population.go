@@ -8,6 +8,7 @@ package bench
 import (
 	"math/bits"
 
+	"crier/internal/bench/feed"
 	"crier/internal/idset"
 	"crier/job"
 )
@@ -43,22 +44,13 @@ const (
 // numbers of sets are below 256.
 const firstPart = 32
 
-// mix is the output function of splitmix64.
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // word gives 64 independent bits, each set with probability share/256, for a word
 // of the id space and one of the sets.
 func (p Population) word(w uint64, set int, share int) uint64 {
 	base := p.Seed + w*0x9e3779b97f4a7c15 + uint64(set)<<56
 	var acc uint64
 	for i := bits.TrailingZeros(uint(share)); i < 8; i++ {
-		r := mix(base + uint64(i)*0xd1342543de82ef95)
+		r := feed.Mix(base + uint64(i)*0xd1342543de82ef95)
 		if share>>i&1 == 1 {
 			acc |= r
 		} else {

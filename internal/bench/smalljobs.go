@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"crier/api"
-	"crier/audience"
+	"crier/internal/bench/feed"
 	"crier/internal/idset"
 	"crier/internal/proc"
 	"crier/job"
@@ -179,7 +178,7 @@ func (b *SmallJobs) importParts(ctx context.Context, svc api.Service) ([]job.Dig
 	out := make([]job.Digest, b.Packages)
 	for i := range out {
 		var err error
-		if out[i], err = b.importSets(ctx, svc, fmt.Sprint("part-", i), func(add func(*idset.Set) error) error { return b.part(i, add) }); err != nil {
+		if out[i], err = feed.Package(ctx, svc, b.Dir, account, fmt.Sprint("part-", i), func(add func(*idset.Set) error) error { return b.part(i, add) }); err != nil {
 			return nil, fmt.Errorf("package %d: %w", i, err)
 		}
 	}
@@ -345,28 +344,4 @@ func ledgerBytes(ctx context.Context, svc api.Service) (uint64, error) {
 		}
 	}
 	return 0, errors.New("the server does not tell the size of its ledger")
-}
-
-// importSets imports a package that is made of sets.
-func (p *Pipeline) importSets(ctx context.Context, svc api.Service, name string, sets func(add func(*idset.Set) error) error) (job.Digest, error) {
-	w, err := audience.NewWriter(p.Dir, name)
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer w.Abort()
-	if err := sets(w.Add); err != nil {
-		return job.Digest{}, err
-	}
-	draft, err := w.Finish(0)
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer draft.Discard()
-	f, err := os.Open(draft.Path())
-	if err != nil {
-		return job.Digest{}, err
-	}
-	defer f.Close()
-	pkg, err := svc.ImportPackage(ctx, api.ImportPackage{Account: account}, f)
-	return pkg.ID, err
 }

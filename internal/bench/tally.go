@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crier/internal/bench/feed"
 	"crier/internal/idset"
 	"crier/job"
 )
@@ -16,7 +17,7 @@ type Tally struct {
 func (t *Tally) add(s *idset.Set) {
 	for id := range s.All() {
 		t.N++
-		t.Sum += mix(uint64(id) + 0x9e3779b97f4a7c15)
+		t.Sum += feed.Mix(uint64(id) + 0x9e3779b97f4a7c15)
 	}
 }
 

@@ -62,6 +62,8 @@ type Server struct {
 	Limits Limits `koanf:"limits"`
 	// Frequency bounds the messages that a recipient gets in a day.
 	Frequency Frequency `koanf:"frequency"`
+	// Parking bounds what waits for a recipient.
+	Parking Parking `koanf:"parking"`
 	// Webhooks is about receivers outside, who are told what becomes of jobs.
 	Webhooks Webhooks `koanf:"webhooks"`
 }
@@ -82,6 +84,16 @@ type SQL struct {
 	// none; an SQLite file in the data directory is used.
 	DSN string `koanf:"dsn"`
 }
+
+// Parking bounds what waits for a recipient. All workers have the same.
+type Parking struct {
+	// Cap is the most messages of all accounts together that wait for one recipient, up to
+	// 100000: what was parked first beyond it is dropped. Default: 2000; 0 is any number.
+	Cap int `koanf:"cap"`
+}
+
+// maxParkCap is the largest cap of what waits: all of it is looked at when its recipient logs in.
+const maxParkCap = 100_000
 
 // Limits bound disk and memory.
 type Limits struct {
@@ -110,6 +122,7 @@ func Default() Server {
 		Data: DefaultData(os.Getenv), Listen: DefaultListen, Roles: Roles(),
 		Cluster: Cluster{ID: "crier", Profile: "standard"}, Coordination: Coordination{Root: "/crier"},
 		Log: Log{Level: "info", Format: "text"}, NATS: NATS{Embedded: true}, Limits: Limits{DiskWarn: 70, DiskCrit: 85, Lanes: 8, Drain: 20000},
+		Parking: Parking{Cap: 2000},
 	}
 }
 
@@ -144,6 +157,8 @@ func (s Server) Validate() error {
 		return job.Invalid("limits.disk_warn", fmt.Sprintf("limits.disk_warn: %d percent is not between 1 and limits.disk_crit, which is %d", s.Limits.DiskWarn, s.Limits.DiskCrit), nil)
 	case s.Limits.Drain < 0:
 		return job.Invalid("limits.drain", fmt.Sprintf("limits.drain: %d is negative; 0 is unlimited", s.Limits.Drain), nil)
+	case s.Parking.Cap < 0 || s.Parking.Cap > maxParkCap:
+		return job.Invalid("parking.cap", fmt.Sprintf("parking.cap: %d is not between 0, which is any number, and %d", s.Parking.Cap, maxParkCap), nil)
 	case s.Limits.Lanes < 1 || s.Limits.Lanes > 256:
 		return job.Invalid("limits.lanes", fmt.Sprintf("limits.lanes: %d is not between 1 and 256", s.Limits.Lanes), nil)
 	}

@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
 	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
-		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-disk-warn": "60", "limit-disk-crit": "90", "limit-lanes": "9", "limit-drain": "7", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
+		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-disk-warn": "60", "limit-disk-crit": "90", "limit-lanes": "9", "limit-drain": "7", "parking-cap": "9", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",
 		"name": "n1", "gateway-url": "wss://g/v1/connect", "blobs": "/b", "keys": "/k", "cluster-id": "c", "cluster-listen": ":7", "cluster-advertise": "h:7", "cluster-seeds": "a:7,b:7", "cluster-profile": "fast", "cluster-adopt": "blobs", "cluster-tls-cert": "/e", "cluster-tls-key": "/k", "cluster-tls-ca": "/a",
@@ -121,6 +121,9 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		want       []string
 	}{
 		{"cap", "frequency: {cap: 10001}\n", nil, nil, []string{"frequency.cap", "10000"}},
+		{"park cap", "parking: {cap: -1}\n", nil, nil, []string{"parking.cap", "-1"}},
+		{"park cap too large", "", []string{"CRIER_PARKING_CAP=100001"}, nil, []string{"parking.cap", "100000"}},
+		{"park cap, no number", "parking: {cap: many}\n", nil, nil, []string{"parking.cap", "whole number"}},
 		{"zone", "frequency: {zone: Mars}\n", nil, nil, []string{"frequency.zone", "Mars"}},
 		{"the machine's zone", "frequency: {zone: Local}\n", nil, nil, []string{"frequency.zone", "Local"}},
 		{"exempt", "frequency: {exempt: [urgent]}\n", nil, nil, []string{"frequency.exempt", "urgent"}},

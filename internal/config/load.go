@@ -38,12 +38,13 @@ var settings = append([]setting{
 	{"limits.disk_crit", "limit-disk-crit", "percent of a disk from which on it is critical"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},
 	{"limits.drain", "limit-drain", "recipients a second who are handed what was parked for them; 0 is unlimited"},
+	{"parking.cap", "parking-cap", "messages that wait for a recipient, the newest ones; 0 is any number"},
 }, slices.Concat(clusterSettings, natsSettings, frequencySettings, webhookSettings)...)
 
 // The settings that are not text.
 var (
 	lists   = []string{"roles", "cluster.seeds", "cluster.adopt", "coordination.zookeeper", "nats.servers", "nats.routes", "frequency.exempt", "frequency.slots", "webhooks.allow"}
-	numbers = []string{"limits.ledger", "limits.fold", "limits.disk_warn", "limits.disk_crit", "limits.lanes", "limits.drain", "nats.replicas", "frequency.cap", "frequency.account_cap"}
+	numbers = []string{"limits.ledger", "limits.fold", "limits.disk_warn", "limits.disk_crit", "limits.lanes", "limits.drain", "nats.replicas", "parking.cap", "frequency.cap", "frequency.account_cap"}
 	sizes   = []string{"limits.ledger", "limits.fold"} // of the numbers, those in bytes
 	truths  = []string{"nats.embedded", "nats.sync_attested"}
 )
@@ -73,7 +74,7 @@ func defaultsAsText() map[string]string {
 		"data": d.Data, "listen": d.Listen, "roles": strings.Join(d.Roles, ","), "log.level": d.Log.Level, "log.format": d.Log.Format,
 		"cluster.id": d.Cluster.ID, "cluster.profile": d.Cluster.Profile, "coordination.root": d.Coordination.Root,
 		"limits.ledger": d.Limits.Ledger.String(), "limits.fold": d.Limits.Fold.String(), "limits.disk_warn": strconv.Itoa(d.Limits.DiskWarn), "limits.disk_crit": strconv.Itoa(d.Limits.DiskCrit),
-		"limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain),
+		"limits.lanes": strconv.Itoa(d.Limits.Lanes), "limits.drain": strconv.Itoa(d.Limits.Drain), "parking.cap": strconv.Itoa(d.Parking.Cap),
 	}
 }
 

@@ -40,7 +40,7 @@ func (s *Set) AppendTo(b []byte) []byte {
 	at := len(b)
 	b = binary.LittleEndian.AppendUint16(b, uint16(s.Range))
 	b = append(b, 0, 0)
-	var mask uint16
+	b, mask := s.appendFew(b)
 	for i, c := range s.c {
 		if c == nil {
 			continue
@@ -148,7 +148,7 @@ func Decode(b []byte) (*Set, int, error) {
 		if mask>>i&1 == 0 {
 			continue
 		}
-		n, err := s.Ensure(i).decode(b[at:])
+		n, err := s.decodeContainer(i, b[at:])
 		if err != nil {
 			s.Release()
 			return nil, 0, fmt.Errorf("%w: container %d: %w", ErrEncoding, i, err)
@@ -156,6 +156,13 @@ func Decode(b []byte) (*Set, int, error) {
 		at += n
 	}
 	return s, at, nil
+}
+
+func (s *Set) decodeContainer(i int, b []byte) (int, error) {
+	if s.fits(b) {
+		return s.decodeFew(i, b)
+	}
+	return s.Ensure(i).decode(b)
 }
 
 var (

@@ -1,14 +1,16 @@
 // Package idset holds the sets of the data plane: the ids of one range (2^20 of
-// them) as up to 16 containers of 65,536 bits, worked on a word at a time.
+// them) as up to 16 containers of 65,536 bits, worked on a word at a time, or a
+// handful of them as a list.
 //
-// A Set belongs to one goroutine. Its containers come from a pool; Release gives
-// them back, and a set that is never released is merely garbage. Nothing here
+// A Set belongs to one goroutine; several may read it. Its containers come from a pool;
+// Release gives them back, and a set that is never released is merely garbage. Nothing here
 // allocates per id.
 package idset
 
 import (
 	"iter"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"crier/job"
@@ -51,6 +53,8 @@ func (c *Container) Card() int {
 // Set is a set of ids of one range. The zero value is the empty set of range 0.
 type Set struct {
 	Range job.Range
+	dense bool     // the ids are in the containers, else in the list
+	few   []uint32 // ascending
 	c     [Containers]*Container
 }
 
@@ -70,11 +74,17 @@ func Of(ids ...uint32) *Set {
 }
 
 // Container gives the i-th container of the range for reading, or nil if it is
-// absent.
-func (s *Set) Container(i int) *Container { return s.c[i] }
+// absent. Of a list it is a copy.
+func (s *Set) Container(i int) *Container {
+	if !s.dense {
+		return s.copied(i)
+	}
+	return s.c[i]
+}
 
 // Ensure gives the i-th container of the range for writing.
 func (s *Set) Ensure(i int) *Container {
+	s.spill()
 	if s.c[i] == nil {
 		s.c[i] = GetContainer()
 	}
@@ -83,6 +93,9 @@ func (s *Set) Ensure(i int) *Container {
 
 // Drop removes the i-th container.
 func (s *Set) Drop(i int) {
+	if from, to := s.part(i); from < to {
+		s.few = slices.Delete(s.few, from, to)
+	}
 	if s.c[i] != nil {
 		PutContainer(s.c[i])
 		s.c[i] = nil
@@ -107,18 +120,31 @@ func (s *Set) Release() {
 	if s == nil {
 		return
 	}
-	for i := range s.c {
-		s.Drop(i)
+	for i, c := range s.c {
+		if c != nil {
+			PutContainer(c)
+			s.c[i] = nil
+		}
 	}
+	s.few, s.dense = nil, false
 }
 
 // Add puts one id in. The id must be of the set's range.
 func (s *Set) Add(id uint32) {
+	if !s.dense && s.addFew(id) {
+		return
+	}
 	s.Ensure(int(id >> 16 & (Containers - 1)))[id>>6&(Words-1)] |= 1 << (id & 63)
 }
 
 // Remove takes one id out.
 func (s *Set) Remove(id uint32) {
+	if !s.dense {
+		if at, ok := slices.BinarySearch(s.few, id); ok {
+			s.few = slices.Delete(s.few, at, at+1)
+		}
+		return
+	}
 	if c := s.c[id>>16&(Containers-1)]; c != nil {
 		c[id>>6&(Words-1)] &^= 1 << (id & 63)
 	}
@@ -129,12 +155,27 @@ func (s *Set) Has(id uint32) bool {
 	if job.Recipient(id).Range() != s.Range {
 		return false
 	}
+	if !s.dense {
+		_, ok := slices.BinarySearch(s.few, id)
+		return ok
+	}
 	c := s.c[id>>16&(Containers-1)]
 	return c != nil && c[id>>6&(Words-1)]>>(id&63)&1 == 1
 }
 
 // And keeps what is also in t, a set of the same range.
 func (s *Set) And(t *Set) {
+	switch {
+	case !s.dense:
+		s.keepFew(t.Has)
+		return
+	case !t.dense:
+		kept := Set{Range: s.Range, few: slices.Clone(t.few)}
+		kept.keepFew(s.Has)
+		s.Release()
+		*s = kept
+		return
+	}
 	for i, c := range s.c {
 		switch {
 		case c == nil:
@@ -150,6 +191,16 @@ func (s *Set) And(t *Set) {
 
 // AndNot takes out what is in t, a set of the same range.
 func (s *Set) AndNot(t *Set) {
+	switch {
+	case !s.dense:
+		s.keepFew(func(id uint32) bool { return !t.Has(id) })
+		return
+	case !t.dense:
+		for _, id := range t.few {
+			s.Remove(id)
+		}
+		return
+	}
 	for i, c := range s.c {
 		if c == nil || t.c[i] == nil {
 			continue
@@ -162,6 +213,9 @@ func (s *Set) AndNot(t *Set) {
 
 // Or puts in what is in t, a set of the same range.
 func (s *Set) Or(t *Set) {
+	for _, id := range t.few {
+		s.Add(id)
+	}
 	for i, d := range t.c {
 		if d == nil {
 			continue
@@ -175,7 +229,7 @@ func (s *Set) Or(t *Set) {
 
 // Clone copies the set.
 func (s *Set) Clone() *Set {
-	t := New(s.Range)
+	t := &Set{Range: s.Range, dense: s.dense, few: slices.Clone(s.few)}
 	for i, c := range s.c {
 		if c != nil {
 			t.c[i] = pool.Get().(*Container)
@@ -190,7 +244,7 @@ func (s *Set) Card() int {
 	if s == nil {
 		return 0
 	}
-	n := 0
+	n := len(s.few)
 	for _, c := range s.c {
 		if c != nil {
 			n += c.Card()
@@ -203,6 +257,9 @@ func (s *Set) Card() int {
 func (s *Set) IsEmpty() bool {
 	if s == nil {
 		return true
+	}
+	if len(s.few) > 0 {
+		return false
 	}
 	for _, c := range s.c {
 		if c == nil {
@@ -222,6 +279,9 @@ func (s *Set) Equal(t *Set) bool {
 	if s.Range != t.Range {
 		return s.IsEmpty() && t.IsEmpty()
 	}
+	if !s.dense || !t.dense {
+		return s.Card() == t.Card() && s.hasAll(t)
+	}
 	var none Container
 	for i := range s.c {
 		a, b := s.c[i], t.c[i]
@@ -238,8 +298,24 @@ func (s *Set) Equal(t *Set) bool {
 	return true
 }
 
+// hasAll reports whether a set of the same range, of which one is a list, is a part of it.
+func (s *Set) hasAll(t *Set) bool {
+	for id := range t.All() {
+		if !s.Has(id) {
+			return false
+		}
+	}
+	return true
+}
+
 // Intersects reports whether the sets, of the same range, share an id.
 func (s *Set) Intersects(t *Set) bool {
+	switch {
+	case !s.dense:
+		return slices.ContainsFunc(s.few, t.Has)
+	case !t.dense:
+		return slices.ContainsFunc(t.few, s.Has)
+	}
 	for i, c := range s.c {
 		if c == nil || t.c[i] == nil {
 			continue
@@ -255,6 +331,7 @@ func (s *Set) Intersects(t *Set) bool {
 
 // KeepSpan takes out what lies outside the span.
 func (s *Set) KeepSpan(span job.Span) {
+	s.keepFew(func(id uint32) bool { return span.Lo <= uint64(id) && uint64(id) < span.Hi })
 	base := uint64(s.Range.Lo())
 	for i, c := range s.c {
 		if c == nil {
@@ -313,6 +390,11 @@ func (s *Set) All() iter.Seq[uint32] {
 		if s == nil {
 			return
 		}
+		for _, id := range s.few {
+			if !yield(id) {
+				return
+			}
+		}
 		for i, c := range s.c {
 			if c == nil {
 				continue
@@ -334,6 +416,9 @@ func (s *Set) All() iter.Seq[uint32] {
 // holds more than n (n is at least 1), the end lies inside that word, after its
 // n-th id. It returns hi if the whole of [lo, hi) fits.
 func (s *Set) Cut(lo, hi uint64, n int) uint64 {
+	if !s.dense {
+		return s.cutFew(lo, hi, n)
+	}
 	left := n
 	base := uint64(s.Range.Lo())
 	for i, c := range s.c {

@@ -42,7 +42,7 @@ func settings(cfg config.Server, p Process) (app.Config, error) {
 		Data: cfg.Data, Name: cfg.Name, Blobs: cfg.Blobs, Keys: cfg.Keys, Listen: cfg.Listen, Gateway: cfg.GatewayURL, Roles: cfg.Roles, ReadyFile: cfg.ReadyFile,
 		NATS: cfg.NATS.Listen, Messaging: messaging(cfg.NATS), SQL: cfg.SQL.DSN, Cluster: cluster(cfg),
 		Disk:      space.Limits{Warn: float64(cfg.Limits.DiskWarn), Crit: float64(cfg.Limits.DiskCrit)},
-		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain, Policy: policy, Webhooks: networks,
+		LedgerMax: int64(cfg.Limits.Ledger), FoldEvery: uint64(cfg.Limits.Fold), Lanes: cfg.Limits.Lanes, DrainRate: cfg.Limits.Drain, ParkCap: cfg.Parking.Cap, Policy: policy, Webhooks: networks,
 		Version: p.Version, Logger: p.Log, Announce: p.Ready}, err
 }
 

@@ -18,6 +18,7 @@ func (w *World) build() {
 	if w.charges() {
 		w.fold.Cap = w.mostADay()
 	}
+	w.fold.Most, w.fold.Replaces = w.parkCap(), w.replaces
 	if w.opts.Trace != nil {
 		w.fold.Moved = func(c oracle.Cell, p oracle.Place) {
 			fmt.Fprintf(w.opts.Trace, "%10.3f   job %d: %d is %s by %s at %s\n", w.now.Seconds(), w.byID[c.Job].n, c.Who, p.Outcome, p.Of, p.Inc)

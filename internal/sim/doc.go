@@ -63,6 +63,8 @@ type Rules struct {
 	ChargeByBlock     bool // 7: a charge is known by the block as it was cut
 	RefundTwice       bool // a charge is taken back twice
 	DayOfReader       bool // the day of a charge is that of who reads it
+	OldestStays       bool // of the messages with one collapse key the oldest stays
+	DropTwice         bool // what is dropped while parked is recorded twice
 	RecorderSkips     bool // projections take any newer version
 }
 
@@ -84,6 +86,7 @@ type Counts struct {
 	Doubts        uint64 `json:"doubts"`
 	Drains        uint64 `json:"drains"`
 	Charges       uint64 `json:"charges"`
+	Crowded       uint64 `json:"crowded"` // dropped while parked, because it was too much
 	Moves         uint64 `json:"ranges_released"`
 	Purges        uint64 `json:"purges"`
 	Restores      uint64 `json:"restores"`
@@ -94,7 +97,7 @@ func (c *Counts) Add(o Counts) {
 	for _, x := range [][2]*uint64{{&c.Events, &o.Events}, {&c.Appends, &o.Appends}, {&c.Records, &o.Records}, {&c.Lost, &o.Lost},
 		{&c.Copies, &o.Copies}, {&c.Kills, &o.Kills}, {&c.Pauses, &o.Pauses}, {&c.Cuts, &o.Cuts}, {&c.Seals, &o.Seals},
 		{&c.TakeOvers, &o.TakeOvers}, {&c.ZombieRefused, &o.ZombieRefused}, {&c.Unreadable, &o.Unreadable}, {&c.Shown, &o.Shown},
-		{&c.Doubts, &o.Doubts}, {&c.Drains, &o.Drains}, {&c.Charges, &o.Charges}, {&c.Moves, &o.Moves}, {&c.Purges, &o.Purges}, {&c.Restores, &o.Restores}} {
+		{&c.Doubts, &o.Doubts}, {&c.Drains, &o.Drains}, {&c.Charges, &o.Charges}, {&c.Crowded, &o.Crowded}, {&c.Moves, &o.Moves}, {&c.Purges, &o.Purges}, {&c.Restores, &o.Restores}} {
 		*x[0] += *x[1]
 	}
 }

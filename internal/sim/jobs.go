@@ -55,6 +55,7 @@ func (w *World) submit() {
 	var random [10]byte
 	random[0] = byte(j.n + 1)
 	j.spec = job.Spec{ID: job.NewID(w.mono(), random), Account: 1, SubmittedAt: w.mono(), ExpiresAt: w.mono().Add(30 * 24 * time.Hour)}
+	j.spec.CollapseKey = w.collapseKey(j.n)
 	share := []float64{1, 0.8, 0.4}[w.n(3)]
 	ranges := map[job.Range]bool{}
 	for _, who := range w.people {

@@ -115,10 +115,10 @@ func (w *World) quiescent() string {
 			return fmt.Sprintf("device %d of %d was not told to forget job %d, which may be written by %v", d.n, d.who, w.byID[id].n, w.fold.MayBeWritten(id, d.who))
 		}
 	}
-	if what := w.outbox.missing(); what != "" {
+	if what := w.stillCrowded(); what != "" {
 		return what
 	}
-	return ""
+	return w.outbox.missing()
 }
 
 // check is asked again and again.

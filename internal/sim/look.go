@@ -16,7 +16,7 @@ import (
 // findings looks the index up first and everything else a moment later, as the
 // goroutines of production do at their worst.
 func (s *start) findings(p home.Pass) {
-	f := home.Findings{Range: p.Range, Logins: p.Logins}
+	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: s.w.parkCap()}
 	f.Items = parsed(s.index.ParkedOf(p.Who))
 	f.Doubts = parsed(s.index.DoubtIn(p.Range, jobID{}))
 	s.after(s.w.upTo(tickEvery/20), func() {
@@ -68,7 +68,11 @@ func (s *start) describe(id jobID) home.JobInfo {
 	}
 	unsure := s.w.now-s.table.sure > lane.ControlsMaxAge
 	info := home.JobInfo{Known: true, Paused: j.Controls.Paused || unsure, Over: j.Over(s.w.wall(s.p)),
-		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop}
+		Resend: resends(j), Drop: j.Controls.Doubt == job.DecideDrop,
+		Submitted: j.Spec.SubmittedAt.UnixNano(), Account: j.Spec.Account, CollapseKey: j.Spec.CollapseKey}
+	if s.w.rules.OldestStays {
+		info.Submitted = -info.Submitted
+	}
 	if s.w.rules.CancelLost && (info.Over == job.Cancelled || info.Over == job.Recalled) && !s.ownsCancel(id) {
 		info.Over = job.Parked
 	}
@@ -93,9 +97,12 @@ func (s *start) sweep() {
 		if !s.has(r) || s.w.rules.Stranded {
 			continue
 		}
-		set := s.waitingIn(r, resend)
+		set, crowded := s.waitingIn(r, resend)
 		if on := s.presence.online(set); !on.IsEmpty() {
-			s.doHome(s.home.Step(home.Wanted{Who: on}))
+			crowded.Or(on)
+		}
+		if !crowded.IsEmpty() {
+			s.doHome(s.home.Step(home.Wanted{Who: crowded}))
 		}
 		set.Release()
 	}
@@ -104,14 +111,14 @@ func (s *start) sweep() {
 	}
 }
 
-func (s *start) waitingIn(r job.Range, resend map[jobID]bool) *idset.Set {
-	set := parsed(s.index.AllParkedIn(r))
+func (s *start) waitingIn(r job.Range, resend map[jobID]bool) (set, crowded *idset.Set) {
+	set, crowded = s.crowded(r)
 	for _, d := range parsed(s.index.DoubtIn(r, jobID{})) {
 		if !d.Mute || resend[d.Job] {
 			set.Or(d.Set)
 		}
 	}
-	return set
+	return set, crowded
 }
 
 func (s *start) sweepJob(j *jobs.Job) {

@@ -28,7 +28,7 @@ func TestTheWeatherIsBad(t *testing.T) {
 	c := Many(1000, 40, Options{}, func(Result) bool { return true })
 	for name, n := range map[string]uint64{"messages lost": c.Lost, "copies": c.Copies, "kills": c.Kills, "pauses": c.Pauses, "cuts": c.Cuts,
 		"seals": c.Seals, "take-overs": c.TakeOvers, "incarnations that cannot be read": c.Unreadable, "doubts": c.Doubts, "drains": c.Drains,
-		"ranges released": c.Moves, "purges": c.Purges, "restores": c.Restores, "messages shown": c.Shown} {
+		"ranges released": c.Moves, "dropped while parked": c.Crowded, "purges": c.Purges, "restores": c.Restores, "messages shown": c.Shown} {
 		if n == 0 {
 			t.Errorf("%s: none in 40 seeds", name)
 		}

@@ -102,8 +102,10 @@ func TestTargetsAreShort(t *testing.T) {
 // many makes entries that have a set in each of 16 containers.
 func many(entries int) (rec Record, containers int) {
 	sparse := idset.New(7)
-	for c := range uint32(idset.Containers) {
-		sparse.Add(job.Range(7).Lo() + c<<idset.ContainerBits + 5)
+	for c := range uint32(idset.Containers) { // three in each: together too many to be a list
+		for _, id := range []uint32{5, 10, 15} {
+			sparse.Add(job.Range(7).Lo() + c<<idset.ContainerBits + id)
+		}
 	}
 	for i := range entries {
 		e := []Entry{&Outcome{Range: 7, Outcome: job.Expired, Set: sparse}, &Decide{Range: 7, Parked: sparse, Failed: sparse},
@@ -160,7 +162,9 @@ func TestTheMemoryOfARecordIsBounded(t *testing.T) {
 		wide.Targets.Incs = append(wide.Targets.Incs, job.Incarnation{Start: uint32(i)})
 		s := idset.New(0)
 		for c := range uint32(idset.Containers) {
-			s.Add(c<<idset.ContainerBits + uint32(i))
+			for id := range uint32(3) {
+				s.Add(c<<idset.ContainerBits + 3*uint32(i) + id)
+			}
 		}
 		wide.Targets.Sets = append(wide.Targets.Sets, s)
 	}

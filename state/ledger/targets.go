@@ -68,25 +68,16 @@ func (t Targets) pack(union *idset.Set, width int) []byte {
 	var acc uint64
 	var n int
 	var planes [12]uint64
-	for i := range idset.Containers {
-		u := union.Container(i)
-		if u == nil {
-			continue
-		}
-		for w, word := range u {
-			if word == 0 {
-				continue
+	for id, word := range union.AllWords() {
+		t.slicePlanes(id, width, &planes)
+		for ; word != 0; word &= word - 1 {
+			b := bits.TrailingZeros64(word)
+			for p := range width {
+				acc |= (planes[p] >> b & 1) << (n + p)
 			}
-			t.slicePlanes(i, w, width, &planes)
-			for ; word != 0; word &= word - 1 {
-				b := bits.TrailingZeros64(word)
-				for p := range width {
-					acc |= (planes[p] >> b & 1) << (n + p)
-				}
-				for n += width; n >= 8; n -= 8 {
-					out = append(out, byte(acc))
-					acc >>= 8
-				}
+			for n += width; n >= 8; n -= 8 {
+				out = append(out, byte(acc))
+				acc >>= 8
 			}
 		}
 	}
@@ -96,17 +87,17 @@ func (t Targets) pack(union *idset.Set, width int) []byte {
 	return out
 }
 
-// slicePlanes gives, for one word, bit p of the ordinals as planes[p].
-func (t Targets) slicePlanes(container, w, width int, planes *[12]uint64) {
+// slicePlanes gives, for the word from an id on, bit p of the ordinals as planes[p].
+func (t Targets) slicePlanes(id uint32, width int, planes *[12]uint64) {
 	clear(planes[:width])
 	for k, s := range t.Sets {
-		c := s.Container(container)
-		if c == nil || c[w] == 0 {
+		word := s.Word(id)
+		if word == 0 {
 			continue
 		}
 		for p := range width {
 			if k>>p&1 == 1 {
-				planes[p] |= c[w]
+				planes[p] |= word
 			}
 		}
 	}
@@ -144,26 +135,20 @@ func (t Targets) unpack(union *idset.Set, width int, packed []byte) error {
 	var acc uint64
 	var n, at int
 	mask := uint64(1)<<width - 1
-	for i := range idset.Containers {
-		u := union.Container(i)
-		if u == nil {
-			continue
-		}
-		for w, word := range u {
-			for ; word != 0; word &= word - 1 {
-				for n < width {
-					acc |= uint64(packed[at]) << n
-					at++
-					n += 8
-				}
-				k := int(acc & mask)
-				acc >>= width
-				n -= width
-				if k >= len(t.Sets) {
-					return fmt.Errorf("target ordinal %d of %d gateways", k, len(t.Sets))
-				}
-				t.Sets[k].Ensure(i)[w] |= word & -word
+	for id, word := range union.AllWords() {
+		for ; word != 0; word &= word - 1 {
+			for n < width {
+				acc |= uint64(packed[at]) << n
+				at++
+				n += 8
 			}
+			k := int(acc & mask)
+			acc >>= width
+			n -= width
+			if k >= len(t.Sets) {
+				return fmt.Errorf("target ordinal %d of %d gateways", k, len(t.Sets))
+			}
+			t.Sets[k].AddWord(id, word&-word)
 		}
 	}
 	return nil

@@ -1,7 +1,9 @@
 package parked
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,12 +12,13 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
+	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
 
 // Apply takes in one journal record. Records must come in the order of the
 // ledger; one that was applied before changes nothing. An error leaves the index
-// as it was after the last whole entry.
+// as it was after the last whole entry, or one before it; what changed until then is given.
 func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
 	mark := x.mu.mark // written by this goroutine only
 	if st.Seq < mark.Seq {
@@ -33,38 +36,44 @@ func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
 	if len(rec.Entries) == 0 {
 		return nil, fmt.Errorf("%w: record %d (%s/%d) has no entries", ErrLedger, st.Seq, rec.Journal, rec.N)
 	}
-	var changes []Change
-	for i, e := range rec.Entries {
+	ahead := newAhead(x, rec.Journal, js)
+	from := 0
+	if st.Seq == mark.Seq {
+		from = int(mark.Entry)
+	}
+	for i := from; i < len(rec.Entries); i++ {
 		at := Number{st.Seq, uint16(i)}
-		if st.Seq == mark.Seq && at.Entry < mark.Entry {
-			continue
-		}
-		t := &txn{x: x, at: at, ref: job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, js: js}
+		t := &txn{x: x, ahead: ahead, at: at, ref: job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, js: ahead.js}
 		t.js.next = rec.N + 1
-		if !js.sealed { // rule 3: whatever follows a seal is void
-			if err := t.entry(ctx, e); err != nil {
-				return changes, fmt.Errorf("entry %d of record %d (%s/%d): %w", i, st.Seq, rec.Journal, rec.N, err)
+		if !ahead.js.sealed { // rule 3: whatever follows a seal is void
+			if err := t.entry(ctx, rec.Entries[i]); err != nil {
+				err = fmt.Errorf("entry %d of record %d (%s/%d): %w", i, st.Seq, rec.Journal, rec.N, err)
+				return ahead.changes, errors.Join(err, ahead.flush())
 			}
 		}
-		if err := t.commit(i == len(rec.Entries)-1); err != nil {
-			return changes, err
+		next := Number{st.Seq, uint16(i) + 1}
+		if i == len(rec.Entries)-1 {
+			next = Number{st.Seq + 1, 0}
 		}
-		js = t.js
-		changes = append(changes, t.changes...)
+		if err := ahead.take(t, next); err != nil {
+			return ahead.changes, err
+		}
 	}
-	return changes, nil
+	return ahead.changes, ahead.flush()
 }
 
-// txn is the work of one entry: one atomic write.
+// txn is the work of one entry: all of it or nothing.
 type txn struct {
 	x       *Index
+	ahead   *ahead // what entries see that follow it
 	b       kv.Batch
 	at      Number
 	ref     job.Ref
 	js      journal
 	opened  []*Open
 	closed  []string
-	late    []*Open // new states of doubted reserves; without a set: gone
+	late    []*Open      // new states of doubted reserves; without a set: gone
+	parked  []*idset.Set // copies
 	changes []Change
 }
 
@@ -93,54 +102,17 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 	return fmt.Errorf("%w: an entry of type %T", ErrLedger, e)
 }
 
-// commit writes the entry's changes and the watermark behind it.
-func (t *txn) commit(last bool) error {
-	next := Number{t.at.Seq, t.at.Entry + 1}
-	if last {
-		next = Number{t.at.Seq + 1, 0}
-	}
-	var w, j bin.Writer
-	w.Uint(next.Seq)
-	w.Uint(uint64(next.Entry))
-	t.b.Put(globalKey(rowMark), w.B)
-	j.Uint(t.js.next)
-	j.Bool(t.js.sealed)
-	t.b.Put(globalKey(rowJournal, journalBytes(t.ref.Journal)), j.B)
-	mu := &t.x.mu
-	mu.Lock() // Where must not see half of an entry
-	defer mu.Unlock()
-	if err := t.x.kv.Write(&t.b); err != nil {
-		return fmt.Errorf("writing the parked index: %w", err)
-	}
-	mu.mark = next
-	mu.journals[t.ref.Journal] = t.js
-	for _, k := range t.closed {
-		delete(mu.open, k)
-	}
-	for _, o := range t.opened {
-		mu.open[string(openKey(o.Range, o.Job, o.Ref, o.Inc))] = o
-	}
-	for _, o := range t.late {
-		if k := string(openKey(o.Range, o.Job, o.Ref, o.Inc)); o.Set.IsEmpty() {
-			delete(mu.late, k)
-		} else {
-			mu.late[k] = o
-		}
-	}
-	return nil
-}
-
 // count applies a difference to the job's cell and total. A tally is unsigned
 // and wraps, so that a difference may hold negative numbers.
 func (t *txn) count(r job.Range, id job.ID, d *Tally, span *job.Span, parked *idset.Set) error {
-	cell, err := t.x.Cell(r, id)
+	cell, err := t.cell(r, id)
 	if err != nil {
 		return err
 	}
 	if span != nil && !cell.addSpan(*span) {
 		return fmt.Errorf("%w: block %s of %s is reserved already", ErrLedger, *span, id)
 	}
-	total, err := t.x.Total(id)
+	total, err := readTotal(t.ahead.rows, id)
 	if err != nil {
 		return err
 	}
@@ -192,11 +164,11 @@ func (t *txn) charge(ctx context.Context, e *ledger.Charge) error {
 	if err != nil {
 		return err
 	}
-	cell, err := t.x.Cell(e.Range(), e.Job)
+	cell, err := t.cell(e.Range(), e.Job)
 	if err != nil {
 		return err
 	}
-	if err := t.x.Charges.Apply(&t.b, e, ids, cell.Gaps(e.Span)); err != nil {
+	if err := t.charges().Apply(&t.b, e, ids, cell.Gaps(e.Span)); err != nil {
 		return fmt.Errorf("%w: charging block %s of %s: %w", ErrLedger, e.Span, e.Job, err)
 	}
 	return nil
@@ -237,7 +209,7 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	if e.Rest != job.Parked {
 		refund.Or(rest)
 	}
-	if err := t.x.Charges.Refund(&t.b, e.Job, refund); err != nil {
+	if err := t.charges().Refund(&t.b, e.Job, refund); err != nil {
 		return err
 	}
 	if e.Rest != job.Parked {
@@ -252,15 +224,15 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 // verdicts ends the charges of a block that are wholly reserved with it, and gives whom
 // they dropped of it.
 func (t *txn) verdicts(e *ledger.Reserve) ([]ledger.Drop, error) {
-	if charged, err := t.x.Charges.Has(e.Range(), e.Job); err != nil || !charged {
+	if charged, err := t.charges().Has(e.Range(), e.Job); err != nil || !charged {
 		return nil, err
 	}
-	cell, err := t.x.Cell(e.Range(), e.Job)
+	cell, err := t.cell(e.Range(), e.Job)
 	if err != nil {
 		return nil, err
 	}
 	cell.addSpan(e.Span) // count refuses one that is reserved
-	return t.x.Charges.Reserved(&t.b, e.Job, e.Span, func(s job.Span) bool { return len(cell.Gaps(s)) == 0 })
+	return t.charges().Reserved(&t.b, e.Job, e.Span, func(s job.Span) bool { return len(cell.Gaps(s)) == 0 })
 }
 
 // takeOut takes a set out of what is left of a block; all of it must be there.
@@ -343,7 +315,7 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	if err := t.unpark(e.Range, e.Job, e.Set); err != nil {
 		return err
 	}
-	if err := t.x.Charges.Refund(&t.b, e.Job, e.Set); err != nil {
+	if err := t.charges().Refund(&t.b, e.Job, e.Set); err != nil {
 		return err
 	}
 	n := uint64(e.Set.Card())
@@ -366,14 +338,18 @@ func inRange(r job.Range, sets ...*idset.Set) bool {
 // who are flagged may have seen the message: what they were charged is never refunded.
 func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 	if flagged {
-		if err := t.x.Charges.Seen(&t.b, id, s); err != nil {
+		if err := t.charges().Seen(&t.b, id, s); err != nil {
 			return err
 		}
 	}
-	for n := range pages {
-		if words := pageOf(s, n); words != nil {
-			p := page(words)
-			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.bytes())
+	if !s.IsEmpty() {
+		t.parked = append(t.parked, s.Clone())
+	}
+	for n := range page.Count {
+		if words := page.Of(s, n); words != nil {
+			p := page.Page(words)
+			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.Bytes())
+			t.ahead.pages.Forget(page.ID{Range: r, Number: n})
 		}
 	}
 	return nil
@@ -382,30 +358,29 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 // unpark takes recipients out of their rows. Each must be parked for the job.
 func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 	want, found := s.Card(), 0
-	for n := range pages {
-		words := pageOf(s, n)
+	_, few := s.Few()
+	for n := range page.Count {
+		words := page.Of(s, n)
 		if words == nil {
 			continue
 		}
-		prefix := jobPagePrefix(r, n, id)
-		err := t.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-			var p, gone page
-			if err := parsePage(v, &p); err != nil {
-				return err
+		err := t.scanPage(r, n, id, few, func(v []byte) ([]byte, error) {
+			var p, gone page.Page
+			if err := page.Parse(v, &p); err != nil {
+				return v, err
 			}
 			for i, w := range words {
 				gone[i] = p[i] & w
 				p[i] &^= w
 			}
-			found += gone.card()
+			found += gone.Card()
 			switch {
-			case gone.isEmpty():
-			case p.isEmpty():
-				t.b.Delete(k)
-			default:
-				t.b.Put(k, p.bytes())
+			case gone.IsEmpty():
+				return v, nil
+			case p.IsEmpty():
+				return nil, nil
 			}
-			return nil
+			return p.Bytes(), nil
 		})
 		if err != nil {
 			return err
@@ -413,6 +388,45 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 	}
 	if found != want {
 		return fmt.Errorf("%w: %d recipients of %s leave the park of range %s, %d are there", ErrLedger, want, id, r, found)
+	}
+	return nil
+}
+
+// scanPage calls fn with the rows of a job in a page; it gives the row's new value, nil if it goes,
+// or the old one. few says that the entry is about a handful of ids.
+func (t *txn) scanPage(r job.Range, n int, id job.ID, few bool, fn func(value []byte) ([]byte, error)) error {
+	prefix := jobPagePrefix(r, n, id)
+	change := func(k, v []byte) ([]byte, error) {
+		after, err := fn(v)
+		switch {
+		case err != nil:
+		case after == nil:
+			t.b.Delete(k)
+		case !bytes.Equal(after, v):
+			t.b.Put(k, after)
+		}
+		return after, err
+	}
+	scan := func(prefix []byte, fn func(k, v []byte) error) error {
+		return t.ahead.rows.Scan(prefix, row.After(prefix), fn)
+	}
+	kept, err := t.ahead.pages.Has(page.ID{Range: r, Number: n}), error(nil)
+	if kept == nil && few {
+		kept, err = t.ahead.pages.Rows(page.ID{Range: r, Number: n}, func(fn func(k, v []byte) error) error { return scan(pagePrefix(r, n), fn) })
+	}
+	if err != nil {
+		return err
+	}
+	if kept == nil {
+		return scan(prefix, func(k, v []byte) error {
+			_, err := change(k, v)
+			return err
+		})
+	}
+	for _, x := range page.With(kept, prefix) {
+		if x.Value, err = change(x.Key, x.Value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

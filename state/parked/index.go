@@ -5,8 +5,9 @@
 // It is fed every journal record in the order of the ledger and keeps nothing
 // that the ledger does not say, so that it can be deleted and built again and is
 // then equal, row by row. Its rows live in an ordered key-value store (package kv) that
-// need not sync: each entry of a record is one atomic write that also moves the
-// watermark, and after a crash the index goes on from the watermark it finds.
+// need not sync: the entries of a record are one atomic write that also moves the
+// watermark, or a few of them, each of whole entries, and after a crash the index goes on from
+// the watermark it finds.
 package parked
 
 import (
@@ -22,6 +23,7 @@ import (
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
 	"crier/state/parked/row"
+	"crier/state/parked/waiting"
 )
 
 // ErrLedger is wrapped when a record cannot be true: the ledger, or the index,
@@ -46,8 +48,10 @@ type Index struct {
 	Charges charge.Book
 
 	kv       kv.Store
+	held     *kv.Overlay // Apply's
 	packages Packages
 	records  Records
+	people   waiting.People
 
 	mu struct {
 		sync.RWMutex
@@ -90,7 +94,7 @@ type Change struct {
 
 // New opens the index kept in a store.
 func New(ctx context.Context, store kv.Store, packages Packages, records Records) (*Index, error) {
-	x := &Index{Charges: charge.Book{Rows: store}, kv: store, packages: packages, records: records}
+	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.open = map[string]*Open{}
 	x.mu.late = map[string]*Open{}

@@ -210,7 +210,7 @@ func checkParkedOf(t fataler, x *parked.Index, h *history, r job.Range) {
 			want = append(want, row{s.number, k.id, s.flagged, k.who})
 		}
 	}
-	equal(t, "all parked", ids(must[*idset.Set](t)(x.AllParkedIn(r))), ids(all))
+	checkWaiting(t, x, h, r, all)
 	order := func(a, b row) int {
 		return cmp.Or(cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry), slices.Compare(a.id[:], b.id[:]),
 			cmp.Compare(fmt.Sprint(a.flagged), fmt.Sprint(b.flagged)), cmp.Compare(a.who, b.who))
@@ -223,6 +223,47 @@ func checkParkedOf(t fataler, x *parked.Index, h *history, r job.Range) {
 		}
 	}
 	equal(t, "parked of", got, want) // in the same order
+}
+
+// checkWaiting: for whom anything is parked, and for whom too much, item by item.
+func checkWaiting(t fataler, x *parked.Index, h *history, r job.Range, all *idset.Set) {
+	waiting := must[*idset.Set](t)(x.MayWait(r))
+	missed := all.Clone()
+	if missed.AndNot(waiting); !missed.IsEmpty() {
+		t.Fatalf("%d wait, and are not among %d", ids(missed), ids(waiting))
+	}
+	must[[]parked.Item](t)(x.ParkedOf(waiting)) // which finds for whom there is nothing
+	equal(t, "all parked", ids(must[*idset.Set](t)(x.MayWait(r))), ids(all))
+	for most := range 3 {
+		c := parked.Crowd{Cap: most, Of: map[job.ID]parked.Member{}}
+		for _, id := range testJobs {
+			if h.dice.IntN(4) > 0 {
+				c.Of[id] = parked.Member{Group: h.dice.IntN(3), Counts: h.dice.IntN(4) > 0}
+			}
+		}
+		items, groups, want := map[uint32]int{}, map[[2]int]int{}, idset.New(r)
+		for k, s := range h.people {
+			m := c.Of[k.id]
+			if s.outcome != job.Parked || job.Recipient(k.who).Range() != r {
+				continue
+			}
+			if m.Counts {
+				items[k.who]++
+			}
+			if m.Group > 0 {
+				groups[[2]int{int(k.who), m.Group}]++
+			}
+			if items[k.who] > most && most > 0 || groups[[2]int{int(k.who), m.Group}] > 1 {
+				want.Add(k.who)
+			}
+		}
+		crowded, err := x.Crowded(r, c)
+		if err != nil {
+			t.Fatalf("crowded: %v", err)
+		}
+		equal(t, fmt.Sprintf("crowded by %+v", c), ids(crowded), ids(want))
+		h.crowded += want.Card()
+	}
 }
 
 func checkDoubts(t fataler, x *parked.Index, h *history, r job.Range) {

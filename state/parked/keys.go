@@ -3,10 +3,8 @@ package parked
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 
 	"crier/internal/bin"
-	"crier/internal/idset"
 	"crier/job"
 	"crier/state/parked/row"
 )
@@ -29,15 +27,6 @@ const (
 	rowJournal = 'j'
 	rowTotal   = 't'
 	rowMark    = 'w'
-)
-
-// pageBits is the width of a page: the 4,096 ids whose parked recipients of one
-// job share a row. A row is at most 537 bytes; a login with 1,000 jobs parked
-// reads at most 1,000 of them.
-const (
-	pageBits  = 12
-	pageWords = 1 << (pageBits - 6)
-	pages     = 1 << (job.RangeBits - pageBits)
 )
 
 var globalPrefix = []byte{0xff, 0xff}
@@ -124,69 +113,4 @@ func parseParkedKey(k []byte) (parkedRow, error) {
 	p.number.Entry = binary.BigEndian.Uint16(k[28:])
 	p.flagged = k[30] == 1
 	return p, nil
-}
-
-// page is 4,096 ids as bits.
-type page [pageWords]uint64
-
-func (p *page) isEmpty() bool { return *p == page{} }
-
-func (p *page) card() int {
-	n := 0
-	for _, w := range p {
-		n += bits.OnesCount64(w)
-	}
-	return n
-}
-
-// bytes writes the mask of the words that are not zero, then those words.
-func (p *page) bytes() []byte {
-	var mask uint64
-	b := make([]byte, 8, 8+8*pageWords)
-	for i, w := range p {
-		if w != 0 {
-			mask |= 1 << i
-			b = binary.LittleEndian.AppendUint64(b, w)
-		}
-	}
-	binary.LittleEndian.PutUint64(b, mask)
-	return b
-}
-
-func parsePage(b []byte, p *page) error {
-	if len(b) < 8 || len(b) != 8+8*bits.OnesCount64(binary.LittleEndian.Uint64(b)) {
-		return fmt.Errorf("parked row of %d bytes", len(b))
-	}
-	clear(p[:])
-	mask := binary.LittleEndian.Uint64(b)
-	for at := 8; mask != 0; mask &= mask - 1 {
-		p[bits.TrailingZeros64(mask)] = binary.LittleEndian.Uint64(b[at:])
-		at += 8
-	}
-	return nil
-}
-
-// pageOf gives the words of a set that lie in a page; nil if there are none.
-func pageOf(s *idset.Set, n int) []uint64 {
-	c := s.Container(n * pageWords / idset.Words)
-	if c == nil {
-		return nil
-	}
-	at := n * pageWords % idset.Words
-	w := c[at : at+pageWords]
-	for _, x := range w {
-		if x != 0 {
-			return w
-		}
-	}
-	return nil
-}
-
-// addPage puts the ids of a page into a set.
-func addPage(s *idset.Set, n int, p *page) {
-	c := s.Ensure(n * pageWords / idset.Words)
-	at := n * pageWords % idset.Words
-	for i, w := range p {
-		c[at+i] |= w
-	}
 }

@@ -65,6 +65,8 @@ type history struct {
 	judged   map[job.ID][]bool    // by place: ids inside charged spans, member or not
 	day      uint32               // of the last charge
 	last     map[job.Range]uint32 // day that was charged last
+	dice     *rand.Rand           // of the checks
+	crowded  int                  // recipients for whom too much was parked, over all checks
 }
 
 var (
@@ -80,7 +82,7 @@ func placeOf(id uint64) int {
 }
 
 func newHistory(seed uint64) *history {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), packages: map[job.ID]map[uint32]bool{}, people: map[who]*status{}, seen: map[who]bool{},
+	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), dice: rand.New(rand.NewPCG(seed, 8)), packages: map[job.ID]map[uint32]bool{}, people: map[who]*status{}, seen: map[who]bool{},
 		spans: map[job.ID][]bool{}, lots: map[lotKey]*lot{}, verdicts: map[who]*verdict{}, judged: map[job.ID][]bool{}, day: 20_000, last: map[job.Range]uint32{}}
 	for _, id := range testJobs {
 		h.packages[id] = map[uint32]bool{}

@@ -7,12 +7,16 @@ import (
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/parked/charge"
+	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
 
 // Cell reads where a job stands in a range; absent is empty.
-func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) {
-	b, err := x.kv.Get(cellKey(r, id))
+func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) { return readCell(x.kv, r, id) }
+
+func readCell(rows charge.Rows, r job.Range, id job.ID) (Cell, error) {
+	b, err := rows.Get(cellKey(r, id))
 	if err != nil || b == nil {
 		return Cell{}, err
 	}
@@ -20,8 +24,10 @@ func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) {
 }
 
 // Total reads the sum of a job's cells; absent is zero.
-func (x *Index) Total(id job.ID) (Tally, error) {
-	b, err := x.kv.Get(globalKey(rowTotal, id[:]))
+func (x *Index) Total(id job.ID) (Tally, error) { return readTotal(x.kv, id) }
+
+func readTotal(rows charge.Rows, id job.ID) (Tally, error) {
+	b, err := rows.Get(globalKey(rowTotal, id[:]))
 	if err != nil || b == nil {
 		return Tally{}, err
 	}
@@ -41,9 +47,42 @@ type Item struct {
 // ParkedOf lists what is parked for the given recipients, which are all of one
 // range, in the order in which it was parked. The sets are the caller's.
 func (x *Index) ParkedOf(who *idset.Set) ([]Item, error) {
+	mark := x.people.Mark(who.Range)
+	items, err := x.itemsOf(who)
+	if err != nil {
+		return nil, err
+	}
+	gone := who.Clone()
+	for _, it := range items {
+		gone.AndNot(it.Set)
+	}
+	x.people.Gone(gone, mark)
+	gone.Release()
+	return items, nil
+}
+
+// MayWait gives everybody of a range for whom anything is parked, and perhaps some for whom nothing
+// is any more. The set is the caller's.
+func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
+	return x.people.In(r, func() (*idset.Set, error) {
+		s := idset.New(r)
+		prefix := row.Key(r, rowParked)
+		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+			var p page.Page
+			if err := page.Parse(v, &p); err != nil {
+				return err
+			}
+			p.AddTo(s, int(k[3]))
+			return nil
+		})
+		return s, err
+	})
+}
+
+func (x *Index) itemsOf(who *idset.Set) ([]Item, error) {
 	var items []Item
-	for n := range pages {
-		words := pageOf(who, n)
+	for n := range page.Count {
+		words := page.Of(who, n)
 		if words == nil {
 			continue
 		}
@@ -67,18 +106,18 @@ func (x *Index) scanParked(r job.Range, prefix []byte, words []uint64, items *[]
 		if err != nil {
 			return err
 		}
-		var p page
-		if err := parsePage(v, &p); err != nil {
+		var p page.Page
+		if err := page.Parse(v, &p); err != nil {
 			return err
 		}
 		for i := range words {
 			p[i] &= words[i]
 		}
-		if p.isEmpty() {
+		if p.IsEmpty() {
 			return nil
 		}
 		s := idset.New(r)
-		addPage(s, row.page, &p)
+		p.AddTo(s, row.page)
 		*items = append(*items, Item{row.job, row.number, row.flagged, s})
 		return nil
 	})
@@ -108,14 +147,14 @@ func b2i(b bool) int {
 // ParkedIn gives the recipients of a job that are parked in a range.
 func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	s := idset.New(r)
-	for n := range pages {
+	for n := range page.Count {
 		prefix := jobPagePrefix(r, n, id)
 		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-			var p page
-			if err := parsePage(v, &p); err != nil {
+			var p page.Page
+			if err := page.Parse(v, &p); err != nil {
 				return err
 			}
-			addPage(s, n, &p)
+			p.AddTo(s, n)
 			return nil
 		})
 		if err != nil {
@@ -123,21 +162,6 @@ func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 		}
 	}
 	return s, nil
-}
-
-// AllParkedIn gives the recipients of a range for whom anything is parked.
-func (x *Index) AllParkedIn(r job.Range) (*idset.Set, error) {
-	s := idset.New(r)
-	prefix := row.Key(r, rowParked)
-	err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-		var p page
-		if err := parsePage(v, &p); err != nil {
-			return err
-		}
-		addPage(s, int(k[3]), &p)
-		return nil
-	})
-	return s, err
 }
 
 // Doubt is a job's recipients in doubt in one range.
@@ -288,9 +312,9 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	if inDoubt {
 		return job.InDoubt, nil
 	}
-	page := int(who) >> pageBits & (pages - 1)
+	n := page.Number(uint32(who))
 	var items []Item
-	if err := x.scanParked(r, jobPagePrefix(r, page, id), pageOf(idset.Of(uint32(who)), page), &items); err != nil {
+	if err := x.scanParked(r, jobPagePrefix(r, n, id), page.Of(idset.Of(uint32(who)), n), &items); err != nil {
 		return job.Pending, err
 	}
 	switch {

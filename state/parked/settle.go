@@ -30,9 +30,7 @@ func (t *txn) done(e *ledger.Done) error {
 		return err
 	}
 	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
-	t.x.mu.RLock()
-	o := t.x.mu.open[key]
-	t.x.mu.RUnlock()
+	o, _ := t.ahead.openOf(key)
 	var d Tally
 	var moved *idset.Set
 	if o != nil {
@@ -125,7 +123,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 	}
 	if refused := take(e.Refused); refused != nil {
 		d.Failed += uint64(refused.Card())
-		if err := t.x.Charges.Refund(&t.b, e.Job, refused); err != nil {
+		if err := t.charges().Refund(&t.b, e.Job, refused); err != nil {
 			return err
 		}
 	}
@@ -139,9 +137,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 
 func (t *txn) doubt(e *ledger.Doubt) error {
 	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
-	t.x.mu.RLock()
-	o, late := t.x.mu.open[key], t.x.mu.late[key]
-	t.x.mu.RUnlock()
+	o, late := t.ahead.openOf(key)
 	row := doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtUnanswered)
 	var set *idset.Set // of those who become in doubt, or in doubt for good
 	if e.Final {
@@ -183,7 +179,7 @@ func (t *txn) putDoubt(key []byte, s *idset.Set) {
 // addDoubt joins recipients with those who are in the row already: a reserve's
 // mute clients may end one after the other. The set is the caller's.
 func (t *txn) addDoubt(key []byte, s *idset.Set) error {
-	b, err := t.x.kv.Get(key)
+	b, err := t.ahead.rows.Get(key)
 	if err != nil {
 		return err
 	}
@@ -201,7 +197,7 @@ func (t *txn) addDoubt(key []byte, s *idset.Set) error {
 
 // takeDoubt removes a row of doubt and gives its recipients, or nil.
 func (t *txn) takeDoubt(key []byte) (*idset.Set, error) {
-	b, err := t.x.kv.Get(key)
+	b, err := t.ahead.rows.Get(key)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -218,7 +214,7 @@ func (t *txn) decide(e *ledger.Decide) error {
 	var d Tally
 	parked := idset.New(e.Range)
 	prefix := row.Key(e.Range, rowDoubt, e.Job[:])
-	err := t.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+	err := t.ahead.rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		how := k[len(k)-1]
 		if how == doubtDecided {
 			return nil

@@ -3,8 +3,9 @@
 //
 // It guarantees that the passes over a range follow each other: a pass looks at
 // the index only after everything that the pass before it decided is applied
-// there, so that nothing is drained twice and nothing is stranded; and that it does
-// nothing about a range between its End and its next Begin.
+// there, so that nothing is drained twice and nothing is stranded; that a pass is about a
+// bounded part of those who wait to be looked at; and that it does nothing about a range
+// between its End and its next Begin.
 package home
 
 import (
@@ -22,6 +23,7 @@ type State struct {
 	applied uint64
 	waiting []job.Range // ranges whose entries are durable but not applied yet
 	charged []Charged   // charges that are durable but not applied yet
+	most    int         // recipients that a pass looks at
 }
 
 type phase uint8
@@ -45,6 +47,7 @@ type rangeState struct {
 	more   *idset.Set // the same of passes that are durable; they get it when something is closed
 	wait   int        // ticks until the next pass may begin
 	owed   int        // charges under way
+	turn   int        // container at which the next pass begins
 }
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
@@ -64,7 +67,7 @@ func (p *Pass) isEmpty() bool {
 }
 
 // New makes the core.
-func New() *State { return &State{ranges: map[job.Range]*rangeState{}} }
+func New() *State { return &State{ranges: map[job.Range]*rangeState{}, most: admitMost} }
 
 // Event is one of Begin, End, Wanted, Ending, Found, Durable, Refused, Applied, Closed,
 // Charge, Charged, Tick. All but the first and Applied change nothing for a range that is not begun.
@@ -316,11 +319,11 @@ func (s *State) start(x *rangeState) []Effect {
 	if x.phase != idle || x.ending || x.wait > 0 || x.next.isEmpty() {
 		return nil
 	}
-	p := x.next
-	if p.Who == nil {
-		p.Who = idset.New(p.Range)
+	p, later := x.next, x.next.Who
+	if p.Who = idset.New(p.Range); later != nil {
+		p.Who, x.turn = admit(later, x.turn, s.most)
 	}
-	x.next, x.now = Pass{Range: p.Range}, p
+	x.next, x.now = Pass{Range: p.Range, Who: later}, p
 	x.phase = looking
 	return []Effect{Look{p}}
 }

@@ -67,6 +67,8 @@ type world struct {
 	stored  []entry                // not applied yet
 	told    uint64                 // the last sequence that State was told is applied
 	seq     uint64
+	cap     int
+	drops   map[job.Reason]int // how many recipients passes dropped
 }
 
 // begun is a worker that is home to two ranges.
@@ -80,10 +82,18 @@ func begun() *State {
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, s: begun(), jobs: map[job.ID]JobInfo{}, online: map[uint32]bool{}, parked: map[place]uint64{}, doubt: map[place]bool{},
 		open: map[place]bool{}, over: map[place]string{}, passes: map[job.Range]*pass{}, wanted: map[uint32]bool{}, hellos: map[uint32]int{},
-		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{}}
+		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{},
+		drops: map[job.Reason]int{}}
+	w.s.most = rapid.SampledFrom([]int{1, 2, admitMost}).Draw(t, "admitted")
+	w.cap = rapid.SampledFrom([]int{0, 1, 3}).Draw(t, "cap")
 	for i := range rapid.SampledFrom([]int{2, 5, PassLimit + 8}).Draw(t, "jobs") {
 		w.ids = append(w.ids, job.ID{byte(i + 1)})
-		w.jobs[w.ids[i]] = JobInfo{Known: true, Over: job.Parked, Urgent: uint8(i % 3), Resend: i%2 == 0}
+		info := JobInfo{Known: true, Over: job.Parked, Urgent: uint8(i % 3), Resend: i%2 == 0, Account: uint32(i % 2), Withdraws: i%7 == 6}
+		if i%5 < 3 && !info.Withdraws {
+			info.CollapseKey = rapid.SampledFrom([]string{"", "k", "l"}).Draw(t, "key")
+			info.Submitted = rapid.Int64Range(0, 3).Draw(t, "submitted")
+		}
+		w.jobs[w.ids[i]] = info
 	}
 	for r := range uint32(2) {
 		for i := range uint32(4) {
@@ -211,6 +221,7 @@ func (w *world) back(p Pass) {
 
 // judge holds decisions against the jobs.
 func (w *world) judge(e Append) {
+	w.judgeDrops(e)
 	drained := map[uint32]int{}
 	for _, x := range e.Entries {
 		d, ok := x.(*ledger.Drain)
@@ -229,6 +240,64 @@ func (w *world) judge(e Append) {
 	}
 }
 
+// judgeDrops holds what a pass drops against what each recipient has parked, item by item.
+func (w *world) judgeDrops(e Append) {
+	got := map[place]job.Reason{}
+	for _, x := range e.Entries {
+		o, ok := x.(*ledger.Outcome)
+		if !ok || o.Outcome != job.Dropped {
+			continue
+		}
+		for who := range o.Set.All() {
+			if pl := (place{o.Job, who}); got[pl] != job.NoReason {
+				w.t.Fatalf("%d of %s is dropped twice in one pass", who, o.Job)
+			} else {
+				got[pl] = o.Reason
+			}
+		}
+	}
+	want := map[place]job.Reason{}
+	for who := range w.passes[e.Range].now.Who.All() {
+		w.tooMuch(who, want)
+	}
+	if !maps.Equal(got, want) {
+		w.t.Fatalf("a pass drops %v, want %v", got, want)
+	}
+	for _, reason := range got {
+		w.drops[reason]++
+	}
+}
+
+// tooMuch says what a recipient is not to wait for.
+func (w *world) tooMuch(who uint32, out map[place]job.Reason) {
+	var left []job.ID // oldest first
+	for _, id := range w.ids {
+		if _, ok := w.parked[place{id, who}]; ok && w.jobs[id].Over == job.Parked {
+			left = append(left, id)
+		}
+	}
+	slices.SortStableFunc(left, func(a, b job.ID) int { return int(w.parked[place{a, who}]) - int(w.parked[place{b, who}]) })
+	for _, old := range left {
+		a := w.jobs[old]
+		for _, young := range left {
+			b := w.jobs[young]
+			isNewer := b.Submitted > a.Submitted || b.Submitted == a.Submitted && young[0] > old[0]
+			if a.CollapseKey != "" && a.CollapseKey == b.CollapseKey && a.Account == b.Account && isNewer && !b.Paused {
+				out[place{old, who}] = job.ReasonCollapsed
+			}
+		}
+	}
+	n := 0
+	for _, id := range slices.Backward(left) {
+		if out[place{id, who}] != job.NoReason || w.jobs[id].Withdraws || w.cap == 0 {
+			continue
+		}
+		if n++; n > w.cap {
+			out[place{id, who}] = job.ReasonParkCap
+		}
+	}
+}
+
 // mayForget: clients forget only what is terminal in the index, with nothing open.
 func (w *world) mayForget(p place) {
 	if w.over[p] == "" || w.open[p] {
@@ -239,7 +308,7 @@ func (w *world) mayForget(p place) {
 // answer finds what a pass decides on in the index as it is now.
 func (w *world) answer(r job.Range) {
 	p := w.passes[r]
-	f := Findings{Range: r, Logins: p.now.Logins, Job: func(id job.ID) JobInfo { return w.jobs[id] }}
+	f := Findings{Range: r, Logins: p.now.Logins, Cap: w.cap, Job: func(id job.ID) JobInfo { return w.jobs[id] }}
 	on := idset.New(r)
 	for who := range p.now.Who.All() {
 		if w.online[who] {
@@ -275,7 +344,14 @@ func (w *world) answer(r job.Range) {
 		}
 	}
 	p.found = true
+	want := map[place]job.Reason{}
+	for who := range p.now.Who.All() {
+		w.tooMuch(who, want)
+	}
 	w.step(Found{f})
+	if p.entries == nil && len(want) > 0 && !w.away[r] {
+		w.t.Fatalf("a pass decides nothing, want it to drop %v", want)
+	}
 }
 
 func (w *world) where(p place) job.Outcome {
@@ -483,6 +559,7 @@ func (w *world) sortedOpen() []place {
 
 func TestPassesFollowEachOther(t *testing.T) {
 	var ended [2]int // ranges that came back, and those of them about which something was durable
+	drops := map[job.Reason]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		who := func(t *rapid.T) uint32 { return rapid.SampledFrom(w.people).Draw(t, "recipient") }
@@ -584,7 +661,13 @@ func TestPassesFollowEachOther(t *testing.T) {
 		}
 		w.rest()
 		w.atRest()
+		for reason, n := range w.drops {
+			drops[reason] += n
+		}
 	})
+	if drops[job.ReasonCollapsed] < 100 || drops[job.ReasonParkCap] < 100 {
+		t.Errorf("%v were dropped: too few to mean anything", drops)
+	}
 	if ended[1] == 0 || ended[0] == ended[1] {
 		t.Errorf("%d ranges came back, %d of them with something appended: too few to mean anything", ended[0], ended[1])
 	}

@@ -21,11 +21,15 @@ type JobInfo struct {
 	Known     bool
 	Urgent    uint8
 	Submitted int64 // Unix milliseconds
+	Account   uint32
 	Paused    bool
 	Over      job.Outcome // Cancelled, Recalled or Expired if it may not be sent any more, else Parked
 	Resend    bool        // the policy, or an operator, wants what is in doubt sent again
 	Drop      bool        // an operator wants what is in doubt given up
 	Suppress  *idset.Set  // recipients of the range that must not get it; may be nil
+	Withdraws bool        // it takes another job's message back
+	// CollapseKey, with the account, is what older messages are replaced by; none: "".
+	CollapseKey string
 }
 
 // Login is a client's hello at an incarnation.
@@ -58,6 +62,7 @@ type Findings struct {
 	Logins   []Login
 	Standing []Standing
 	Ending   []Ended
+	Cap      int // the most items that may wait for a recipient; 0 is any number
 	Job      func(job.ID) JobInfo
 }
 
@@ -201,7 +206,7 @@ func (p *plan) endings() {
 	}
 }
 
-// batch is what one job drains in a pass.
+// batch is what of one job waits for those whom a pass is about.
 type batch struct {
 	id     job.ID
 	info   JobInfo
@@ -210,9 +215,14 @@ type batch struct {
 }
 
 // drains hands what is parked and online to the gateways, urgent jobs first, then
-// in the order in which it was parked.
+// in the order in which it was parked. What nobody is to wait for any longer is dropped
+// before.
 func (p *plan) drains() {
 	batches := p.batches()
+	p.suppress(batches)
+	p.collapse(batches)
+	p.limit(batches)
+	batches = slices.DeleteFunc(batches, func(b *batch) bool { return b.info.Paused })
 	slices.SortStableFunc(batches, func(a, b *batch) int {
 		return cmp.Or(cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
 	})
@@ -237,8 +247,7 @@ func (p *plan) drains() {
 	}
 }
 
-// batches joins the items of each job that may be drained now, and gives those
-// who were suppressed meanwhile their outcome.
+// batches joins the items of each job that is not over.
 func (p *plan) batches() []*batch {
 	var batches []*batch
 	byJob := map[job.ID]*batch{}
@@ -248,21 +257,12 @@ func (p *plan) batches() []*batch {
 			continue
 		}
 		info := p.f.Job(it.Job)
-		if !info.Known || info.Paused || info.Over != job.Parked {
+		if !info.Known || info.Over != job.Parked {
 			continue
 		}
 		b := &batch{id: it.Job, info: info, number: it.Number, set: it.Set.Clone()}
 		byJob[it.Job] = b
 		batches = append(batches, b)
-	}
-	for _, b := range batches {
-		if b.info.Suppress == nil || !b.set.Intersects(b.info.Suppress) {
-			continue
-		}
-		out := b.set.Clone()
-		out.And(b.info.Suppress)
-		b.set.AndNot(out)
-		p.add(&ledger.Outcome{Job: b.id, Range: p.f.Range, Outcome: job.Dropped, Reason: job.SuppressedParked, Set: out}, 0)
 	}
 	return batches
 }

@@ -86,6 +86,15 @@ func TestPlan(t *testing.T) {
 		}
 		return map[job.ID]JobInfo{jobA: a, jobB: {Known: true, Over: job.Parked}}
 	}
+	sameKey := func(change func(a, b *JobInfo)) map[job.ID]JobInfo {
+		a := JobInfo{Known: true, Over: job.Parked, Account: 1, CollapseKey: "k", Submitted: 10}
+		b := a
+		b.Submitted = 11
+		if change != nil {
+			change(&a, &b)
+		}
+		return map[job.ID]JobInfo{jobA: a, jobB: b}
+	}
 	doubt := func(change func(*parked.Doubt)) []parked.Doubt {
 		d := parked.Doubt{Job: jobA, Inc: g1, Set: idset.Of(1, 2, 3)}
 		if change != nil {
@@ -174,6 +183,28 @@ func TestPlan(t *testing.T) {
 		{"suppressed and offline", Findings{Items: []parked.Item{item(jobA, 5, 1)}}, known(func(i *JobInfo) { i.Suppress = idset.Of(1) }), "outcome A: dropped suppressed [1]"},
 		{"suppressed and over", Findings{Items: []parked.Item{item(jobA, 5, 1)}, Ending: []Ended{{jobA, idset.Of(1)}}},
 			known(func(i *JobInfo) { i.Suppress = idset.Of(1); i.Over = job.Cancelled }), "outcome A: cancelled  [1]"},
+		// Collapse keys: B is newer than A.
+		{"replaced, offline", Findings{Items: []parked.Item{item(jobA, 5, 1, 2), item(jobB, 6, 2, 3)}}, sameKey(nil), "outcome A: dropped collapsed [2]"},
+		{"replaced, and the rest drained", Findings{Items: []parked.Item{item(jobA, 5, 1, 2), item(jobB, 6, 2, 3)}, Online: []Online{at(g2, 1, 2)}}, sameKey(nil),
+			"outcome A: dropped collapsed [2]\ndrain A: g.2 [1]\ndrain B: g.2 [2]"},
+		{"the newer was parked first", Findings{Items: []parked.Item{item(jobB, 5, 1), item(jobA, 6, 1)}}, sameKey(nil), "outcome A: dropped collapsed [1]"},
+		{"the newer is paused", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}, Online: []Online{at(g2, 1)}}, sameKey(func(_, b *JobInfo) { b.Paused = true }), "drain A: g.2 [1]"},
+		{"the newer is over", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, sameKey(func(_, b *JobInfo) { b.Over = job.Cancelled }), ""},
+		{"the older is paused", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, sameKey(func(a, _ *JobInfo) { a.Paused = true }), "outcome A: dropped collapsed [1]"},
+		{"the older is over", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}, Ending: []Ended{{jobA, idset.Of(1)}}}, sameKey(func(a, _ *JobInfo) { a.Over = job.Expired }), "outcome A: expired  [1]"},
+		{"who must not get the newer keeps the older", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, sameKey(func(_, b *JobInfo) { b.Suppress = idset.Of(1) }), "outcome B: dropped suppressed [1]"},
+		{"two accounts, one key", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, sameKey(func(a, _ *JobInfo) { a.Account = 2 }), ""},
+		{"one account, two keys", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, sameKey(func(a, _ *JobInfo) { a.CollapseKey = "l" }), ""},
+		{"no keys", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, sameKey(func(a, b *JobInfo) { a.CollapseKey, b.CollapseKey = "", "" }), ""},
+		// The cap.
+		{"one too much", Findings{Cap: 1, Items: []parked.Item{item(jobA, 5, 1, 2), item(jobB, 6, 2, 3)}}, nil, "outcome A: dropped park_cap [2]"},
+		{"what was parked last stays", Findings{Cap: 1, Items: []parked.Item{item(jobB, 5, 1), item(jobA, 6, 1), item(jobB, 7, 2)}}, nil, "outcome B: dropped park_cap [1]"},
+		{"as many as may be", Findings{Cap: 2, Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, nil, ""},
+		{"any number", Findings{Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, nil, ""},
+		{"what collapses is not counted", Findings{Cap: 1, Items: []parked.Item{item(jobB, 5, 1), item(jobA, 6, 1)}}, sameKey(nil), "outcome A: dropped collapsed [1]"},
+		{"what is over is not counted", Findings{Cap: 1, Items: []parked.Item{item(jobB, 5, 1), item(jobA, 6, 1)}}, known(func(i *JobInfo) { i.Over = job.Cancelled }), ""},
+		{"what withdraws is neither counted nor dropped", Findings{Cap: 1, Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, known(func(i *JobInfo) { i.Withdraws = true }), ""},
+		{"too much of what is paused", Findings{Cap: 1, Items: []parked.Item{item(jobA, 5, 1), item(jobB, 6, 1)}}, known(func(i *JobInfo) { i.Paused = true }), "outcome A: dropped park_cap [1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			jobs := c.jobs

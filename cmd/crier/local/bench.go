@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,7 @@ import (
 	"crier/cmd/crier/out"
 	"crier/internal/bench"
 	"crier/internal/bench/lastmile"
+	"crier/internal/bench/logins"
 )
 
 // Bench is the group of benchmarks.
@@ -21,7 +23,7 @@ func Bench(c *cli.CLI) *cobra.Command {
 	gateway := child(c, "gateway", "A simulated gateway", func(ctx context.Context) error { return bench.ServeGateway(ctx, c.In, c.Out) })
 	readers := child(c, "readers", "Clients that read and acknowledge", func(ctx context.Context) error { return lastmile.ServeReaders(ctx, c.In, c.Out) })
 	bare := child(c, "bare", "A bare loop over sockets", func(ctx context.Context) error { return lastmile.ServeBare(ctx, c.In, c.Out) })
-	return c.Group("bench", "Benchmarks", pipeline(c), lastMile(c), smallJobs(c), gateway, readers, bare)
+	return c.Group("bench", "Benchmarks", pipeline(c), lastMile(c), smallJobs(c), login(c), gateway, readers, bare)
 }
 
 // child is a command that only a benchmark starts.
@@ -67,6 +69,51 @@ func pipeline(c *cli.CLI) *cobra.Command {
 	run.Flags().Uint64Var(&p.Recipients, "recipients", 10_000_000, "how many recipients the package has")
 	parentFlag(run, &parent)
 	return run
+}
+
+func login(c *cli.CLI) *cobra.Command {
+	l := logins.Run{Members: logins.Members{Seed: 1}}
+	var parent string
+	cmd := c.Command("login [--recipients N]", "Measure how fast recipients who log in get what was parked for them", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			return withServer(parent, func(binary, dir string) error {
+				l.Binary, l.Dir, l.Progress = binary, dir, c.Err
+				res, err := l.Do(ctx)
+				if err != nil {
+					return err
+				}
+				return c.Print(res, func(pr *out.Printer) out.Grid { return loginGrid(res) })
+			})
+		})
+	fs := cmd.Flags()
+	fs.Uint64Var(&l.Recipients, "recipients", 10_000_000, "how many recipients there are, in a space of ids 143 times as large")
+	fs.IntVar(&l.Jobs, "jobs", 1000, "how many jobs are parked, a multiple of the items")
+	fs.IntVar(&l.Items, "items", 10, "in how many of the jobs each recipient is")
+	fs.IntVar(&l.Heavy, "heavy", 20, "how many recipients are in all jobs")
+	fs.IntVar(&l.Rounds, "rounds", 1, "how often everything is parked and drained; the first is measured")
+	fs.IntVar(&l.Window, "window", 1000, "how many recipients wait at a time when the most logins a second are looked for")
+	fs.Float64Var(&l.Load, "load", 0.6, "which part of these come when the latencies are measured")
+	fs.DurationVar(&l.Lasts, "lasts", 10*time.Second, "how long each of the two is measured, at most")
+	parentFlag(cmd, &parent)
+	return cmd
+}
+
+func loginGrid(r logins.Result) out.Grid {
+	took := func(l logins.Latency) string {
+		return fmt.Sprintf("%.1f ms, p99 %.1f ms, at most %.1f ms", l.P50, l.P99, l.Max)
+	}
+	g := out.Grid{States: []string{"conserved"}, Rows: [][]string{
+		{"recipients", out.Exact(r.Recipients)}, {"parked of each", fmt.Sprintf("%d of %d jobs", r.Items, r.Jobs)},
+		{"logins a second", out.Exact(uint64(r.LoginsPerS))}, {"at that rate", took(r.Saturated)},
+		{fmt.Sprintf("at %.0f a second", r.LoadPerS), took(r.Below)},
+		{fmt.Sprintf("with %d parked", r.HeavyItems), took(r.Heavy)}, {"the first of them", took(r.HeavyFirst)},
+		{"delivered", out.Exact(r.Delivered)}, {"conserved", out.YesNo(r.Conserved)}, {"duplicates", out.Exact(r.Twice)},
+		{"most memory", out.Bytes(r.RSSMaxBytes)}, {"ledger", out.Bytes(r.LedgerBytes)},
+	}}
+	for n := range r.IndexBytes {
+		g.Rows = append(g.Rows, []string{fmt.Sprintf("index, round %d", n+1), fmt.Sprintf("%s parked, %s drained", out.Bytes(r.IndexBytes[n]), out.Bytes(r.DrainedBytes[n]))})
+	}
+	return g
 }
 
 func benchGrid(r bench.Result) out.Grid {

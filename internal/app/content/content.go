@@ -117,6 +117,12 @@ func (c *Content) Filters(ctx context.Context, spec job.Spec) (out []proof.Filte
 
 // Why says in words by which of a job's lists a filter dropped a recipient; see filters.Lists.
 func (c *Content) Why(ctx context.Context, spec job.Spec, reason job.Reason, who job.Recipient) (string, error) {
+	switch reason {
+	case job.ReasonCollapsed:
+		return fmt.Sprintf("a newer message of account %s with the collapse key %q was parked for them, too", spec.AccountName, spec.CollapseKey), nil
+	case job.ReasonParkCap:
+		return "as many messages as may wait for one recipient (parking.cap) were parked for them after it", nil
+	}
 	var l filters.Lists
 	if err := c.aim(ctx, spec, &l); err != nil {
 		return "", err

@@ -42,6 +42,9 @@ type Fold struct {
 	open    map[Cell]map[at]bool // where each may still be written: reserves that are not closed
 	voided  int
 
+	Most     int                            // messages that wait for one recipient; 0: any number
+	Replaces func(newer, older job.ID) bool // nil: none does
+
 	Cap      int // messages of a day, of all jobs; 0: any number
 	verdicts map[Cell]*verdict
 	charged  map[job.ID]bool
@@ -140,6 +143,7 @@ func (f *Fold) entry(seq uint64, ref job.Ref, e ledger.Entry) {
 	case *ledger.Outcome:
 		f.home(ref, e.Range, "outcome")
 		for who := range e.Set.All() {
+			f.crowded(seq, Cell{e.Job, who}, e.Reason)
 			f.move(seq, "outcome", Cell{e.Job, who}, job.Parked, Place{Outcome: e.Outcome, Reason: e.Reason})
 			f.refund(Cell{e.Job, who})
 		}

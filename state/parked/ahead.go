@@ -1,0 +1,129 @@
+package parked
+
+import (
+	"fmt"
+
+	"crier/internal/bin"
+	"crier/internal/idset"
+	"crier/job"
+	"crier/state/parked/charge"
+	"crier/state/parked/kv"
+	"crier/state/parked/page"
+)
+
+// aheadMost is how many bytes of changes are held before they are written although their
+// record goes on. An entry may add some megabytes to it.
+const aheadMost = 4 << 20
+
+// ahead is how the index will be when the entries of a record that are taken in are written:
+// in one batch, for a batch costs as much as dozens of rows. The entries that follow
+// see it; readers see the index as it was until all of it is written.
+type ahead struct {
+	x       *Index
+	rows    *kv.Overlay
+	journal job.Journal
+	js      journal
+	mark    Number
+	open    map[string]*Open // as in Index; nil: gone
+	late    map[string]*Open // the same
+	pages   page.Kept
+	parked  []*idset.Set
+	held    []Change
+	changes []Change // of what is written
+}
+
+func newAhead(x *Index, j job.Journal, js journal) *ahead {
+	x.held.Drop() // of a record that could not be written
+	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}}
+}
+
+// take takes in a whole entry, behind which the watermark is next.
+func (a *ahead) take(t *txn, next Number) error {
+	if err := a.rows.Hold(&t.b); err != nil {
+		return err
+	}
+	a.js, a.mark = t.js, next
+	a.held = append(a.held, t.changes...)
+	a.parked = append(a.parked, t.parked...)
+	for _, k := range t.closed {
+		a.open[k] = nil
+	}
+	for _, o := range t.opened {
+		a.open[string(openKey(o.Range, o.Job, o.Ref, o.Inc))] = o
+	}
+	for _, o := range t.late {
+		k := string(openKey(o.Range, o.Job, o.Ref, o.Inc))
+		if a.late[k] = o; o.Set.IsEmpty() {
+			a.late[k] = nil
+		}
+	}
+	if a.rows.Bytes() < aheadMost {
+		return nil
+	}
+	return a.flush()
+}
+
+// flush writes what is held, with the watermark.
+func (a *ahead) flush() error {
+	mu := &a.x.mu
+	if a.mark == mu.mark {
+		return nil
+	}
+	var b kv.Batch
+	var w, j bin.Writer
+	w.Uint(a.mark.Seq)
+	w.Uint(uint64(a.mark.Entry))
+	b.Put(globalKey(rowMark), w.B)
+	j.Uint(a.js.next)
+	j.Bool(a.js.sealed)
+	b.Put(globalKey(rowJournal, journalBytes(a.journal)), j.B)
+	if err := a.rows.Hold(&b); err != nil {
+		return err
+	}
+	mu.Lock() // Where must not see half of an entry
+	defer mu.Unlock()
+	if err := a.rows.Flush(); err != nil {
+		return fmt.Errorf("writing the parked index: %w", err)
+	}
+	for _, s := range a.parked {
+		a.x.people.Add(s)
+		s.Release()
+	}
+	a.parked = nil
+	mu.mark = a.mark
+	mu.journals[a.journal] = a.js
+	merge(mu.open, a.open)
+	merge(mu.late, a.late)
+	clear(a.open)
+	clear(a.late)
+	a.changes, a.held = append(a.changes, a.held...), nil
+	return nil
+}
+
+func merge(into, from map[string]*Open) {
+	for k, o := range from {
+		if o == nil {
+			delete(into, k)
+		} else {
+			into[k] = o
+		}
+	}
+}
+
+// openOf gives what is open of a reserve, and what is late, by openKey; nil if there is none.
+func (a *ahead) openOf(key string) (open, late *Open) {
+	a.x.mu.RLock()
+	open, late = a.x.mu.open[key], a.x.mu.late[key]
+	a.x.mu.RUnlock()
+	if o, ok := a.open[key]; ok {
+		open = o
+	}
+	if o, ok := a.late[key]; ok {
+		late = o
+	}
+	return open, late
+}
+
+func (t *txn) cell(r job.Range, id job.ID) (Cell, error) { return readCell(t.ahead.rows, r, id) }
+
+func (t *txn) charges() charge.Book { return charge.Book{Rows: t.ahead.rows} }

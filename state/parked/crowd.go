@@ -1,0 +1,120 @@
+package parked
+
+import (
+	"bytes"
+	"math/bits"
+
+	"crier/internal/idset"
+	"crier/job"
+	"crier/state/parked/page"
+	"crier/state/parked/row"
+)
+
+// Crowd says when too much is parked for one recipient. Its zero value: never.
+type Crowd struct {
+	Cap int // the most items of one recipient; 0 is any number
+	// Of has the jobs that matter. What is parked of another is neither counted nor replaced.
+	Of map[job.ID]Member
+}
+
+// Member is what a job is in a crowd.
+type Member struct {
+	Group  int  // of the jobs of which one is enough for a recipient; 0: none
+	Counts bool // towards the cap
+}
+
+// Crowded gives the recipients of a range for whom too much is parked. It reads each row once,
+// those of a page with more rows than the cap twice.
+func (x *Index) Crowded(r job.Range, c Crowd) (*idset.Set, error) {
+	crowded := idset.New(r)
+	if len(c.Of) == 0 {
+		return crowded, nil
+	}
+	w := &crowding{x: x, c: c, crowded: crowded, page: -1}
+	prefix := row.Key(r, rowParked)
+	err := x.kv.Scan(prefix, row.After(prefix), w.take)
+	if err == nil {
+		err = w.endPage()
+	}
+	return crowded, err
+}
+
+type crowding struct {
+	x       *Index
+	c       Crowd
+	crowded *idset.Set
+	page    int                // the one that the scan is at; -1: none yet
+	job     []byte             // of the last row
+	member  Member             // what it is
+	rows    int                // of the page, that count
+	groups  map[int]*page.Page // who has one of each
+	twice   page.Page          // who has two of one, or more than the cap
+}
+
+func (w *crowding) take(k, v []byte) error {
+	var p page.Page
+	if err := page.Parse(v, &p); err != nil {
+		return err
+	}
+	at := int(k[3])
+	if at != w.page {
+		if err := w.endPage(); err != nil {
+			return err
+		}
+		w.page = at
+	}
+	if id := k[4:20]; !bytes.Equal(id, w.job) {
+		w.job = append(w.job[:0], id...)
+		w.member = w.c.Of[job.ID(id)]
+	}
+	if w.member.Counts {
+		w.rows++
+	}
+	if g := w.member.Group; g != 0 {
+		if w.groups[g] == nil {
+			w.groups[g] = &page.Page{}
+		}
+		for i, word := range p {
+			w.twice[i] |= w.groups[g][i] & word
+			w.groups[g][i] |= word
+		}
+	}
+	return nil
+}
+
+// endPage sums up a page of which all rows were taken.
+func (w *crowding) endPage() error {
+	var err error
+	if w.page >= 0 && w.c.Cap > 0 && w.rows > w.c.Cap {
+		err = w.count()
+	}
+	if !w.twice.IsEmpty() {
+		w.twice.AddTo(w.crowded, w.page)
+	}
+	w.rows, w.groups, w.twice = 0, map[int]*page.Page{}, page.Page{}
+	return err
+}
+
+// count finds who of a page has more items than may be.
+func (w *crowding) count() error {
+	var items [1 << page.Bits]int
+	prefix := pagePrefix(w.crowded.Range, w.page)
+	return w.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+		if !w.c.Of[job.ID(k[4:20])].Counts {
+			return nil
+		}
+		var p page.Page
+		if err := page.Parse(v, &p); err != nil {
+			return err
+		}
+		for i, word := range p {
+			for ; word != 0; word &= word - 1 {
+				at := i<<6 + bits.TrailingZeros64(word)
+				if items[at]++; items[at] > w.c.Cap {
+					w.twice[i] |= word & -word
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,147 @@
+// Package sweep finds, for the homes of a worker, whom nobody asked about: who is parked or in
+// doubt and online, for whom too much is parked, and jobs that are over and still have somebody
+// waiting. It makes up for whatever was lost on the way to a home.
+package sweep
+
+import (
+	"context"
+	"time"
+
+	"crier/internal/idset"
+	"crier/job"
+	"crier/state/jobs"
+	"crier/state/parked"
+	"crier/worker/home"
+)
+
+// Every is how often parked ∧ online is looked for: nobody is parked and
+// online for longer than 5 s (rule 20).
+const Every = 3 * time.Second
+
+// Sweep is what it looks at, and whom it tells.
+type Sweep struct {
+	Index    *parked.Index
+	Jobs     interface{ Live() []jobs.Job }
+	Presence interface {
+		// Online is who of the set is connected anywhere, as the caller's set.
+		Online(who *idset.Set) *idset.Set
+	}
+	Holds func(job.Range) bool // whose home the worker is
+	Info  func(j jobs.Job, now time.Time) home.JobInfo
+	Cap   int // the most messages that wait for a recipient; 0 is any number
+	Post  func(context.Context, any)
+}
+
+// Run looks, again and again, for who is parked or in doubt and online, for whom too much is
+// parked, and for jobs that are over and still have somebody waiting.
+func (s *Sweep) Run(ctx context.Context) error {
+	t := time.NewTicker(Every)
+	defer t.Stop()
+	for {
+		if err := s.once(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+func (s *Sweep) once(ctx context.Context) error {
+	now, live := time.Now(), s.Jobs.Live()
+	resend := map[job.ID]bool{}
+	for _, j := range live {
+		resend[j.Spec.ID] = s.Info(j, now).Resend
+	}
+	crowd, err := s.crowd(now, live)
+	if err != nil {
+		return err
+	}
+	for r := range job.Range(job.Ranges) {
+		if !s.Holds(r) {
+			continue
+		}
+		set, err := s.waitingIn(r, resend, crowd)
+		if err != nil {
+			return err
+		}
+		if !set.IsEmpty() {
+			s.Post(ctx, home.Wanted{Who: set})
+		}
+	}
+	now = time.Now()
+	for _, j := range live {
+		if err := s.endings(ctx, now, j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crowd says when too much is parked for somebody.
+func (s *Sweep) crowd(now time.Time, live []jobs.Job) (parked.Crowd, error) {
+	waiting := map[job.ID]home.JobInfo{}
+	for _, j := range live {
+		total, err := s.Index.Total(j.Spec.ID)
+		if err != nil {
+			return parked.Crowd{}, err
+		}
+		if total.Parked > 0 {
+			waiting[j.Spec.ID] = s.Info(j, now)
+		}
+	}
+	return home.Crowd(s.Cap, waiting), nil
+}
+
+// waitingIn gives who of a range is online and waits: parked, or in doubt that being online
+// may end (rule 18), by what their clients said at their hello, or because the job is to be
+// sent again. Online or not, it gives for whom too much is parked.
+func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd) (*idset.Set, error) {
+	set, err := s.Index.MayWait(r)
+	if err != nil {
+		return nil, err
+	}
+	defer set.Release()
+	crowded, err := s.Index.Crowded(r, c)
+	if err != nil {
+		return nil, err
+	}
+	doubts, err := s.Index.DoubtIn(r, job.ID{})
+	for _, d := range doubts {
+		if !d.Mute || resend[d.Job] {
+			set.Or(d.Set)
+		}
+	}
+	if online := s.Presence.Online(set); !online.IsEmpty() {
+		crowded.Or(online)
+	}
+	return crowded, err
+}
+
+// endings asks the homes to end what is left of a job that is over, or whose
+// doubt an operator ended.
+func (s *Sweep) endings(ctx context.Context, now time.Time, j jobs.Job) error {
+	over := j.Over(now) != job.Parked
+	if !over && j.Controls.Doubt == 0 {
+		return nil
+	}
+	total, err := s.Index.Total(j.Spec.ID)
+	if err != nil || total.InDoubt == 0 && (total.Parked == 0 || !over) {
+		return err
+	}
+	for r := range job.Range(job.Ranges) {
+		if !s.Holds(r) {
+			continue
+		}
+		cell, err := s.Index.Cell(r, j.Spec.ID)
+		if err != nil {
+			return err
+		}
+		if cell.Counts.InDoubt > 0 || over && cell.Counts.Parked > 0 {
+			s.Post(ctx, home.Ending{Range: r, Job: j.Spec.ID})
+		}
+	}
+	return nil
+}
