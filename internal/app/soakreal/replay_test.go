@@ -27,6 +27,8 @@ const (
 	burst = 5
 	// wave is how many devices are connected at once in the end.
 	wave = 400
+	// asked is how many proofs are asked for at once.
+	asked = 2
 	// everybody is the account that all ids follow.
 	everybody = "everybody"
 )
@@ -209,9 +211,6 @@ func (s *stage) replay(ctx context.Context, w *world, packages []job.Digest, c c
 	return jobs, cuts
 }
 
-// asked is how many questions are asked at once.
-const asked = 2
-
 // settle lets everybody come again for whom anything waits or is open, in waves, until
 // there is nobody, or it has taken too long: the verdict comes later.
 func (s *stage) settle(ctx context.Context, jobs []job.ID) {
@@ -231,22 +230,26 @@ func (s *stage) settle(ctx context.Context, jobs []job.ID) {
 
 // waiting gives by player the jobs of which something waits for him or is open.
 func (s *stage) waiting(ctx context.Context, jobs []job.ID) map[uint32][]string {
-	lists := make([][]uint32, len(jobs))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(asked)
-	for i, id := range jobs {
-		g.Go(func() (err error) {
-			lists[i], err = s.export(gctx, id, job.Standing{Outcome: job.Parked}, job.Standing{Outcome: job.HandedOff}, job.Standing{Outcome: job.InDoubt})
-			return err
-		})
-	}
-	s.must(g.Wait())
 	waits := map[uint32][]string{}
-	for i, list := range lists {
-		for _, id := range list {
-			if s.players[id] != nil {
-				waits[id] = append(waits[id], jobs[i].String())
+	for _, id := range jobs {
+		j, err := s.svc.GetJob(ctx, id)
+		s.must(err)
+		if j.Counts.HandedOff+j.Counts.InDoubt == 0 {
+			continue
+		}
+		open, err := s.export(ctx, id, job.Standing{Outcome: job.HandedOff}, job.Standing{Outcome: job.InDoubt})
+		s.must(err)
+		for _, who := range open {
+			if s.players[who] != nil { // nobody else can be: the judge will tell
+				waits[who] = append(waits[who], id.String())
 			}
+		}
+	}
+	for who := range s.players {
+		r, err := s.svc.GetRecipient(ctx, job.Recipient(who))
+		s.must(err)
+		for _, p := range r.Parked {
+			waits[who] = append(waits[who], p.Job.String())
 		}
 	}
 	return waits
