@@ -34,7 +34,8 @@ const (
 )
 
 // TestReplay sends each package as a job of its own while recipients come and go as the log
-// says, then lets come whom something waits for, and judges. CRIER_PACKAGES is the number
+// says, then lets come whom something waits for, and judges. The ledger is folded as soon as
+// it may be, which many packages bring about. CRIER_PACKAGES is the number
 // of packages, and the part of the log with it; 20 by default.
 func TestReplay(t *testing.T) {
 	n := 20
@@ -53,7 +54,7 @@ func TestReplay(t *testing.T) {
 	east := 12 - time.Now().UTC().Hour() // where it is about noon, so that no day ends meanwhile
 	w := &world{cap: 3 + n/50, accountCap: 2 + n/60, zone: time.FixedZone("noon", east*3600)}
 	s := open(ctx, t, fmt.Sprintf("--frequency-cap=%d", w.cap), fmt.Sprintf("--frequency-account-cap=%d", w.accountCap),
-		fmt.Sprintf("--frequency-zone=Etc/GMT%+d", -east)) // POSIX: the sign is the other way round
+		fmt.Sprintf("--frequency-zone=Etc/GMT%+d", -east), "--limit-fold=1MiB") // POSIX: the sign is the other way round
 	step("the server is there")
 	lists, packages, of := s.set(ctx, w, n)
 	step("%d of %d packages are built, %d accounts have followers", len(lists), of, len(w.followers))
@@ -63,7 +64,9 @@ func TestReplay(t *testing.T) {
 	step("%d logs with %d events are replayed: %d devices, %d connections cut, %d messages shown", read, len(events), len(s.players), cuts, live)
 	s.settle(ctx, jobs)
 	w.players = bitsOf(slices.Collect(maps.Keys(s.players)))
-	step("all who came were there again: %d messages shown", len(s.receipts()))
+	folds := 0
+	s.must(s.svc.TailLedger(ctx, api.TailLedger{Filter: "led.fold"}, func(api.LedgerEntry) error { folds++; return nil }))
+	step("all who came were there again: %d messages shown; the ledger was folded %d times", len(s.receipts()), folds)
 	all := s.told(ctx, jobs)
 	v := w.judge(all, s.receipts())
 	for _, bad := range v.wrong {
