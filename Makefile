@@ -7,15 +7,16 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Packages without goroutines of their own, the simulator, whose seeds share nothing, and
 # the command line, whose tests start processes: the race detector has nothing to find
 # there. To internal/badinput, which asks a whole server 30,000 things, it would say nothing
-# that it does not say to the tests of the server's parts. In LevelDB it finds that a waiter
-# who gives up closes the channel of its answer; the library provides for that.
-PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/archtest ./internal/badinput ./internal/bin ./internal/config ./internal/idset ./internal/sim/... \
+# that it does not say to the tests of the server's parts; internal/app/soakreal has its
+# server in a process. In LevelDB it finds that a waiter who gives up closes the channel of
+# its answer; the library provides for that.
+PLAIN := ./cmd/... ./job ./filters ./audience/source ./internal/app/soakreal ./internal/archtest ./internal/badinput ./internal/bin ./internal/config ./internal/idset ./internal/sim/... \
 	./scheduler/apta ./scheduler/apta/aptatest ./scheduler/apta/hint ./scheduler/apta/lease ./scheduler/apta/link ./scheduler/apta/timing ./scheduler/apta/wire ./state/parked/level
 JS    := presence/client/js
 
 SEEDS   ?= 2000
 
-.PHONY: build build-sim sim test check unit js demo cluster cluster-down chaos soak fmt clean compiler curl node strace bin/nats-server mariadb zookeeper redis
+.PHONY: build build-sim sim test check unit js demo cluster cluster-down chaos soak soak-real fmt clean compiler curl node strace bin/nats-server mariadb zookeeper redis
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/crier ./cmd/crier
@@ -78,6 +79,11 @@ sim: build-sim
 soak:
 	CRIER_STORMS=300 go test -count=1 -timeout 30m -run Storm ./worker
 	CRIER_KILLS=30 go test -count=1 -timeout 90m -run Kill ./internal/app/...
+
+# Sends all 550 packages of the real data as 550 jobs, from real accounts, with caps on, while
+# recipients come and go as 33 real logs say: some minutes. make test does it with 20 of them.
+soak-real:
+	CRIER_PACKAGES=550 go test -count=1 -v -timeout 60m -run Replay ./internal/app/soakreal
 
 fmt:
 	go fmt ./...

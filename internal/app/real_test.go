@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -58,66 +57,6 @@ func zipSets(t *testing.T, path string) map[string]ids {
 		sets[strings.TrimSuffix(filepath.Base(f.Name), filepath.Ext(f.Name))] = set
 	}
 	return sets
-}
-
-// packages gives a real zip of id lists, or one of 200 lists that are made up, some
-// clustered and some spread, as the real ones are.
-func packages(t *testing.T, name string) string {
-	if path, ok := testdata.Path(t, "recipients/"+name+".zip"); ok {
-		return path
-	}
-	rng := rand.New(rand.NewPCG(uint64(len(name)), 200))
-	path := filepath.Join(t.TempDir(), name+".zip")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z := zip.NewWriter(f)
-	for i := range 200 {
-		w, err := z.Create(fmt.Sprintf("%s/%s-%d.txt", name, name, i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, gap := rng.Uint32N(1000), 1+rng.Uint32N(1<<rng.IntN(12))
-		for n := range 1 + rng.IntN(3000) {
-			if n > 0 {
-				fmt.Fprint(w, ",")
-			}
-			fmt.Fprint(w, id)
-			id += 1 + rng.Uint32N(gap)
-		}
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// madeGraph makes up a graph in the format of the real one: a few accounts have many
-// followers, most have few.
-func madeGraph(t *testing.T) string {
-	rng := rand.New(rand.NewPCG(1, 2))
-	path := filepath.Join(t.TempDir(), "made.jlg.gz")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z := gzip.NewWriter(f)
-	fmt.Fprintln(z, "20000,100000,d")
-	edges := map[[2]int]bool{}
-	for len(edges) < 100_000 {
-		e := [2]int{rng.IntN(20_000), int(20_000 * math.Pow(rng.Float64(), 6))}
-		if !edges[e] {
-			edges[e] = true
-			fmt.Fprintf(z, "%d,%d\n", e[0], e[1])
-		}
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // graph reads who follows whom: followers[dst] = all src.
@@ -234,10 +173,7 @@ func (x *trial) sendAll(sends []send) {
 // the Slashdot graph's, and reconciles each against set algebra done here.
 func TestRealPackagesAndGraph(t *testing.T) {
 	t.Parallel()
-	slashdot, ok := testdata.Path(t, "graphs/soc-slashdot0902-directed.jlg.gz")
-	if !ok {
-		slashdot = madeGraph(t)
-	}
+	slashdot := testdata.Graph(t)
 	x := newTrial(t)
 	var imp struct {
 		Added uint64 `json:"added"`
@@ -259,7 +195,7 @@ func TestRealPackagesAndGraph(t *testing.T) {
 	rng := rand.New(rand.NewPCG(40, 40))
 	var sends []send
 	for _, file := range []string{"census1881", "wikileaks-noquotes", "census-income_even", "weather_sept_85_mod4_0"} {
-		path := packages(t, file)
+		path := testdata.Packages(t, file)
 		dir := t.TempDir()
 		x.cli(nil, "package", "build", "--from", "zip", path, "--out", dir)
 		sets := zipSets(t, path)
@@ -281,7 +217,7 @@ func TestRealPackagesAndGraph(t *testing.T) {
 // everyone follows.
 func TestCensusToEverybody(t *testing.T) {
 	t.Parallel()
-	path := packages(t, "census1881")
+	path := testdata.Packages(t, "census1881")
 	x := newTrial(t)
 	sets := zipSets(t, path)
 	everyone := ids{}
