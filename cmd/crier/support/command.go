@@ -25,18 +25,19 @@ import (
 // about stands in the help of the command.
 const about = `.
 
-It has the version and the settings without their secrets; what the server says of itself
-(status, check, members, rings, journals, lanes, late jobs and the last ones, metrics);
-what the data directory takes of its disk; and with --log the end of the server's log.
-manifest.json tells of each part, and why one is not there: what does not come within
---within is left out, so that a server that does not answer leaves what is on this
-machine. The settings are those that the server left in its data directory when it became
-ready, and those that "crier serve" would have here and now. Of a cluster, make one on
-each machine.
+It has the version and the settings without their secrets; what the server says
+of itself (status, check, members, rings, journals, lanes, late jobs, the last
+jobs, metrics); what the data directory takes of its disk; with --log the end of
+the server's log. manifest.json tells of each part, and why one is not there.
+What does not come within --within is left out, so that a server that does not
+answer leaves what is on this machine. Of a cluster, make one on each machine.
 
-No bundle has messages, packages, ids of recipients, keys, tokens or passwords in it. A
-log may tell more than it should: look through it before you hand it on. The rest is what
-the key may see, so use an admin key.`
+The settings are those that the server left in its data directory when it became
+ready, and those that "crier serve" would have here and now.
+
+No bundle has messages, packages, ids of recipients, keys, tokens or passwords.
+A log may tell more than it should: look through it before you hand it on.
+The rest is what the key may see, so use an admin key.`
 
 // never is what no bundle has.
 var never = []string{"messages", "recipient packages and ids of recipients", "idempotency and collapse keys, and where webhooks go", "keys, tokens, passwords and the values of variables"}
