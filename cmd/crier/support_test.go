@@ -149,6 +149,9 @@ func TestSupportBundle(t *testing.T) {
 			t.Errorf("%s: only %d files: %s", what, len(files), &stdout)
 		}
 		for name, text := range files {
+			if strings.HasSuffix(name, ".json") && !json.Valid([]byte(text)) {
+				t.Errorf("%s: %s is no JSON:\n%.2000s", what, name, text)
+			}
 			for thing, secret := range planted {
 				if strings.Contains(text, secret) {
 					t.Errorf("%s: %s has %s", what, name, thing)
@@ -160,7 +163,7 @@ func TestSupportBundle(t *testing.T) {
 				t.Errorf("%s: the command shows %s", what, thing)
 			}
 		}
-		if !strings.HasSuffix(files["log.txt"], "the last line\n") {
+		if end := map[bool]string{true: "msg=", false: "the last line\n"}[what == "default"]; !strings.Contains(files["log.txt"], end) {
 			t.Errorf("%s: the log ends with %.200q", what, files["log.txt"])
 		}
 		if text := files["settings/running.json"]; !strings.Contains(text, `"limits.lanes"`) || !strings.Contains(text, `"value": 3`) {
@@ -186,6 +189,7 @@ func TestSupportBundle(t *testing.T) {
 	if e := bundled("refused", refused, 17, "--log", log)["settings/here.json"]; e.State != bundle.Failed || !strings.Contains(e.Why, "nats.servers is refused here") {
 		t.Errorf("settings that are refused: %+v", e)
 	}
+	bundled("default", env, 18) // the log is where the server's standard error goes
 	srv.Kill()
 	for file, e := range bundled("dead", elsewhere, len(onDisk)+1, "--within", "5s", "--log", knowing) {
 		want := bundle.Failed

@@ -31,6 +31,7 @@ type Running struct {
 	ReadyAt  time.Time `json:"ready_at"`
 	PID      int       `json:"pid"`
 	Version  string    `json:"version"`
+	Log      string    `json:"log,omitzero"` // file that its log goes to; empty if it goes to none
 	Settings []Shown   `json:"settings"`
 }
 
@@ -105,19 +106,26 @@ func maskURL(v string) (string, []string) {
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
 	head := shown.String()
 	if u.User != nil {
-		password, _ := u.User.Password()
-		secrets = append(secrets, v, u.User.Username(), password)
+		word, ok := u.User.Password()
+		if !ok {
+			word = u.User.Username() // a token
+		}
+		secrets = append(secrets, v, word)
 		head = strings.Replace(head, "://", "://"+Hidden+"@", 1)
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
 		secrets = append(secrets, v, u.RawQuery, u.Fragment)
 		for _, values := range u.Query() {
-			secrets = append(secrets, values...)
+			secrets = append(secrets, slices.DeleteFunc(values, isWord)...)
 		}
 		head += "?" + Hidden
 	}
 	return head, secrets
 }
+
+// isWord reports whether a value is so short that it is more likely a word or a number, which
+// stands elsewhere, too.
+func isWord(value string) bool { return len(value) < 8 }
 
 // maskPath shows where a file with a secret is. What is no absolute path may be the secret
 // itself.

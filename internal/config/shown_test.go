@@ -108,6 +108,21 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 }
 
+// What stands elsewhere, too, is hidden where it is set and not looked for elsewhere.
+func TestWordsAreNoSecrets(t *testing.T) {
+	_, secrets := maskURL("wss://crier:s3cr3t-Word@gw.example/v1?compress=true&n=12&key=s3cr3t-Key")
+	for _, word := range []string{"crier", "true", "12"} {
+		if slices.Contains(secrets, word) {
+			t.Errorf("%q is among the secrets", word)
+		}
+	}
+	for _, word := range []string{"s3cr3t-Word", "s3cr3t-Key"} {
+		if !slices.Contains(secrets, word) {
+			t.Errorf("%q is not among the secrets %q", word, secrets)
+		}
+	}
+}
+
 // Each secret setting was tried above with a secret in it; the others keep their values.
 func TestWhatIsOpenIsShown(t *testing.T) {
 	s := Default()

@@ -51,6 +51,43 @@ func TestWhatAServerLeaves(t *testing.T) {
 	}
 }
 
+// A log is named only if it is a file that others can find.
+func TestWhereALogGoes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if got := fileOf(f); got != path {
+		t.Errorf("a file is at %q, want %q", got, path)
+	}
+	if got := fileOf(w); got != "" {
+		t.Errorf("a pipe is at %q", got)
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := fileOf(f); got != path+".1" {
+		t.Errorf("a file that was renamed is at %q", got)
+	}
+	if err := os.Remove(path + ".1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := fileOf(f); got != "" {
+		t.Errorf("a file that was removed is at %q", got)
+	}
+}
+
 // leaves calls fn for each setting in a configuration, by its name.
 func leaves(name string, v reflect.Value, fn func(name string, v reflect.Value)) {
 	if v.Kind() != reflect.Struct {

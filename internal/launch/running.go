@@ -14,7 +14,7 @@ import (
 // leave writes what a server runs with. Nobody but a person reads it, so that a crash may
 // leave the file of the former start.
 func leave(cfg config.Server, version string) (err error) {
-	data, err := json.MarshalIndent(config.Running{ReadyAt: time.Now().UTC(), PID: os.Getpid(), Version: version, Settings: cfg.Show()}, "", "  ")
+	data, err := json.MarshalIndent(config.Running{ReadyAt: time.Now().UTC(), PID: os.Getpid(), Version: version, Log: fileOf(os.Stderr), Settings: cfg.Show()}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing the settings: %w", err)
 	}
@@ -31,4 +31,21 @@ func leave(cfg config.Server, version string) (err error) {
 		return fmt.Errorf("writing the settings into %s: %w", path, errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
+}
+
+// fileOf is the path of an open file; empty if it is none, such as a pipe or a terminal, or
+// is not there any more.
+func fileOf(f *os.File) string {
+	is, err := f.Stat()
+	if err != nil || !is.Mode().IsRegular() {
+		return ""
+	}
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return ""
+	}
+	if at, err := os.Stat(path); err != nil || !os.SameFile(is, at) {
+		return ""
+	}
+	return path
 }

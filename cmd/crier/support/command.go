@@ -27,17 +27,18 @@ const about = `.
 
 It has the version and the settings without their secrets; what the server says
 of itself (status, check, members, rings, journals, lanes, late jobs, the last
-jobs, metrics); what the data directory takes of its disk; with --log the end of
-the server's log. manifest.json tells of each part, and why one is not there.
-What does not come within --within is left out, so that a server that does not
-answer leaves what is on this machine. Of a cluster, make one on each machine.
+jobs, metrics); what the data directory takes of its disk; the end of the
+server's log, if that is a file. manifest.json tells of each part, and why one
+is missing. What does not come within --within is left out, so that a server
+that does not answer leaves what is on this machine. Of a cluster, make one on
+each machine.
 
 The settings are those that the server left in its data directory when it became
 ready, and those that "crier serve" would have here and now.
 
 No bundle has messages, packages, ids of recipients, keys, tokens or passwords.
-A log may tell more than it should: look through it before you hand it on.
-The rest is what the key may see, so use an admin key.`
+A log may tell more than it should: look through it before you hand it on. The
+rest is what the key may see, so use an admin key.`
 
 // never is what no bundle has.
 var never = []string{"messages", "recipient packages and ids of recipients", "idempotency and collapse keys, and where webhooks go", "keys, tokens, passwords and the values of variables"}
@@ -83,7 +84,7 @@ func bundleCommand(c *cli.CLI, version string) *cobra.Command {
 	cmd.Long = cmd.Short + about
 	f := cmd.Flags()
 	f.StringVar(&o.out, "out", "", "file to write (default: crier-support-TIME.tar.gz here); it must not be there")
-	f.StringVar(&o.log, "log", "", "file with the server's log, of which the last 2,000 lines are taken (default: none, for a server logs to standard error)")
+	f.StringVar(&o.log, "log", "", "file with the server's log, of which the last 2,000 lines are taken (default: where its standard error went, if that is a file)")
 	f.StringVar(&o.config, "config", "", "the server's configuration file (default: CRIER_CONFIG)")
 	f.IntVar(&o.jobs, "jobs", 100, "how many of the last jobs are told of, 0 to 5000")
 	f.DurationVar(&o.within, "within", 10*time.Second, "how long one part may take")

@@ -29,7 +29,7 @@ func TestGolden(t *testing.T) {
 		{File: "version.json", About: "the program that made this", State: bundle.Whole, Bytes: 2345},
 		{File: "settings/running.json", About: "settings of the server's last start", State: bundle.Failed,
 			Why: "the data directory has no settings.json: no server of this version became ready there, or it is not this machine's"},
-		{File: "log.txt", About: "the end of the server's log", State: bundle.LeftOut, Why: "nobody knows where it is; name its file with --log"},
+		{File: "log.txt", About: "the end of the server's log", State: bundle.LeftOut, Why: "it is not known to go to a file; name one with --log"},
 		{File: "disk/data.json", About: "what the data directory takes", State: bundle.Partial, Bytes: 999, Why: "it took longer than 10s"},
 		{File: "ring/journal.json", About: "who should hold each journal, and who does", State: bundle.Failed, Why: "no answer from http://127.0.0.1:7420\x1b[31m"},
 		{File: "metrics.txt", About: "the metrics", State: bundle.Whole, Bytes: 123_456},

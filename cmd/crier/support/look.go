@@ -63,6 +63,7 @@ func look(c *cli.CLI, version string, o options) *source {
 			s.leftErr = fmt.Errorf("%s is damaged: %w", config.SettingsFile, err)
 		}
 	}
+	s.log = cmp.Or(s.log, running.Log)
 	s.blobs = cmp.Or(running.Text("blobs"), s.here.Blobs)
 	s.secrets = s.known(running)
 	return s

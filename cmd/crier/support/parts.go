@@ -63,7 +63,7 @@ func (s *source) parts() []bundle.Part {
 func (s *source) logged() bundle.Part {
 	p := bundle.Part{File: "log.txt", About: "the end of the server's log", Get: func(context.Context) ([]byte, error) { return bundle.Tail(s.log, logLines, logBytes) }}
 	if s.log == "" {
-		p.Without = "nobody knows where it is; name its file with --log"
+		p.Without = "it is not known to go to a file; name one with --log"
 	}
 	return p
 }
