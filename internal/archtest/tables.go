@@ -19,6 +19,7 @@ var arrowTable = []Arrow{
 	{"internal/crew", nil, "it runs what it is given"},
 	{"internal/pause", nil, "it waits"},
 	{"internal/guard", nil, "it runs what it is given"},
+	{"internal/inhand", []string{"job", "internal/guard"}, "what is in hand has a number, whatever it is"},
 	{"internal/idset", []string{"job"}, "sets know ids and nothing of what they mean"},
 	{"internal/bin", []string{"job", "internal/idset"}, "the binary forms know values and sets, not messages"},
 	{"internal/testdata", nil, "it finds files"},
@@ -60,8 +61,8 @@ var arrowTable = []Arrow{
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
 	{"scheduler/apta/...", []string{"job", "internal/pause"}, "membership knows members, shards and time; what is placed by it is its users' business"},
-	{"scheduler/...", with("internal/bus", "internal/guard", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"scheduler/...", with("internal/bus", "internal/guard", "internal/inhand", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/inhand", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/problem", []string{"job"}, "what an error code means does not depend on what was asked for"},
@@ -77,7 +78,7 @@ var arrowTable = []Arrow{
 	{"internal/quota", with(), "limits are numbers about jobs"},
 	{"internal/service", with("api", "audience/...", "internal/auth", "internal/quota", "internal/rights", "internal/service/sets", "state/..."), "the service joins stores; sending is none of its business"},
 	{"internal/service/sets", with("api", "audience/...", "state/blob", "state/sql/..."), "sets of recipients need neither jobs nor the ledger"},
-	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/service", "internal/webhook", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
+	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/inhand", "internal/service", "internal/webhook", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
 	{"internal/bundle", []string{"job", "internal/guard"}, "it packs what it is given, and knows of secrets only how they look"},
 	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/app/space", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},

@@ -208,7 +208,7 @@ func (s *source) settingsLeft(context.Context) ([]byte, error) {
 }
 
 // ours are what a data directory has at its top.
-var ours = []string{"nats", "blobs", "parked", "accepted", "crier.db", "crier.db-wal", "crier.db-shm", "presence.planes", "scratch", "keys", "node.json", "lock", config.SettingsFile}
+var ours = []string{"nats", "blobs", "parked", "accepted", "crier.db", "crier.db-wal", "crier.db-shm", "presence.planes", "scratch", "keys", "node.json", "lock", "inhand", config.SettingsFile}
 
 // disk measures a directory.
 func disk(dir string, known []string) func(context.Context) ([]byte, error) {
