@@ -2,11 +2,15 @@ package scheduler
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"crier/internal/inhand"
 	"crier/internal/work"
 	"crier/job"
 )
@@ -120,6 +124,51 @@ func TestPackageThatBreaksTheScheduler(t *testing.T) {
 			t.Errorf("it was verified %d times more", n-5)
 		}
 		w.setCheck(good)
+		w.control(bad, job.Control{Again: tr.Version})
+		w.reaches(bad, job.Completed, 10*time.Second)
+	})
+}
+
+// A package at which the scheduler's process died five times is not verified again. What is
+// in the file while it is verified is what the next process finds.
+func TestPackageThatEndsTheProcess(t *testing.T) {
+	inWorld(t, func(w *world) {
+		path := filepath.Join(t.TempDir(), "inhand")
+		open := func() {
+			book, err := inhand.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.inHand = book
+		}
+		bad := w.submit(1)
+		var left []byte
+		w.setCheck(func(context.Context) (_ []job.Range, _ []int, err error) {
+			left, err = os.ReadFile(path)
+			return nil, nil, errors.Join(err, errors.New("the process dies"))
+		})
+		for n := range uint32(5) {
+			open()
+			a := w.start("a", n+1)
+			w.passes(500 * time.Millisecond)
+			a.stop()
+			if err := errors.Join(w.inHand.Close(), os.WriteFile(path, left, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if w.checks.Load() != int64(n)+1 {
+				t.Fatalf("at start %d it was verified %d times", n+1, w.checks.Load())
+			}
+		}
+		open()
+		defer w.inHand.Close()
+		a := w.start("a", 6)
+		defer a.stop()
+		tr := w.quarantineOf(bad, 10*time.Second)
+		if n := w.checks.Load(); n != 5 || !strings.Contains(tr.Reason, "verifying its package: the process died 5 times") {
+			t.Errorf("after %d checks: %q", n, tr.Reason)
+		}
+		w.setCheck(good)
+		w.reaches(w.submit(2), job.Completed, 5*time.Second)
 		w.control(bad, job.Control{Again: tr.Version})
 		w.reaches(bad, job.Completed, 10*time.Second)
 	})

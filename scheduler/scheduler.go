@@ -21,6 +21,7 @@ import (
 
 	"crier/internal/bus"
 	"crier/internal/guard"
+	"crier/internal/inhand"
 	"crier/internal/work"
 	"crier/job"
 	"crier/state/claims"
@@ -54,6 +55,7 @@ type Config struct {
 	Packages    Packages
 	Totals      Totals
 	Withdrawals Withdrawals
+	InHand      *inhand.Book // default: none; no package is verified again that the process dies of
 	Logger      *slog.Logger // default: slog.Default()
 }
 
@@ -399,8 +401,10 @@ func (s *Scheduler) check(ctx context.Context, j jobs.Job) {
 		var ranges []job.Range
 		var sizes []int
 		err := guard.Run(func() (err error) {
-			ranges, sizes, err = s.cfg.Packages.Check(ctx, j.Spec)
-			return err
+			return s.cfg.InHand.Do(ctx, inhand.Work{Kind: inhand.Verify, Job: j.Spec.ID, Again: j.Controls.Again}, func() (err error) {
+				ranges, sizes, err = s.cfg.Packages.Check(ctx, j.Spec)
+				return err
+			})
 		})
 		s.mu.Lock()
 		defer s.mu.Unlock()

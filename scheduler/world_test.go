@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/inhand"
 	"crier/internal/work"
 	"crier/job"
 	"crier/state/claims"
@@ -40,6 +41,7 @@ type world struct {
 	asked    []job.ID
 	warned   warnings
 	ring     func() Ring
+	inHand   *inhand.Book // nil: none
 }
 
 // warnings is a log that keeps what it is warned of.
@@ -201,7 +203,7 @@ func (w *world) start(name string, incarnation uint32) running {
 func (w *world) startOn(log ledger.Log, self job.Journal) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	table, held := jobs.New(log, w.controls), claims.New(w.log)
-	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w, Withdrawals: w,
+	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w, Withdrawals: w, InHand: w.inHand,
 		Logger: slog.New(&w.warned)})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -9,6 +9,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/guard"
 	"crier/internal/idset"
+	"crier/internal/inhand"
 	"crier/internal/work"
 	"crier/job"
 	"crier/presence/handoff"
@@ -61,8 +62,11 @@ func (w *Worker) offered(ctx context.Context, m bus.Msg) {
 	err := json.Unmarshal(m.Data, &o)
 	if err == nil {
 		err = guard.Run(func() (err error) {
-			reply, err = w.takeOffer(ctx, o)
-			return err
+			j, _ := w.cfg.Jobs.Current(o.Job)
+			return w.cfg.InHand.Do(ctx, inhand.Work{Kind: inhand.Offer, Job: o.Job, At: uint64(o.Number), Again: j.Controls.Again}, func() (err error) {
+				reply, err = w.takeOffer(ctx, o)
+				return err
+			})
 		})
 	}
 	at := tries.Place{Job: o.Job, Slice: o.Number, Lo: tries.Offer}

@@ -155,6 +155,7 @@ func (l *loop) step(ev any) {
 			l.doHome(l.home.Step(home.Tick{}))
 			l.w.slices.Forget(l.w.cfg.Jobs.IsLive)
 			l.w.tries.Forget(l.w.cfg.Jobs.IsLive)
+			l.w.cfg.InHand.Forget(l.w.cfg.Jobs.IsLive)
 			maps.DeleteFunc(l.sent, func(k sliceKey, _ bool) bool { return !l.w.cfg.Jobs.IsLive(k.id) })
 		}
 		l.doLanes(l.lanes.Step(now, lane.Due{}))

@@ -27,6 +27,7 @@ import (
 	"crier/filters"
 	"crier/internal/bus"
 	"crier/internal/crew"
+	"crier/internal/inhand"
 	"crier/job"
 	"crier/state/claims"
 	"crier/state/jobs"
@@ -62,6 +63,7 @@ type Config struct {
 	DrainRate int
 	ParkCap   int          // the most messages that wait for a recipient; 0 is any number
 	Boot      string       // this machine's boot id
+	InHand    *inhand.Book // default: none; the worker's process begins nothing again that it dies of
 	Logger    *slog.Logger // default: slog.Default()
 }
 
@@ -140,7 +142,7 @@ func New(cfg Config) (*Worker, error) {
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Go: w.beside.Go, Logger: w.log})
 	w.holds = holds.New()
 	w.blocks = block.New(block.Config{Name: cfg.Name, Job: cfg.Jobs.Get, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,
-		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Charges: cfg.Index.Charges, Charge: w.charge, Policy: cfg.Policy, Now: time.Now,
+		Home: cfg.Claims.Home, Want: w.wantHome, Full: w.hasNoRoom, Charges: cfg.Index.Charges, Charge: w.charge, Policy: cfg.Policy, Now: time.Now, InHand: cfg.InHand,
 		Bus: cfg.Bus, Logger: w.log})
 	w.arrivals = arrivals.NewIntake(cfg.Presence)
 	cfg.Claims.OnClaim = w.claimed

@@ -14,6 +14,7 @@ import (
 	"crier/cmd/crier/operate"
 	"crier/cmd/crier/out"
 	"crier/cmd/crier/rights"
+	"crier/cmd/crier/support"
 	"crier/internal/config"
 	"crier/internal/launch"
 )
@@ -63,7 +64,7 @@ func (c *commands) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(c.serveCommand(), c.accountCommand(), c.followersCommand(), c.suppressionCommand(), c.segmentCommand(), c.packageCommand(),
 		c.jobCommand(), inspect.Events(c.CLI), inspect.Ledger(c.CLI), inspect.Recipient(c.CLI), inspect.Error(c.CLI), operate.Member(c.CLI), operate.Ring(c.CLI), operate.Journal(c.CLI), operate.Lane(c.CLI),
-		rights.Token(c.CLI), rights.Key(c.CLI), rights.Tenant(c.CLI), rights.Webhook(c.CLI), rights.Audit(c.CLI), operate.Status(c.CLI), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
+		rights.Token(c.CLI), rights.Key(c.CLI), rights.Tenant(c.CLI), rights.Webhook(c.CLI), rights.Audit(c.CLI), operate.Status(c.CLI), local.Backup(c.CLI), local.Restore(c.CLI), check.Command(c.CLI), support.Command(c.CLI, version), local.Bench(c.CLI), local.Demo(c.CLI), local.Cluster(c.CLI), local.Drill(c.CLI), c.versionCommand())
 	c.Strict(root)
 	return root
 }

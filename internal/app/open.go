@@ -25,6 +25,7 @@ import (
 	"crier/internal/authority"
 	"crier/internal/bus"
 	"crier/internal/bus/natsbus"
+	"crier/internal/inhand"
 	"crier/internal/service"
 	"crier/internal/webhook"
 	"crier/job"
@@ -81,6 +82,7 @@ type parts struct {
 	index     *parked.Index
 	kv        kv.Store
 	planes    *presence.Planes
+	inhand    *inhand.Book
 	timers    timing.Timers // by the cluster's profile
 	core      apta.Config   // of the member
 	tls       *tls.Config   // between members; nil: none
@@ -282,22 +284,24 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.mirror = &projection.Mirror{Log: a.streams.ledger, Store: a.coord, Logger: a.log}
 	a.bus = natsbus.New(a.conn)
 	a.stays = overstay.NewWatch(a.jobs, a.index, a.claims, time.Now)
+	if a.inhand, err = inhand.Open(a.path("inhand")); err != nil {
+		return err
+	}
+	a.onClose("what is in hand", a.inhand.Close)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
-			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, Logger: a.log})
+			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, InHand: a.inhand, Logger: a.log})
 		if err != nil {
 			return err
 		}
 		a.folder = fold.New(fold.Config{Log: a.streams.ledger, Index: a.index, Blobs: a.blobs, Every: a.cfg.FoldEvery, Logger: a.log})
 	}
-	if a.cfg.has("scheduler") {
-		a.scheduler = scheduler.New(scheduler.Config{Self: a.node.Scheduler(), Jobs: a.jobs, Claims: a.claims,
-			Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
-			Packages: a.content, Totals: a.index, Withdrawals: a.withdrawals(), Logger: a.log})
-	}
 	if !a.cfg.has("scheduler") {
 		return nil
 	}
+	a.scheduler = scheduler.New(scheduler.Config{Self: a.node.Scheduler(), Jobs: a.jobs, Claims: a.claims,
+		Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
+		Packages: a.content, Totals: a.index, Withdrawals: a.withdrawals(), InHand: a.inhand, Logger: a.log})
 	a.trail = &projection.Trail{Controls: a.streams.controls, Store: a.store.Access, Jobs: a.jobs, Logger: a.log}
 	a.slices = &projection.Slices{Store: a.coord, Jobs: a.jobs, Of: a.slicesOf, Logger: a.log}
 	a.recorder = &projection.Recorder{Log: a.streams.ledger, Store: a.store.Jobs, Jobs: a.jobs, Coord: a.coord, Logger: a.log, Tally: func(s job.Spec) (job.Counts, uint64, error) {

@@ -24,9 +24,20 @@ type Process struct {
 
 // Run runs the server until ctx ends; see app.Run.
 func Run(ctx context.Context, cfg config.Server, p Process) error {
+	if p.Log == nil {
+		p.Log = slog.Default()
+	}
 	made, err := settings(cfg, p)
 	if err != nil {
 		return err
+	}
+	made.Announce = func(r app.Ready) {
+		if err := leave(cfg, p.Version); err != nil {
+			p.Log.Warn("the next support bundle will lack the settings of this start", "error", err)
+		}
+		if p.Ready != nil {
+			p.Ready(r)
+		}
 	}
 	return app.Run(ctx, made)
 }

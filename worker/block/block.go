@@ -18,6 +18,7 @@ import (
 	"crier/internal/bus"
 	"crier/internal/guard"
 	"crier/internal/idset"
+	"crier/internal/inhand"
 	"crier/job"
 	"crier/presence"
 	"crier/state/jobs"
@@ -59,6 +60,7 @@ type Config struct {
 	Charge func(context.Context, *ledger.Charge) error
 	Policy Policy
 	Now    func() time.Time
+	InHand *inhand.Book // nil: none
 	Bus    bus.Bus
 	Logger *slog.Logger
 }
@@ -89,7 +91,7 @@ func (m *Maker) turn(ctx context.Context) (done func(), err error) {
 
 // Make takes the ids of the package in the task's span through the filters,
 // splits them by gateway, and cuts the span where the budget ends. A block that breaks it,
-// here or at its home, is a *guard.Broken.
+// here or at its home, is a *guard.Broken; so is one at which the process died too often.
 func (m *Maker) Make(ctx context.Context, t lane.Task) (res *ledger.Reserve, took job.Span, err error) {
 	err = guard.Run(func() error {
 		res, took, err = m.make(ctx, t)
@@ -103,6 +105,21 @@ func (m *Maker) make(ctx context.Context, t lane.Task) (*ledger.Reserve, job.Spa
 	if err != nil {
 		return nil, t.Span, err
 	}
+	book := m.cfg.InHand
+	if t.Void != job.Parked { // it is closed, and nothing is worked out
+		book = nil
+	}
+	var res *ledger.Reserve
+	var took job.Span
+	err = book.Do(ctx, inhand.Work{Kind: inhand.Block, Job: t.Job, At: t.Span.Lo, Again: j.Controls.Again}, func() (err error) {
+		res, took, err = m.workOut(ctx, j, t)
+		return err
+	})
+	return res, took, err
+}
+
+// workOut is make, of a job that is known.
+func (m *Maker) workOut(ctx context.Context, j jobs.Job, t lane.Task) (*ledger.Reserve, job.Span, error) {
 	pkg, err := m.cfg.Content.Package(ctx, j.Spec)
 	if err != nil {
 		return nil, t.Span, fmt.Errorf("opening the package: %w", err)

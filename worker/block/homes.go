@@ -9,6 +9,7 @@ import (
 
 	"crier/internal/bus"
 	"crier/internal/guard"
+	"crier/internal/inhand"
 	"crier/job"
 	"crier/state/ledger"
 )
@@ -151,7 +152,10 @@ func (m *Maker) answer(ctx context.Context, ask question) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, homeWait)
 	defer cancel()
-	if err := m.decide(ctx, j.Spec, res); errors.Is(err, errNotHome) {
+	err = m.cfg.InHand.Do(ctx, inhand.Work{Kind: inhand.Asked, Job: ask.Job, At: ask.Span.Lo, Again: j.Controls.Again}, func() error {
+		return m.decide(ctx, j.Spec, res)
+	})
+	if errors.Is(err, errNotHome) {
 		return []byte{notHome}, nil
 	} else if err != nil {
 		return nil, err

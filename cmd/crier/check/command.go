@@ -46,7 +46,7 @@ critical comes before what is not known. A server that does not answer is critic
 // Command is the command.
 func Command(c *cli.CLI) *cobra.Command {
 	var format string
-	t := Thresholds{LedgerWarn: 70, LedgerCrit: 85}
+	var t Thresholds
 	// Wrong use must not be taken for a verdict, and who reads the one line is told, too.
 	misused := func(err error) error {
 		err = errors.Join(err, writeMisuse(c.Out, err))
@@ -67,7 +67,7 @@ func Command(c *cli.CLI) *cobra.Command {
 			if t.MembersMin < 0 {
 				return cli.Exiting(int(Unknown), fmt.Errorf("--members-min %d: want 0 or more", t.MembersMin))
 			}
-			all := Judge(look(ctx, c), t)
+			all := Judge(Look(ctx, c), t)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -88,13 +88,25 @@ func Command(c *cli.CLI) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&format, "output", "o", "nagios", strings.Join(formatNames, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	thresholds(f, &t)
+	return cmd
+}
+
+// Defaults are the thresholds of who gives none.
+func Defaults() (t Thresholds) {
+	thresholds(pflag.NewFlagSet("check", pflag.ContinueOnError), &t)
+	return t
+}
+
+// thresholds makes the flags, and puts the defaults in.
+func thresholds(f *pflag.FlagSet, t *Thresholds) {
+	t.LedgerWarn, t.LedgerCrit = 70, 85
 	f.Var((*percent)(&t.LedgerWarn), "ledger-warn", "warn from so much of the ledger's, or the controls', limit on")
 	f.Var((*percent)(&t.LedgerCrit), "ledger-crit", "critical from so much of it on")
 	f.Var((*percent)(&t.DiskWarn), "disk-warn", "warn from so much of a disk on (0%: what the server warns from on)")
 	f.Var((*percent)(&t.DiskCrit), "disk-crit", "critical from so much of it on (0%: likewise)")
 	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that is gone leaves the list, so give how many there should be")
-	durations(f, &t)
-	return cmd
+	durations(f, t)
 }
 
 func durations(f *pflag.FlagSet, t *Thresholds) {
@@ -114,8 +126,8 @@ func durations(f *pflag.FlagSet, t *Thresholds) {
 	}
 }
 
-// look asks the server for all that is judged.
-func look(ctx context.Context, c *cli.CLI) Seen {
+// Look asks the server for all that is judged, within 10 s.
+func Look(ctx context.Context, c *cli.CLI) Seen {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	s := Seen{}

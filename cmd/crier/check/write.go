@@ -12,7 +12,7 @@ import (
 
 var formatNames = []string{"nagios", "json", "prometheus"}
 
-var formats = map[string]func(io.Writer, []Result) error{"nagios": writeNagios, "json": writeJSON, "prometheus": writePrometheus}
+var formats = map[string]func(io.Writer, []Result) error{"nagios": writeNagios, "json": WriteJSON, "prometheus": writePrometheus}
 
 // writeNagios writes one line: the verdict, what is not well, and performance data.
 func writeNagios(w io.Writer, all []Result) error {
@@ -77,7 +77,8 @@ func roundTo(x float64) float64 {
 	return y
 }
 
-func writeJSON(w io.Writer, all []Result) error {
+// WriteJSON writes the worst verdict and all of them.
+func WriteJSON(w io.Writer, all []Result) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)

@@ -218,10 +218,16 @@ func FlagError(err error) error {
 	return fmt.Errorf("--%s %q: want %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
+// Where gives the URL of the server, and the key that it is shown.
+func (c *CLI) Where() (server, key string, err error) {
+	server, _ = c.server()
+	key, err = c.key(server)
+	return server, key, err
+}
+
 // Service connects to the server.
 func (c *CLI) Service() (api.Service, error) {
-	server, _ := c.server()
-	key, err := c.key(server)
+	server, key, err := c.Where()
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func main() {
 func serve(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	data, listen, ready := flags.String("data", "", ""), flags.String("listen", "", ""), flags.String("ready-file", "", "")
+	die := flags.Int64("die", -1, "the recipient at whom the process dies")
 	at, passed := flags.String("crash", "", ""), flags.String("passed", "", "")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -45,7 +46,7 @@ func serve(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return app.Run(ctx, app.Config{Data: *data, Listen: *listen, ReadyFile: *ready, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		FoldEvery: 64 << 10, Policy: block.Policy{Cap: 1000},
+		FoldEvery: 64 << 10, Policy: block.Policy{Cap: 1000}, Filters: deadly(*die),
 		Edge: app.Edge{
 			Log:      func(l ledger.Log) ledger.Log { return fragileLog{l, c} },
 			Index:    func(s kv.Store) kv.Store { return fragileIndex{s, c} },
