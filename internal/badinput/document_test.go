@@ -168,6 +168,7 @@ func (x *server) body(op operation) map[string]any {
 		"set-rate":          {"rate": 0},
 		"resolve-job":       {"decision": "drop"},
 		"mint-token":        {"recipient": 7},
+		"erase-recipient":   {"reason": "x"},
 		"silence-member":    {"reason": "x"},
 		"resume-member":     {"reason": "x"},
 
