@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,14 @@ func TestEraseRecipient(t *testing.T) {
 	f.must(err)
 	if again.Record <= got.Record || again.Followed+again.Segments+again.Parked+again.Left+uint64(again.Keys+again.Connections) != 0 {
 		t.Errorf("a repeat erased %+v", again)
+	}
+	var kinds []string
+	f.must(f.TailLedger(asked(t), api.TailLedger{Filter: ledger.AllErasures}, func(e api.LedgerEntry) error {
+		kinds = append(kinds, e.Kind)
+		return nil
+	}))
+	if !slices.Equal(kinds, []string{"erased", "erased"}) {
+		t.Errorf("the records are called %v", kinds)
 	}
 	f.parkFor(house, who, day, false)
 	if n, err := f.parkedBefore(asked(t), who, again.Record); err != nil || n != 0 {
