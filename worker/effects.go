@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"crier/internal/bus"
@@ -81,8 +82,10 @@ func (w *Worker) sendHandOffs(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range queue {
-			w.handOff(ctx, e)
+		for len(queue) > 0 {
+			var group []outbound.Send
+			group, queue = outbound.Group(queue)
+			w.handOff(ctx, group)
 		}
 	}
 }
@@ -91,10 +94,11 @@ func (w *Worker) sendHandOffs(ctx context.Context) error {
 // who has to be asked twice keeps no order, and the store of bodies may be slow.
 const bodyWait = 100 * time.Millisecond
 
-// handOff asks a gateway to take a reserve's targets; the answer comes as an event.
-func (w *Worker) handOff(ctx context.Context, e outbound.Send) {
+// handOff asks a gateway to take the targets of reserves; the answers come as events.
+func (w *Worker) handOff(ctx context.Context, group []outbound.Send) {
+	e := group[0]
 	if !e.WithBody {
-		w.askGateway(ctx, e)
+		w.askGateway(ctx, group)
 		return
 	}
 	got := make(chan error, 1)
@@ -130,35 +134,46 @@ func (w *Worker) attachBody(ctx context.Context, e outbound.Send) error {
 func (w *Worker) askWithBody(ctx context.Context, e outbound.Send, err error) {
 	w.slow.Delete(e.Handoff.Job)
 	if err != nil {
-		w.lost(ctx, e, err)
+		w.lost(ctx, []outbound.Send{e}, err)
 		return
 	}
-	w.askGateway(ctx, e)
+	w.askGateway(ctx, []outbound.Send{e})
 }
 
-func (w *Worker) askGateway(ctx context.Context, e outbound.Send) {
-	q := bus.Question{Subject: handoff.HandoffTo(e.Handoff.To.Gateway), Data: e.Handoff.Bytes(), Patience: handOffWait}
+// askGateway sends hand-offs to one gateway together; they are answered so.
+func (w *Worker) askGateway(ctx context.Context, group []outbound.Send) {
+	var data []byte
+	for _, e := range group {
+		data = append(data, e.Handoff.Bytes()...)
+	}
+	q := bus.Question{Subject: handoff.HandoffTo(group[0].Handoff.To.Gateway), Data: data, Patience: handOffWait}
 	err := w.cfg.Bus.Ask(q, func(b []byte, err error) {
-		var a *handoff.Answer
+		var answers []*handoff.Answer
 		if err == nil {
-			a, err = handoff.ParseAnswer(b)
+			answers, err = handoff.ParseAnswers(b)
+		}
+		if err == nil && len(answers) != len(group) {
+			err = fmt.Errorf("%d answers to %d hand-offs", len(answers), len(group))
 		}
 		if err != nil {
-			w.lost(ctx, e, err)
+			w.lost(ctx, group, err)
 			return
 		}
-		w.post(ctx, outbound.Answered{Key: outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}, Answer: a})
+		for i, e := range group {
+			w.post(ctx, outbound.Answered{Key: e.Key(), Answer: answers[i]})
+		}
 	})
 	if err != nil {
-		w.lost(ctx, e, err)
+		w.lost(ctx, group, err)
 	}
 }
 
-// lost tells that a hand-off got no answer; it is asked again.
-func (w *Worker) lost(ctx context.Context, e outbound.Send, err error) {
-	key := outbound.Key{Ref: e.Handoff.Ref, Inc: e.Handoff.To}
-	w.log.Debug("hand-off without an answer", "gateway", key.Inc.String(), "reserve", key.Ref.String(), "error", err)
-	w.post(ctx, outbound.Lost{Key: key})
+// lost tells that hand-offs got no answer; they are asked again.
+func (w *Worker) lost(ctx context.Context, group []outbound.Send, err error) {
+	for _, e := range group {
+		w.log.Debug("hand-off without an answer", "gateway", e.Handoff.To.String(), "reserve", e.Handoff.Ref.String(), "error", err)
+		w.post(ctx, outbound.Lost{Key: e.Key()})
+	}
 }
 
 func (w *Worker) fence(ctx context.Context, e outbound.SendFence) {
@@ -178,7 +193,11 @@ func (w *Worker) ask(ctx context.Context, subject string, data []byte) (*handoff
 	if err != nil {
 		return nil, err
 	}
-	return handoff.ParseAnswer(b)
+	answers, err := handoff.ParseAnswers(b)
+	if err != nil || len(answers) != 1 {
+		return nil, errors.Join(err, fmt.Errorf("%d answers to one question", len(answers)))
+	}
+	return answers[0], nil
 }
 
 // publish sends what is repeated until it has its effect.

@@ -340,12 +340,14 @@ func TestAGatewayThatIsOverAndLives(t *testing.T) {
 		g2.connect(true, 7)
 		g2.cut.Store(false)
 		for _, m := range copied() {
-			h, err := handoff.ParseHandoff(m.Data)
+			all, err := handoff.ParseHandoffs(m.Data)
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.Message = &handoff.Message{Body: []byte("late")}
-			w.bus.Publish(m.Subject, h.Bytes())
+			for _, h := range all {
+				h.Message = &handoff.Message{Body: []byte("late")}
+				w.bus.Publish(m.Subject, h.Bytes())
+			}
 		}
 		w.passes(5 * time.Second) // it reports, again and again
 		g2.with(func() {

@@ -28,12 +28,14 @@ func (w *Worker) listen(ctx context.Context) error {
 	}
 	subs := map[string]func(bus.Msg){
 		handoff.ReportToAny(w.cfg.Name): func(m bus.Msg) {
-			p, err := handoff.ParseReport(m.Data)
+			reports, err := handoff.ParseReports(m.Data)
 			if err != nil {
 				w.log.Error("a report that cannot be read", "error", err)
 				return
 			}
-			w.post(ctx, outbound.Reported{Report: p})
+			for _, p := range reports {
+				w.post(ctx, outbound.Reported{Report: p})
+			}
 		},
 		handoff.AnnounceTo(w.cfg.Name): func(m bus.Msg) { w.announced(ctx, m) },
 		handoff.BeatTo:                 func(m bus.Msg) { w.beat(ctx, m) },

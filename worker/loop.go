@@ -79,6 +79,7 @@ type loop struct {
 	charges map[uint64]chan<- bool // who waits for a charge, by its number
 	asked   uint64                 // number of the last one
 	sent    map[sliceKey]bool
+	tells   []*handoff.Recorded // to be told at the end of the step
 	ticks   int
 	err     error
 }
@@ -111,9 +112,28 @@ func (l *loop) run(inherited []outbound.Inherited) error {
 			return l.ctx.Err()
 		case ev := <-l.w.events:
 			l.step(ev)
+			l.tell()
 		}
 	}
 	return l.err
+}
+
+// tell tells the gateways what was recorded in this step, each together.
+func (l *loop) tell() {
+	for len(l.tells) > 0 {
+		to, n := l.tells[0].Inc.Gateway, 0
+		var data []byte
+		var others []*handoff.Recorded
+		for _, m := range l.tells {
+			if m.Inc.Gateway != to || n == handoff.Together {
+				others = append(others, m)
+				continue
+			}
+			data, n = append(data, m.Bytes()...), n+1
+		}
+		l.w.publish(handoff.RecordedTo(to), data)
+		l.tells = others
+	}
 }
 
 func (l *loop) tellEnded() {
@@ -294,9 +314,13 @@ func (l *loop) applied(ev applied) {
 // submit gives the journal an entry and calls then, on the loop, when it is
 // durable (true) or never will be known to be (false).
 func (l *loop) submit(e ledger.Entry, then func(journal.Durable, bool)) {
+	l.doJournal(l.journal.Step(l.ticketFor(e, then)))
+}
+
+func (l *loop) ticketFor(e ledger.Entry, then func(journal.Durable, bool)) journal.Submit {
 	l.ticket++
 	l.tickets[l.ticket] = then
-	l.doJournal(l.journal.Step(journal.Submit{Ticket: l.ticket, Entry: e}))
+	return journal.Submit{Ticket: l.ticket, Entry: e}
 }
 
 func (l *loop) settleTicket(t journal.Ticket, d journal.Durable, ok bool) {
@@ -370,7 +394,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 				}
 			})
 		case outbound.Tell:
-			l.w.publish(handoff.RecordedTo(e.Recorded.Inc.Gateway), e.Recorded.Bytes())
+			l.tells = append(l.tells, e.Recorded)
 		case outbound.Handled:
 			l.doLanes(l.lanes.Step(time.Now(), lane.Handled{Ref: e.Ref}))
 		}

@@ -32,8 +32,9 @@ func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
 // them is settled.
 func (l *loop) appendPass(e home.Append) {
 	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
+	all := make(journal.Together, len(e.Entries))
 	for i, entry := range e.Entries {
-		l.submit(entry, func(d journal.Durable, ok bool) {
+		all[i] = l.ticketFor(entry, func(d journal.Durable, ok bool) {
 			left--
 			if ok {
 				stored++
@@ -57,6 +58,7 @@ func (l *loop) appendPass(e home.Append) {
 			}
 		})
 	}
+	l.doJournal(l.journal.Step(all))
 }
 
 // ended counts whom a home dropped because too much waited for them.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -397,7 +398,7 @@ type host struct {
 	next    gateway.Conn
 	clients map[job.Recipient]*client
 	conns   map[gateway.Conn]*client
-	tokens  map[gateway.Token]bus.Msg
+	tokens  map[gateway.Token]func(handoff.Answer)
 	records map[job.Ref]*gateway.Record
 	cancel  func()
 	subs    []bus.Subscription
@@ -419,22 +420,24 @@ func (h *host) start(start uint32, history gateway.History) {
 	}
 	h.mu.Lock() // the last tick of the one before may still come
 	h.inc, h.state, h.began = inc, state, time.Now()
-	h.conns, h.tokens, h.records = map[gateway.Conn]*client{}, map[gateway.Token]bus.Msg{}, map[job.Ref]*gateway.Record{}
+	h.conns, h.tokens, h.records = map[gateway.Conn]*client{}, map[gateway.Token]func(handoff.Answer){}, map[job.Ref]*gateway.Record{}
 	h.mu.Unlock()
 	for subject, fn := range map[string]func(bus.Msg){
 		handoff.HandoffTo(h.name): func(m bus.Msg) {
-			if r, err := handoff.ParseHandoff(m.Data); err == nil && h.mayTake() {
-				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.HandedOff{Request: r, Token: t} })
+			if all, err := handoff.ParseHandoffs(m.Data); err == nil && h.mayTake() {
+				h.ask(m, len(all), func(i int, t gateway.Token) gateway.Event { return gateway.HandedOff{Request: all[i], Token: t} })
 			}
 		},
 		handoff.FenceTo(h.name): func(m bus.Msg) {
 			if r, err := handoff.ParseFence(m.Data); err == nil {
-				h.ask(m, func(t gateway.Token) gateway.Event { return gateway.Fenced{Request: *r, Token: t} })
+				h.ask(m, 1, func(_ int, t gateway.Token) gateway.Event { return gateway.Fenced{Request: *r, Token: t} })
 			}
 		},
 		handoff.RecordedTo(h.name): func(m bus.Msg) {
-			if r, err := handoff.ParseRecorded(m.Data); err == nil && !h.untold.Load() {
-				h.post(gateway.Recorded{Recorded: *r})
+			if all, err := handoff.ParseRecorded(m.Data); err == nil && !h.untold.Load() {
+				for _, r := range all {
+					h.post(gateway.Recorded{Recorded: *r})
+				}
 			}
 		},
 		handoff.AnewTo(h.name): func(m bus.Msg) {
@@ -508,17 +511,26 @@ func (h *host) end() gateway.Ended {
 	return e
 }
 
-func (h *host) ask(m bus.Msg, event func(gateway.Token) gateway.Event) {
+func (h *host) ask(m bus.Msg, n int, event func(int, gateway.Token) gateway.Event) {
 	h.mu.Lock()
 	if h.deaf {
 		h.mu.Unlock()
 		return
 	}
-	h.next++
-	t := gateway.Token(h.next)
-	h.tokens[t] = m
+	answers, left, tokens := make([][]byte, n), n, make([]gateway.Token, n)
+	for i := range n {
+		h.next++
+		tokens[i] = gateway.Token(h.next)
+		h.tokens[tokens[i]] = func(a handoff.Answer) {
+			if answers[i], left = a.Bytes(), left-1; left == 0 {
+				m.Respond(bytes.Join(answers, nil))
+			}
+		}
+	}
 	h.mu.Unlock()
-	h.post(event(t))
+	for i, t := range tokens {
+		h.post(event(i, t))
+	}
 }
 
 // post gives the core an event and carries out what follows, one after the other.
@@ -567,7 +579,7 @@ func (h *host) do(e gateway.Effect) {
 		}
 	case gateway.Reply:
 		if !h.dumb || e.Answer.Kind == handoff.NeedBody {
-			h.tokens[e.Token].Respond(e.Answer.Bytes())
+			h.tokens[e.Token](e.Answer)
 		}
 		delete(h.tokens, e.Token)
 	case gateway.Publish:

@@ -120,5 +120,5 @@ var driverTable = []Driver{
 	{"github.com/spf13/pflag", []string{"cmd/crier", "internal/config"}, "only the command line and the configuration parse flags"},
 	{"github.com/jedib0t/go-pretty", []string{"cmd/crier"}, "only the command line draws tables"},
 	{"github.com/knadh/koanf", []string{"cmd/crier", "internal/config"}, "configuration is read in one place"},
-	{"github.com/RoaringBitmap/roaring", []string{"audience"}, "roaring is a format of files; the data plane has internal/idset"},
+	{"github.com/RoaringBitmap/roaring", []string{"audience", "state/parked/waiting"}, "roaring is a format of files, and of a large set that is kept; the data plane has internal/idset"},
 }

@@ -120,17 +120,32 @@ func (g *Gateway) announce(ctx context.Context, a handoff.Announce) error {
 // handOff accepts a hand-off and reports, in a message of its own, that all of its
 // recipients acknowledged.
 func (g *Gateway) handOff(m bus.Msg) {
-	h, err := handoff.ParseHandoff(m.Data)
+	all, err := handoff.ParseHandoffs(m.Data)
 	if err != nil {
 		return
 	}
+	var answers []byte
+	for _, h := range all {
+		a := handoff.Answer{Kind: handoff.Stranger}
+		if h.To == g.Inc {
+			a = handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{{Ref: h.Ref, Inc: h.To, Job: h.Job, Version: 1}}}
+		}
+		answers = append(answers, a.Bytes()...)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if h.To != g.Inc {
-		g.answer(m, handoff.Answer{Kind: handoff.Stranger})
-		return
+	if err := m.Respond(answers); err != nil {
+		g.mu.result.Errors++
 	}
-	g.answer(m, handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{{Ref: h.Ref, Inc: h.To, Job: h.Job, Version: 1}}})
+	for _, h := range all {
+		if h.To == g.Inc {
+			g.take(h)
+		}
+	}
+}
+
+// take takes a hand-off, the first time, and reports on it. It is sent again if it gets lost.
+func (g *Gateway) take(h *handoff.Handoff) {
 	if g.mu.known[h.Ref] {
 		return
 	}
@@ -143,13 +158,6 @@ func (g *Gateway) handOff(m bus.Msg) {
 	p := &handoff.Report{Ref: h.Ref, Inc: g.Inc, Job: h.Job, Version: 2, Rest: handoff.RestAcked}
 	g.mu.reports[h.Ref] = p
 	g.report(p)
-}
-
-// answer and report send what is asked for again, or sent again, if it gets lost.
-func (g *Gateway) answer(m bus.Msg, a handoff.Answer) {
-	if err := m.Respond(a.Bytes()); err != nil {
-		g.mu.result.Errors++
-	}
 }
 
 func (g *Gateway) report(p *handoff.Report) {
@@ -179,13 +187,17 @@ func (g *Gateway) check(got *idset.Set) {
 }
 
 func (g *Gateway) recorded(m bus.Msg) {
-	r, err := handoff.ParseRecorded(m.Data)
-	if err != nil || r.Version < 2 {
+	all, err := handoff.ParseRecorded(m.Data)
+	if err != nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.mu.reports, r.Ref)
+	for _, r := range all {
+		if r.Version >= 2 {
+			delete(g.mu.reports, r.Ref)
+		}
+	}
 }
 
 // Run repeats reports until ctx ends.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"crier/job"
@@ -49,9 +50,13 @@ func (s *start) markFull() {
 }
 
 func (s *start) submit(e ledger.Entry, then func(journal.Durable, bool)) {
+	s.doJournal(s.journal.Step(s.ticketFor(e, then)))
+}
+
+func (s *start) ticketFor(e ledger.Entry, then func(journal.Durable, bool)) journal.Submit {
 	s.ticket++
 	s.tickets[s.ticket] = then
-	s.doJournal(s.journal.Step(journal.Submit{Ticket: s.ticket, Entry: e}))
+	return journal.Submit{Ticket: s.ticket, Entry: e}
 }
 
 func (s *start) settleTicket(t journal.Ticket, d journal.Durable, ok bool) {
@@ -226,7 +231,7 @@ func (s *start) handOff(e outbound.Send) {
 	s.w.ask(s.p, g.p, toHandoff, handOffWait, func(answer func([]byte)) { g.onHandoff(b, mine, answer) }, func(b []byte, ok bool) {
 		var a *handoff.Answer
 		if ok {
-			a = parsed(handoff.ParseAnswer(b))
+			a = only(handoff.ParseAnswers(b))
 		}
 		switch {
 		case !ok:
@@ -246,6 +251,14 @@ func parsed[T any](x T, err error) T {
 	return x
 }
 
+// only is for messages of which this simulator sends one at a time.
+func only[T any](all []T, err error) T {
+	if err != nil || len(all) != 1 {
+		panic(fmt.Sprint(len(all), " messages instead of one: ", err))
+	}
+	return all[0]
+}
+
 func (s *start) fence(e outbound.SendFence) {
 	f := e.Fence
 	g := s.w.gateway(f.To.Gateway)
@@ -260,7 +273,7 @@ func (s *start) fence(e outbound.SendFence) {
 	s.w.ask(s.p, g.p, toFence, handOffWait, func(answer func([]byte)) { g.onFence(b, answer) }, func(b []byte, ok bool) {
 		switch {
 		case ok:
-			s.doOutbound(s.outbound.Step(s.now(), outbound.Fenced{Journal: f.Journal, Inc: f.To, Answer: parsed(handoff.ParseAnswer(b))}))
+			s.doOutbound(s.outbound.Step(s.now(), outbound.Fenced{Journal: f.Journal, Inc: f.To, Answer: only(handoff.ParseAnswers(b))}))
 		case s.w.rules.SilenceIsAnswer:
 			silent()
 		default:
@@ -295,6 +308,7 @@ func (s *start) doHome(effects []home.Effect) {
 // settled.
 func (s *start) appendPass(e home.Append) {
 	left, stored, top := len(e.Entries), 0, uint64(0)
+	var all journal.Together
 	for i, entry := range e.Entries {
 		drain, isDrain := entry.(*ledger.Drain)
 		if isDrain {
@@ -325,9 +339,12 @@ func (s *start) appendPass(e home.Append) {
 			then(journal.Durable{Ref: job.Ref{Journal: s.mine, N: 1<<40 + s.unreserved}}, true)
 			continue
 		}
-		s.submit(entry, then)
-		s.dropTwice(entry)
+		all = append(all, s.ticketFor(entry, then))
+		if s.dropsTwice(entry) {
+			all = append(all, s.ticketFor(entry, func(journal.Durable, bool) {}))
+		}
 	}
+	s.doJournal(s.journal.Step(all))
 }
 
 func (s *start) doTenure(effects []tenure.Effect) {

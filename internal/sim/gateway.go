@@ -250,13 +250,13 @@ func (g *gatewayHost) token(answer func([]byte)) gateway.Token {
 }
 
 func (g *gatewayHost) onHandoff(b []byte, by job.Journal, answer func([]byte)) {
-	h := parsed(handoff.ParseHandoff(b))
+	h := only(handoff.ParseHandoffs(b))
 	zombie := g.w.fold.Sealed(h.Ref.Journal) && by == h.Ref.Journal
 	if g.w.rules.SeenByBlock && g.seenBlock(h, answer) {
 		return
 	}
 	g.step(gateway.HandedOff{Request: h, Token: g.token(func(b []byte) {
-		if a := parsed(handoff.ParseAnswer(b)); zombie && a.Kind == handoff.Fenced {
+		if a := only(handoff.ParseAnswers(b)); zombie && a.Kind == handoff.Fenced {
 			g.w.counts.ZombieRefused++
 		}
 		answer(b)
@@ -267,7 +267,7 @@ func (g *gatewayHost) onFence(b []byte, answer func([]byte)) {
 	f := parsed(handoff.ParseFence(b))
 	inc := g.inc
 	reply := func(b []byte) {
-		if a := parsed(handoff.ParseAnswer(b)); a.Kind == handoff.Fenced && f.To == inc {
+		if a := only(handoff.ParseAnswers(b)); a.Kind == handoff.Fenced && f.To == inc {
 			g.fenced[f.Journal] = true
 		}
 		answer(b)
@@ -276,7 +276,7 @@ func (g *gatewayHost) onFence(b []byte, answer func([]byte)) {
 }
 
 func (g *gatewayHost) onRecorded(b []byte) {
-	g.step(gateway.Recorded{Recorded: *parsed(handoff.ParseRecorded(b))})
+	g.step(gateway.Recorded{Recorded: *only(handoff.ParseRecorded(b))})
 }
 
 func (g *gatewayHost) onSettle(b []byte) {

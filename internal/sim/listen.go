@@ -22,7 +22,7 @@ func (x *worker) onReport(b []byte) {
 	if !s.ready {
 		return
 	}
-	p := parsed(handoff.ParseReport(b))
+	p := only(handoff.ParseReports(b))
 	s.nobodys(p.Ref.Journal)
 	if !s.w.rules.RedirectNotHere || !s.redirected(p) {
 		s.doOutbound(s.outbound.Step(s.now(), outbound.Reported{Report: p}))

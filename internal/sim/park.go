@@ -8,7 +8,6 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/worker/home"
-	"crier/worker/journal"
 )
 
 // Too much that is parked, in a fifth of the worlds: a cap of a few messages, and a collapse
@@ -51,11 +50,7 @@ func (s *start) crowded(r job.Range) (all, crowded *idset.Set) {
 			waiting[j.Spec.ID] = s.describe(j.Spec.ID)
 		}
 	}
-	all, crowded, err := s.index.Waiting(r, home.Crowd(s.w.parkCap(), waiting))
-	if err != nil {
-		panic(err)
-	}
-	return all, crowded
+	return parsed(s.index.MayWait(r)), parsed(s.index.Crowded(r, home.Crowd(s.w.parkCap(), waiting)))
 }
 
 // countDrops counts whom a pass dropped because too much was parked.
@@ -65,11 +60,10 @@ func (s *start) countDrops(e ledger.Entry) {
 	}
 }
 
-// dropTwice appends again what a pass drops.
-func (s *start) dropTwice(e ledger.Entry) {
-	if o, ok := e.(*ledger.Outcome); ok && s.w.rules.DropTwice && o.Outcome == job.Dropped {
-		s.submit(e, func(journal.Durable, bool) {})
-	}
+// dropsTwice reports whether an entry of a pass is a drop that is to be appended again.
+func (s *start) dropsTwice(e ledger.Entry) bool {
+	o, ok := e.(*ledger.Outcome)
+	return ok && s.w.rules.DropTwice && o.Outcome == job.Dropped
 }
 
 // stillCrowded says for whom too much is parked.

@@ -150,7 +150,7 @@ func (s *start) redirect(key outbound.Key, e outbound.Send, a *handoff.Answer) b
 			s.redirected(first)
 			return
 		}
-		if a := parsed(handoff.ParseAnswer(b)); len(a.Reports) == 1 {
+		if a := only(handoff.ParseAnswers(b)); len(a.Reports) == 1 {
 			s.redirected(&a.Reports[0])
 		}
 	})

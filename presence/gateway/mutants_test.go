@@ -28,8 +28,11 @@ func TestMutatedMessages(t *testing.T) {
 	}
 	events := map[string]func(b []byte) (Event, bool){
 		"hand-off": func(b []byte) (Event, bool) {
-			h, err := handoff.ParseHandoff(b)
-			return HandedOff{Request: h, Token: 1}, err == nil
+			all, err := handoff.ParseHandoffs(b)
+			if err != nil {
+				return nil, false
+			}
+			return HandedOff{Request: all[0], Token: 1}, true
 		},
 		"fence": func(b []byte) (Event, bool) {
 			f, err := handoff.ParseFence(b)
@@ -39,11 +42,11 @@ func TestMutatedMessages(t *testing.T) {
 			return Fenced{Request: *f, Token: 1}, true
 		},
 		"recorded": func(b []byte) (Event, bool) {
-			r, err := handoff.ParseRecorded(b)
-			if err != nil || r.Ref.Journal == writer || r.Settled.Journal == writer {
+			all, err := handoff.ParseRecorded(b)
+			if err != nil || all[0].Ref.Journal == writer || all[0].Settled.Journal == writer {
 				return nil, false
 			}
-			return Recorded{*r}, true
+			return Recorded{*all[0]}, true
 		},
 		"settle": func(b []byte) (Event, bool) {
 			s, err := handoff.ParseSettle(b)

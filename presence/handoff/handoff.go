@@ -4,12 +4,14 @@
 // The owner of a journal asks a gateway to take the targets of a reserve
 // (Handoff); the gateway answers with a Report and repeats reports, each of
 // which tells the whole state of that reserve at that incarnation, until the
-// owner says that it recorded them (Recorded). A Fence ends what a sealed journal
+// owner says that it recorded them (Recorded); of each of these, several may go together in one
+// message of the bus. A Fence ends what a sealed journal
 // can still do at an incarnation. Announce tells a range's home who came and went.
 package handoff
 
 import (
 	"fmt"
+	"slices"
 
 	"crier/internal/bin"
 	"crier/internal/idset"
@@ -173,9 +175,17 @@ func (h *Handoff) Bytes() []byte {
 	return w.B
 }
 
-// ParseHandoff decodes the message; its body shares memory with b.
-func ParseHandoff(b []byte) (*Handoff, error) {
-	r := bin.NewReader(b)
+// ParseHandoffs decodes hand-offs that were sent together; a body shares memory with b. One
+// that has a message is the last.
+func ParseHandoffs(b []byte) ([]*Handoff, error) {
+	all, err := together("hand-off", b, readHandoff)
+	if i := slices.IndexFunc(all, func(h *Handoff) bool { return h.Message != nil }); i >= 0 && i < len(all)-1 {
+		return nil, fmt.Errorf("decoding a hand-off: %w: one with a message is not the last", bin.ErrBytes)
+	}
+	return all, err
+}
+
+func readHandoff(r *bin.Reader) *Handoff {
 	h := &Handoff{Ref: r.Ref(), To: r.Incarnation(), Job: r.JobID(), Urgent: r.Byte(), Targets: r.Set(), Settled: r.Ref()}
 	if r.Bool() {
 		h.Message = &Message{Account: uint32(r.Max(1<<32 - 1)), AccountName: r.String(), Body: r.Bytes(),
@@ -184,7 +194,7 @@ func ParseHandoff(b []byte) (*Handoff, error) {
 			h.Message.Withdraws = r.JobID()
 		}
 	}
-	return h, wrap("hand-off", r.Err(true))
+	return h
 }
 
 func (p *Report) sets() [6]**idset.Set {
@@ -249,18 +259,19 @@ func (p *Report) Split(targets *idset.Set) (acked, waiting *idset.Set) {
 	return acked, waiting
 }
 
-// Bytes encodes a single report, as gateways publish it.
+// Bytes encodes a report, as gateways publish it.
 func (p *Report) Bytes() []byte {
 	var w bin.Writer
 	p.Write(&w)
 	return w.B
 }
 
-// ParseReport decodes what Bytes wrote.
-func ParseReport(b []byte) (*Report, error) {
-	r := bin.NewReader(b)
-	p := ReadReport(r)
-	return &p, wrap("report", r.Err(true))
+// ParseReports decodes reports that were published together.
+func ParseReports(b []byte) ([]*Report, error) {
+	return together("report", b, func(r *bin.Reader) *Report {
+		p := ReadReport(r)
+		return &p
+	})
 }
 
 // Bytes encodes the answer.
@@ -274,18 +285,19 @@ func (a *Answer) Bytes() []byte {
 	return w.B
 }
 
-// ParseAnswer decodes what Bytes wrote.
-func ParseAnswer(b []byte) (*Answer, error) {
-	r := bin.NewReader(b)
+// ParseAnswers decodes the answers to messages that were sent together, in their order.
+func ParseAnswers(b []byte) ([]*Answer, error) { return together("answer", b, readAnswer) }
+
+func readAnswer(r *bin.Reader) *Answer {
 	a := &Answer{Kind: Kind(r.Byte())}
-	n := r.Max(uint64(len(b)))
+	n := r.Max(uint64(r.Len()))
 	for range n {
 		if r.Err(false) != nil {
 			break
 		}
 		a.Reports = append(a.Reports, ReadReport(r))
 	}
-	return a, wrap("answer", r.Err(true))
+	return a
 }
 
 // Bytes encodes the message.
@@ -298,11 +310,11 @@ func (m *Recorded) Bytes() []byte {
 	return w.B
 }
 
-// ParseRecorded decodes what Bytes wrote.
-func ParseRecorded(b []byte) (*Recorded, error) {
-	r := bin.NewReader(b)
-	m := &Recorded{Ref: r.Ref(), Inc: r.Incarnation(), Version: uint32(r.Max(1<<32 - 1)), Settled: r.Ref()}
-	return m, wrap("recorded", r.Err(true))
+// ParseRecorded decodes what was told together.
+func ParseRecorded(b []byte) ([]*Recorded, error) {
+	return together("recorded", b, func(r *bin.Reader) *Recorded {
+		return &Recorded{Ref: r.Ref(), Inc: r.Incarnation(), Version: uint32(r.Max(1<<32 - 1)), Settled: r.Ref()}
+	})
 }
 
 // Bytes encodes the message.
@@ -384,6 +396,27 @@ func readJobs(r *bin.Reader) []job.ID {
 		ids = append(ids, r.JobID())
 	}
 	return ids
+}
+
+// Together is the most messages of a kind that one message of the bus carries, one behind the
+// other: a login is as many hand-offs as messages wait, and a message of the bus costs as
+// much as several of them.
+const Together = 256
+
+// together decodes one message or several.
+func together[M any](what string, b []byte, read func(*bin.Reader) M) ([]M, error) {
+	r := bin.NewReader(b)
+	var all []M
+	for len(all) == 0 || r.Len() > 0 {
+		if len(all) == Together {
+			return nil, fmt.Errorf("decoding a %s: %w: more than %d together", what, bin.ErrBytes, Together)
+		}
+		all = append(all, read(r))
+		if err := r.Err(false); err != nil {
+			return nil, wrap(what, err)
+		}
+	}
+	return all, nil
 }
 
 func wrap(what string, err error) error {

@@ -22,6 +22,23 @@ func parser[T message](parse func([]byte) (T, error)) func([]byte) (message, err
 	}
 }
 
+// together is messages that go in one.
+type together[T message] []T
+
+func (all together[T]) Bytes() (b []byte) {
+	for _, m := range all {
+		b = append(b, m.Bytes()...)
+	}
+	return b
+}
+
+func several[T message](parse func([]byte) ([]T, error)) func([]byte) (message, error) {
+	return func(b []byte) (message, error) {
+		all, err := parse(b)
+		return together[T](all), err
+	}
+}
+
 // TestMutants gives every decoder mutants of every message: what is taken is written and
 // read again as the same, and takes no more memory than its bytes can ask for, 8 KiB for
 // each container, which has at least 5 bytes.
@@ -37,12 +54,14 @@ func TestMutants(t *testing.T) {
 		m     message
 		parse func([]byte) (message, error)
 	}{
-		{"hand-off", &handoff.Handoff{Ref: ref, To: inc, Job: id, Urgent: 99, Targets: targets, Settled: ref}, parser(handoff.ParseHandoff)},
+		{"hand-off", &handoff.Handoff{Ref: ref, To: inc, Job: id, Urgent: 99, Targets: targets, Settled: ref}, several(handoff.ParseHandoffs)},
 		{"hand-off with a body", &handoff.Handoff{Ref: ref, To: inc, Job: id, Targets: targets, Message: &handoff.Message{Account: 7, AccountName: "news", Body: []byte("hello"),
-			SentAt: 1, DisplayAt: -1, ExpiresAt: 1 << 50, CollapseKey: "k"}}, parser(handoff.ParseHandoff)},
-		{"report", &report, parser(handoff.ParseReport)},
-		{"answer", &handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{report, report}}, parser(handoff.ParseAnswer)},
-		{"recorded", &handoff.Recorded{Ref: ref, Inc: inc, Version: 1, Settled: ref}, parser(handoff.ParseRecorded)},
+			SentAt: 1, DisplayAt: -1, ExpiresAt: 1 << 50, CollapseKey: "k"}}, several(handoff.ParseHandoffs)},
+		{"report", &report, several(handoff.ParseReports)},
+		{"answer", &handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{report, report}}, several(handoff.ParseAnswers)},
+		{"recorded", &handoff.Recorded{Ref: ref, Inc: inc, Version: 1, Settled: ref}, several(handoff.ParseRecorded)},
+		{"two hand-offs", together[*handoff.Handoff]{{Ref: ref, To: inc, Job: id, Targets: idset.Of(9)}, {Ref: ref, To: inc, Job: job.ID{4}, Targets: targets, Message: &handoff.Message{Body: []byte("x")}}}, several(handoff.ParseHandoffs)},
+		{"three reports", together[*handoff.Report]{&report, {Ref: ref, Inc: inc, Job: id}, &report}, several(handoff.ParseReports)},
 		{"fence", &handoff.Fence{Journal: ref.Journal, To: inc, By: job.Journal{Worker: "w-2", Incarnation: 1}}, parser(handoff.ParseFence)},
 		{"settle", &handoff.Settle{Inc: inc, Recipient: 70_000, Jobs: []job.ID{id, {9}}}, parser(handoff.ParseSettle)},
 		{"announcement", &handoff.Announce{Inc: inc, Round: 2, Seq: 3, Join: targets, Leave: idset.Of(9), Hellos: []handoff.Hello{{Recipient: 5, Client: 77, Speaks: true, Have: []job.ID{id}}}}, parser(handoff.ParseAnnounce)},
@@ -71,5 +90,30 @@ func TestMutants(t *testing.T) {
 				return true
 			}, b)
 		})
+	}
+}
+
+// TestTogether: as many messages go in one as may, no more, and what has a message is the last.
+func TestTogether(t *testing.T) {
+	h := &handoff.Handoff{Ref: job.Ref{N: 1}, Job: job.ID{1}, Targets: idset.Of(9)}
+	b := bytes.Repeat(h.Bytes(), handoff.Together)
+	if all, err := handoff.ParseHandoffs(b); err != nil || len(all) != handoff.Together {
+		t.Errorf("%d hand-offs are read: %v", len(all), err)
+	}
+	if all, err := handoff.ParseHandoffs(append(b, h.Bytes()...)); !errors.Is(err, bin.ErrBytes) || all != nil {
+		t.Errorf("one too many: %d are read, %v", len(all), err)
+	}
+	for _, empty := range [][]byte{nil, {}} {
+		if all, err := handoff.ParseReports(empty); !errors.Is(err, bin.ErrBytes) || all != nil {
+			t.Errorf("nothing at all is read as %d reports, %v", len(all), err)
+		}
+	}
+	body := *h
+	body.Message = &handoff.Message{Body: []byte("x"), Withdraws: job.ID{5}}
+	if all, err := handoff.ParseHandoffs(append(body.Bytes(), h.Bytes()...)); !errors.Is(err, bin.ErrBytes) || all != nil {
+		t.Errorf("one with a message before another: %d are read, %v", len(all), err)
+	}
+	if all, err := handoff.ParseHandoffs(append(h.Bytes(), body.Bytes()...)); err != nil || len(all) != 2 || all[1].Message == nil {
+		t.Errorf("one with a message behind another: %d are read, %v", len(all), err)
 	}
 }

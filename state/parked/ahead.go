@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"crier/internal/bin"
+	"crier/internal/idset"
 	"crier/job"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
@@ -24,13 +25,16 @@ type ahead struct {
 	mark    Number
 	open    map[string]*Open // as in Index; nil: gone
 	late    map[string]*Open // the same
+	pages   pageRows
+	parked  []*idset.Set
 	held    []Change
 	changes []Change // of what is written
 }
 
 func newAhead(x *Index, j job.Journal, js journal) *ahead {
 	x.held.Drop() // of a record that could not be written
-	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}}
+	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{},
+		pages: pageRows{touched: map[pageID]int{}, rows: map[pageID][]parkedBytes{}}}
 }
 
 // take takes in a whole entry, behind which the watermark is next.
@@ -40,6 +44,7 @@ func (a *ahead) take(t *txn, next Number) error {
 	}
 	a.js, a.mark = t.js, next
 	a.held = append(a.held, t.changes...)
+	a.parked = append(a.parked, t.parked...)
 	for _, k := range t.closed {
 		a.open[k] = nil
 	}
@@ -80,6 +85,11 @@ func (a *ahead) flush() error {
 	if err := a.rows.Flush(); err != nil {
 		return fmt.Errorf("writing the parked index: %w", err)
 	}
+	for _, s := range a.parked {
+		a.x.people.Add(s)
+		s.Release()
+	}
+	a.parked = nil
 	mu.mark = a.mark
 	mu.journals[a.journal] = a.js
 	merge(mu.open, a.open)

@@ -11,7 +11,6 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
-	"crier/state/parked/row"
 )
 
 // Apply takes in one journal record. Records must come in the order of the
@@ -70,7 +69,8 @@ type txn struct {
 	js      journal
 	opened  []*Open
 	closed  []string
-	late    []*Open // new states of doubted reserves; without a set: gone
+	late    []*Open      // new states of doubted reserves; without a set: gone
+	parked  []*idset.Set // copies
 	changes []Change
 }
 
@@ -339,10 +339,14 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 			return err
 		}
 	}
+	if !s.IsEmpty() {
+		t.parked = append(t.parked, s.Clone())
+	}
 	for n := range pages {
 		if words := pageOf(s, n); words != nil {
 			p := page(words)
 			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.bytes())
+			t.ahead.pages.forget(pageID{r, n})
 		}
 	}
 	return nil
@@ -356,11 +360,10 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 		if words == nil {
 			continue
 		}
-		prefix := jobPagePrefix(r, n, id)
-		err := t.ahead.rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+		err := t.scanPage(r, n, id, s, func(v []byte) ([]byte, error) {
 			var p, gone page
 			if err := parsePage(v, &p); err != nil {
-				return err
+				return v, err
 			}
 			for i, w := range words {
 				gone[i] = p[i] & w
@@ -369,12 +372,11 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 			found += gone.card()
 			switch {
 			case gone.isEmpty():
+				return v, nil
 			case p.isEmpty():
-				t.b.Delete(k)
-			default:
-				t.b.Put(k, p.bytes())
+				return nil, nil
 			}
-			return nil
+			return p.bytes(), nil
 		})
 		if err != nil {
 			return err

@@ -22,30 +22,35 @@ type Member struct {
 	Counts bool // towards the cap
 }
 
-// Waiting gives the recipients of a range for whom anything is parked, and those of them for
-// whom it is too much. It reads each row once, those of a page with more rows than the cap twice.
-func (x *Index) Waiting(r job.Range, c Crowd) (all, crowded *idset.Set, err error) {
-	w := &waiting{x: x, c: c, all: idset.New(r), crowded: idset.New(r), page: -1}
+// Crowded gives the recipients of a range for whom too much is parked. It reads each row once,
+// those of a page with more rows than the cap twice.
+func (x *Index) Crowded(r job.Range, c Crowd) (*idset.Set, error) {
+	crowded := idset.New(r)
+	if len(c.Of) == 0 {
+		return crowded, nil
+	}
+	w := &crowding{x: x, c: c, crowded: crowded, page: -1}
 	prefix := row.Key(r, rowParked)
-	if err = x.kv.Scan(prefix, row.After(prefix), w.take); err == nil {
+	err := x.kv.Scan(prefix, row.After(prefix), w.take)
+	if err == nil {
 		err = w.endPage()
 	}
-	return w.all, w.crowded, err
+	return crowded, err
 }
 
-type waiting struct {
-	x            *Index
-	c            Crowd
-	all, crowded *idset.Set
-	page         int           // the one that the scan is at; -1: none yet
-	job          []byte        // of the last row
-	member       Member        // what it is
-	rows         int           // of the page, that count
-	groups       map[int]*page // who has one of each
-	twice        page          // who has two of one, or more than the cap
+type crowding struct {
+	x       *Index
+	c       Crowd
+	crowded *idset.Set
+	page    int           // the one that the scan is at; -1: none yet
+	job     []byte        // of the last row
+	member  Member        // what it is
+	rows    int           // of the page, that count
+	groups  map[int]*page // who has one of each
+	twice   page          // who has two of one, or more than the cap
 }
 
-func (w *waiting) take(k, v []byte) error {
+func (w *crowding) take(k, v []byte) error {
 	var p page
 	if err := parsePage(v, &p); err != nil {
 		return err
@@ -56,10 +61,6 @@ func (w *waiting) take(k, v []byte) error {
 			return err
 		}
 		w.page = at
-	}
-	addPage(w.all, at, &p)
-	if len(w.c.Of) == 0 {
-		return nil
 	}
 	if id := k[4:20]; !bytes.Equal(id, w.job) {
 		w.job = append(w.job[:0], id...)
@@ -81,7 +82,7 @@ func (w *waiting) take(k, v []byte) error {
 }
 
 // endPage sums up a page of which all rows were taken.
-func (w *waiting) endPage() error {
+func (w *crowding) endPage() error {
 	var err error
 	if w.page >= 0 && w.c.Cap > 0 && w.rows > w.c.Cap {
 		err = w.count()
@@ -94,9 +95,9 @@ func (w *waiting) endPage() error {
 }
 
 // count finds who of a page has more items than may be.
-func (w *waiting) count() error {
+func (w *crowding) count() error {
 	var items [1 << pageBits]int
-	prefix := pagePrefix(w.all.Range, w.page)
+	prefix := pagePrefix(w.crowded.Range, w.page)
 	return w.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		if !w.c.Of[job.ID(k[4:20])].Counts {
 			return nil

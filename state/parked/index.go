@@ -23,6 +23,7 @@ import (
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
 	"crier/state/parked/row"
+	"crier/state/parked/waiting"
 )
 
 // ErrLedger is wrapped when a record cannot be true: the ledger, or the index,
@@ -50,6 +51,7 @@ type Index struct {
 	held     *kv.Overlay // Apply's
 	packages Packages
 	records  Records
+	people   waiting.People
 
 	mu struct {
 		sync.RWMutex

@@ -227,6 +227,13 @@ func checkParkedOf(t fataler, x *parked.Index, h *history, r job.Range) {
 
 // checkWaiting: for whom anything is parked, and for whom too much, item by item.
 func checkWaiting(t fataler, x *parked.Index, h *history, r job.Range, all *idset.Set) {
+	waiting := must[*idset.Set](t)(x.MayWait(r))
+	missed := all.Clone()
+	if missed.AndNot(waiting); !missed.IsEmpty() {
+		t.Fatalf("%d wait, and are not among %d", ids(missed), ids(waiting))
+	}
+	must[[]parked.Item](t)(x.ParkedOf(waiting)) // which finds for whom there is nothing
+	equal(t, "all parked", ids(must[*idset.Set](t)(x.MayWait(r))), ids(all))
 	for most := range 3 {
 		c := parked.Crowd{Cap: most, Of: map[job.ID]parked.Member{}}
 		for _, id := range testJobs {
@@ -250,11 +257,10 @@ func checkWaiting(t fataler, x *parked.Index, h *history, r job.Range, all *idse
 				want.Add(k.who)
 			}
 		}
-		waiting, crowded, err := x.Waiting(r, c)
+		crowded, err := x.Crowded(r, c)
 		if err != nil {
-			t.Fatalf("waiting: %v", err)
+			t.Fatalf("crowded: %v", err)
 		}
-		equal(t, "all parked", ids(waiting), ids(all))
 		equal(t, fmt.Sprintf("crowded by %+v", c), ids(crowded), ids(want))
 		h.crowded += want.Card()
 	}

@@ -46,6 +46,39 @@ type Item struct {
 // ParkedOf lists what is parked for the given recipients, which are all of one
 // range, in the order in which it was parked. The sets are the caller's.
 func (x *Index) ParkedOf(who *idset.Set) ([]Item, error) {
+	mark := x.people.Mark(who.Range)
+	items, err := x.itemsOf(who)
+	if err != nil {
+		return nil, err
+	}
+	gone := who.Clone()
+	for _, it := range items {
+		gone.AndNot(it.Set)
+	}
+	x.people.Gone(gone, mark)
+	gone.Release()
+	return items, nil
+}
+
+// MayWait gives everybody of a range for whom anything is parked, and perhaps some for whom nothing
+// is any more. The set is the caller's.
+func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
+	return x.people.In(r, func() (*idset.Set, error) {
+		s := idset.New(r)
+		prefix := row.Key(r, rowParked)
+		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+			var p page
+			if err := parsePage(v, &p); err != nil {
+				return err
+			}
+			addPage(s, int(k[3]), &p)
+			return nil
+		})
+		return s, err
+	})
+}
+
+func (x *Index) itemsOf(who *idset.Set) ([]Item, error) {
 	var items []Item
 	for n := range pages {
 		words := pageOf(who, n)

@@ -57,7 +57,7 @@ type attempt struct {
 	tries   int  // appends before the one that is out
 }
 
-// Event is one of Submit, Stored, Unclear, LastRecord, NoRecord, Space.
+// Event is one of Submit, Together, Stored, Unclear, LastRecord, NoRecord, Space.
 type Event interface{ event() }
 
 // Submit asks for an entry to be appended. A Charge, Reserve or Drain is refused while
@@ -66,6 +66,9 @@ type Submit struct {
 	Ticket Ticket
 	Entry  ledger.Entry
 }
+
+// Together is submissions that may share a record, in their order.
+type Together []Submit
 
 // Stored is the stream's first OK to the append in flight.
 type Stored struct{ Seq uint64 }
@@ -83,6 +86,7 @@ type NoRecord struct{}
 type Space struct{ Full bool }
 
 func (Submit) event()     {}
+func (Together) event()   {}
 func (Stored) event()     {}
 func (Unclear) event()    {}
 func (LastRecord) event() {}
@@ -147,8 +151,15 @@ func (s *State) Idle() bool { return s.inflight == nil && len(s.queue) == 0 }
 
 // Step takes one event in and says what to do.
 func (s *State) Step(ev Event) []Effect {
-	if submit, ok := ev.(Submit); ok {
-		return s.submit(submit)
+	switch ev := ev.(type) {
+	case Submit:
+		return s.pump(s.submit(ev, nil))
+	case Together:
+		var out []Effect
+		for _, e := range ev {
+			out = s.submit(e, out)
+		}
+		return s.pump(out)
 	}
 	if s.stopped != "" {
 		return nil
@@ -178,16 +189,17 @@ func (s *State) Step(ev Event) []Effect {
 	return nil
 }
 
-func (s *State) submit(ev Submit) []Effect {
+// submit queues an entry, or refuses it.
+func (s *State) submit(ev Submit, out []Effect) []Effect {
 	if s.stopped != "" {
-		return []Effect{Refused{ev.Ticket, s.stopped}}
+		return append(out, Refused{ev.Ticket, s.stopped})
 	}
 	if s.full && takes(ev.Entry) {
-		return []Effect{Refused{ev.Ticket, "the ledger is over 85 % of its limit; reserving waits for space"}}
+		return append(out, Refused{ev.Ticket, "the ledger is over 85 % of its limit; reserving waits for space"})
 	}
 	_, seals := ev.Entry.(ledger.Seal)
 	s.queue = append(s.queue, submission{ev.Ticket, ledger.EncodeEntry(ev.Entry), ledger.Containers(ev.Entry), seals})
-	return s.pump(nil)
+	return out
 }
 
 // takes reports whether the entry starts new work, for which space is not kept.

@@ -189,6 +189,9 @@ type Send struct {
 	WithBody bool // attach the job's message
 }
 
+// Key names what is asked about.
+func (e Send) Key() Key { return Key{e.Handoff.Ref, e.Handoff.To} }
+
 // SendFence asks a gateway; the answer comes back as Fenced or Lost.
 type SendFence struct{ Fence *handoff.Fence }
 

@@ -3,6 +3,8 @@ package outbound
 import (
 	"context"
 	"sync"
+
+	"crier/presence/handoff"
 )
 
 // Outbox is the hand-offs to be sent, in the order in which their reserves became
@@ -42,4 +44,29 @@ func (o *Outbox) Take(ctx context.Context) ([]Send, error) {
 	queue := o.mu.queue
 	o.mu.queue = nil
 	return queue, nil
+}
+
+// groupBytes is about how many bytes of hand-offs are sent together.
+const groupBytes = 256 << 10
+
+// Group takes the hand-offs off a queue that are sent together: those to one gateway, in their
+// order. One that is to bring its message goes alone.
+func Group(queue []Send) (group, rest []Send) {
+	to, bytes, full := queue[0].Handoff.To.Gateway, 0, false
+	for _, e := range queue {
+		alone := e.WithBody
+		switch {
+		case e.Handoff.To.Gateway != to:
+			rest = append(rest, e)
+			continue
+		case full || alone && len(group) > 0:
+			full = true // what follows may not pass it
+			rest = append(rest, e)
+			continue
+		}
+		group = append(group, e)
+		bytes += 128 + 2*e.Handoff.Targets.Card()
+		full = alone || bytes >= groupBytes || len(group) == handoff.Together
+	}
+	return group, rest
 }

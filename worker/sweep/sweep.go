@@ -111,13 +111,17 @@ func oldestOf(live []jobs.Job) uint64 {
 
 // waitingIn gives who of a range is online and waits: parked, or in doubt that being online
 // may end (rule 18), by what their clients said at their hello, or because the job is to be
-// sent again. Online or not, it gives for whom too much is parked, and who is parked and asked
-// to be forgotten behind the record oldest.
+// sent again. Online or not, it gives for whom too much is parked, and who may be parked and
+// asked to be forgotten behind the record oldest.
 func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd, oldest uint64) (*idset.Set, error) {
-	set, crowded, err := s.Index.Waiting(r, c)
-	defer set.Release()
+	set, err := s.Index.MayWait(r)
 	if err != nil {
-		return crowded, err
+		return nil, err
+	}
+	defer set.Release()
+	crowded, err := s.Index.Crowded(r, c)
+	if err != nil {
+		return nil, err
 	}
 	erased := s.Erased(oldest, r)
 	defer erased.Release()

@@ -163,54 +163,75 @@ func (g *gateway) ask(m *handoff.Announce) handoff.Reception {
 
 // handOff accepts a hand-off and reports that all of its recipients acknowledged.
 func (g *gateway) handOff(m bus.Msg) {
-	h, err := handoff.ParseHandoff(m.Data)
+	all, err := handoff.ParseHandoffs(m.Data)
 	if err != nil {
 		g.errors.Add(1)
 		return
 	}
-	kind := handoff.Accepted
-	if h.To != g.inc {
-		kind = handoff.Stranger
+	now := time.Now()
+	var answers []byte
+	var news []*handoff.Report
+	for _, h := range all {
+		a := handoff.Answer{Kind: handoff.Stranger}
+		if h.To == g.inc {
+			a = handoff.Answer{Kind: handoff.Accepted, Reports: []handoff.Report{{Ref: h.Ref, Inc: h.To, Job: h.Job, Version: 1}}}
+			if p := g.take(h, now); p != nil {
+				news = append(news, p)
+			}
+		}
+		answers = append(answers, a.Bytes()...)
 	}
-	a := handoff.Answer{Kind: kind}
-	if kind == handoff.Accepted {
-		a.Reports = []handoff.Report{{Ref: h.Ref, Inc: h.To, Job: h.Job, Version: 1}}
-	}
-	if err := m.Respond(a.Bytes()); err != nil {
+	if err := m.Respond(answers); err != nil {
 		g.errors.Add(1)
 	}
+	g.report(news)
+}
+
+// take takes a hand-off and gives the report on it, or nil if it was taken before.
+func (g *gateway) take(h *handoff.Handoff, now time.Time) *handoff.Report {
 	g.mu.Lock()
-	if kind != handoff.Accepted || g.known[h.Ref] {
+	if g.known[h.Ref] {
 		g.mu.Unlock()
-		return
+		return nil
 	}
 	g.known[h.Ref] = true
 	p := &handoff.Report{Ref: h.Ref, Inc: g.inc, Job: h.Job, Version: 2, Rest: handoff.RestAcked}
 	g.reports[h.Ref] = p
 	g.mu.Unlock()
-	now := time.Now()
 	g.a.mu.Lock()
+	defer g.a.mu.Unlock()
 	for id := range h.Targets.All() {
 		g.a.take(h.Job, id, now)
 	}
-	g.a.mu.Unlock()
-	g.report(p)
+	return p
 }
 
-func (g *gateway) report(p *handoff.Report) {
-	if err := g.bus.Publish(handoff.ReportTo(p.Ref.Journal), p.Bytes()); err != nil {
-		g.errors.Add(1)
+// report sends reports, those to one journal together.
+func (g *gateway) report(all []*handoff.Report) {
+	data := map[job.Journal][]byte{}
+	for _, p := range all {
+		data[p.Ref.Journal] = append(data[p.Ref.Journal], p.Bytes()...)
+	}
+	for to, b := range data {
+		if err := g.bus.Publish(handoff.ReportTo(to), b); err != nil {
+			g.errors.Add(1)
+		}
 	}
 }
 
 func (g *gateway) recorded(m bus.Msg) {
-	r, err := handoff.ParseRecorded(m.Data)
-	if err != nil || r.Version < 2 {
+	all, err := handoff.ParseRecorded(m.Data)
+	if err != nil {
+		g.errors.Add(1)
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.reports, r.Ref)
+	for _, r := range all {
+		if r.Version >= 2 {
+			delete(g.reports, r.Ref)
+		}
+	}
 }
 
 // anew tells a home everything that has lost what it was told.
@@ -237,7 +258,7 @@ func (g *gateway) repeat() {
 		b := handoff.Beat{Inc: g.inc}
 		g.mu.Lock()
 		for _, p := range g.reports {
-			g.report(p)
+			g.report([]*handoff.Report{p})
 		}
 		for r, t := range g.ranges {
 			if t.seq > 0 {

@@ -32,11 +32,8 @@ func (g *Gateway) carryOut(e gateway.Effect) {
 	case gateway.Reply:
 		g.reply(e)
 	case gateway.Publish:
-		data := e.Report.Bytes()
+		g.reports.add(g, e.To, &e.Report)
 		releaseReport(&e.Report)
-		if err := g.cfg.Bus.Publish(handoff.ReportTo(e.To), data); err != nil { // repeated by the core
-			g.cfg.Log.Debug("publishing a report", "journal", e.To.String(), "err", err)
-		}
 	case gateway.Deliver:
 		g.deliver(e)
 	case gateway.SendSettled:

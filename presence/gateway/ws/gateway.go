@@ -37,6 +37,7 @@ type Gateway struct {
 
 	// The rest up to mu belongs to that goroutine.
 	conns    map[gateway.Conn]*conn
+	reports  reports // to be published
 	replies  map[gateway.Token]func([]byte) error
 	tokens   gateway.Token
 	order    uint64          // of pieces sent
@@ -127,34 +128,42 @@ func (g *Gateway) enter(phase int) bool {
 func (g *Gateway) loop(end <-chan struct{}, until func() bool) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for until == nil || !until() {
-		if g.state.Pending() {
-			g.takeSome()
-			g.step(gateway.Pump{})
-			if g.now() >= g.state.Next() {
-				g.tick()
-			}
-			select {
-			case <-end:
-				return
-			default:
-			}
-			continue
-		}
-		timer.Reset(max(0, g.state.Next()-g.now()))
-		select {
-		case fn := <-g.inbox:
-			fn()
-		case <-timer.C:
-			g.tick()
-		case <-end:
-			return
-		}
+	for goOn := true; goOn && (until == nil || !until()); {
+		goOn = g.turn(timer, end)
+		g.reports.publish(g)
 	}
 }
 
-// takeSome runs what has arrived, so that it goes before the next piece; no more
-// than would hold the piece up for long.
+// turn does what is next; false if end is closed.
+func (g *Gateway) turn(timer *time.Timer, end <-chan struct{}) bool {
+	if g.state.Pending() {
+		g.takeSome()
+		g.step(gateway.Pump{})
+		if g.now() >= g.state.Next() {
+			g.tick()
+		}
+		select {
+		case <-end:
+			return false
+		default:
+			return true
+		}
+	}
+	timer.Reset(max(0, g.state.Next()-g.now()))
+	select {
+	case fn := <-g.inbox:
+		fn()
+		g.takeSome()
+	case <-timer.C:
+		g.tick()
+	case <-end:
+		return false
+	}
+	return true
+}
+
+// takeSome runs what has arrived, so that it goes before the next piece, and what it reports
+// together; no more than would hold these up for long.
 func (g *Gateway) takeSome() {
 	for range 64 {
 		select {
@@ -274,28 +283,44 @@ func (g *Gateway) subscribe() ([]bus.Subscription, error) {
 	return subs, nil
 }
 
-// ask registers who waits for an answer.
-func (g *Gateway) ask(m bus.Msg) gateway.Token {
-	g.tokens++
-	g.replies[g.tokens] = m.Respond
-	return g.tokens
+// askAll registers one who waits for so many answers, which go back together when the last is
+// there, in the order of the tokens.
+func (g *Gateway) askAll(m bus.Msg, n int) []gateway.Token {
+	tokens, answers, left := make([]gateway.Token, n), make([][]byte, n), n
+	for i := range tokens {
+		g.tokens++
+		tokens[i] = g.tokens
+		g.replies[g.tokens] = func(data []byte) error {
+			answers[i], left = data, left-1
+			if left > 0 {
+				return nil
+			}
+			return m.Respond(bytes.Join(answers, nil))
+		}
+	}
+	return tokens
 }
 
 func (g *Gateway) onHandoff(m bus.Msg) {
-	h, err := handoff.ParseHandoff(m.Data)
+	all, err := handoff.ParseHandoffs(m.Data)
 	if err != nil {
 		g.malformed(m, err)
 		return
 	}
-	if h.Message != nil {
-		h.Message.Body = bytes.Clone(h.Message.Body) // it is kept, the rest of the data is not
+	for _, h := range all {
+		if h.Message != nil {
+			h.Message.Body = bytes.Clone(h.Message.Body) // it is kept, the rest of the data is not
+		}
 	}
 	g.post(func() {
 		if g.stopped() || !g.cfg.May() {
 			return // no answer: it is asked again, and answered by the next incarnation
 		}
-		g.step(gateway.HandedOff{Request: h, Token: g.ask(m)})
-		h.Targets.Release()
+		tokens := g.askAll(m, len(all))
+		for i, h := range all {
+			g.step(gateway.HandedOff{Request: h, Token: tokens[i]})
+			h.Targets.Release()
+		}
 	})
 }
 
@@ -305,16 +330,20 @@ func (g *Gateway) onFence(m bus.Msg) {
 		g.malformed(m, err)
 		return
 	}
-	g.post(func() { g.step(gateway.Fenced{Request: *f, Token: g.ask(m)}) })
+	g.post(func() { g.step(gateway.Fenced{Request: *f, Token: g.askAll(m, 1)[0]}) })
 }
 
 func (g *Gateway) onRecorded(m bus.Msg) {
-	r, err := handoff.ParseRecorded(m.Data)
+	all, err := handoff.ParseRecorded(m.Data)
 	if err != nil {
 		g.malformed(m, err)
 		return
 	}
-	g.post(func() { g.step(gateway.Recorded{Recorded: *r}) })
+	g.post(func() {
+		for _, r := range all {
+			g.step(gateway.Recorded{Recorded: *r})
+		}
+	})
 }
 
 func (g *Gateway) onSettle(m bus.Msg) {

@@ -146,12 +146,14 @@ func (w *world) eventually(what string, ok func() bool) {
 
 // onReport is the owner: it records at once and says so.
 func (w *world) onReport(m bus.Msg) {
-	p, err := handoff.ParseReport(m.Data)
+	all, err := handoff.ParseReports(m.Data)
 	if err != nil {
 		w.t.Error(err)
 		return
 	}
-	w.record(p)
+	for _, p := range all {
+		w.record(p)
+	}
 }
 
 func (w *world) record(p *handoff.Report) {
@@ -225,11 +227,11 @@ func (w *world) ask(h *handoff.Handoff) handoff.Answer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := handoff.ParseAnswer(b)
-	if err != nil {
-		w.t.Fatal(err)
+	all, err := handoff.ParseAnswers(b)
+	if err != nil || len(all) != 1 {
+		w.t.Fatal(len(all), err)
 	}
-	return *a
+	return *all[0]
 }
 
 // ends waits for the final report of a reserve and gives where its targets stand.
