@@ -169,6 +169,11 @@ type Recipients interface {
 	// charged. It answers within a bound; who did not answer by then is named. Every number
 	// is a recipient: of one that nobody knows there is nothing to tell.
 	GetRecipient(ctx context.Context, r job.Recipient) (Recipient, error)
+	// EraseRecipient forgets a recipient as it is now: its tokens and its devices' keys are
+	// refused, its connections closed, what waits for it is dropped, and it is taken out of all
+	// followers and segments. It waits, within a bound, until what waits is dropped, and tells
+	// what is kept all the same. It may be repeated: the last time counts.
+	EraseRecipient(ctx context.Context, r job.Recipient, req Erase) (Erasure, error)
 }
 
 // Events are notices of what happens to jobs. They are kept for a while only; the

@@ -50,3 +50,35 @@ type Used struct {
 	AccountID uint32 `json:"account_id,omitzero"`
 	Messages  int    `json:"messages"`
 }
+
+// Erase asks to forget a recipient.
+type Erase struct {
+	Reason string `json:"reason" doc:"Why, for the audit log: printable text of at most 256 bytes. It must be given."`
+}
+
+// Validate refuses a reason that is missing or cannot stand on a terminal.
+func (r Erase) Validate() error {
+	if r.Reason == "" {
+		return job.Invalid("reason", "say why a recipient is erased, for the audit log", nil)
+	}
+	return validateReason(r.Reason)
+}
+
+// Erasure is what was erased of a recipient, by this request.
+type Erasure struct {
+	Recipient   job.Recipient `json:"recipient"`
+	Record      uint64        `json:"record" doc:"Sequence of the record in the ledger before which nothing counts for the recipient any more."`
+	Connections int           `json:"connections" doc:"Its connections, which are closed."`
+	Keys        int           `json:"keys" doc:"Keys of its devices, which are revoked."`
+	Followed    uint64        `json:"followed" doc:"Accounts that it does not follow any more."`
+	Segments    uint64        `json:"segments" doc:"Segments that it is not in any more."`
+	Parked      uint64        `json:"parked" doc:"Messages that waited for it, which are dropped: suppressed."`
+	Left        uint64        `json:"left" doc:"Those of them that are not dropped yet; they are when their range has a home."`
+	Kept        []Kept        `json:"kept" doc:"What is kept of it all the same."`
+}
+
+// Kept is something that an erasure leaves.
+type Kept struct {
+	What  string    `json:"what"`
+	Until time.Time `json:"until,omitzero" doc:"From then on it is dropped when anybody of its range is charged anything; absent: it stays."`
+}

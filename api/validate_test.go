@@ -37,6 +37,9 @@ func TestValidateNamesTheField(t *testing.T) {
 	}{
 		{"submit", submit(func(*api.SubmitJob) {}), ""},
 		{"submit by package", submit(func(r *api.SubmitJob) { r.Audience, r.Package = "", job.Digest{1} }), ""},
+		{"erase", api.Erase{Reason: "they asked for it"}, ""},
+		{"erase without a reason", api.Erase{}, "reason"},
+		{"erase for a reason of two lines", api.Erase{Reason: "they\nasked"}, "reason"},
 		{"no account", submit(func(r *api.SubmitJob) { r.Account = "" }), "account"},
 		{"no recipients", submit(func(r *api.SubmitJob) { r.Audience = "" }), "package"},
 		{"two audiences", submit(func(r *api.SubmitJob) { r.Package = job.Digest{1} }), "audience"},

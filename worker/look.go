@@ -166,6 +166,9 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 		return home.JobInfo{}, err
 	}
 	info := w.infoOf(j, now)
+	if info.Erased, err = w.erasedSince(ctx, j, r); err != nil {
+		return home.JobInfo{}, err
+	}
 	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
 		info.Paused, info.Resend = true, false // the range's other jobs go on
@@ -194,6 +197,19 @@ func (w *Worker) inForce(told controlsChanged) job.Controls {
 // isUnsure reports whether the controls of jobs may be out of date; nothing is drained then.
 func (w *Worker) isUnsure(now time.Time) bool {
 	return now.UnixNano()-w.sure.Load() > int64(lane.ControlsMaxAge)
+}
+
+// erasedSince gives who of a range asked to be forgotten after a job was accepted; nil if
+// nobody ever did, or the job is over and nobody waits for it.
+func (w *Worker) erasedSince(ctx context.Context, j jobs.Job, r job.Range) (*idset.Set, error) {
+	if !j.IsLive() || !w.cfg.Erased.Any(r) {
+		return nil, nil
+	}
+	at, err := w.cfg.Jobs.Accepted(ctx, j.Spec.ID)
+	if err != nil {
+		return nil, err
+	}
+	return w.cfg.Erased.After(at, r), nil
 }
 
 // suppressed gives who of a range must not get a job.

@@ -121,18 +121,9 @@ func (l *loop) run(inherited []outbound.Inherited) error {
 // tell tells the gateways what was recorded in this step, each together.
 func (l *loop) tell() {
 	for len(l.tells) > 0 {
-		to, n := l.tells[0].Inc.Gateway, 0
-		var data []byte
-		var others []*handoff.Recorded
-		for _, m := range l.tells {
-			if m.Inc.Gateway != to || n == handoff.Together {
-				others = append(others, m)
-				continue
-			}
-			data, n = append(data, m.Bytes()...), n+1
-		}
+		to, data, rest := outbound.TellTogether(l.tells)
 		l.w.publish(handoff.RecordedTo(to), data)
-		l.tells = others
+		l.tells = rest
 	}
 }
 

@@ -20,6 +20,32 @@ type Presence interface {
 	Online(who *idset.Set) *idset.Set
 }
 
+// Erased knows who asked to be forgotten. It may lag by some moments. erased.Table is one.
+type Erased interface {
+	// Ready is closed when everything is known that was recorded before.
+	Ready() <-chan struct{}
+	// Any reports whether anybody of a range ever did.
+	Any(r job.Range) bool
+	// After gives who of a range did behind a record of the ledger, as the caller's set.
+	After(seq uint64, r job.Range) *idset.Set
+}
+
+// nobody is Erased when nobody ever asked.
+type nobody struct{}
+
+// Ready implements Erased.
+func (nobody) Ready() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// Any implements Erased.
+func (nobody) Any(job.Range) bool { return false }
+
+// After implements Erased.
+func (nobody) After(_ uint64, r job.Range) *idset.Set { return idset.New(r) }
+
 // Content gives what a job sends and to whom. All of it is immutable, so that
 // implementations may cache.
 type Content interface {

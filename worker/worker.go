@@ -55,6 +55,7 @@ type Config struct {
 	Silent   func() bool        // everything is to be given up, nothing taken; default: never
 	Presence Presence
 	Content  Content
+	Erased   Erased                            // default: nobody asked to be forgotten
 	Filters  func(filters.Lists) filters.Chain // default: filters.New
 	Policy   block.Policy                      // of the frequency caps; the same for all workers
 	Lanes    int                               // blocks under way at a time; default 8; each holds up to 2 MiB
@@ -126,6 +127,9 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Silent == nil {
 		cfg.Silent = func() bool { return false }
 	}
+	if cfg.Erased == nil {
+		cfg.Erased = nobody{}
+	}
 	if cfg.Filters == nil {
 		cfg.Filters = filters.New
 	}
@@ -184,10 +188,12 @@ func (w *Worker) Journal() job.Journal { return w.journal }
 func (w *Worker) Run(ctx context.Context) error {
 	defer close(w.stopped)
 	g, ctx := errgroup.WithContext(ctx)
-	select {
-	case <-w.cfg.Claims.Ready():
-	case <-ctx.Done():
-		return nil
+	for _, ready := range []<-chan struct{}{w.cfg.Claims.Ready(), w.cfg.Erased.Ready()} {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	inherited, err := w.takeOver(ctx)
 	switch {
@@ -213,7 +219,8 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 func (w *Worker) sweep() *sweep.Sweep {
-	return &sweep.Sweep{Index: w.cfg.Index, Jobs: w.cfg.Jobs, Presence: w.cfg.Presence, Holds: w.holds.Has, Info: w.infoOf, Cap: w.cfg.ParkCap, Post: w.post}
+	return &sweep.Sweep{Index: w.cfg.Index, Jobs: w.cfg.Jobs, Presence: w.cfg.Presence, Holds: w.holds.Has, Info: w.infoOf, Cap: w.cfg.ParkCap,
+		Erased: w.cfg.Erased.After, Post: w.post}
 }
 
 // post gives the loop an event.

@@ -28,6 +28,7 @@ import (
 	"crier/presence/handoff"
 	"crier/state/blob"
 	"crier/state/claims"
+	"crier/state/erased"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -168,6 +169,7 @@ type world struct {
 	gw      *host
 	table   *jobs.Table
 	claims  *claims.Table
+	erased  *erased.Table
 	homes   atomic.Pointer[claims.Table] // the same, for gateways
 	index   *parked.Index
 	worker  *Worker
@@ -221,7 +223,7 @@ func (s *stalling) Follow(ctx context.Context, from uint64, filter string, fn fu
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.table = jobs.New(w.log, w.ctl)
-	w.claims = claims.New(w.log)
+	w.claims, w.erased = claims.New(w.log), erased.New(w.log)
 	w.homes.Store(w.claims)
 	index, err := parked.New(ctx, w.kv, w.content, w.log)
 	if err != nil {
@@ -229,7 +231,7 @@ func (w *world) start() {
 	}
 	w.index = index
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Presence: w.planes, Content: w.content, Policy: w.policy,
+	w.worker, err = New(Config{Name: "w1", Start: w.starts, Log: w.ledger, Bus: w.bus, Index: index, Jobs: w.table, Claims: w.claims, Erased: w.erased, Presence: w.planes, Content: w.content, Policy: w.policy,
 		DrainRate: w.drains, ParkCap: w.parkCap, Logger: quiet})
 	if err != nil {
 		w.t.Fatal(err)
@@ -238,6 +240,7 @@ func (w *world) start() {
 	var runErr error
 	wg.Go(func() { w.table.Run(ctx) })
 	wg.Go(func() { w.claims.Run(ctx) })
+	wg.Go(func() { w.erased.Run(ctx) })
 	<-w.table.Ready()
 	<-w.claims.Ready()
 	wg.Go(func() { runErr = w.worker.Run(ctx) })

@@ -429,6 +429,19 @@ func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, 
 		Frequency: []api.Used{{Messages: 3}, {Account: "news", AccountID: 1, Messages: 2}}}, nil
 }
 
+// EraseRecipient implements api.Service: the same is erased of everybody.
+func (f *Fake) EraseRecipient(_ context.Context, r job.Recipient, req api.Erase) (api.Erasure, error) {
+	if err := f.enter("EraseRecipient"); err != nil {
+		return api.Erasure{}, err
+	}
+	if err := req.Validate(); err != nil {
+		return api.Erasure{}, err
+	}
+	return api.Erasure{Recipient: r, Record: 1234, Connections: 2, Keys: 1, Followed: 3, Segments: 1, Parked: 70, Left: 1, Kept: []api.Kept{
+		{What: "its number in records of the ledger, and in packages and snapshots that jobs were sent by"},
+		{What: "how many messages of a day it got", Until: f.Now().Add(48 * time.Hour)}}}, nil
+}
+
 // ReconcileJob implements api.Service.
 func (f *Fake) ReconcileJob(_ context.Context, id job.ID) (api.Reconciliation, error) {
 	j, err := f.with("ReconcileJob", id, func(*record) error { return nil })

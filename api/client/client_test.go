@@ -230,6 +230,8 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(s.ExplainJob(ctx, j.Job, 4294967295))
 	add(s.ReconcileJob(ctx, j.Job))
 	add(s.GetRecipient(ctx, 7))
+	add(s.EraseRecipient(ctx, 7, api.Erase{Reason: "asked for it"}))
+	add(s.EraseRecipient(ctx, 4294967295, api.Erase{}))
 	for _, req := range []api.ExportJob{{Standings: []job.Standing{{Outcome: job.Delivered}, {Outcome: job.Dropped, Reason: job.ReasonRelation}}}, {Standings: []job.Standing{{Outcome: job.Failed}}, Format: api.FormatIDs}} {
 		var ids strings.Builder
 		add(nil, s.ExportJob(ctx, j.Job, req, &ids))

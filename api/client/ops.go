@@ -231,6 +231,11 @@ func (c *Client) GetRecipient(ctx context.Context, r job.Recipient) (api.Recipie
 	return call[api.Recipient](ctx, c, request{method: http.MethodGet, path: "/v1/recipients/" + r.String()})
 }
 
+// EraseRecipient implements Service.
+func (c *Client) EraseRecipient(ctx context.Context, r job.Recipient, req api.Erase) (api.Erasure, error) {
+	return call[api.Erasure](ctx, c, request{method: http.MethodPost, path: "/v1/recipients/" + r.String() + "/erase", json: req, timeout: c.cfg.LongTimeout})
+}
+
 // ReconcileJob implements Service.
 func (c *Client) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliation, error) {
 	return call[api.Reconciliation](ctx, c, request{method: http.MethodGet, path: jobPath(id, "/reconcile"), timeout: c.cfg.LongTimeout})

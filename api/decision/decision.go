@@ -82,6 +82,7 @@ var decisions = map[string]Decision{
 	"reconcile-job":       {viewers, anyTenant, Nothing},
 	"export-job":          {senders, anyTenant, Nothing},
 	"get-recipient":       {viewers, anyTenant, Nothing},
+	"erase-recipient":     {admins, house, Elsewhere}, // the sets of all tenants, and what all of them sent
 	"tail-events":         {viewers, anyTenant, Nothing},
 	"submit-job":          {senders, anyTenant, InLedger},
 	"pause-job":           {senders, anyTenant, InLedger},

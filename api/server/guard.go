@@ -89,8 +89,13 @@ func (s *Server) authorize(r *http.Request) (api.Caller, *problem.Problem) {
 
 var secrets = regexp.MustCompile(`(crk|crier)_[A-Za-z0-9_-]+`)
 
-// loggable is a path without what may be a key, which somebody took for an id.
-func loggable(path string) string { return secrets.ReplaceAllString(path, "${1}_...") }
+var recipients = regexp.MustCompile(`(/recipients/)[^/]+`)
+
+// loggable is a path without what may be a key, which somebody took for an id, and without
+// numbers of recipients, which are in no log.
+func loggable(path string) string {
+	return recipients.ReplaceAllString(secrets.ReplaceAllString(path, "${1}_..."), "${1}_")
+}
 
 // slurp reads a JSON body whole, within its limits of size and time, and puts it
 // back for huma to decode. A request without a body passes.

@@ -133,6 +133,17 @@ func (s *Server) proofRoutes() {
 			}
 			return svc.GetRecipient(ctx, r)
 		})
+	handleBody(s, operation{"erase-recipient", http.MethodPost, "/v1/recipients/{recipient}/erase", "recipients", "Forget a recipient: its tokens, its connections, what waits for it, and its place in sets", http.StatusOK},
+		func(ctx context.Context, in *struct {
+			Recipient string `path:"recipient" doc:"Recipient id, 0 to 4294967295."`
+			Body      strictBody[api.Erase]
+		}) (api.Erasure, error) {
+			r, err := job.ParseRecipient(in.Recipient)
+			if err != nil {
+				return api.Erasure{}, job.Invalid("recipient", api.Printable(err.Error()), nil)
+			}
+			return svc.EraseRecipient(ctx, r, in.Body.Value)
+		})
 	handle(s, operation{"verify-ledger", http.MethodGet, "/v1/ledger/verify", "ledger", "Read the whole ledger and check every chain", http.StatusOK},
 		func(ctx context.Context, _ *struct{}) (api.LedgerReport, error) {
 			return svc.VerifyLedger(ctx)

@@ -141,7 +141,7 @@ func (h *harness) operations() []operation {
 		add-suppressed remove-suppressed import-suppressed list-suppression get-suppression
 		create-segment list-segments get-segment add-to-segment remove-from-segment import-segment archive-segment restore-segment
 		import-package list-packages get-package export-set
-		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job export-job reconcile-job get-recipient
+		submit-job list-jobs get-job watch-job wait-job pause-job resume-job cancel-job recall-job set-rate resolve-job explain-job export-job reconcile-job get-recipient erase-recipient
 		tail-ledger tail-events verify-ledger status mint-token backup
 		list-members get-member silence-member resume-member get-ring list-journals list-lanes
 		get-self create-key list-keys revoke-key create-tenant list-tenants get-tenant set-limits make-webhook-secret list-audit`)
@@ -361,7 +361,7 @@ func TestErrorsOfTheService(t *testing.T) {
 func TestPanicCostsOneRequest(t *testing.T) {
 	h := start(t, nil)
 	h.fake.Fail = func(m string) error {
-		if m == "GetAccount" {
+		if m == "GetAccount" || m == "GetRecipient" {
 			panic("the inside")
 		}
 		return nil
@@ -372,6 +372,9 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	}
 	if !strings.Contains(h.log.String(), "the inside") {
 		t.Errorf("the log lacks the panic: %s", h.log)
+	}
+	if a := h.do("GET", "/v1/recipients/314159", ""); a.status != 500 || strings.Contains(h.log.String(), "314159") || !strings.Contains(h.log.String(), "path=/v1/recipients/_") {
+		t.Errorf("%d; which recipient it was is no matter of the log: %s", a.status, h.log)
 	}
 	if a := h.do("GET", "/v1/status", ""); a.status != 200 {
 		t.Errorf("after a panic: status %d", a.status)

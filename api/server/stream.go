@@ -128,7 +128,7 @@ func (s *Server) file(g *gate.Gate, do func(*http.Request, io.Writer) error, o o
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 		default:
 			if !errors.Is(err, paced.ErrGone) && r.Context().Err() == nil {
-				s.cfg.Log.Error("an answer broke off", "id", requestIDOf(r.Context()), "path", r.URL.Path, "error", err)
+				s.cfg.Log.Error("an answer broke off", "id", requestIDOf(r.Context()), "path", loggable(r.URL.Path), "error", err)
 			}
 			panic(http.ErrAbortHandler) // or a part would be taken for the whole
 		}

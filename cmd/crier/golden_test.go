@@ -150,7 +150,7 @@ func TestGoldenTables(t *testing.T) {
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
 		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
-		"suppression-ls": "suppression ls", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "error": "error",
+		"suppression-ls": "suppression ls", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
 	} {
 		svc := api.Service(fake)
 		if strings.HasPrefix(name, "segment-") || name == "suppression-ls" || strings.HasSuffix(name, "-aimed") {

@@ -251,6 +251,7 @@ var table = map[string]row{
 	"export-job":          {want: "xx++ x00 x00 +", make: at("/v1/jobs/%s/recipients?outcome=parked", live)},
 	"reconcile-job":       {want: "x+++ 000 000 +", make: at("/v1/jobs/%s/reconcile", live)},
 	"get-recipient":       {want: "x+++ ... ... +", has: liveID, make: at("/v1/recipients/1")},
+	"erase-recipient":     {want: "xxxx xxx xx. +", make: at(`/v1/recipients/4000000000/erase {"reason":"asked for it"}`)},
 	"tail-events":         {want: "x+++ ... ... +", has: liveID, make: at("/v1/events")},
 	"pause-job":           {want: "xx++ x00 x00 +", make: at("/v1/jobs/%s/pause", live)},
 	"resume-job":          {want: "xx++ x00 x00 +", make: at("/v1/jobs/%s/resume", live)},

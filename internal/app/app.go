@@ -299,6 +299,7 @@ func (a *app) follow(part func(string, func(context.Context) error)) {
 	part("streams", a.watchStreams)
 	part("job table", a.jobs.Run)
 	part("claims", a.claims.Run)
+	part("erasures", a.erased.Run)
 	if a.member != nil {
 		part("membership", a.member.Run)
 	}
@@ -329,7 +330,7 @@ func (a *app) follow(part func(string, func(context.Context) error)) {
 
 // waitReady waits for the take-over from the former process.
 func (a *app) waitReady(ctx context.Context) error {
-	ready := []<-chan struct{}{a.jobs.Ready(), a.claims.Ready()}
+	ready := []<-chan struct{}{a.jobs.Ready(), a.claims.Ready(), a.erased.Ready()}
 	if a.worker != nil {
 		ready = append(ready, a.worker.Ready())
 	}

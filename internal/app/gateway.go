@@ -52,7 +52,7 @@ func (a *app) openGateway(context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.gateway = part
+	a.gateway, a.erased.OnErased = part, part.gw.Expel
 	return nil
 }
 

@@ -36,6 +36,7 @@ import (
 	"crier/state/blob"
 	"crier/state/claims"
 	"crier/state/coord"
+	"crier/state/erased"
 	"crier/state/events"
 	"crier/state/fold"
 	"crier/state/jobs"
@@ -74,6 +75,7 @@ type parts struct {
 	members   *members.Store
 	jobs      *jobs.Table
 	claims    *claims.Table
+	erased    *erased.Table
 	stays     *overstay.Watch
 	mute      sync.Map // schedulers that did not say what a job waits on, by name, and when
 	entry     *entry.Desk
@@ -130,7 +132,7 @@ func (a *app) openBoot(context.Context) (err error) {
 }
 
 func (a *app) openKeys(context.Context) (err error) {
-	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Keys})
+	a.keys, err = auth.Open(auth.Config{Data: a.cfg.Keys, Erased: a.erased.Last})
 	if errors.As(err, new(*fs.PathError)) {
 		return job.Invalid("keys", "keys: give a directory that this process may read and write", err)
 	}
@@ -163,8 +165,7 @@ func (a *app) openLedger(ctx context.Context) (err error) {
 	}
 	a.streams.controls = beyond(a.cfg.Edge.Log, ledger.Log(controls))
 	a.copied.ledger, a.copied.controls = backup.Log{Name: ledger.Stream, Copy: log.Snapshot}, backup.Log{Name: ledger.ControlStream, Copy: controls.Snapshot}
-	a.jobs = jobs.New(a.streams.ledger, a.streams.controls)
-	a.claims = claims.New(a.streams.ledger)
+	a.jobs, a.claims, a.erased = jobs.New(a.streams.ledger, a.streams.controls), claims.New(a.streams.ledger), erased.New(a.streams.ledger)
 	if a.nats == nil {
 		a.clocks = append(a.clocks, entry.Clock{Name: "NATS (nats.servers)", Ask: log.Time})
 	}
@@ -196,7 +197,7 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.content = content.New(a.blobs, a.members, a.jobs)
+	a.content = content.New(a.blobs, a.members, a.erased, a.jobs)
 	a.onClose("content", func() error { a.content.Close(); return nil })
 	return nil
 }
@@ -290,7 +291,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.onClose("what is in hand", a.inhand.Close)
 	if a.cfg.has("worker") {
 		a.worker, err = worker.New(worker.Config{Name: a.node.Worker(), Start: a.node.Starts, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus, Index: a.index, Jobs: a.jobs, Claims: a.claims, Ring: func() tenure.Ring { return a.ring().Worker() },
-			Presence: a.planes, Content: a.content, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, InHand: a.inhand, Logger: a.log})
+			Presence: a.planes, Content: a.content, Erased: a.erased, Filters: a.cfg.Filters, Lanes: a.cfg.Lanes, DrainRate: a.cfg.DrainRate, ParkCap: a.cfg.ParkCap, Policy: a.cfg.Policy, Boot: a.boot, InHand: a.inhand, Logger: a.log})
 		if err != nil {
 			return err
 		}
@@ -332,7 +333,7 @@ func (a *app) openService(ctx context.Context) error {
 		return err
 	}
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
-		Jobs: a.jobs, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
+		Jobs: a.jobs, Erased: a.erased, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
 		Backup: a.backup(), CheckWebhook: webhook.Guard{Allow: a.cfg.Webhooks}.URL,
 		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn, Stays: a.stays})

@@ -58,6 +58,7 @@ var arrowTable = []Arrow{
 	{"state/outbox", with(), "the relay carries rows to a stream and decides nothing about them"},
 	{"state/events/...", with("internal/bus/..."), "an adapter knows its seam and its driver"},
 	{"state/overstay", with("state/jobs", "state/ledger", "state/parked"), "what is late follows from the tables of jobs and claims, and from how far the index is"},
+	{"state/erased", with("state/ledger"), "the table of who was erased is made from the ledger alone"},
 	{"state/claims", with("state/ledger"), "the table of claims is made from the ledger alone"},
 
 	{"scheduler/apta/...", []string{"job", "internal/pause"}, "membership knows members, shards and time; what is placed by it is its users' business"},

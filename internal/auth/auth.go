@@ -44,12 +44,16 @@ type Config struct {
 	Now func() time.Time
 	// Random gives the bits of new keys. Default: crypto/rand.Reader.
 	Random io.Reader
+	// Erased gives the record by which a recipient was erased last, 0 if it never was:
+	// tokens made before are refused. Default: nobody ever was.
+	Erased func(job.Recipient) uint64
 }
 
 // Keys checks keys and mints tokens. It never changes after Open and is safe for
 // concurrent use.
 type Keys struct {
 	now       func() time.Time
+	erased    func(job.Recipient) uint64
 	adminHash [sha256.Size]byte
 	adminPath string
 	ring      ring
@@ -67,6 +71,9 @@ func Open(cfg Config) (*Keys, error) {
 	if cfg.Random == nil {
 		cfg.Random = rand.Reader
 	}
+	if cfg.Erased == nil {
+		cfg.Erased = func(job.Recipient) uint64 { return 0 }
+	}
 	dir := filepath.Join(cfg.Data, dirName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of keys: %w", err)
@@ -79,7 +86,7 @@ func Open(cfg Config) (*Keys, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	k := &Keys{now: cfg.Now, adminPath: filepath.Join(dir, adminFile)}
+	k := &Keys{now: cfg.Now, erased: cfg.Erased, adminPath: filepath.Join(dir, adminFile)}
 	if k.adminHash, err = openAdmin(dir, cfg.Random); err != nil {
 		return nil, err
 	}

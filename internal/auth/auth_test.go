@@ -241,6 +241,59 @@ func TestMint(t *testing.T) {
 	}
 }
 
+// What was made for a recipient before it was erased is refused, also what was made between
+// two erasures; what is made later is good, also where the erasure is not known yet. Others'
+// tokens are as they were.
+func TestTokensOfTheErased(t *testing.T) {
+	dir, marks := t.TempDir(), map[job.Recipient]uint64{}
+	open := func(erased func(job.Recipient) uint64) *auth.Keys {
+		k, err := auth.Open(auth.Config{Data: dir, Erased: erased})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	k, behind := open(func(r job.Recipient) uint64 { return marks[r] }), open(nil)
+	mint := func(r job.Recipient) string {
+		token, _, err := k.Mint(r, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	var former []string
+	other := mint(8)
+	for _, mark := range []uint64{0, 1, 1 << 40, 1<<48 - 1} {
+		marks[7] = mark
+		token := mint(7)
+		if (len(token) == 60) != (mark == 0) {
+			t.Errorf("after record %d a token has %d characters", mark, len(token))
+		}
+		for _, k := range []*auth.Keys{k, behind} {
+			if r, err := k.VerifyRecipient(token); err != nil || r != 7 {
+				t.Errorf("after record %d a new token verifies as %d, %v", mark, r, err)
+			}
+		}
+		for i, old := range former {
+			if _, err := k.VerifyRecipient(old); job.CodeOf(err) != job.CodeDenied || !strings.Contains(err.Error(), "erased") {
+				t.Errorf("after record %d token %d from before: %v", mark, i, err)
+			}
+		}
+		for _, m := range mutations(token) {
+			if m == token {
+				continue
+			}
+			if got, err := k.VerifyRecipient(m); job.CodeOf(err) != job.CodeDenied {
+				t.Errorf("token %q verifies as %d, %v", m, got, err)
+			}
+		}
+		former = append(former, token)
+	}
+	if r, err := k.VerifyRecipient(other); err != nil || r != 8 {
+		t.Errorf("another's token verifies as %d, %v", r, err)
+	}
+}
+
 func FuzzVerify(f *testing.F) {
 	k := open(f, f.TempDir(), nil)
 	key := adminKey(f, k)

@@ -99,4 +99,11 @@ func TestAnActThatCannotBeWritten(t *testing.T) {
 			t.Errorf("the log has no %s: %s", want, log)
 		}
 	}
+	log.Reset()
+	ctx, a = begin(t, tr, false)
+	a.On("default", "recipient/271828")
+	tr.End(ctx, a, nil)
+	if text := log.String(); !strings.Contains(text, "object=recipient/_ ") || strings.Contains(text, "271828") {
+		t.Errorf("the log names a recipient: %s", text)
+	}
 }

@@ -168,6 +168,7 @@ func (x *server) body(op operation) map[string]any {
 		"set-rate":          {"rate": 0},
 		"resolve-job":       {"decision": "drop"},
 		"mint-token":        {"recipient": 7},
+		"erase-recipient":   {"reason": "x"},
 		"silence-member":    {"reason": "x"},
 		"resume-member":     {"reason": "x"},
 
@@ -196,6 +197,9 @@ func (x *server) unused() string {
 func (x *server) at(op operation, others map[string]string) string {
 	path := op.path
 	for name, is := range map[string]string{"account": "sender", "job": x.job, "package": x.pkg, "recipient": "7", "member": x.member, "segment": "seg", "kind": "followers", "tenant": "acme", "key": x.key} {
+		if name == "recipient" && op.id == "erase-recipient" {
+			is = "8" // nobody listens there
+		}
 		if other, ok := others[name]; ok {
 			is = other
 		}

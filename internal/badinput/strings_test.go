@@ -184,7 +184,7 @@ func TestPaths(t *testing.T) {
 						t.Errorf("%s: the detail cannot be shown: %.300q", what, p.Detail)
 					}
 				}
-				return false
+				return op.id == "erase-recipient" && found > 0 // every number is a recipient
 			})
 			t.Logf("%s, %s: %d strings, %d found", op.id, name, len(texts), found)
 		}

@@ -144,6 +144,15 @@ func (s *Rights) RevokeKey(ctx context.Context, id string) (api.Key, error) {
 	return describeKey(k), nil
 }
 
+// RevokeDevices ends all keys of a recipient's devices, whoever's they are, and tells how many
+// were in force.
+func (s *Rights) RevokeDevices(ctx context.Context, who job.Recipient) (n int, err error) {
+	if n, err = s.Store.RevokeOf(ctx, who); n > 0 && err == nil {
+		s.changed(ctx)
+	}
+	return n, err
+}
+
 func (s *Rights) describeTenant(t access.Tenant) api.Tenant {
 	return describeTenant(t, s.UnderWay())
 }

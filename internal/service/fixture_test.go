@@ -20,6 +20,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/blob"
+	"crier/state/erased"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/overstay"
@@ -68,7 +69,7 @@ func newFixture(t *testing.T) *fixture {
 	table := jobs.New(f.log, f.controls)
 	index, err := parked.New(asked(t), kv.NewMemory(), f, f.log)
 	f.must(err)
-	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Authority: f.limits, Blobs: blobs, Members: m, Jobs: table, Index: index, Set: f.set,
+	f.Service = New(Config{Log: f.log, Controls: f.controls, Store: store, Authority: f.limits, Blobs: blobs, Members: m, Jobs: table, Erased: erased.New(f.log), Index: index, Set: f.set,
 		WaitingOn: func(id job.ID) string { return f.waiting[id] }, Status: func(context.Context) api.Status { return api.Status{Healthy: true} },
 		Stays:   overstay.NewWatch(table, index, f, time.Now),
 		Filters: func(context.Context, job.Spec) ([]proof.Filter, error) { return f.filters, nil },

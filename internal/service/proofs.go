@@ -38,7 +38,7 @@ func (s *Service) ExplainJob(ctx context.Context, id job.ID, r job.Recipient) (a
 		out.Evidence = append(out.Evidence, api.Evidence{Seq: e.Seq, Report: e.Report, Record: e.Ref.String(), Says: e.Says, At: e.At})
 	}
 	if out.Because, err = s.cfg.Why(ctx, j.Spec, x.Reason, r); err != nil {
-		return api.Explanation{}, fmt.Errorf("looking why a filter of job %s dropped recipient %s: %w", id, r, err)
+		return api.Explanation{}, fmt.Errorf("looking why a filter of job %s dropped a recipient: %w", id, err)
 	}
 	return out, nil
 }
@@ -132,6 +132,9 @@ func describeOther(st ledger.Stored) (kind string, detail json.RawMessage) {
 		return "fold", st.Data
 	case ledger.ClusterSubject:
 		return "cluster", st.Data
+	}
+	if _, err := ledger.ParseErasure(st); err == nil {
+		return "erased", st.Data
 	}
 	if c, err := ledger.ParseClaim(st); err == nil && c.Kind != "" {
 		return "claim", st.Data

@@ -27,10 +27,10 @@ func (s *Service) GetRecipient(ctx context.Context, who job.Recipient) (api.Reci
 		out.Whereabouts = s.cfg.Whereabouts(ctx, who)
 	}
 	if err := s.waiting(ctx, c, &out); err != nil {
-		return out, fmt.Errorf("looking what is parked for recipient %s: %w", who, err)
+		return out, fmt.Errorf("looking what is parked for a recipient: %w", err)
 	}
 	if err := s.used(ctx, c, &out); err != nil {
-		return out, fmt.Errorf("looking what recipient %s was charged: %w", who, err)
+		return out, fmt.Errorf("looking what a recipient was charged: %w", err)
 	}
 	return out, ctx.Err()
 }

@@ -22,6 +22,7 @@ import (
 	"crier/internal/service/sets"
 	"crier/job"
 	"crier/state/blob"
+	"crier/state/erased"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/overstay"
@@ -39,6 +40,7 @@ type Config struct {
 	Blobs         *blob.Dir
 	Members       *members.Store
 	Jobs          *jobs.Table
+	Erased        *erased.Table
 	Index         *parked.Index
 	Reports       *report.Store
 	Keys          *auth.Keys

@@ -15,7 +15,12 @@ type Job struct {
 	Since    time.Time
 	Controls job.Controls
 	seq      uint64 // of its last record
+	first    uint64 // of its first record; 0 if that was not read
 }
+
+// Accepted is the sequence of the record with which the job was accepted, 0 if it is not
+// known here; see Table.Accepted.
+func (j Job) Accepted() uint64 { return j.first }
 
 // IsLive reports whether something is left to be done about the job: it is not over, or
 // was recalled after it was and that has not begun.

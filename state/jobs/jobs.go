@@ -165,6 +165,7 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 	}
 	old := t.mu.jobs[tr.Job]
 	if old != nil && old.Version >= tr.Version {
+		old.first = max(old.first, j.first)
 		if followed && old.Version == tr.Version && !old.IsLive() {
 			delete(t.mu.jobs, tr.Job)
 		}
@@ -172,7 +173,7 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 		return nil
 	}
 	if old != nil {
-		j.Controls = old.Controls
+		j.Controls, j.first = old.Controls, max(j.first, old.first)
 	} else if e := t.mu.early[tr.Job]; e != nil {
 		j.Controls = e.sum
 		delete(t.mu.early, tr.Job)
@@ -194,7 +195,11 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 
 func fromTransition(tr job.Transition, seq uint64) Job {
 	at, _ := time.Parse(time.RFC3339Nano, tr.At) // written by Transition below
-	return Job{Spec: tr.Spec, State: tr.State, Version: tr.Version, Reason: tr.Reason, Since: at, seq: seq}
+	j := Job{Spec: tr.Spec, State: tr.State, Version: tr.Version, Reason: tr.Reason, Since: at, seq: seq}
+	if tr.Version == 1 {
+		j.first = seq
+	}
+	return j
 }
 
 func (t *Table) takeControl(st ledger.Stored) error {
@@ -258,6 +263,26 @@ func (t *Table) Spec(ctx context.Context, id job.ID) (job.Spec, error) {
 	}
 	j, err := t.last(ctx, id)
 	return j.Spec, err
+}
+
+// Accepted is the sequence of the record with which a job was accepted: what stands in the
+// ledger before it was before the job. If the table does not have it, it reads the ledger.
+func (t *Table) Accepted(ctx context.Context, id job.ID) (seq uint64, err error) {
+	if j, ok := t.known(id); ok && j.first > 0 {
+		return j.first, nil
+	}
+	found := errors.New("found")
+	err = ledger.ReadAll(ctx, t.log, 1, ledger.JobSubject(id), func(st ledger.Stored) error {
+		seq = st.Seq
+		return found
+	})
+	switch {
+	case errors.Is(err, found):
+		return seq, nil
+	case err == nil:
+		err = job.NotFound(fmt.Sprintf("there is no job %s", id))
+	}
+	return 0, fmt.Errorf("reading when job %s was accepted: %w", id, err)
 }
 
 // last reads a job, without its controls, from the ledger.
@@ -393,7 +418,7 @@ func (t *Table) Transition(ctx context.Context, id job.ID, to job.State, reason 
 				return j, err
 			}
 			next := fromTransition(tr, seq)
-			next.Controls = j.Controls
+			next.Controls, next.first = j.Controls, j.first
 			return next, nil
 		}
 		if ctx.Err() != nil || !errors.Is(err, ledger.ErrConflict) || behind == j.seq {

@@ -633,3 +633,66 @@ func TestAConflictThatStaysIsTold(t *testing.T) {
 		t.Errorf("tried %d and %d times", first.appends, second.appends)
 	}
 }
+
+// When a job was accepted is told by its first record: where it is followed, moved on here or
+// elsewhere, over, or asked for before the table runs.
+func TestWhenAJobWasAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, controls := streams()
+		table, other := New(log, controls), New(log, controls)
+		accept := func(id byte) {
+			t.Helper()
+			if _, _, err := table.Accept(t.Context(), spec(id, id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		followed := false
+		check := func(what string) {
+			t.Helper()
+			for id := byte(1); id <= 3; id++ {
+				var first uint64
+				_ = ledger.ReadAll(t.Context(), log, 1, ledger.JobSubject(job.ID{id}), func(st ledger.Stored) error {
+					if first == 0 {
+						first = st.Seq
+					}
+					return nil
+				})
+				for _, x := range []*Table{table, other} {
+					if seq, err := x.Accepted(t.Context(), job.ID{id}); err != nil || seq != first || first == 0 {
+						t.Errorf("%s: job %d was accepted with record %d, %v; want %d", what, id, seq, err, first)
+					}
+					if j, ok := x.Current(job.ID{id}); ok && j.Accepted() != first && (followed || j.Accepted() != 0) {
+						t.Errorf("%s: job %d in the table was accepted with record %d, want %d", what, id, j.Accepted(), first)
+					}
+				}
+			}
+			if _, err := table.Accepted(t.Context(), job.ID{9}); job.CodeOf(err) != job.CodeNotFound {
+				t.Errorf("%s: a job that is none: %v", what, err)
+			}
+		}
+		accept(1)
+		accept(2)
+		accept(3)
+		if _, err := other.Transition(t.Context(), job.ID{2}, job.Packed, "", at); err != nil { // before it has followed
+			t.Fatal(err)
+		}
+		check("before they run")
+		defer run(t, table, other)()
+		synctest.Wait()
+		followed = true
+		check("when they run")
+		for _, s := range []job.State{job.Queued, job.Preparing} {
+			if _, err := table.Transition(t.Context(), job.ID{2}, s, "", at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := other.Transition(t.Context(), job.ID{3}, job.Cancelling, "", at); err != nil {
+			t.Fatal(err)
+		}
+		if j, err := other.Transition(t.Context(), job.ID{3}, job.JobCancelled, "", at); err != nil || j.IsLive() {
+			t.Fatalf("%+v, %v", j, err)
+		}
+		synctest.Wait()
+		check("moved on, and over")
+	})
+}

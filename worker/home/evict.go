@@ -30,16 +30,25 @@ func (p *plan) drop(b *batch, out *idset.Set, reason job.Reason) {
 	p.add(&ledger.Outcome{Job: b.id, Range: p.f.Range, Outcome: job.Dropped, Reason: reason, Set: out}, 0)
 }
 
-// suppress drops who was suppressed meanwhile.
+// suppress drops who asked to be forgotten, and who was suppressed meanwhile. Of the first
+// nobody comes back, so that they need not wait for the end of a pause.
 func (p *plan) suppress(batches []*batch) {
 	for _, b := range batches {
-		if b.info.Paused || b.info.Suppress == nil || !b.set.Intersects(b.info.Suppress) {
-			continue
+		p.dropAmong(b, b.info.Erased)
+		if !b.info.Paused {
+			p.dropAmong(b, b.info.Suppress)
 		}
-		out := b.set.Clone()
-		out.And(b.info.Suppress)
-		p.drop(b, out, job.SuppressedParked)
 	}
+}
+
+// dropAmong drops those of a batch who are in a set; nil is nobody.
+func (p *plan) dropAmong(b *batch, who *idset.Set) {
+	if who == nil || !b.set.Intersects(who) {
+		return
+	}
+	out := b.set.Clone()
+	out.And(who)
+	p.drop(b, out, job.SuppressedParked)
 }
 
 // collapse keeps of each recipient's messages with one key the newest, as their clients

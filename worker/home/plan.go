@@ -27,6 +27,7 @@ type JobInfo struct {
 	Resend    bool        // the policy, or an operator, wants what is in doubt sent again
 	Drop      bool        // an operator wants what is in doubt given up
 	Suppress  *idset.Set  // recipients of the range that must not get it; may be nil
+	Erased    *idset.Set  // those who asked to be forgotten after it was accepted; may be nil
 	Withdraws bool        // it takes another job's message back
 	// CollapseKey, with the account, is what older messages are replaced by; none: "".
 	CollapseKey string

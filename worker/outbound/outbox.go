@@ -70,3 +70,16 @@ func Group(queue []Send) (group, rest []Send) {
 	}
 	return group, rest
 }
+
+// TellTogether takes off a list what is told to one gateway together, in its order.
+func TellTogether(list []*handoff.Recorded) (gateway string, data []byte, rest []*handoff.Recorded) {
+	n := 0
+	for _, m := range list {
+		if m.Inc.Gateway != list[0].Inc.Gateway || n == handoff.Together {
+			rest = append(rest, m)
+			continue
+		}
+		data, n = append(data, m.Bytes()...), n+1
+	}
+	return list[0].Inc.Gateway, data, rest
+}

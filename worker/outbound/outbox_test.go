@@ -62,3 +62,29 @@ func TestGroup(t *testing.T) {
 		}
 	})
 }
+
+// TestTellTogether: everything is told once, in order for each gateway, no more together than may be.
+func TestTellTogether(t *testing.T) {
+	var list []*handoff.Recorded
+	for n := range uint64(3*handoff.Together + 7) {
+		list = append(list, &handoff.Recorded{Ref: job.Ref{N: n}, Inc: job.Incarnation{Gateway: []string{"a", "a", "b"}[n%3]}})
+	}
+	got, messages := map[string][]uint64{}, 0
+	for len(list) > 0 {
+		to, data, rest := TellTogether(list)
+		all, err := handoff.ParseRecorded(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			if m.Inc.Gateway != to {
+				t.Fatalf("%s is told what is for %s", to, m.Inc.Gateway)
+			}
+			got[to] = append(got[to], m.Ref.N)
+		}
+		list, messages = rest, messages+1
+	}
+	if len(got["a"])+len(got["b"]) != 3*handoff.Together+7 || !slices.IsSorted(got["a"]) || !slices.IsSorted(got["b"]) || messages != 5 {
+		t.Errorf("%d and %d are told in %d messages", len(got["a"]), len(got["b"]), messages)
+	}
+}

@@ -1,10 +1,11 @@
 // Package sweep finds, for the homes of a worker, whom nobody asked about: who is parked or in
-// doubt and online, for whom too much is parked, and jobs that are over and still have somebody
-// waiting. It makes up for whatever was lost on the way to a home.
+// doubt and online, for whom too much is parked, who is parked and asked to be forgotten, and
+// jobs that are over and still have somebody waiting. It makes up for whatever was lost on the way to a home.
 package sweep
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"crier/internal/idset"
@@ -29,11 +30,12 @@ type Sweep struct {
 	Holds func(job.Range) bool // whose home the worker is
 	Info  func(j jobs.Job, now time.Time) home.JobInfo
 	Cap   int // the most messages that wait for a recipient; 0 is any number
-	Post  func(context.Context, any)
+	// Erased gives who of a range asked to be forgotten behind a record of the ledger.
+	Erased func(seq uint64, r job.Range) *idset.Set
+	Post   func(context.Context, any)
 }
 
-// Run looks, again and again, for who is parked or in doubt and online, for whom too much is
-// parked, and for jobs that are over and still have somebody waiting.
+// Run looks, again and again, for all of them.
 func (s *Sweep) Run(ctx context.Context) error {
 	t := time.NewTicker(Every)
 	defer t.Stop()
@@ -55,6 +57,7 @@ func (s *Sweep) once(ctx context.Context) error {
 	for _, j := range live {
 		resend[j.Spec.ID] = s.Info(j, now).Resend
 	}
+	oldest := oldestOf(live)
 	crowd, err := s.crowd(now, live)
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func (s *Sweep) once(ctx context.Context) error {
 		if !s.Holds(r) {
 			continue
 		}
-		set, err := s.waitingIn(r, resend, crowd)
+		set, err := s.waitingIn(r, resend, crowd, oldest)
 		if err != nil {
 			return err
 		}
@@ -95,10 +98,22 @@ func (s *Sweep) crowd(now time.Time, live []jobs.Job) (parked.Crowd, error) {
 	return home.Crowd(s.Cap, waiting), nil
 }
 
+// oldestOf is the record with which the first of some jobs was accepted: who asked to be
+// forgotten before it waits for nothing from before that. Of a job of which it is not known, it
+// may be any.
+func oldestOf(live []jobs.Job) uint64 {
+	oldest := uint64(math.MaxUint64)
+	for _, j := range live {
+		oldest = min(oldest, j.Accepted())
+	}
+	return oldest
+}
+
 // waitingIn gives who of a range is online and waits: parked, or in doubt that being online
 // may end (rule 18), by what their clients said at their hello, or because the job is to be
-// sent again. Online or not, it gives for whom too much is parked.
-func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd) (*idset.Set, error) {
+// sent again. Online or not, it gives for whom too much is parked, and who may be parked and
+// asked to be forgotten behind the record oldest.
+func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd, oldest uint64) (*idset.Set, error) {
 	set, err := s.Index.MayWait(r)
 	if err != nil {
 		return nil, err
@@ -108,6 +123,10 @@ func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd) (
 	if err != nil {
 		return nil, err
 	}
+	erased := s.Erased(oldest, r)
+	defer erased.Release()
+	erased.And(set)
+	crowded.Or(erased)
 	doubts, err := s.Index.DoubtIn(r, job.ID{})
 	for _, d := range doubts {
 		if !d.Mute || resend[d.Job] {

@@ -15,7 +15,7 @@ import (
 
 // Recipient is the group of commands about single recipients.
 func Recipient(c *cli.CLI) *cobra.Command {
-	return c.Group("recipient", "Recipients, one at a time", recipientInfo(c))
+	return c.Group("recipient", "Recipients, one at a time", recipientInfo(c), recipientErase(c))
 }
 
 func recipientInfo(c *cli.CLI) *cobra.Command {
@@ -40,6 +40,47 @@ func recipientInfo(c *cli.CLI) *cobra.Command {
 Which jobs sent to it is not told, for the ledger knows that by job: crier job explain JOB RECIPIENT.
 Keys of other tenants than default see what is their own, and not where it is connected.`
 	return cmd
+}
+
+func recipientErase(c *cli.CLI) *cobra.Command {
+	cmd := c.Command("erase RECIPIENT --reason WHY", "Forget a recipient: its tokens, its connections, what waits for it, its place in sets", cobra.ExactArgs(1),
+		func(ctx context.Context, args []string) error {
+			r, err := job.ParseRecipient(args[0])
+			if err != nil {
+				return cli.Usage("%w", err)
+			}
+			if c.Reason == "" {
+				return cli.Usage("say why, for the audit log: --reason WHY")
+			}
+			svc, err := c.Service()
+			if err != nil {
+				return err
+			}
+			x, err := svc.EraseRecipient(ctx, r, api.Erase{Reason: c.Reason})
+			if err != nil {
+				return err
+			}
+			return c.Print(x, func(p *out.Printer) out.Grid { return erasureFields(p, x) })
+		})
+	cmd.Long = cmd.Short + `.
+
+Nothing that was submitted before reaches it, also with a new token; what is submitted later does if it is aimed at it.
+It may be repeated, and is to be after an error. The server says what is kept all the same, and for how long.`
+	return cmd
+}
+
+func erasureFields(p *out.Printer, x api.Erasure) out.Grid {
+	g := out.Grid{Rows: [][]string{{"recipient", x.Recipient.String()}, {"record", fmt.Sprint(x.Record)}, {"connections closed", fmt.Sprint(x.Connections)},
+		{"keys revoked", fmt.Sprint(x.Keys)}, {"accounts followed", out.Exact(x.Followed)}, {"segments", out.Exact(x.Segments)},
+		{"messages dropped", out.Exact(x.Parked - min(x.Left, x.Parked))}, {"messages left", out.Exact(x.Left)}}}
+	for _, k := range x.Kept {
+		what := k.What
+		if !k.Until.IsZero() {
+			what += ", until it is dropped, " + p.Ago(k.Until) + " or later"
+		}
+		g.Rows = append(g.Rows, []string{"kept", what})
+	}
+	return g
 }
 
 func recipientFields(p *out.Printer, x api.Recipient) out.Grid {

@@ -18,6 +18,7 @@ import (
 	"crier/job"
 	"crier/presence/handoff"
 	"crier/state/blob"
+	"crier/state/erased"
 	"crier/state/jobs"
 	"crier/state/proof"
 	"crier/worker/block"
@@ -34,6 +35,7 @@ const openBodies = 64
 type Content struct {
 	blobs       *blob.Dir
 	suppression *members.SuppressionLists
+	erased      *erased.Table
 	jobs        *jobs.Table
 
 	sets   cache[job.Digest, *audience.Set]
@@ -42,8 +44,8 @@ type Content struct {
 
 // New makes one for a process; without members it has no lists, which only a
 // worker needs.
-func New(blobs *blob.Dir, m *members.Store, table *jobs.Table) *Content {
-	return &Content{blobs: blobs, suppression: members.NewSuppressionLists(m), jobs: table,
+func New(blobs *blob.Dir, m *members.Store, forgotten *erased.Table, table *jobs.Table) *Content {
+	return &Content{blobs: blobs, suppression: members.NewSuppressionLists(m), erased: forgotten, jobs: table,
 		// A set that leaves may be in use; closed, it would fail whoever reads it.
 		sets:   cache[job.Digest, *audience.Set]{limit: openSets, drop: (*audience.Set).CloseWhenUnused},
 		bodies: cache[job.ID, *handoff.Message]{limit: openBodies}}
@@ -78,7 +80,7 @@ func (c *Content) Lists(ctx context.Context, spec job.Spec) (l filters.Lists, er
 	if l.Followers, err = c.Set(ctx, spec.Followers); err != nil {
 		return filters.Lists{}, fmt.Errorf("opening the followers of account %d at revision %d: %w", spec.Account, spec.FollowersRev, err)
 	}
-	l.Suppressed = suppressedBy{ctx, c.suppression, spec.Account}
+	l.Suppressed = suppressedBy{ctx, c, spec}
 	return l, c.aim(ctx, spec, &l)
 }
 
@@ -130,19 +132,31 @@ func (c *Content) Why(ctx context.Context, spec job.Spec, reason job.Reason, who
 	return l.Why(reason, who)
 }
 
-// suppressedBy is who must get nothing from an account, as it is when it is asked.
+// suppressedBy is who must get nothing of a job, as it is when it is asked: who is on a
+// suppression list, and who asked to be forgotten after the job was accepted.
 type suppressedBy struct {
-	ctx     context.Context
-	lists   *members.SuppressionLists
-	account uint32
+	ctx  context.Context
+	c    *Content
+	spec job.Spec
 }
 
 // Range implements filters.Set.
 func (s suppressedBy) Range(r job.Range) (*idset.Set, error) {
-	set, err := s.lists.Range(s.ctx, s.account, r)
+	set, err := s.c.suppression.Range(s.ctx, s.spec.Account, r)
 	if err != nil {
-		return nil, fmt.Errorf("reading the suppression lists of account %d: %w", s.account, err)
+		return nil, fmt.Errorf("reading the suppression lists of account %d: %w", s.spec.Account, err)
 	}
+	if !s.c.erased.Any(r) {
+		return set, nil
+	}
+	at, err := s.c.jobs.Accepted(s.ctx, s.spec.ID)
+	if err != nil {
+		set.Release()
+		return nil, err
+	}
+	gone := s.c.erased.After(at, r)
+	set.Or(gone)
+	gone.Release()
 	return set, nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/blob"
+	"crier/state/erased"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/sql"
@@ -32,6 +33,7 @@ type fixture struct {
 	blobs *blob.Dir
 	lists *members.Store
 	table *jobs.Table
+	gone  *erased.Table
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -41,8 +43,8 @@ func newFixture(t *testing.T) *fixture {
 	lists, err := members.New(members.Config{Sets: sql.NewMemory(time.Now).Sets, Blobs: blobs, Scratch: filepath.Join(t.TempDir(), "scratch")})
 	must(t, err)
 	log := ledger.NewMemory(ledger.MemoryConfig{})
-	table := jobs.New(log, log)
-	return &fixture{New(blobs, lists, table), t, blobs, lists, table}
+	table, gone := jobs.New(log, log), erased.New(log)
+	return &fixture{New(blobs, lists, gone, table), t, blobs, lists, table, gone}
 }
 
 func must(t *testing.T, err error) {
@@ -154,6 +156,50 @@ func TestLists(t *testing.T) {
 	}
 	if got := suppressed(); !slices.Equal(got, []uint32{5, 6}) {
 		t.Errorf("suppressed %v, want 5 for all and 6 for the account", got)
+	}
+}
+
+// Who asked to be forgotten gets nothing of jobs that were accepted before, and all of those
+// that came later.
+func TestWhoAskedToBeForgotten(t *testing.T) {
+	f := newFixture(t)
+	suppressed := map[byte][]uint32{}
+	erase := func(who job.Recipient) {
+		t.Helper()
+		_, err := f.gone.Erase(t.Context(), who, "key", time.Now())
+		must(t, err)
+	}
+	var specs []job.Spec
+	for n := byte(1); n <= 3; n++ {
+		spec := f.spec(n, 3, 5, 9)
+		_, spec.Followers = f.set(3, 5, 9)
+		_, _, err := f.table.Accept(t.Context(), spec)
+		must(t, err)
+		specs = append(specs, spec)
+		erase(job.Recipient(10 * n))
+	}
+	erase(10)
+	erase(1 << 20) // of another range
+	_, err := f.lists.Add(t.Context(), members.GlobalSuppression(), []uint32{5})
+	must(t, err)
+	for n, spec := range specs {
+		lists, err := f.Lists(t.Context(), spec)
+		must(t, err)
+		set, err := lists.Suppressed.Range(0)
+		must(t, err)
+		suppressed[byte(n)] = slices.Collect(set.All())
+	}
+	for n, want := range map[byte][]uint32{0: {5, 10, 20, 30}, 1: {5, 10, 20, 30}, 2: {5, 10, 30}} {
+		if !slices.Equal(suppressed[n], want) {
+			t.Errorf("job %d is not for %v, want %v", n+1, suppressed[n], want)
+		}
+	}
+	stray := f.spec(4, 3)
+	stray.Followers = specs[0].Followers
+	lists, err := f.Lists(t.Context(), stray)
+	must(t, err)
+	if _, err := lists.Suppressed.Range(0); job.CodeOf(err) != job.CodeNotFound {
+		t.Errorf("of a job that nobody accepted: %v", err)
 	}
 }
 

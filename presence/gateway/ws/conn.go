@@ -30,6 +30,7 @@ const (
 	codeTooSlow        = websocket.StatusPolicyViolation
 	codeUnacknowledged = websocket.StatusCode(4001)
 	codeReplaced       = websocket.StatusCode(4002)
+	codeWithdrawn      = websocket.StatusCode(4003)
 	codeMoved          = websocket.StatusCode(4004)
 )
 
@@ -353,6 +354,34 @@ func (c *conn) close(code websocket.StatusCode, reason string) {
 	if err := c.wire.close(code, reason); err != nil {
 		c.cut()
 	}
+}
+
+// Expel closes the connections of a recipient whose tokens are not valid any more. Whoever
+// comes with one of them later is refused by the Verifier, which must know it by now. It may
+// be called at any time from anywhere.
+func (g *Gateway) Expel(who job.Recipient) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.mu.sockets {
+		if c.who == who {
+			go c.close(codeWithdrawn, withdrawn)
+		}
+	}
+}
+
+// withdrawn is why a connection is closed whose token was valid when it was made.
+const withdrawn = "the token was withdrawn"
+
+// stays reports whether a connection may go on. One whose token was withdrawn between its
+// being checked and the connection's being there to be expelled is ended.
+func (c *conn) stays(token string) bool {
+	_, err := c.g.cfg.Verifier.VerifyRecipient(token)
+	if err == nil || job.CodeOf(err) == job.CodeUnavailable {
+		return true
+	}
+	c.close(codeWithdrawn, withdrawn)
+	c.end()
+	return false
 }
 
 // maxReason is what a closing frame can say.

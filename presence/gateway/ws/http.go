@@ -85,6 +85,9 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	ws.SetReadLimit(maxFrame)
 	g.counters.connections.Add(1)
+	if !c.stays(token(r)) {
+		return
+	}
 	go c.read(ws) // not in the handler's goroutine, whose stack and buffers are larger
 }
 

@@ -172,6 +172,9 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.counters.connections.Add(1)
+	if !c.stays(token(r)) {
+		return
+	}
 	c.greet(ev)
 	ignored := rest.Reader.Buffered()
 	go c.readStream(ignored) // not in the handler's goroutine, whose stack and buffers are larger

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,6 +80,58 @@ func TestConnectionsOfARecipient(t *testing.T) {
 	}
 	first.ws.CloseNow()
 	w.eventually("one is gone", func() bool { return len(w.g.Connections(5)) == 1 })
+}
+
+// withdrawing is a verifier whose tokens of one recipient stop being valid after so many
+// questions.
+type withdrawing struct {
+	verifier
+	who  job.Recipient
+	left atomic.Int64
+}
+
+func (v *withdrawing) VerifyRecipient(token string) (job.Recipient, error) {
+	who, err := v.verifier.VerifyRecipient(token)
+	if err == nil && who == v.who && v.left.Add(-1) < 0 {
+		return 0, &job.Error{Code: job.CodeDenied, Message: "it was withdrawn"}
+	}
+	return who, err
+}
+
+// When a recipient's tokens are withdrawn all its connections are closed, of others none; so
+// is one that was let in just before and is there just after.
+func TestWhoseTokensAreWithdrawn(t *testing.T) {
+	v := &withdrawing{who: 5}
+	v.left.Store(6)
+	w := newWorld(t, func(c *Config) { c.Verifier = v })
+	first, second, other := w.dial("r5"), w.dial("r5"), w.dial("r6")
+	for i, c := range []*raw{first, second, other} {
+		c.say(fmt.Sprintf(`{"type":"hello","client":"c%d","have":[]}`, i))
+		c.expect("hello")
+	}
+	stream := &reader{w: w, who: 5, query: "client=tab&have="}
+	stream.open()
+	if n := v.left.Load(); n != 0 {
+		t.Fatalf("void: the verifier would still say yes %d times", n)
+	}
+	w.g.Expel(7)
+	w.g.Expel(5)
+	for _, c := range []*raw{first, second} {
+		if code := c.closed(); code != 4003 {
+			t.Errorf("it is closed with %d", code)
+		}
+	}
+	if f := stream.expect("close"); fmt.Sprint(f["code"]) != "4003" {
+		t.Errorf("the stream ends with %v", f)
+	}
+	w.eventually("its connections are gone", func() bool { return len(w.g.Connections(5)) == 0 })
+	if len(w.g.Connections(6)) != 1 {
+		t.Error("another's connection is gone, too")
+	}
+	v.left.Store(1) // valid when it knocks, and not when it is in
+	if code := w.dial("r5").closed(); code != 4003 {
+		t.Errorf("who came in meanwhile is closed with %d", code)
+	}
 }
 
 func TestHowClientsIntroduceThemselves(t *testing.T) {

@@ -225,6 +225,23 @@ func (s *Store) RevokeKey(ctx context.Context, tenant, id string) (k Key, err er
 	return k, nil
 }
 
+// RevokeOf ends all keys of a recipient for good and tells how many were in force. Idempotent.
+func (s *Store) RevokeOf(ctx context.Context, who job.Recipient) (n int, err error) {
+	err = s.e.Tx(ctx, func(ctx context.Context, tx *dbsql.Tx) error {
+		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM access_keys WHERE recipient = ? AND revoked_at = 0`, uint32(who)).Scan(&n)
+		if err != nil || n == 0 {
+			return err
+		}
+		change, err := nextChange(ctx, tx)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE access_keys SET revoked_at = ?, change_no = ? WHERE recipient = ? AND revoked_at = 0`, engine.Nanos(s.now().UTC()), change, uint32(who))
+		return err
+	})
+	return n, s.e.Wrap("revoking the keys of a recipient", err)
+}
+
 // Used notes when keys were used last. It is no change: nobody needs to hear of it, and
 // none goes back.
 func (s *Store) Used(ctx context.Context, at map[string]time.Time) error {

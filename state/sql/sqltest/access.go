@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -104,10 +105,36 @@ func accessKeys(t *testing.T, db *sql.DB, clock *Clock) {
 	if again, err := s.RevokeKey(ctx, "", "key_02"); err != nil || again.RevokedAt != revoked.RevokedAt || revoked.RevokedAt != Start().Add(time.Second) {
 		t.Errorf("revoked at %s, and again at %s, %v", revoked.RevokedAt, again.RevokedAt, err)
 	}
+	other := job.Recipient(8)
+	for n, of := range map[byte]*job.Recipient{4: &recipient, 5: &recipient, 6: &other} {
+		k := accessKey(n, []string{"acme", "default"}[n%2])
+		k.Role, k.Recipient = job.Device, of
+		_, err := s.CreateKey(ctx, k)
+		must(t, err)
+	}
+	before, err := s.Since(ctx, 0)
+	must(t, err)
+	for _, want := range []int{2, 0} { // key_02 was revoked before
+		if n, err := s.RevokeOf(ctx, recipient); err != nil || n != want {
+			t.Errorf("%d keys of a recipient are revoked, %v; want %d", n, err, want)
+		}
+	}
+	after, err := s.Since(ctx, before.Through)
+	must(t, err)
+	slices.SortFunc(after.Keys, func(a, b access.Key) int { return strings.Compare(a.ID, b.ID) })
+	if len(after.Keys) != 2 || after.Keys[0].ID != "key_04" || after.Keys[1].ID != "key_05" || after.Keys[0].RevokedAt.IsZero() || after.Keys[1].RevokedAt.IsZero() || after.Through != before.Through+1 {
+		t.Errorf("what changed by it is %+v", after)
+	}
+	if k, err := s.GetKey(ctx, "", "key_02"); err != nil || k.RevokedAt != revoked.RevokedAt {
+		t.Errorf("what was revoked before is %+v, %v", k, err)
+	}
+	if n, err := s.RevokeOf(ctx, other); err != nil || n != 1 {
+		t.Errorf("another's: %d, %v", n, err)
+	}
 	used := Start().Add(time.Hour)
 	must(t, s.Used(ctx, map[string]time.Time{"key_01": used, "key_99": used}))
 	must(t, s.Used(ctx, map[string]time.Time{"key_01": used.Add(-time.Minute)}))
-	if list, err := s.ListKeys(ctx, "default", "", 9); err != nil || len(list) != 1 || !list[0].UsedAt.Equal(used) {
+	if list, err := s.ListKeys(ctx, "default", "", 9); err != nil || len(list) != 2 || !list[0].UsedAt.Equal(used) {
 		t.Errorf("the use is noted as %+v, %v", list, err)
 	}
 }
