@@ -3,7 +3,6 @@ package page
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -76,7 +75,7 @@ func TestKeptRows(t *testing.T) {
 			x.Value = nil
 		}
 	}
-	if got := fmt.Sprintf("%s", With(k.Has(id), []byte("a"))[0].Key); got != "a2" || len(With(k.Has(id), []byte("a"))) != 1 || len(With(k.Has(id), []byte("d"))) != 0 {
+	if got := string(With(k.Has(id), []byte("a"))[0].Key); got != "a2" || len(With(k.Has(id), []byte("a"))) != 1 || len(With(k.Has(id), []byte("d"))) != 0 {
 		t.Errorf("one is gone, and %s is first", got)
 	}
 	k.Forget(id)
