@@ -27,7 +27,7 @@ func TestReal(t *testing.T) {
 		name   string
 		lasts  time.Duration
 		others bool // have to take over
-	}{{"kill-worker", 0, true}, {"pause-worker", 7 * time.Second, true}, {"stop-zookeeper", 5 * time.Second, false}, {CutPair, 7 * time.Second, false}} {
+	}{{"stop-zookeeper", 5 * time.Second, false}, {"kill-worker", 0, true}, {"pause-worker", 7 * time.Second, true}, {CutPair, 7 * time.Second, false}} {
 		began := time.Now()
 		cfg.Seed, cfg.For = uint64(i+1), c.lasts
 		rep, err := Run(ctx, c.name, cfg)
