@@ -345,12 +345,10 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 	if !s.IsEmpty() {
 		t.parked = append(t.parked, s.Clone())
 	}
-	for n := range page.Count {
-		if words := page.Of(s, n); words != nil {
-			p := page.Page(words)
-			t.b.Put(parkedKey(r, n, id, t.at, flagged), p.Bytes())
-			t.ahead.pages.Forget(page.ID{Range: r, Number: n})
-		}
+	for n, words := range page.All(s) {
+		p := page.Page(words)
+		t.b.Put(parkedKey(r, n, id, t.at, flagged), p.Bytes())
+		t.ahead.pages.Forget(page.ID{Range: r, Number: n})
 	}
 	return nil
 }
@@ -359,11 +357,7 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 	want, found := s.Card(), 0
 	_, few := s.Few()
-	for n := range page.Count {
-		words := page.Of(s, n)
-		if words == nil {
-			continue
-		}
+	for n, words := range page.All(s) {
 		err := t.scanPage(r, n, id, few, func(v []byte) ([]byte, error) {
 			var p, gone page.Page
 			if err := page.Parse(v, &p); err != nil {

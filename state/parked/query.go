@@ -81,11 +81,7 @@ func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
 
 func (x *Index) itemsOf(who *idset.Set) ([]Item, error) {
 	var items []Item
-	for n := range page.Count {
-		words := page.Of(who, n)
-		if words == nil {
-			continue
-		}
+	for n, words := range page.All(who) {
 		prefix := pagePrefix(who.Range, n)
 		if err := x.scanParked(who.Range, prefix, words, &items); err != nil {
 			return nil, err

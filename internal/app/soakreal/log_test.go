@@ -96,15 +96,7 @@ func spread(events []event) {
 
 // readLogs reads the first logs of an archive, and how many there are.
 func readLogs(t *testing.T, path string, part float64) (events []event, logs int) {
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	z := unzip(t, path)
 	var all [][]event
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()

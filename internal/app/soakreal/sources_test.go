@@ -112,17 +112,23 @@ func listIn(f *zip.File) ([]uint32, error) {
 	return readIDs(string(b))
 }
 
-// readGraph reads who follows whom, each once and nobody himself, and counts that.
-func readGraph(t *testing.T, path string) (followers map[uint32][]uint32, edges int) {
+// unzip opens a compressed file, for as long as the test runs.
+func unzip(t *testing.T, path string) io.Reader {
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	z, err := gzip.NewReader(f)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return z
+}
+
+// readGraph reads who follows whom, each once and nobody himself, and counts that.
+func readGraph(t *testing.T, path string) (followers map[uint32][]uint32, edges int) {
+	z := unzip(t, path)
 	followers = map[uint32][]uint32{}
 	lines := bufio.NewScanner(z)
 	lines.Scan() // what the file is

@@ -4,6 +4,7 @@ package page
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math/bits"
 	"slices"
 
@@ -64,6 +65,28 @@ func Parse(b []byte, p *Page) error {
 		at += 8
 	}
 	return nil
+}
+
+// All yields the pages in which a set has ids, each with its words, ascending.
+func All(s *idset.Set) iter.Seq2[int, []uint64] {
+	return func(yield func(int, []uint64) bool) {
+		few, isFew := s.Few()
+		for n := 0; n < Count; n++ {
+			if isFew { // to the next that has any
+				if len(few) == 0 {
+					return
+				}
+				n = Number(few[0])
+			}
+			words := Of(s, n)
+			if words != nil && !yield(n, words) {
+				return
+			}
+			for len(few) > 0 && Number(few[0]) == n {
+				few = few[1:]
+			}
+		}
+	}
 }
 
 // Of gives the words of a set that lie in a page; nil if there are none.

@@ -21,11 +21,15 @@ func TestAPageIsItsIDs(t *testing.T) {
 			s.Add(s.Range.Lo() + rapid.Uint32Range(0, 3<<Bits).Draw(t, "id"))
 		}
 		back := idset.New(3)
-		for n := range Count {
-			words := Of(s, n)
-			if words == nil {
-				continue
+		if rapid.Bool().Draw(t, "containers") {
+			s.Ensure(0)
+		}
+		last := -1
+		for n, words := range All(s) {
+			if n <= last || !slices.Equal(words, Of(s, n)) {
+				t.Fatalf("page %d comes after %d", n, last)
 			}
+			last = n
 			p, read := Page(words), Page{1: 5}
 			if err := Parse(p.Bytes(), &read); err != nil || read != p || p.IsEmpty() {
 				t.Fatalf("page %d is read as another: %v", n, err)
