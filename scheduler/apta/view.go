@@ -15,7 +15,14 @@ type routing struct {
 	overlay []string // whom to be a neighbour of; nil: to be computed
 
 	stale     bool    // somebody says something else of himself
-	changesAt Instant // when somebody's announced second is reached; 0: never
+	changesAt Instant // when somebody's announced second is reached, or who has which view is looked at; 0: never
+}
+
+// lookAt has the view made again at some time, or before.
+func (r *routing) lookAt(at Instant) {
+	if r.changesAt == 0 || at < r.changesAt {
+		r.changesAt = at
+	}
 }
 
 func (r *routing) ask(now Instant) {

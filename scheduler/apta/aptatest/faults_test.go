@@ -34,6 +34,17 @@ func within(t *testing.T, w *World, d time.Duration, what string, so func() bool
 	}
 }
 
+// TestAllHearThatTheyAgree: soon after all have the same view each knows it of all others, too.
+func TestAllHearThatTheyAgree(t *testing.T) {
+	w := formed(t, 6)
+	agree := func() bool { return w.all(func(m *Member) bool { return len(m.Core.View().Disagreeing()) == 0 }) }
+	within(t, w, 5*time.Second, "all know that they agree", agree)
+	w.Crash("m004")
+	within(t, w, 20*time.Second, "all know that they agree without m004", func() bool {
+		return w.all(func(m *Member) bool { _, there := m.Core.View().Find("m004"); return !there }) && agree()
+	})
+}
+
 // TestStoreOutage: while the store answers nobody all go on, frozen, and nobody is said
 // to be lapsed; also in the first seconds after it, when all leases are gone.
 func TestStoreOutage(t *testing.T) {

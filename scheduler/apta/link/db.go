@@ -25,6 +25,7 @@ type Change struct {
 	Stored bool // it is newer than what there was
 	Routes bool // the links between members are others
 	View   bool // what a member says of itself is different
+	Hash   bool // the view that a member says it has is another
 }
 
 func (d *DB) find(k Key) (int, bool) {
@@ -65,7 +66,7 @@ func (d *DB) Put(now timing.Instant, r *Record) Change {
 	if r.Kind != Membership {
 		return Change{Stored: true}
 	}
-	return Change{Stored: true, Routes: !sameRoutes(old, r), View: !sameView(old, r)}
+	return Change{Stored: true, Routes: !sameRoutes(old, r), View: !sameView(old, r), Hash: !sameHash(old, r)}
 }
 
 // fold joins a header with the digest, or takes it out of it again. Load comes and

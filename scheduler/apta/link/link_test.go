@@ -63,16 +63,16 @@ func TestChange(t *testing.T) {
 			t.Errorf("record %d: %+v, want %+v", r.Seq, got, want)
 		}
 	}
-	put(member("a", 1, "b"), Change{true, true, true})
+	put(member("a", 1, "b"), Change{Stored: true, Routes: true, View: true})
 	put(member("a", 1, "b"), Change{})
 	hash := member("a", 2, "b")
 	hash.Member.ViewHash = 9
-	put(hash, Change{Stored: true})
-	put(member("a", 3, "b", "c"), Change{Stored: true, Routes: true})
+	put(hash, Change{Stored: true, Hash: true})
+	put(member("a", 3, "b", "c"), Change{Stored: true, Routes: true, Hash: true})
 	silent := member("a", 4, "b", "c")
 	silent.Member.State = Silence
 	put(silent, Change{Stored: true, View: true})
-	put(dead(silent), Change{true, true, true})
+	put(dead(silent), Change{Stored: true, Routes: true, View: true})
 	put(member("a", 4, "b", "c"), Change{})
 	put(&Record{Header: Header{Key{Load, "a"}, Version{Seq: 1}}, Data: []byte("x")}, Change{Stored: true})
 }

@@ -227,6 +227,10 @@ func sameView(a, b *Record) bool {
 	return x == nil || a.Incarnation == b.Incarnation && x.State == y.State && x.Weights == y.Weights && x.Addr == y.Addr && x.ActiveFrom == y.ActiveFrom
 }
 
+func sameHash(a, b *Record) bool {
+	return a == nil || a.Member == nil || b.Member == nil || a.Member.ViewHash == b.Member.ViewHash
+}
+
 // Same reports whether two records have the same content.
 func (r *Record) Same(o *Record) bool {
 	return sameRoutes(r, o) && sameView(r, o) && bytes.Equal(r.Data, o.Data)
