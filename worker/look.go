@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"crier/filters"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
@@ -212,13 +211,12 @@ func (w *Worker) erasedSince(ctx context.Context, j jobs.Job, r job.Range) (*ids
 	return w.cfg.Erased.After(at, r), nil
 }
 
-// suppressed gives who of a range must not get a job.
+// suppressed gives who of a range must not get a job; nil if nobody is kept from it.
 func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
-	lists, err := w.cfg.Content.Lists(ctx, spec)
-	if err != nil || lists.Mode == filters.Withdraw {
-		return nil, err
+	if !spec.Withdraws.IsZero() {
+		return nil, nil
 	}
-	return lists.Suppressed.Range(r)
+	return w.cfg.Content.Suppressed(ctx, spec, r)
 }
 
 // resends reports whether what is in doubt of a job is sent again.

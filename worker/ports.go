@@ -46,10 +46,12 @@ func (nobody) Any(job.Range) bool { return false }
 // After implements Erased.
 func (nobody) After(_ uint64, r job.Range) *idset.Set { return idset.New(r) }
 
-// Content gives what a job sends and to whom. All of it is immutable, so that
-// implementations may cache.
+// Content gives what a job sends and to whom. All but who is suppressed is immutable, so that
+// implementations may cache it.
 type Content interface {
 	block.Content
+	// Suppressed gives who of a range must get nothing of a job, as it is now, as the caller's set.
+	Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error)
 	// Message gives the body and what goes with it.
 	Message(ctx context.Context, spec job.Spec) (*handoff.Message, error)
 }

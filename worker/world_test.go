@@ -134,6 +134,14 @@ func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error)
 	return filters.Lists{Followers: c.followers, Suppressed: c.suppressed}, nil
 }
 
+func (c *content) Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
+	lists, err := c.Lists(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return lists.Suppressed.Range(r)
+}
+
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {
 	c.mu.Lock()
 	slow := c.slow[spec.ID]

@@ -239,15 +239,20 @@ func (a *app) restoreIndex(ctx context.Context, dir string, kv *level.KV) (*leve
 	}
 	last, ok := folds.Checkpoint()
 	mark, err := parked.Watermark(kv)
-	if err != nil || !ok || mark >= last.Through {
-		if err != nil {
-			return nil, errors.Join(err, kv.Close())
-		}
-		return kv, nil
+	left, leftErr := parked.IsLeftOver(kv)
+	if err = errors.Join(err, leftErr); err != nil {
+		return nil, errors.Join(err, kv.Close())
 	}
-	a.log.Warn("the parked index is behind the last checkpoint; it is restored from that", "index at", mark, "checkpoint at", last.Through)
-	if err := a.blobs.Verify(ctx, last.Checkpoint); err != nil {
-		return nil, errors.Join(fmt.Errorf("reading the checkpoint: %w", err), kv.Close())
+	switch {
+	case ok && mark < last.Through:
+		a.log.Warn("the parked index is behind the last checkpoint; it is restored from that", "index at", mark, "checkpoint at", last.Through)
+		if err := a.blobs.Verify(ctx, last.Checkpoint); err != nil {
+			return nil, errors.Join(fmt.Errorf("reading the checkpoint: %w", err), kv.Close())
+		}
+	case left:
+		a.log.Warn("the parked index is not of this version; it is built again from the ledger")
+	default:
+		return kv, nil
 	}
 	if err := kv.Close(); err != nil {
 		return nil, err
@@ -256,8 +261,8 @@ func (a *app) restoreIndex(ctx context.Context, dir string, kv *level.KV) (*leve
 	if err := errors.Join(os.RemoveAll(old), os.Rename(dir, old), os.RemoveAll(old)); err != nil {
 		return nil, fmt.Errorf("dropping the index: %w", err)
 	}
-	if kv, err = level.Open(level.Config{Dir: dir}); err != nil {
-		return nil, err
+	if kv, err = level.Open(level.Config{Dir: dir}); err != nil || !ok {
+		return kv, err
 	}
 	h, err := a.blobs.Open(ctx, last.Checkpoint)
 	if err != nil {

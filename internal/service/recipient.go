@@ -79,19 +79,20 @@ func (s *Service) used(ctx context.Context, c api.Caller, out *api.Recipient) er
 	}
 	out.Day = time.Unix(int64(day)*24*60*60, 0).UTC().Format(time.DateOnly)
 	for _, account := range slices.Sorted(maps.Keys(counts)) {
-		u := api.Used{AccountID: account, Messages: counts[account]}
-		if account == 0 && !c.Sees(job.DefaultTenant) {
+		number, one := account.Number()
+		u := api.Used{Messages: counts[account]}
+		if !one && !c.Sees(job.DefaultTenant) {
 			continue
 		}
-		if account != 0 {
-			a, err := s.cfg.Store.Accounts.Of(c.Scope()).Get(ctx, account)
+		if one {
+			a, err := s.cfg.Store.Accounts.Of(c.Scope()).Get(ctx, number)
 			if isCode(err, job.CodeNotFound) {
 				continue // another tenant's
 			}
 			if err != nil {
 				return err
 			}
-			u.Account = a.Name
+			u.Account, u.AccountID = a.Name, number
 		}
 		out.Frequency = append(out.Frequency, u)
 	}

@@ -25,7 +25,7 @@ func (f *fixture) parkFor(ctx context.Context, who job.Recipient, day uint32, ch
 	}
 	span := job.Span{Lo: uint64(who), Hi: uint64(who) + 1}
 	if charge {
-		f.entries(&ledger.Charge{Job: j.Job, Span: span, IDs: 1, Terms: ledger.Terms{Day: day, All: true, Account: j.AccountID}})
+		f.entries(&ledger.Charge{Job: j.Job, Span: span, IDs: 1, Terms: ledger.Terms{Day: day, All: true, Account: ledger.OneAccount(j.AccountID)}})
 	}
 	f.entries(&ledger.Reserve{Job: j.Job, Span: span, IDs: 1, Rest: job.Parked})
 	return j.Job

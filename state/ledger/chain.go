@@ -78,7 +78,10 @@ func Describe(r Record) json.RawMessage {
 		switch e := e.(type) {
 		case *Charge:
 			o["job"], o["span"], o["ids"], o["dropped"], o["day"] = e.Job, e.Span, e.IDs, sizesOf(e.Dropped), e.Terms.Day
-			o["all_accounts"], o["account"] = e.Terms.All, e.Terms.Account
+			o["all_accounts"] = e.Terms.All
+			if number, ok := e.Terms.Account.Number(); ok {
+				o["account"] = number
+			}
 			o["send_once"], o["until"] = fmt.Sprintf("%x", e.Terms.Once), e.Terms.Until
 		case *Reserve:
 			o["job"], o["slice"], o["span"], o["ids"], o["rest"] = e.Job, e.Slice, e.Span, e.IDs, e.Rest

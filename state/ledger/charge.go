@@ -16,13 +16,23 @@ type Charge struct {
 	Terms   Terms
 }
 
+// AccountOf is one account or none: its zero value is none, or all of them where that is
+// asked, for accounts are numbered from 0.
+type AccountOf uint64
+
+// OneAccount is an account by its number.
+func OneAccount(number uint32) AccountOf { return AccountOf(number) + 1 }
+
+// Number gives the account's number, if it is one.
+func (a AccountOf) Number() (number uint32, ok bool) { return uint32(a - 1), a != 0 }
+
 // Terms are what each recipient of a charge is charged.
 type Terms struct {
 	// Day is the day against whose caps it counts, in days since 1970-01-01 of the caps'
 	// zone: the home's clock says it once, and whoever reads the record has it from there.
 	Day     uint32
-	All     bool   // it counts against the cap over all accounts
-	Account uint32 // it counts against the cap of this account; 0: of none
+	All     bool      // it counts against the cap over all accounts
+	Account AccountOf // it counts against the cap of this account, if it is one
 	// Once is the key under which they may not be sent to again; zero: there is none.
 	Once job.OnceKey
 	// Until is when that ends, in whole hours since 1970-01-01 UTC.
@@ -55,7 +65,7 @@ func (t Terms) Write(w *bin.Writer) {
 
 // ReadTerms reads what Write wrote.
 func ReadTerms(r *bin.Reader) Terms {
-	t := Terms{Day: uint32(r.Max(1<<32 - 1)), All: r.Bool(), Account: uint32(r.Max(1<<32 - 1))}
+	t := Terms{Day: uint32(r.Max(1<<32 - 1)), All: r.Bool(), Account: AccountOf(r.Max(1 << 32))}
 	copy(t.Once[:], r.Fixed(len(t.Once)))
 	t.Until = uint32(r.Max(1<<32 - 1))
 	return t

@@ -29,7 +29,7 @@ func (h *history) charge(id job.ID, r job.Range) ledger.Entry {
 	if h.rng.IntN(8) == 0 {
 		h.day++
 	}
-	e.Terms = ledger.Terms{Day: h.day - h.rng.Uint32N(2), All: h.rng.IntN(4) > 0, Account: h.rng.Uint32N(3)}
+	e.Terms = ledger.Terms{Day: h.day - h.rng.Uint32N(2), All: h.rng.IntN(4) > 0, Account: ledger.AccountOf(h.rng.Uint32N(3))}
 	if e.Terms.Once = pick(h, onceKeys); !e.Terms.Once.IsZero() {
 		e.Terms.Until = 24*h.day + 20 + h.rng.Uint32N(60)
 	}
@@ -94,7 +94,7 @@ func (h *history) flag(id job.ID, i uint32) {
 func checkCharges(t fataler, x *parked.Index, h *history) {
 	for _, r := range testRanges {
 		for day := max(h.last[r], 1) - 1; day <= h.last[r]; day++ {
-			for account := range uint32(3) {
+			for account := range ledger.AccountOf(3) {
 				checkCounters(t, x, h, r, day, account)
 			}
 		}
@@ -115,7 +115,7 @@ func checkCharges(t fataler, x *parked.Index, h *history) {
 	}
 }
 
-func checkCounters(t fataler, x *parked.Index, h *history, r job.Range, day, account uint32) {
+func checkCounters(t fataler, x *parked.Index, h *history, r job.Range, day uint32, account ledger.AccountOf) {
 	counts := map[uint32]int{}
 	for k, v := range h.verdicts {
 		counted := account == 0 && v.terms.All || account != 0 && v.terms.Account == account

@@ -16,7 +16,7 @@ import (
 // value, each with its length in front, then an empty key. An index is restored from
 // it and goes on from its watermark; the records before that are not needed, except
 // those that hold the targets of a reserve that is still open.
-const checkpointMagic = "CP\x01"
+const checkpointMagic = "CP\x02"
 
 // ErrCheckpoint is wrapped by errors about bytes that are no checkpoint.
 var ErrCheckpoint = errors.New("not a checkpoint of the parked index")
@@ -140,7 +140,8 @@ func readRow(r *bufio.Reader) ([]byte, error) {
 }
 
 // Watermark reads how far the index in a store is: the first record that is not
-// wholly applied; 0 if the store was never one, or not restored to the end.
+// wholly applied; 0 if the store was never one, or not restored to the end, or has rows of
+// another form than this version's.
 func Watermark(store kv.Store) (uint64, error) {
 	b, err := store.Get(globalKey(rowMark))
 	if err != nil || b == nil {
@@ -148,6 +149,19 @@ func Watermark(store kv.Store) (uint64, error) {
 	}
 	n, err := parseMark(b)
 	return n.Seq, err
+}
+
+// IsLeftOver reports whether a store has rows and no watermark. It must be emptied.
+func IsLeftOver(store kv.Store) (bool, error) {
+	mark, err := Watermark(store)
+	if err != nil || mark > 0 {
+		return false, err
+	}
+	found := errors.New("a row")
+	if err = store.Scan(nil, nil, func(_, _ []byte) error { return found }); errors.Is(err, found) {
+		return true, nil
+	}
+	return false, err
 }
 
 func parseMark(b []byte) (Number, error) {

@@ -1,7 +1,6 @@
 package parked
 
 import (
-	"bytes"
 	"math/bits"
 
 	"crier/internal/idset"
@@ -44,7 +43,7 @@ type crowding struct {
 	c       Crowd
 	crowded *idset.Set
 	page    int                // the one that the scan is at; -1: none yet
-	job     []byte             // of the last row
+	job     job.ID             // of the last row
 	member  Member             // what it is
 	rows    int                // of the page, that count
 	groups  map[int]*page.Page // who has one of each
@@ -56,16 +55,15 @@ func (w *crowding) take(k, v []byte) error {
 	if err := page.Parse(v, &p); err != nil {
 		return err
 	}
-	at := int(k[3])
+	at := pageOf(k)
 	if at != w.page {
 		if err := w.endPage(); err != nil {
 			return err
 		}
 		w.page = at
 	}
-	if id := k[4:20]; !bytes.Equal(id, w.job) {
-		w.job = append(w.job[:0], id...)
-		w.member = w.c.Of[job.ID(id)]
+	if id := jobOf(k); id != w.job {
+		w.job, w.member = id, w.c.Of[id]
 	}
 	if w.member.Counts {
 		w.rows++
@@ -100,7 +98,7 @@ func (w *crowding) count() error {
 	var items [1 << page.Bits]int
 	prefix := pagePrefix(w.crowded.Range, w.page)
 	return w.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-		if !w.c.Of[job.ID(k[4:20])].Counts {
+		if !w.c.Of[jobOf(k)].Counts {
 			return nil
 		}
 		var p page.Page

@@ -18,7 +18,8 @@ import (
 //	range 'f', 'h', 'k', 's', 'y'          the book of charges, see package charge
 //	0xffff 'j' journal                     journal: last n, sealed
 //	0xffff 't' job                         total of the job's cells
-//	0xffff 'w'                             watermark
+//	0xffff 'W'                             watermark; another letter for rows of another form,
+//	                                       so that an index of those counts as none
 const (
 	rowCell    = 'c'
 	rowDoubt   = 'd'
@@ -26,7 +27,7 @@ const (
 	rowParked  = 'p'
 	rowJournal = 'j'
 	rowTotal   = 't'
-	rowMark    = 'w'
+	rowMark    = 'W'
 )
 
 var globalPrefix = []byte{0xff, 0xff}
@@ -77,11 +78,17 @@ type Number struct {
 }
 
 func pagePrefix(r job.Range, page int) []byte {
-	return row.Key(r, rowParked, []byte{byte(page)})
+	return row.Key(r, rowParked, pageBytes(page))
 }
 
+func pageBytes(page int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(page)) }
+
+// pageOf and jobOf read their part of the key of a row of parked recipients.
+func pageOf(k []byte) int   { return int(binary.BigEndian.Uint16(k[3:])) }
+func jobOf(k []byte) job.ID { return job.ID(k[5:21]) }
+
 func jobPagePrefix(r job.Range, page int, id job.ID) []byte {
-	return row.Key(r, rowParked, []byte{byte(page)}, id[:])
+	return row.Key(r, rowParked, pageBytes(page), id[:])
 }
 
 func parkedKey(r job.Range, page int, id job.ID, n Number, flagged bool) []byte {
@@ -104,13 +111,12 @@ type parkedRow struct {
 
 func parseParkedKey(k []byte) (parkedRow, error) {
 	var p parkedRow
-	if len(k) != 2+1+1+16+8+2+1 {
+	if len(k) != 2+1+2+16+8+2+1 {
 		return p, fmt.Errorf("parked row key of %d bytes", len(k))
 	}
-	p.page = int(k[3])
-	copy(p.job[:], k[4:20])
-	p.number.Seq = binary.BigEndian.Uint64(k[20:])
-	p.number.Entry = binary.BigEndian.Uint16(k[28:])
-	p.flagged = k[30] == 1
+	p.page, p.job = pageOf(k), jobOf(k)
+	p.number.Seq = binary.BigEndian.Uint64(k[21:])
+	p.number.Entry = binary.BigEndian.Uint16(k[29:])
+	p.flagged = k[31] == 1
 	return p, nil
 }

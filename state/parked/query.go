@@ -72,7 +72,7 @@ func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
 			if err := page.Parse(v, &p); err != nil {
 				return err
 			}
-			p.AddTo(s, int(k[3]))
+			p.AddTo(s, pageOf(k))
 			return nil
 		})
 		return s, err

@@ -439,4 +439,24 @@ func TestCheckpointRefusesOtherBytes(t *testing.T) {
 	if err := parked.Restore(db, bytes.NewReader(whole)); err != nil || dump(t, newIndex(t, db, h)) != dump(t, x) {
 		t.Fatalf("the whole checkpoint is not the index: %v", err)
 	}
+	if left, err := parked.IsLeftOver(db); err != nil || left {
+		t.Errorf("an index that is restored counts as left over: %v", err)
+	}
+	if left, err := parked.IsLeftOver(kv.NewMemory()); err != nil || left {
+		t.Errorf("an empty store counts as left over: %v", err)
+	}
+	other := kv.NewMemory() // as a version with other rows would leave it: its mark is not ours
+	err := db.Scan(nil, nil, func(k, v []byte) error {
+		if bytes.Equal(k, []byte{0xff, 0xff, 'W'}) {
+			k = []byte{0xff, 0xff, 'w'}
+		}
+		var b kv.Batch
+		b.Put(k, v)
+		return other.Write(&b)
+	})
+	mark, markErr := parked.Watermark(other)
+	left, leftErr := parked.IsLeftOver(other)
+	if err := errors.Join(err, markErr, leftErr); err != nil || mark != 0 || !left {
+		t.Errorf("an index of another version has watermark %d, left over: %v, %v", mark, left, err)
+	}
 }

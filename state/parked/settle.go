@@ -26,11 +26,16 @@ func (t *txn) done(e *ledger.Done) error {
 	if !inRange(e.Range, e.Waiting, e.NotHere, e.Unacked, e.Mute, e.Refused) {
 		return fmt.Errorf("%w: a done of %s at %s leaves range %s", ErrLedger, e.Of, e.Inc, e.Range)
 	}
-	if err := t.settleDecided(e); err != nil {
-		return err
-	}
 	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
-	o, _ := t.ahead.openOf(key)
+	o, late := t.ahead.openOf(key)
+	switch {
+	case late != nil: // there are rows of doubt that this may answer
+		if err := t.settleDecided(e); err != nil {
+			return err
+		}
+	case o == nil:
+		return nil
+	}
 	var d Tally
 	var moved *idset.Set
 	if o != nil {

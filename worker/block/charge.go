@@ -18,8 +18,8 @@ type Charges interface {
 	Verdict(id job.ID, span job.Span) (gaps []job.Span, dropped []ledger.Drop, err error)
 	// Marked gives whoever got what is sent once and may not be sent to in an hour.
 	Marked(r job.Range, key job.OnceKey, hour uint32) (*idset.Set, error)
-	// AtLeast gives whoever was charged so many messages of a day, of all accounts (0) or one.
-	AtLeast(r job.Range, day, account uint32, n int) (*idset.Set, error)
+	// AtLeast gives whoever was charged so many messages of a day, of one account or of all.
+	AtLeast(r job.Range, day uint32, account ledger.AccountOf, n int) (*idset.Set, error)
 }
 
 // takeRefused takes out of ids, the package in a block, whom a charge dropped, and first lets
@@ -110,7 +110,7 @@ func (m *Maker) judge(ctx context.Context, spec job.Spec, lists filters.Lists, s
 	if !e.Terms.Once.IsZero() {
 		lists.Marked = setFunc(func(r job.Range) (*idset.Set, error) { return book.Marked(r, e.Terms.Once, hourOf(now)) })
 	}
-	full := func(account uint32, most int) filters.Set {
+	full := func(account ledger.AccountOf, most int) filters.Set {
 		return setFunc(func(r job.Range) (*idset.Set, error) {
 			if most == 0 {
 				s := idset.New(r)

@@ -147,7 +147,7 @@ func TestAVerdictStands(t *testing.T) {
 }
 
 func TestCapsAreOfADayAndAnAccount(t *testing.T) {
-	specs := []job.Spec{spec(1, 1, nil), spec(2, 1, nil), spec(3, 2, nil), spec(4, 3, nil), spec(5, 3, nil), spec(6, 1, nil)}
+	specs := []job.Spec{spec(1, 0, nil), spec(2, 0, nil), spec(3, 2, nil), spec(4, 3, nil), spec(5, 3, nil), spec(6, 0, nil)}
 	specs[4].Class = job.Realtime
 	zone, err := time.LoadLocation("Asia/Shanghai")
 	if err != nil {
@@ -156,14 +156,14 @@ func TestCapsAreOfADayAndAnAccount(t *testing.T) {
 	b := newBank(t, block.Policy{Cap: 2, AccountCap: 1, Zone: zone, Exempt: []job.Class{job.Realtime}}, specs...)
 	b.now = time.Date(2026, 3, 1, 15, 59, 59, 0, time.UTC) // one second before midnight there
 	m := b.maker()
-	equalInts(t, "account 1", b.sent(m, 1, span5(0, 10)), upTo(0, 10))
-	equalInts(t, "account 1 again", b.sent(m, 2, span5(0, 5)), nil)
+	equalInts(t, "account 0", b.sent(m, 1, span5(0, 10)), upTo(0, 10))
+	equalInts(t, "account 0 again", b.sent(m, 2, span5(0, 5)), nil)
 	equalInts(t, "account 2", b.sent(m, 3, span5(0, 10)), upTo(0, 10))
 	equalInts(t, "account 3", b.sent(m, 4, span5(0, 10)), nil)
 	equalInts(t, "account 3, exempt", b.sent(m, 5, span5(0, 10)), upTo(0, 10))
 	b.now = b.now.Add(time.Second)
-	equalInts(t, "account 1 the next day", b.sent(m, 6, span5(0, 10)), upTo(0, 10))
-	equalInts(t, "account 1, who was not asked for before", b.sent(m, 2, span5(5, 10)), nil)
+	equalInts(t, "account 0 the next day", b.sent(m, 6, span5(0, 10)), upTo(0, 10))
+	equalInts(t, "account 0, who was not asked for before", b.sent(m, 2, span5(5, 10)), nil)
 }
 
 // Two blocks of one range see each other's charges, whatever the ledger takes; and one

@@ -48,7 +48,7 @@ func (p Policy) terms(spec job.Spec, now time.Time) (t ledger.Terms, charged boo
 	if !slices.Contains(p.Exempt, spec.Class) {
 		t.All = p.Cap > 0
 		if p.AccountCap > 0 {
-			t.Account = spec.Account
+			t.Account = ledger.OneAccount(spec.Account)
 		}
 	}
 	if t.All || t.Account != 0 {

@@ -14,7 +14,7 @@ func TestAWithdrawalIsNotCharged(t *testing.T) {
 	p := Policy{Cap: 1, AccountCap: 1}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	spec := job.Spec{ID: job.ID{1}, Account: 3, Class: job.Realtime}
-	if terms, charged := p.terms(spec, now); !charged || !terms.All || terms.Account != 3 {
+	if terms, charged := p.terms(spec, now); !charged || !terms.All || terms.Account != ledger.OneAccount(3) {
 		t.Errorf("a message: %+v, %v", terms, charged)
 	}
 	spec.Withdraws = job.ID{2}

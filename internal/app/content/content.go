@@ -132,6 +132,11 @@ func (c *Content) Why(ctx context.Context, spec job.Spec, reason job.Reason, who
 	return l.Why(reason, who)
 }
 
+// Suppressed implements worker.Content.
+func (c *Content) Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
+	return suppressedBy{ctx, c, spec}.Range(r)
+}
+
 // suppressedBy is who must get nothing of a job, as it is when it is asked: who is on a
 // suppression list, and who asked to be forgotten after the job was accepted.
 type suppressedBy struct {

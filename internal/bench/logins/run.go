@@ -81,6 +81,9 @@ func latencyOf(took []time.Duration) Latency {
 
 const account = "bench"
 
+// restWindow is how many recipients wait at a time when nothing is measured.
+const restWindow = 20_000
+
 // gateways is how many gateways the recipients come to.
 const gateways = 4
 
@@ -133,8 +136,8 @@ func (l *Run) Do(ctx context.Context) (res Result, err error) {
 			err = l.measure(ctx, come, &res)
 		}
 		if err == nil {
-			l.say("the rest of %d recipients come", l.Recipients)
-			_, _, err = come.closed(ctx, l.Window, 0)
+			l.say("the rest of %d recipients come, neighbours together", l.Recipients)
+			_, _, err = come.closed(ctx, come.neighbour, restWindow, 0)
 		}
 		if err == nil {
 			err = come.leave(ctx)
@@ -161,7 +164,7 @@ func (l *Run) say(format string, a ...any) { fmt.Fprintf(l.Progress, format+"\n"
 // those with most one by one.
 func (l *Run) measure(ctx context.Context, come *arrivals, res *Result) error {
 	l.say("logins as fast as they are served")
-	took, seconds, err := come.closed(ctx, l.Window, l.Lasts)
+	took, seconds, err := come.closed(ctx, come.next, l.Window, l.Lasts)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,8 @@ type arrivals struct {
 	mu struct {
 		sync.Mutex
 		jobs   map[job.ID]int // of the round
-		order  uint64         // how many came, those with most apart
+		order  uint64         // how many came in the order that jumps about
+		rest   uint64         // before whom everybody came
 		came   []uint64       // who did in this round, a bit each
 		visits map[uint64]*visit
 		served []*visit // not collected yet
@@ -55,38 +56,41 @@ func newArrivals(m Members) *arrivals {
 func (a *arrivals) begin(ids []job.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.jobs, a.mu.order, a.mu.came = map[job.ID]int{}, 0, make([]uint64, a.Recipients/64+1)
+	a.mu.jobs, a.mu.order, a.mu.rest, a.mu.came = map[job.ID]int{}, 0, 0, make([]uint64, a.Recipients/64+1)
 	for n, id := range ids {
 		a.mu.jobs[id] = n
 	}
 }
 
-// next lets the next recipient come, in an order that jumps about; false if all have, or all
-// but those with most parked if these are not to come yet.
-func (a *arrivals) next(at time.Time, heavy bool) bool {
+// next lets the next recipient come, in an order that jumps about; false if all have but
+// those with most parked.
+func (a *arrivals) next(at time.Time) bool {
 	const step = 2_654_435_761 // a prime
 	light := a.Recipients - uint64(a.Heavy)
 	a.mu.Lock()
 	n := a.mu.order
-	if n < light || heavy {
-		a.mu.order++
-	}
+	a.mu.order = min(n+1, light)
 	a.mu.Unlock()
-	if n >= light {
-		if !heavy || n >= a.Recipients || a.has(n) {
-			return false
-		}
-		a.come(n, at)
-		return true
+	if n == light {
+		return false
 	}
 	a.come(n*step%light, at)
 	return true
 }
 
-func (a *arrivals) has(i uint64) bool {
+// neighbour lets the next of those come who have not, in the order of their ids; false if all have.
+func (a *arrivals) neighbour(at time.Time) bool {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.mu.came[i/64]>>(i%64)&1 == 1
+	for a.mu.rest < a.Recipients && a.mu.came[a.mu.rest/64]>>(a.mu.rest%64)&1 == 1 {
+		a.mu.rest++
+	}
+	i := a.mu.rest
+	a.mu.Unlock()
+	if i == a.Recipients {
+		return false
+	}
+	a.come(i, at)
+	return true
 }
 
 // come lets a recipient come.
@@ -95,8 +99,11 @@ func (a *arrivals) come(i uint64, at time.Time) {
 	a.mu.came[i/64] |= 1 << (i % 64)
 	a.mu.visits[i] = &visit{started: at, left: a.due(i)}
 	a.mu.Unlock()
-	a.gateways[i%uint64(len(a.gateways))].join(a.id(i))
+	a.gateways[i/neighbours%uint64(len(a.gateways))].join(a.id(i))
 }
+
+// neighbours is how many recipients with ids beside each other come to one gateway. It is a few containers.
+const neighbours = 1000
 
 // take takes a hand-off's message for one recipient.
 func (a *arrivals) take(id job.ID, who uint32, now time.Time) {
@@ -152,13 +159,13 @@ func (a *arrivals) collect(ctx context.Context, wait time.Duration) ([]*visit, e
 	return served, nil
 }
 
-// closed lets so many recipients wait at a time, for so long, or until all have come. It gives
+// closed lets so many recipients wait at a time, for so long, or until next has nobody left. It gives
 // how long each took, of those who were served meanwhile, and how long that was.
-func (a *arrivals) closed(ctx context.Context, window int, lasts time.Duration) (took []time.Duration, seconds float64, err error) {
+func (a *arrivals) closed(ctx context.Context, next func(time.Time) bool, window int, lasts time.Duration) (took []time.Duration, seconds float64, err error) {
 	began, out, more := time.Now(), 0, true
 	for {
 		for more && out < window {
-			if more = a.next(time.Now(), lasts == 0); more {
+			if more = next(time.Now()); more {
 				out++
 			}
 		}
@@ -192,7 +199,7 @@ func (a *arrivals) open(ctx context.Context, rate float64, lasts time.Duration) 
 	for out, more := 0, true; more || out > 0; {
 		since := time.Since(began)
 		for more && float64(come) < rate*min(since, lasts).Seconds() {
-			if more = a.next(began.Add(time.Duration(float64(come)/rate*float64(time.Second))), false); more {
+			if more = a.next(began.Add(time.Duration(float64(come) / rate * float64(time.Second)))); more {
 				come++
 				out++
 			}

@@ -183,10 +183,13 @@ func dropsIn(drops []ledger.Drop, span job.Span) (in []ledger.Drop) {
 
 // counter names the counters that somebody is counted by: of a day, and of one account or
 // of all.
-type counter struct{ day, account uint32 }
+type counter struct {
+	day     uint32
+	account ledger.AccountOf
+}
 
-// everyAccount is the account under which the counters over all accounts stand.
-const everyAccount = 0
+// everyAccount is under what the counters over all accounts stand.
+const everyAccount ledger.AccountOf = 0
 
 func countersOf(t ledger.Terms) (list []counter) {
 	if t.All {
@@ -418,10 +421,10 @@ func (b Book) Marked(r job.Range, key job.OnceKey, hour uint32) (*idset.Set, err
 }
 
 // AtLeast gives whoever of a range was charged at least n messages of a day, n of 1 or
-// more; of all accounts, or of one that is not 0.
-func (b Book) AtLeast(r job.Range, day, account uint32, n int) (*idset.Set, error) {
+// more; of one account, or of all.
+func (b Book) AtLeast(r job.Range, day uint32, account ledger.AccountOf, n int) (*idset.Set, error) {
 	all := idset.New(r)
-	prefix := row.Key(r, rowCounters, be32(day), be32(account))
+	prefix := row.Key(r, rowCounters, be32(day), be64(account))
 	err := b.Rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		i := int(k[len(k)-1])
 		p, err := parsePlanes(v, r, i)
@@ -438,14 +441,14 @@ func (b Book) AtLeast(r job.Range, day, account uint32, n int) (*idset.Set, erro
 }
 
 // Day gives the last day on which anybody of a recipient's range was charged, 0 if nobody
-// was, and how many messages of it the recipient was, by account, all of them under 0.
-func (b Book) Day(who job.Recipient) (day uint32, used map[uint32]int, err error) {
+// was, and how many messages of it the recipient was, by account and of all.
+func (b Book) Day(who job.Recipient) (day uint32, used map[ledger.AccountOf]int, err error) {
 	r, container := who.Range(), byte(who>>idset.ContainerBits)&(idset.Containers-1)
 	v, err := b.Rows.Get(row.Key(r, rowDay))
 	if err != nil || len(v) != 4 {
 		return 0, nil, err
 	}
-	day, used = binary.BigEndian.Uint32(v), map[uint32]int{}
+	day, used = binary.BigEndian.Uint32(v), map[ledger.AccountOf]int{}
 	prefix := row.Key(r, rowCounters, v)
 	err = b.Rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		if k[len(k)-1] != container {
@@ -456,7 +459,7 @@ func (b Book) Day(who job.Recipient) (day uint32, used map[uint32]int, err error
 			return err
 		}
 		if n := p.of(who); n > 0 {
-			used[binary.BigEndian.Uint32(k[len(prefix):])] = n
+			used[ledger.AccountOf(binary.BigEndian.Uint64(k[len(prefix):]))] = n
 		}
 		p.release()
 		return nil
@@ -464,8 +467,8 @@ func (b Book) Day(who job.Recipient) (day uint32, used map[uint32]int, err error
 	return day, used, err
 }
 
-// Used is how many messages of a day a recipient was charged.
-func (b Book) Used(who job.Recipient, day, account uint32) (int, error) {
+// Used is how many messages of a day a recipient was charged, of one account or of all.
+func (b Book) Used(who job.Recipient, day uint32, account ledger.AccountOf) (int, error) {
 	r, i := who.Range(), int(who>>idset.ContainerBits)&(idset.Containers-1)
 	v, err := b.Rows.Get(countersKey(r, counter{day, account}, i))
 	if err != nil || v == nil {

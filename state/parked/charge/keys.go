@@ -28,8 +28,12 @@ const (
 
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
+func be64(account ledger.AccountOf) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(account))
+}
+
 func countersKey(r job.Range, by counter, container int) []byte {
-	return row.Key(r, rowCounters, be32(by.day), be32(by.account), []byte{byte(container)})
+	return row.Key(r, rowCounters, be32(by.day), be64(by.account), []byte{byte(container)})
 }
 
 func chargedKey(r job.Range, id job.ID) []byte { return row.Key(r, rowCharged, id[:]) }

@@ -28,7 +28,7 @@ type ID struct {
 type Row struct{ Key, Value []byte }
 
 const (
-	touches  = 3        // from how many readings on the rows of a page are kept
+	touches  = 2        // from how many readings on the rows of a page are kept
 	keptMost = 16 << 20 // bytes
 )
 

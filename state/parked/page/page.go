@@ -1,4 +1,4 @@
-// Package page is how the parked recipients of a job are cut into rows: 4,096 ids as bits.
+// Package page is how the parked recipients of a job are cut into rows: 1,024 ids as bits.
 package page
 
 import (
@@ -12,17 +12,21 @@ import (
 	"crier/job"
 )
 
-// Bits is the width of a page: the 4,096 ids whose parked recipients of one
-// job share a row. A row is at most 537 bytes; a login with 1,000 jobs parked
-// reads at most 1,000 of them.
+// Bits is the width of a page: the 1,024 ids whose parked recipients of one
+// job share a row. A row is at most 162 bytes with its key. A login reads all rows of its page,
+// those of neighbours too: the fewer ids share it, the fewer these are; and the more rows a job
+// has that is parked for everybody.
 const (
-	Bits  = 12
+	Bits  = 10
 	Words = 1 << (Bits - 6)
 	Count = 1 << (job.RangeBits - Bits) // of a range
 )
 
 // Number is which page of its range an id is in.
 func Number(id uint32) int { return int(id) >> Bits & (Count - 1) }
+
+// maskBytes is a bit for each word.
+const maskBytes = Words / 8
 
 // Page is the ids of a page as bits.
 type Page [Words]uint64
@@ -41,27 +45,27 @@ func (p *Page) Card() int {
 
 // Bytes writes the mask of the words that are not zero, then those words.
 func (p *Page) Bytes() []byte {
-	var mask uint64
-	b := make([]byte, 8, 8+8*Words)
+	var mask uint16
+	b := make([]byte, maskBytes, maskBytes+8*Words)
 	for i, w := range p {
 		if w != 0 {
 			mask |= 1 << i
 			b = binary.LittleEndian.AppendUint64(b, w)
 		}
 	}
-	binary.LittleEndian.PutUint64(b, mask)
+	binary.LittleEndian.PutUint16(b, mask)
 	return b
 }
 
 // Parse reads what Bytes wrote.
 func Parse(b []byte, p *Page) error {
-	if len(b) < 8 || len(b) != 8+8*bits.OnesCount64(binary.LittleEndian.Uint64(b)) {
+	if len(b) < maskBytes || len(b) != maskBytes+8*bits.OnesCount16(binary.LittleEndian.Uint16(b)) {
 		return fmt.Errorf("parked row of %d bytes", len(b))
 	}
 	clear(p[:])
-	mask := binary.LittleEndian.Uint64(b)
-	for at := 8; mask != 0; mask &= mask - 1 {
-		p[bits.TrailingZeros64(mask)] = binary.LittleEndian.Uint64(b[at:])
+	mask := binary.LittleEndian.Uint16(b)
+	for at := maskBytes; mask != 0; mask &= mask - 1 {
+		p[bits.TrailingZeros16(mask)] = binary.LittleEndian.Uint64(b[at:])
 		at += 8
 	}
 	return nil
