@@ -129,6 +129,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"salts":                              saltsStay,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := &Clock{}
 			s := open(t, clock)
 			s.clock = clock
