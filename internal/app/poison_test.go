@@ -38,7 +38,6 @@ func (x *trap) filters(l filters.Lists) filters.Chain { return append(filters.Ne
 // A job that breaks the process's work on it is set aside after five tries: the process
 // lives, other jobs flow, a restart changes nothing, and a resume sends it to everybody.
 func TestPoisonJob(t *testing.T) {
-	t.Parallel()
 	x := &trap{}
 	x.on.Store(true)
 	dir := t.TempDir()
