@@ -315,6 +315,7 @@ func (h *house) operations() (all []documented) {
 // TestEveryOperationByEveryIdentity goes through every operation of the document, with
 // every kind of key there is and those that are none.
 func TestEveryOperationByEveryIdentity(t *testing.T) {
+	t.Parallel()
 	h, log := newHouse(t, nil)
 	ops := h.operations()
 	if len(ops) != len(table) {

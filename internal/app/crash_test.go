@@ -52,11 +52,24 @@ type order struct {
 
 const fragileFollowers = 60 // ids from 0; every fifth is online
 
+// crashParts is how many servers share the writes: much of the time is waiting.
+const crashParts = 2
+
 // TestCrashPoints ends the server before and after each write that outlives it, once each,
 // under a mixture of jobs, and goes on with what is there. Nothing that was accepted may
 // be lost, and no device shown a message twice.
 func TestCrashPoints(t *testing.T) {
 	t.Parallel()
+	for part := range slices.Chunk(crashWrites, (len(crashWrites)+crashParts-1)/crashParts) {
+		t.Run(part[0], func(t *testing.T) {
+			t.Parallel()
+			crashPoints(t, part)
+		})
+	}
+}
+
+// crashPoints does a part of the writes to a server of its own.
+func crashPoints(t *testing.T, writes []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	x := &fragile{trial: trial{t: t, cfg: proc.Config{Dir: t.TempDir()}}}
@@ -65,7 +78,7 @@ func TestCrashPoints(t *testing.T) {
 	x.must(err)
 	x.passed = filepath.Join(x.cfg.Dir, "passed")
 	x.begin(ctx)
-	for _, write := range crashWrites {
+	for _, write := range writes {
 		if write == "doubt" { // nobody can tell any more what the last one had accepted
 			x.must(os.RemoveAll(filepath.Join(x.cfg.Dir, "data", "accepted")))
 		}

@@ -16,6 +16,7 @@ import (
 // A job that ends the process is set aside after five deaths; the next start lives, other
 // jobs flow again, and a resume in a server that does not die of it sends it to everybody.
 func TestDeadlyJob(t *testing.T) {
+	t.Parallel()
 	path, err := fragileBinary()
 	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)

@@ -73,6 +73,7 @@ func (x *trial) furnishErasure(ctx context.Context) (ids []job.ID, paused []job.
 // the same is asked again: its old token is refused, nothing of before reaches it by a new one,
 // what waited is dropped in the ledger's account of each job, and what comes later comes.
 func TestARecipientIsErased(t *testing.T) {
+	t.Parallel()
 	fragile, err := fragileBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -177,6 +178,7 @@ func (x *trial) judgeErasure(ctx context.Context, old string, ids, paused []job.
 
 // Who is connected is expelled, and no other; what the log says of it names nobody.
 func TestErasedWhileConnected(t *testing.T) {
+	t.Parallel()
 	ready, log := startHouse(t, nil)
 	ctx, h := t.Context(), &house{t: t, url: ready.API}
 	admin := h.dial(ready.Token)

@@ -86,6 +86,7 @@ process.stdin.on('end', () => { all.forEach(s => s.close()); process.exit(0); })
 // TestForeignClient connects clients that were not written here, from npm: some are
 // online when a job is sent, some log in afterwards.
 func TestForeignClient(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		pkg, script string
 		url         func(*trial) string

@@ -348,6 +348,7 @@ func (x *trial) startWithJob(ctx context.Context) api.Job {
 
 // TestFullStores fills the disk of one store alone, which an operator has put elsewhere.
 func TestFullStores(t *testing.T) {
+	t.Parallel()
 	for _, store := range []string{"nats", "parked"} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()

@@ -75,6 +75,7 @@ const (
 // it again, and compares what the clients saw with what the ledger says. CRIER_KILLS
 // is the number of kills; 3 by default.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := 3
 	if s := os.Getenv("CRIER_KILLS"); s != "" {
 		n, err := strconv.Atoi(s)

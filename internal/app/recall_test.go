@@ -251,6 +251,7 @@ func (x *trial) judgeRecall(id job.ID, p *people, recipients uint64, exact bool)
 // lets those who were away come afterwards. Once nothing dies; then the server is killed
 // again and again while the recall goes on.
 func TestRecall(t *testing.T) {
+	t.Parallel()
 	for name, kills := range map[string][]time.Duration{"calm": nil, "killed": {0, 30 * time.Millisecond, 120 * time.Millisecond, 300 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -105,6 +105,7 @@ func (x *trial) wantTold(ctx context.Context, w *told, id job.ID) {
 // TestEvents submits jobs, kills the server after one and starts it again: whoever
 // follows is told each version of each job once.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string]func(t *testing.T) []string{
 		"SQLite":  func(*testing.T) []string { return nil },
 		"MariaDB": func(t *testing.T) []string { return []string{"--sql-dsn", mariaDB(t).DSN} },

@@ -18,6 +18,7 @@ import (
 // TestFullDisk lets the disk of a running process fill up and be freed: requests
 // are told so at the same port, and what was accepted before goes on afterwards.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	ready := make(chan Ready, 1)
 	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Announce: func(r Ready) { ready <- r }}
 	if err := cfg.Validate(); err != nil {
@@ -109,6 +110,7 @@ func (h heard) WithAttrs([]slog.Attr) slog.Handler { return h }
 // TestBeginsAgain: what a process needs may be away at its first beginning, which ends
 // it, or later, when its parts have ended: then it goes on trying.
 func TestBeginsAgain(t *testing.T) {
+	t.Parallel()
 	ready, tries := make(chan Ready, 1), make(chan struct{}, 1)
 	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Announce: func(r Ready) { ready <- r },
 		Logger: slog.New(heard{slog.DiscardHandler, "this process cannot begin again yet; it goes on trying", tries})}

@@ -31,6 +31,7 @@ type hookRequest struct {
 // TestWebhook submits a job whose end is told: signed with the secret that the tenant was
 // shown, and shown with the job.
 func TestWebhook(t *testing.T) {
+	t.Parallel()
 	got := make(chan hookRequest, 100)
 	var asked atomic.Int64
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,6 +14,7 @@ import (
 // TestUploads sends files that are cut, changed, of another kind or too long: none is
 // taken, nothing of one is kept, and the answer names the file or the line.
 func TestUploads(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
@@ -80,6 +81,7 @@ func TestEmptyPackage(t *testing.T) {
 // TestTooLong: what is over a limit is refused by the limit and changes nothing, and the
 // longest that is not is taken.
 func TestTooLong(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	for _, op := range x.operations() {
 		if op.fields == nil {

@@ -32,6 +32,7 @@ func (x *server) unchanged(what string, do func() (changed bool)) {
 // TestJSON sends every text to every operation that takes JSON: it is refused with the
 // place where it is wrong, and changes nothing; or it is an object, and taken.
 func TestJSON(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	texts := badinput.JSON(t)
 	requests, taken := 0, 0
@@ -70,6 +71,7 @@ var numbers = []string{"-1", "-0", "4294967295", "4294967296", "1e10", "1e0", "1
 // TestNumbers puts every kind of number where one is wanted: it is refused by the name of
 // its field, or given back as it is.
 func TestNumbers(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	requests, taken := 0, 0
 	for _, op := range x.operations() {

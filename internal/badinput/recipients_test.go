@@ -14,6 +14,7 @@ import (
 // by byte: its token, its name and what it has. It is let in, or told why not; and whoever
 // speaks the protocol is served before and after.
 func TestRecipients(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	shown := x.listen(7)
 	var tok struct{ Token string }

@@ -27,6 +27,7 @@ import (
 // operation: it is refused by the name of the field, or given back to the byte; a message
 // reaches its recipient to the byte.
 func TestStrings(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	texts := append(badinput.Strings(t), badinput.Paths(t)[:30]...)
 	shown := x.listen(7)
@@ -158,6 +159,7 @@ func (x *server) listen(who int) <-chan client.Message {
 // TestPaths puts the same where a path names something: nothing has that name, and the
 // answer says so.
 func TestPaths(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	few := append(badinput.Strings(t), badinput.Paths(t)[:30]...)
 	few = append(few, "-1", "4294967296", "1e10", "7.5", "18446744073709551616", "00000000000000000000007", "job_", x.job[:len(x.job)-1], x.job+"0", strings.ToLower(x.job)+"\x00", x.pkg[1:], x.pkg+"0")
@@ -193,6 +195,7 @@ func TestPaths(t *testing.T) {
 
 // TestQueries puts them into every parameter of every query.
 func TestQueries(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	texts := append(badinput.Strings(t), badinput.Paths(t)[:30]...)
 	texts = append(texts, "-1", "0", "501", "4294967296", "1e10", "7.5", "18446744073709551616", "-9223372036854775809", "1ns", "-1s", "99999999999999h")
@@ -274,6 +277,7 @@ func (x *server) raw(request string) (answer, error) {
 // TestHeaders puts them into the idempotency key and the request id, byte by byte: a line
 // feed begins another header, and what net/http refuses by itself is no problem document.
 func TestHeaders(t *testing.T) {
+	t.Parallel()
 	x := start(t)
 	taken, reasons := 0, 0
 	for _, s := range badinput.Strings(t) {

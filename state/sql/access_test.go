@@ -16,6 +16,7 @@ import (
 // TestWhatWasThereIsTheDefaultTenants migrates a database that has accounts and jobs from
 // before there were tenants.
 func TestWhatWasThereIsTheDefaultTenants(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, cfg sql.Config, direct *dbsql.DB) {
 		dialect, dir := goose.DialectSQLite3, "migrations/sqlite"
 		if cfg.DSN != "" {
@@ -54,6 +55,7 @@ func TestWhatWasThereIsTheDefaultTenants(t *testing.T) {
 
 // TestTheAuditLogIsOnlyAppendedTo goes around the store, with the rights that it has.
 func TestTheAuditLogIsOnlyAppendedTo(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, cfg sql.Config, direct *dbsql.DB) {
 		db := openConfig(t, cfg)
 		want := access.Act{ID: "1", Tenant: "default", Key: "key_1", Operation: "create-account", Object: "account/1", Result: access.Done}

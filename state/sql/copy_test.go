@@ -14,6 +14,7 @@ import (
 // TestCopyTo copies a database while it is written to: the copy has all that was done
 // before, and what it has of the rest is a prefix.
 func TestCopyTo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	db := open(t, filepath.Join(dir, "crier.db"))
 	name := func(i int) string { return fmt.Sprintf("account-%d", i) }
@@ -62,6 +63,7 @@ func TestCopyTo(t *testing.T) {
 // TestRewound: what was projected from the coordination store, and counts, begin anew in a
 // copy; jobs stay as they are, and tell of nothing again.
 func TestRewound(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "crier.db")
 	db := open(t, path)
 	id := job.ID{1}

@@ -128,6 +128,7 @@ func both(t *testing.T, test func(t *testing.T, cfg sql.Config, direct *dbsql.DB
 
 // TestOpenedAtOnce opens a new database from several sides: its tables are made once.
 func TestOpenedAtOnce(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, cfg sql.Config, direct *dbsql.DB) {
 		const sides = 4
 		dbs := make([]*sql.DB, sides)
@@ -183,6 +184,7 @@ func migrations(t *testing.T) (versions []int) {
 
 // TestNewerTables refuses tables of a version that this program does not know.
 func TestNewerTables(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, cfg sql.Config, direct *dbsql.DB) {
 		openConfig(t, cfg)
 		do(t, direct, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (77, 1)`)
@@ -200,6 +202,7 @@ func TestNewerTables(t *testing.T) {
 // TestMigrationDiedHalfWay runs a migration again whose last step was not noted, as
 // after a crash of a server that commits each statement.
 func TestMigrationDiedHalfWay(t *testing.T) {
+	t.Parallel()
 	dsn := sqltest.MariaDB(t)
 	direct := raw(t, dsn)
 	openConfig(t, sql.Config{DSN: dsn})
@@ -217,6 +220,7 @@ func TestMigrationDiedHalfWay(t *testing.T) {
 
 // TestOptionsAreForced gives a DSN that asks for everything that would do harm.
 func TestOptionsAreForced(t *testing.T) {
+	t.Parallel()
 	dsn := sqltest.MariaDB(t)
 	db := openConfig(t, sql.Config{DSN: dsn + "?multiStatements=true&parseTime=false&clientFoundRows=false&readTimeout=10h&timeout=10h&charset=latin1&sql_mode=%27%27&interpolateParams=false"})
 	// What the store keeps, an observer with utf8mb4 sees byte for byte.
@@ -334,6 +338,7 @@ func TestLocksAreWaitedForABoundedTime(t *testing.T) {
 // TestFullDiskOfMariaDB fills the file system of a server and frees it again. The
 // server has no binary log, for with one it would wait for space itself.
 func TestFullDiskOfMariaDB(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := syscall.Mount("crier-test", dir, "tmpfs", 0, "size=180m"); err != nil {
 		t.Logf("no small file system (%v): the full disk is tested where one can be mounted", err)

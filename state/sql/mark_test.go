@@ -12,6 +12,7 @@ import (
 // A database has one mark, the first, however many clusters set theirs at the same moment; all
 // of them are told which it is.
 func TestADatabaseIsOneClusters(t *testing.T) {
+	t.Parallel()
 	dsn := sqltest.MariaDB(t)
 	if mark, err := sql.ReadMark(t.Context(), dsn); err != nil || mark != "" {
 		t.Fatalf("of a new database: %q, %v", mark, err)
@@ -41,6 +42,7 @@ func TestADatabaseIsOneClusters(t *testing.T) {
 
 // A table of marks that an older program made takes its cluster's mark again, and no other.
 func TestAnOlderMarkIsKept(t *testing.T) {
+	t.Parallel()
 	dsn := sqltest.MariaDB(t)
 	db := openConfig(t, sql.Config{DSN: dsn})
 	pool, old, other := raw(t, dsn), strings.Repeat("b", 32), strings.Repeat("a", 32)

@@ -101,6 +101,7 @@ func TestMemory(t *testing.T) {
 // A salt is made in the transaction of the account, and is the same when the store is
 // opened again; an account of before salts gets one that stays.
 func TestSaltIsMadeWithTheAccount(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "crier.db")
 	db := open(t, path)
 	a, err := db.Accounts.Create(t.Context(), "news", nil)
@@ -157,6 +158,7 @@ func nothing() {}
 // TestKilledInATransaction kills a process with SIGKILL in the middle of an
 // append that has written several megabytes, then opens what it left.
 func TestKilledInATransaction(t *testing.T) {
+	t.Parallel()
 	const before, after = 100, 5000
 	if path := os.Getenv("CRIER_SQL_TEST_VICTIM"); path != "" {
 		db := open(t, path)
@@ -194,6 +196,7 @@ func TestKilledInATransaction(t *testing.T) {
 
 // TestFullDisk fills a small file system and frees it again.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := syscall.Mount("crier-test", dir, "tmpfs", 0, "size=2m"); err != nil {
 		t.Logf("no small file system (%v): the full disk is tested where one can be mounted", err)
@@ -228,6 +231,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestReopening(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "crier.db")
 	for i := range 3 {
 		db, err := sql.Open(t.Context(), sql.Config{Path: path})

@@ -24,6 +24,7 @@ func RunAccess(t *testing.T, open func(t *testing.T, clock *Clock) *sql.DB) {
 		"the audit log": auditLog, "an act in the transaction of its change": auditInTransaction, "acts of the ledger": auditOfLedger,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := &Clock{}
 			test(t, open(t, clock), clock)
 		})

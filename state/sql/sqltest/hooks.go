@@ -26,6 +26,7 @@ func RunHooks(t *testing.T, open func(t *testing.T, clock *Clock) *sql.DB) {
 		"a transition that is rolled back": hooksAtomic,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := &Clock{}
 			test(t, open(t, clock), clock)
 		})

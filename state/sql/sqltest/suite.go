@@ -91,6 +91,10 @@ func (c *Clock) Now() time.Time { return Start().Add(time.Duration(c.at.Load()))
 // advance lets a second pass.
 func (c *Clock) advance() { c.at.Add(int64(time.Second)) }
 
+// heavy tests change so much in one call that beside others, on a busy machine, it may last
+// longer than a call may: they run alone.
+var heavy = map[string]bool{"accounts: bulk and pages": true, "events: a lot": true, "sets: large changes": true, "sets: many": true}
+
 // Run holds stores that open makes, each empty and with the clock given, to the
 // suite.
 func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
@@ -129,6 +133,9 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Store) {
 		"salts":                              saltsStay,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if !heavy[name] {
+				t.Parallel()
+			}
 			clock := &Clock{}
 			s := open(t, clock)
 			s.clock = clock
