@@ -27,7 +27,8 @@ type Messaging struct {
 	Creds  string // who connects to Servers
 	System string // who asks Servers whether they sync always
 	TLS    natsbus.TLS
-	// SyncAttested says that Servers sync always, for want of somebody to ask.
+	// SyncAttested says that Servers sync always, for want of somebody to ask. Servers that
+	// are embedded in processes of Crier need neither: these are asked.
 	SyncAttested bool
 
 	Replicas int // servers that keep each record, 1 or 3; default 1
@@ -35,13 +36,6 @@ type Messaging struct {
 
 // alone reports whether the server is inside and has no others.
 func (m Messaging) alone() bool { return len(m.Servers) == 0 && m.ClusterListen == "" }
-
-func (m Messaging) validate() error {
-	if len(m.Servers) > 0 && m.System == "" && !m.SyncAttested {
-		return job.Invalid("nats.system", "somebody is needed to ask whether the servers sync always, or nats.sync_attested", nil)
-	}
-	return nil
-}
 
 // openNATS connects to the bus, and starts its server if that is inside.
 func (a *app) openNATS(ctx context.Context) (err error) {
@@ -65,7 +59,7 @@ func (a *app) openNATS(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
-	return nil
+	return a.nats.TellSync(a.conn)
 }
 
 // token reads the token, or makes one up for a server that nobody else needs.
@@ -101,13 +95,34 @@ func (a *app) connectElsewhere(ctx context.Context) (err error) {
 		return unconnected(who, err)
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
+	if m.asksProcesses() {
+		return untold(natsbus.CheckTold(ctx, a.conn))
+	}
 	return nil
+}
+
+// asksProcesses reports whether nobody but the processes in which the servers may be
+// embedded can tell whether these sync always.
+func (m Messaging) asksProcesses() bool {
+	return len(m.Servers) > 0 && m.System == "" && !m.SyncAttested
+}
+
+// untold names the settings for servers of which no process tells.
+func untold(err error) error {
+	if errors.Is(err, natsbus.ErrUntold) {
+		return job.Invalid("nats.system", "nats.system: the servers in nats.servers are not embedded in processes of Crier, which would say whether they sync always: "+
+			"give a file with a user of their system account, who can ask them; or nats.sync_attested, if you know that they do", err)
+	}
+	return unsynced("the processes that they are in", err)
 }
 
 // checkSync refuses servers that do not sync always.
 func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
 	m := a.cfg.Messaging
-	if m.System == "" {
+	switch {
+	case m.asksProcesses():
+		return nil // when there is a connection
+	case m.System == "":
 		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
 		return nil
 	}
@@ -120,10 +135,7 @@ func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
 		return unconnected("nats.system", err)
 	}
 	a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
-	if err := natsbus.CheckSync(ctx, a.system); err != nil {
-		return unsynced(err)
-	}
-	return nil
+	return unsynced("nats.system", natsbus.CheckSync(ctx, a.system))
 }
 
 // unconnected names the setting because of which there is no connection; who is that of
@@ -135,10 +147,13 @@ func unconnected(who string, err error) error {
 	return &job.Error{Code: job.CodeUnavailable, Field: "nats.servers", Message: "nats.servers: no NATS server answers there; start one or correct the addresses", Err: err}
 }
 
-// unsynced names the setting by which a server was found not to sync.
-func unsynced(err error) error {
-	if errors.Is(err, natsbus.ErrUnsynced) {
-		return job.Invalid("nats.system", "the servers in nats.servers, asked by way of nats.system", err)
+// unsynced names the setting by which a server was found not to sync, and how.
+func unsynced(by string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, natsbus.ErrUnsynced):
+		return job.Invalid("nats.system", "the servers in nats.servers, asked by way of "+by, err)
 	}
 	return fmt.Errorf("nats.system: %w", err)
 }
@@ -151,10 +166,9 @@ func (a *app) watchStreams(ctx context.Context) error {
 	case a.nats != nil:
 		return a.nats.Watch(ctx)
 	case a.system != nil:
-		if err := natsbus.WatchSync(ctx, a.system, a.log); err != nil {
-			return unsynced(err)
-		}
-		return nil
+		return unsynced("nats.system", natsbus.WatchSync(ctx, a.system, a.log))
+	case a.cfg.Messaging.asksProcesses():
+		return untold(natsbus.WatchTold(ctx, a.conn, a.log))
 	}
 	<-ctx.Done()
 	return nil

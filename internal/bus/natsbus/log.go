@@ -3,6 +3,7 @@ package natsbus
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -28,11 +29,34 @@ func (l *serverLog) fatal() error {
 // Noticef takes what a server says while all is well.
 func (l *serverLog) Noticef(format string, v ...any) { l.to.Debug(fmt.Sprintf(format, v...)) }
 
+// Words of messages of the server that sound worse than they are.
+const (
+	// After a crash the file beside a stream that sums it up is old or missing. The server
+	// reads the stream instead.
+	rebuilt = "from index errored"
+	// Another server of the cluster is away. It is tried again for ever.
+	noRoute = "Error trying to connect to route"
+)
+
 // Warnf takes warnings.
-func (l *serverLog) Warnf(format string, v ...any) { l.to.Warn(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Warnf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	if strings.Contains(format, rebuilt) {
+		l.to.Info("the server builds what it knows of a stream anew, as after a crash: nothing is lost", "it says", text)
+		return
+	}
+	l.to.Warn(text)
+}
 
 // Errorf takes errors.
-func (l *serverLog) Errorf(format string, v ...any) { l.to.Error(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Errorf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	if strings.HasPrefix(format, noRoute) {
+		l.to.Warn("another server of the cluster does not answer; it is tried again every second", "it says", text)
+		return
+	}
+	l.to.Error(text)
+}
 
 // Debugf and Tracef are not asked for.
 func (l *serverLog) Debugf(string, ...any) {}
