@@ -3,19 +3,43 @@ package natsbus
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
 // serverLog hands the server's messages to slog. Its notices are details to us.
 type serverLog struct {
-	to *slog.Logger
-	mu struct {
+	to  *slog.Logger
+	now func() time.Time
+	mu  struct {
 		sync.Mutex
-		fatal error // the first fatal message
+		fatal error                // the first fatal message
+		told  map[string]time.Time // when it was told last why a server is not reached
 	}
+}
+
+// toldEvery is how often it is told that another server is away: several connections to
+// it are tried, each anew.
+const toldEvery = time.Minute
+
+// due reports whether something is to be told, which was not within toldEvery.
+func (l *serverLog) due(what string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	maps.DeleteFunc(l.mu.told, func(_ string, at time.Time) bool { return now.Sub(at) >= toldEvery })
+	if _, ok := l.mu.told[what]; ok {
+		return false
+	}
+	if l.mu.told == nil {
+		l.mu.told = map[string]time.Time{}
+	}
+	l.mu.told[what] = now
+	return true
 }
 
 var _ server.Logger = (*serverLog)(nil)
@@ -52,7 +76,9 @@ func (l *serverLog) Warnf(format string, v ...any) {
 func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	if strings.HasPrefix(format, noRoute) {
-		l.to.Warn("another server of the cluster does not answer; it is tried again every second", "it says", text)
+		if l.due(fmt.Sprint(v[max(0, len(v)-1):]...)) { // the error, without how often it came
+			l.to.Warn("another server of the cluster does not answer; it is tried again every second", "it says", text)
+		}
 		return
 	}
 	l.to.Error(text)

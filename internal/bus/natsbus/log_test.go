@@ -6,13 +6,14 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What the server says in the course of a crash, or while another is away, is told for what
 // it is; all else keeps its level.
 func TestServerLogLevels(t *testing.T) {
 	var b bytes.Buffer
-	l := &serverLog{to: slog.New(slog.NewTextHandler(&b, nil))}
+	l := &serverLog{to: slog.New(slog.NewTextHandler(&b, nil)), now: time.Now}
 	gone := errors.New("connection refused")
 	for _, x := range []struct {
 		say  func()
@@ -35,6 +36,25 @@ func TestServerLogLevels(t *testing.T) {
 			if !strings.Contains(b.String(), w) {
 				t.Errorf("it does not say %q: %s", w, &b)
 			}
+		}
+	}
+}
+
+// That a server is away is told once a minute, however many connections to it are tried; of
+// another one by itself.
+func TestAServerThatIsAwayIsToldOnceAMinute(t *testing.T) {
+	var b bytes.Buffer
+	now := time.Unix(1_700_000_000, 0)
+	l := &serverLog{to: slog.New(slog.NewTextHandler(&b, nil)), now: func() time.Time { return now }}
+	for _, x := range []struct {
+		after time.Duration
+		why   string
+		told  bool
+	}{{0, "dial a", true}, {0, "dial a", false}, {time.Second, "dial b", true}, {58 * time.Second, "dial a", false}, {time.Second, "dial a", true}, {0, "dial b", false}} {
+		b.Reset()
+		now = now.Add(x.after)
+		if l.Errorf(noRoute+" (attempt %v): %v", 1, errors.New(x.why)); (b.Len() > 0) != x.told {
+			t.Errorf("%s is told: %q, want that %t", x.why, &b, x.told)
 		}
 	}
 }
