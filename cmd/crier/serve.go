@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -108,7 +109,7 @@ func welcome(cfg config.Server, r app.Ready) string {
 	if r.API != "http://"+config.DefaultListen {
 		try += " --server " + shellQuote(r.API)
 	}
-	if data, err := filepath.Abs(cfg.Data); err == nil && data != config.ClientData() {
+	if data, err := filepath.Abs(cmp.Or(cfg.Keys, cfg.Data)); err == nil && data != config.ClientData() {
 		try += " --data " + shellQuote(data)
 	}
 	fmt.Fprintf(&b, "try      %s\n", try)

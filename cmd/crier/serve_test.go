@@ -63,6 +63,15 @@ func TestWelcomeOfTheDefault(t *testing.T) {
 	}
 }
 
+// Where processes share keys, the key is with these, and not in the data directory.
+func TestWelcomeWithSharedKeys(t *testing.T) {
+	cfg := config.Default()
+	cfg.Data, cfg.Keys = "/own", "/shared/keys"
+	if got := welcome(cfg, app.Ready{API: "http://" + config.DefaultListen}); !strings.HasSuffix(got, "try      crier status --data /shared/keys\n") {
+		t.Errorf("it is told\n%s", got)
+	}
+}
+
 // Who listens at every address is asked at one of them.
 func TestWelcomeOfEveryAddress(t *testing.T) {
 	for _, at := range []string{"[::]", "0.0.0.0"} {
