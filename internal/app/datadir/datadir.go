@@ -108,6 +108,19 @@ func (n *Node) write(path string) error {
 	return WriteWhole(path, b, 0o600)
 }
 
+// Anew counts this start by a later number, because the directory in which the starts before
+// were counted is lost. What an old copy of it says that they accepted goes.
+func Anew(dir string, n *Node, starts uint32) error {
+	if err := os.RemoveAll(filepath.Join(dir, "accepted")); err != nil {
+		return fmt.Errorf("removing what an old copy of the data directory says was accepted: %w", err)
+	}
+	n.Starts = starts
+	if err := n.write(filepath.Join(dir, "node.json")); err != nil {
+		return fmt.Errorf("counting this start anew: %w", err)
+	}
+	return nil
+}
+
 // Silenced keeps what an operator wants of the process. It is for one goroutine; the
 // Node of the next start tells it.
 func Silenced(dir string, n Node, reason string) error {
