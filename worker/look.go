@@ -130,12 +130,22 @@ func leavingOf(items []parked.Item) func(*idset.Set) int {
 // describe looks up every job that the findings name.
 func (w *Worker) describe(ctx context.Context, f *home.Findings) error {
 	infos := map[job.ID]home.JobInfo{}
+	lists := map[uint32]*idset.Set{} // who is suppressed, by account: many jobs are one account's
+	suppressed := func(spec job.Spec) (_ *idset.Set, err error) {
+		if !spec.Withdraws.IsZero() {
+			return nil, nil
+		}
+		if lists[spec.Account] == nil {
+			lists[spec.Account], err = w.cfg.Content.Suppressed(ctx, spec.Account, f.Range)
+		}
+		return lists[spec.Account], err
+	}
 	now := time.Now()
 	add := func(id job.ID) error {
 		if _, ok := infos[id]; ok {
 			return nil
 		}
-		info, err := w.describeJob(ctx, now, id, f.Range)
+		info, err := w.describeJob(ctx, now, id, f.Range, suppressed)
 		infos[id] = info
 		return err
 	}
@@ -156,7 +166,7 @@ func (w *Worker) describe(ctx context.Context, f *home.Findings) error {
 	return errors.Join(errs...)
 }
 
-func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r job.Range) (home.JobInfo, error) {
+func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r job.Range, suppressed func(job.Spec) (*idset.Set, error)) (home.JobInfo, error) {
 	j, err := w.cfg.Jobs.Get(ctx, id)
 	if job.CodeOf(err) == job.CodeNotFound {
 		return home.JobInfo{Over: job.Parked}, nil
@@ -168,7 +178,7 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if info.Erased, err = w.erasedSince(ctx, j, r); err != nil {
 		return home.JobInfo{}, err
 	}
-	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
+	if info.Suppress, err = suppressed(j.Spec); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
 		info.Paused, info.Resend = true, false // the range's other jobs go on
 	}
@@ -209,14 +219,6 @@ func (w *Worker) erasedSince(ctx context.Context, j jobs.Job, r job.Range) (*ids
 		return nil, err
 	}
 	return w.cfg.Erased.After(at, r), nil
-}
-
-// suppressed gives who of a range must not get a job; nil if nobody is kept from it.
-func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
-	if !spec.Withdraws.IsZero() {
-		return nil, nil
-	}
-	return w.cfg.Content.Suppressed(ctx, spec, r)
 }
 
 // resends reports whether what is in doubt of a job is sent again.

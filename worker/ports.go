@@ -50,8 +50,9 @@ func (nobody) After(_ uint64, r job.Range) *idset.Set { return idset.New(r) }
 // implementations may cache it.
 type Content interface {
 	block.Content
-	// Suppressed gives who of a range must get nothing of a job, as it is now, as the caller's set.
-	Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error)
+	// Suppressed gives who of a range is on a suppression list of an account, or on that of all, as
+	// it is now, as the caller's set.
+	Suppressed(ctx context.Context, account uint32, r job.Range) (*idset.Set, error)
 	// Message gives the body and what goes with it.
 	Message(ctx context.Context, spec job.Spec) (*handoff.Message, error)
 }

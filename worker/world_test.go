@@ -72,7 +72,7 @@ type content struct {
 	packages   map[job.ID]people
 	followers  people
 	suppressed people                   // replaced, never changed, once a worker runs
-	damaged    job.ID                   // whose lists cannot be read
+	damaged    uint32                   // the account whose lists cannot be read; 0: none
 	poison     job.ID                   // whose lists break whoever reads them
 	broke      int                      // how often they did
 	missing    job.ID                   // whose package is not there
@@ -128,18 +128,20 @@ func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error)
 		c.broke++
 		panic("poison")
 	}
-	if spec.ID == c.damaged {
-		return filters.Lists{}, errors.New("the followers cannot be read")
-	}
 	return filters.Lists{Followers: c.followers, Suppressed: c.suppressed}, nil
 }
 
-func (c *content) Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
-	lists, err := c.Lists(ctx, spec)
-	if err != nil {
-		return nil, err
+func (c *content) Suppressed(_ context.Context, account uint32, r job.Range) (*idset.Set, error) {
+	if c.held != nil {
+		c.waiting.Store(true)
+		<-c.held
 	}
-	return lists.Suppressed.Range(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if account == c.damaged && c.damaged > 0 {
+		return nil, errors.New("the lists of the account cannot be read")
+	}
+	return c.suppressed.Range(r)
 }
 
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {
