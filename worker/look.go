@@ -29,7 +29,7 @@ func (w *Worker) look(ctx, try context.Context, p home.Pass) {
 }
 
 func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
-	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap}
+	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap, Basis: w.cfg.Content.SuppressionVersion()}
 	var err error
 	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
 		return f, err
@@ -63,15 +63,20 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 	if err := w.describe(ctx, &f); err != nil {
 		return f, err
 	}
-	full := *w.full.Load()
-	targets, offline := w.cfg.Presence.Split(p.Who)
+	f.Online = w.online(p.Who)
+	return f, nil
+}
+
+// online gives who of some is where there is room.
+func (w *Worker) online(who *idset.Set) (at []home.Online) {
+	targets, offline := w.cfg.Presence.Split(who)
 	offline.Release()
 	for _, t := range targets {
-		if !full[t.Inc] && !t.Set.IsEmpty() {
-			f.Online = append(f.Online, home.Online{Inc: t.Inc, Set: t.Set})
+		if !w.hasNoRoom(t.Inc) && !t.Set.IsEmpty() {
+			at = append(at, home.Online{Inc: t.Inc, Set: t.Set})
 		}
 	}
-	return f, nil
+	return at
 }
 
 func inDoubt(doubts []parked.Doubt, id job.ID, who job.Recipient) bool {
@@ -88,7 +93,7 @@ func (w *Worker) waitToDrain(ctx context.Context, who *idset.Set, f *home.Findin
 	if err := w.describe(ctx, f); err != nil {
 		return err
 	}
-	leaving, online := leavingOf(f.Items), w.cfg.Presence.Online(who)
+	leaving, online := home.Leaving(f.Items), w.cfg.Presence.Online(who)
 	defer online.Release()
 	for _, it := range f.Items {
 		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {
@@ -107,24 +112,6 @@ func (w *Worker) waitToDrain(ctx context.Context, who *idset.Set, f *home.Findin
 		}
 	}
 	return nil
-}
-
-// leavingOf counts how many of one set after the other a pass takes: of each recipient no
-// more than it takes of anybody.
-func leavingOf(items []parked.Item) func(*idset.Set) int {
-	if len(items) <= home.PassLimit { // nobody has more
-		return (*idset.Set).Card
-	}
-	taken := map[uint32]int{}
-	return func(s *idset.Set) (n int) {
-		for id := range s.All() {
-			if taken[id] < home.PassLimit {
-				taken[id]++
-				n++
-			}
-		}
-		return n
-	}
 }
 
 // describe looks up every job that the findings name.

@@ -141,6 +141,9 @@ func (c *Content) Suppressed(ctx context.Context, account uint32, r job.Range) (
 	return set, nil
 }
 
+// SuppressionVersion implements worker.Content.
+func (c *Content) SuppressionVersion() uint64 { return c.suppression.Version() }
+
 // suppressedBy is who must get nothing of a job, as it is when it is asked: who is on a
 // suppression list, and who asked to be forgotten after the job was accepted.
 type suppressedBy struct {
