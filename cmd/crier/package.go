@@ -103,7 +103,7 @@ func (c *commands) packageInfo() *cobra.Command {
 				return c.Print(p, packageFields(p))
 			}
 			info, err := audience.Inspect(ctx, args[0])
-			if errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) || job.CodeOf(err) == job.CodeNotFound {
 				return job.NotFound(fmt.Sprintf("there is no file %s, and it is no id of a package either, which has 64 hexadecimal characters", args[0]))
 			}
 			if err != nil {

@@ -191,7 +191,7 @@ func Hang(s string, width, column int) string {
 	}
 	rest := strings.TrimLeft(s[end:], " ")
 	below := "\n" + strings.Repeat(" ", column)
-	return s[:end] + below + strings.ReplaceAll(Fold(rest, width-column), "\n", below)
+	return s[:end] + below + strings.ReplaceAll(Hang(rest, width-column, 0), "\n", below)
 }
 
 // without gives a grid without one column.
