@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +20,7 @@ import (
 	"crier/internal/app"
 	"crier/internal/config"
 	"crier/internal/launch"
+	"crier/job"
 )
 
 // serveAbout stands in the help of serve.
@@ -45,7 +48,7 @@ func (c *commands) serveCommand() *cobra.Command {
 		unix.Umask(0o077) // what is under the data directory is nobody else's
 		cfg, err := config.Load(os.Environ(), cmd.Flags())
 		if err != nil {
-			return err
+			return meant(err)
 		}
 		log, err := newLog(c.Err, cfg.Log)
 		if err != nil {
@@ -57,6 +60,15 @@ func (c *commands) serveCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// meant says which setting somebody may have meant who named one that there is not.
+func meant(err error) error {
+	var named *job.Error
+	if !errors.Is(err, config.ErrNoSetting) || !errors.As(err, &named) {
+		return err
+	}
+	return fmt.Errorf("%w%s", err, cli.Suggest(named.Field, config.Settings()))
 }
 
 // logged runs a server, and logs that it was told to stop and that it has done so.
@@ -108,7 +120,7 @@ func welcome(cfg config.Server, r app.Ready) string {
 	if r.API != "http://"+config.DefaultListen {
 		try += " --server " + shellQuote(r.API)
 	}
-	if data, err := filepath.Abs(cfg.Data); err == nil && data != config.ClientData() {
+	if data, err := filepath.Abs(cmp.Or(cfg.Keys, cfg.Data)); err == nil && data != config.ClientData() {
 		try += " --data " + shellQuote(data)
 	}
 	fmt.Fprintf(&b, "try      %s\n", try)

@@ -63,6 +63,16 @@ func TestWelcomeOfTheDefault(t *testing.T) {
 	}
 }
 
+// Where the keys are shared, the command to try names their directory: there is no key in the
+// data directory.
+func TestWelcomeOfSharedKeys(t *testing.T) {
+	cfg := config.Default()
+	cfg.Keys = "/shared/keys"
+	if got := welcome(cfg, app.Ready{API: "http://" + config.DefaultListen}); !strings.HasSuffix(got, "try      crier status --data /shared/keys\n") {
+		t.Errorf("it says\n%s", got)
+	}
+}
+
 // Who listens at every address is asked at one of them.
 func TestWelcomeOfEveryAddress(t *testing.T) {
 	for _, at := range []string{"[::]", "0.0.0.0"} {
