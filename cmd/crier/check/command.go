@@ -105,7 +105,7 @@ func thresholds(f *pflag.FlagSet, t *Thresholds) {
 	f.Var((*percent)(&t.LedgerCrit), "ledger-crit", "critical from so much of it on")
 	f.Var((*percent)(&t.DiskWarn), "disk-warn", "warn from so much of a disk on (0%: what the server warns from on)")
 	f.Var((*percent)(&t.DiskCrit), "disk-crit", "critical from so much of it on (0%: likewise)")
-	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that is gone leaves the list, so give how many there should be")
+	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that leaves is not listed any more, so give how many there should be")
 	durations(f, t)
 }
 
