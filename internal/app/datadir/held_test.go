@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"crier/internal/app/datadir"
 )
 
@@ -66,6 +68,22 @@ func TestHomeOfACopy(t *testing.T) {
 		if third := begin(t, to); third.Home != second.Home {
 			t.Errorf("%s: %+v after %+v, in its place", c.what, third, second)
 		}
+	}
+}
+
+// The owner and the mode of a lock are no part of it, where the file system tells its birth.
+func TestHomeWhenTheModeIsChanged(t *testing.T) {
+	dir := t.TempDir()
+	first := begin(t, dir)
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, filepath.Join(dir, "lock"), 0, unix.STATX_BTIME, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "lock"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if second := begin(t, dir); second.Home != first.Home && st.Mask&unix.STATX_BTIME != 0 {
+		t.Errorf("%+v after %+v", second, first)
 	}
 }
 
