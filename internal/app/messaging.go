@@ -82,7 +82,7 @@ func (m Messaging) token() (string, error) {
 // they acknowledge is on their disks.
 func (a *app) connectElsewhere(ctx context.Context) (err error) {
 	m := a.cfg.Messaging
-	d := natsbus.Dial{URL: strings.Join(m.Servers, ","), TLS: m.TLS, Name: "crier " + a.node.Name, Logger: a.log}
+	d := a.cfg.dial("crier " + a.node.Name)
 	who := "nats.creds"
 	switch {
 	case m.Token != "":
@@ -94,8 +94,13 @@ func (a *app) connectElsewhere(ctx context.Context) (err error) {
 	if err != nil {
 		return job.Invalid(who, who+": give a file that this process may read", err)
 	}
-	if err := a.checkSync(ctx, d); err != nil {
-		return err
+	if m.System == "" {
+		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
+	} else {
+		if a.system, err = a.cfg.checkSync(ctx, d.Name+" system"); err != nil {
+			return err
+		}
+		a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
 	}
 	if a.conn, err = natsbus.Connect(d); err != nil {
 		return unconnected(who, err)
@@ -104,26 +109,37 @@ func (a *app) connectElsewhere(ctx context.Context) (err error) {
 	return nil
 }
 
-// checkSync refuses servers that do not sync always.
-func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
-	m := a.cfg.Messaging
-	if m.System == "" {
-		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
-		return nil
+// dial is a connection to servers elsewhere, without who connects.
+func (c *Config) dial(name string) natsbus.Dial {
+	return natsbus.Dial{URL: strings.Join(c.Messaging.Servers, ","), TLS: c.Messaging.TLS, Name: name, Logger: c.Logger}
+}
+
+// checkSync refuses servers that do not sync always, and gives the connection over which
+// they were asked.
+func (c *Config) checkSync(ctx context.Context, name string) (*natsbus.Conn, error) {
+	d := c.dial(name)
+	var err error
+	if d.Creds, err = natsbus.ReadCreds(c.Messaging.System); err != nil {
+		return nil, job.Invalid("nats.system", "nats.system: give a file that this process may read", err)
 	}
-	creds, err := natsbus.ReadCreds(m.System)
+	system, err := natsbus.Connect(d)
 	if err != nil {
-		return job.Invalid("nats.system", "nats.system: give a file that this process may read", err)
+		return nil, unconnected("nats.system", err)
 	}
-	d.Token, d.Creds, d.Name = "", creds, d.Name+" system"
-	if a.system, err = natsbus.Connect(d); err != nil {
-		return unconnected("nats.system", err)
+	if err := natsbus.CheckSync(ctx, system); err != nil {
+		system.Close()
+		return nil, unsynced(err)
 	}
-	a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
-	if err := natsbus.CheckSync(ctx, a.system); err != nil {
-		return unsynced(err)
+	return system, nil
+}
+
+// synced gives no error when the servers elsewhere sync always.
+func (c *Config) synced(ctx context.Context) error {
+	system, err := c.checkSync(ctx, "crier system")
+	if err == nil {
+		system.Close()
 	}
-	return nil
+	return err
 }
 
 // unconnected names the setting because of which there is no connection; who is that of
@@ -151,10 +167,7 @@ func (a *app) watchStreams(ctx context.Context) error {
 	case a.nats != nil:
 		return a.nats.Watch(ctx)
 	case a.system != nil:
-		if err := natsbus.WatchSync(ctx, a.system, a.log); err != nil {
-			return unsynced(err)
-		}
-		return nil
+		return natsbus.WatchSync(ctx, a.system, a.log)
 	}
 	<-ctx.Done()
 	return nil

@@ -70,7 +70,9 @@ func CheckSync(ctx context.Context, system *nats.Conn) error {
 }
 
 // WatchSync asks again and again and returns with ErrUnsynced when a server does not
-// sync always, and with nil when ctx ends.
+// sync always, and with nil when ctx ends. One such server of three is enough to lose what
+// is acknowledged: it stores a record with one other, loses it with its power, and makes with
+// the third, which never had it, a majority that goes on without.
 func WatchSync(ctx context.Context, system *nats.Conn, log *slog.Logger) error {
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
