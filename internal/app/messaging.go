@@ -10,6 +10,7 @@ import (
 
 	"crier/internal/bus/natsbus"
 	"crier/job"
+	"crier/state/ledger"
 )
 
 // Messaging says where the bus and the streams are. The zero value is a server
@@ -65,7 +66,7 @@ func (a *app) openNATS(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
-	return nil
+	return a.nats.Await(ctx, a.conn, ledger.Stream, m.Replicas)
 }
 
 // token reads the token, or makes one up for a server that nobody else needs.
