@@ -44,6 +44,7 @@ type Member struct {
 	DiffersFor  Duration          `json:"differs_for,omitzero" doc:"For how long its view has been another one."`
 	Frozen      bool              `json:"frozen" doc:"It takes nothing new, because the coordination store answers nobody."`
 	Answered    bool              `json:"answered" doc:"It was asked just now, and answered."`
+	Gone        bool              `json:"gone,omitzero" doc:"It was there and has not left: it was ended, or its machine, its disk or its network is at fault. This is told until it is back, for a day."`
 	Holds       Holdings          `json:"holds"`
 }
 

@@ -221,7 +221,7 @@ type ListJobs struct {
 	Page
 	// Account is a name or an id.
 	Account string
-	// State is the only state wanted, by its name.
+	// State is the only state wanted, by its name; paused is also what is sent and was paused.
 	State string
 	// Stuck asks for those only that overstay their state, the longest first.
 	Stuck bool

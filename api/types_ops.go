@@ -129,9 +129,11 @@ type Waiting struct {
 
 // Store is one store's size on disk.
 type Store struct {
-	Name  string `json:"name"`
-	Bytes uint64 `json:"bytes"`
-	Limit uint64 `json:"limit,omitzero" doc:"Bytes it may have; absent if nothing but the disk limits it."`
+	Name     string   `json:"name"`
+	Bytes    uint64   `json:"bytes"`
+	Limit    uint64   `json:"limit,omitzero" doc:"Bytes it may have; absent if nothing but the disk limits it."`
+	Replicas int      `json:"replicas,omitzero" doc:"Of a stream: how many servers are to keep each record."`
+	Missing  []string `json:"missing,omitzero" doc:"Those of them that do not keep it now, each with why. As long as most keep it, it goes on."`
 }
 
 // Disk is a file system and how full it is.

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -144,8 +145,8 @@ func TestValidateNamesTheField(t *testing.T) {
 			t.Errorf("%s: %v; want it refused", c.name, err)
 			continue
 		}
-		back, _ := p.Err().(*job.Error)
-		if back == nil || back.Field != c.field {
+		var back *job.Error
+		if !errors.As(p.Err(), &back) || back.Field != c.field {
 			t.Errorf("%s: %v names field %+v; want %s", c.name, err, p.Errors, c.field)
 		}
 	}

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -135,6 +136,25 @@ func (c Counts) DroppedTotal() uint64 {
 		n += v
 	}
 	return n
+}
+
+// Waits says in words what a job that is sent waits on: those who are not settled, and to be
+// resumed before that if it is paused.
+func (c Counts) Waits(paused bool) string {
+	words := fmt.Sprintf("%s parked, %s handed off, %s in doubt", Exact(c.Parked), Exact(c.HandedOff), Exact(c.InDoubt))
+	if paused {
+		return "resume, with " + words
+	}
+	return words
+}
+
+// Exact writes a number for people who add up: in full, with commas.
+func Exact(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 // Sum adds up everything but Package.

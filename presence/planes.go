@@ -13,8 +13,11 @@
 package presence
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/bits"
 	"os"
 	"slices"
@@ -33,8 +36,9 @@ var ErrFull = errors.New("presence: no ordinal is free; more planes are needed")
 
 // Config says where the planes are and how many gateways they serve.
 type Config struct {
-	Path   string // the planes file; "" keeps them in memory without a file
-	Planes int    // bits of an ordinal, 1 to 8; default 4, which serves 15 gateways
+	Path   string       // the planes file; "" keeps them in memory without a file
+	Planes int          // bits of an ordinal, 1 to 8; default 4, which serves 15 gateways
+	Logger *slog.Logger // default slog.Default()
 }
 
 // Planes is the writer. Its methods are safe for concurrent use; a recipient is
@@ -49,11 +53,15 @@ type Planes struct {
 }
 
 // Open makes the planes, empty, and takes the file for itself; whoever has it
-// open for reading sees it become empty. A file with another number of planes
-// must be removed first.
+// open for reading sees it become empty. One that is cut short, as by a full disk or a copy
+// that did not end, gets its size again: nothing in it is needed. A file with another number
+// of planes must be removed first.
 func Open(cfg Config) (*Planes, error) {
 	if cfg.Planes == 0 {
 		cfg.Planes = 4
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
 	if cfg.Planes < 1 || cfg.Planes > maxPlanes {
 		return nil, job.Invalid("planes", fmt.Sprintf("%d presence planes: want 1 to %d", cfg.Planes, maxPlanes), nil)
@@ -91,6 +99,10 @@ func prepare(cfg Config) (*os.File, error) {
 	if err == nil {
 		has, err = filePlanes(f)
 	}
+	if errors.Is(err, errCut) {
+		cfg.Logger.Warn("the presence planes are cut short; they are made anew, and gateways announce again who is online", "file", cfg.Path)
+		err = nil
+	}
 	if err == nil && has != 0 && has != cfg.Planes {
 		err = fmt.Errorf("the file has %d planes, not %d; stop every process that uses it and remove it", has, cfg.Planes)
 	}
@@ -107,23 +119,37 @@ func prepare(cfg Config) (*os.File, error) {
 	return f, nil
 }
 
-// filePlanes reads how many planes a file has; 0 if it was never used.
+var errNotPlanes = errors.New("this is not a planes file")
+
+// errCut is a planes file that lacks its end. Whoever maps it would die of reading there.
+var errCut = errors.New("the planes file is cut short")
+
+// filePlanes reads how many planes a file has; 0 if it was never used. With errCut it is 0 as
+// well if that is not in it any more.
 func filePlanes(f *os.File) (int, error) {
 	var head [2]uint64
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&head)), 16)
 	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	kind := uint64(magic)
+	begins := unsafe.Slice((*byte)(unsafe.Pointer(&kind)), 8)
 	switch {
 	case n == 0 || n == len(b) && head[wordMagic] == 0:
 		return 0, nil
+	case !bytes.Equal(b[:min(n, 8)], begins[:min(n, 8)]):
+		return 0, errNotPlanes
 	case n < len(b):
-		return 0, err
-	case head[wordMagic] != magic || head[wordPlanes] < 1 || head[wordPlanes] > maxPlanes:
-		return 0, errors.New("this is not a planes file")
+		return 0, errCut
+	case head[wordPlanes] < 1 || head[wordPlanes] > maxPlanes:
+		return 0, errNotPlanes
 	}
-	if info, err := f.Stat(); err != nil || info.Size() < int64(regionBytes(int(head[wordPlanes]))) {
-		return 0, errors.New("the planes file is cut short; remove it")
+	info, err := f.Stat()
+	if err == nil && info.Size() < int64(regionBytes(int(head[wordPlanes]))) {
+		err = errCut
 	}
-	return int(head[wordPlanes]), nil
+	return int(head[wordPlanes]), err
 }
 
 // reset empties the planes, whatever an earlier writer left in the middle of.

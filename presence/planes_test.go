@@ -3,11 +3,13 @@ package presence
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -221,22 +223,73 @@ func TestFileReadersSeeWritesAndARestart(t *testing.T) {
 
 func TestOpenRefusesOtherFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "planes")
-	for name, content := range map[string]string{"text": "a file of some other kind, surely", "short": "\x31"} {
+	for _, content := range []string{"a file of some other kind, surely", "short", "1", "1LPreix"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if p, err := Open(Config{Path: path}); err == nil {
 			p.Close()
-			if name == "text" {
-				t.Fatal("opened a file that is not planes")
+			if !strings.HasPrefix("1LPreirc", content) {
+				t.Errorf("opened a file that is not planes, %q", content)
 			}
-		}
-		if after, _ := os.ReadFile(path); name == "text" && string(after) != content {
-			t.Fatal("a file of another kind was changed")
+		} else if after, _ := os.ReadFile(path); string(after) != content {
+			t.Errorf("a file of another kind was changed: %q", content)
 		}
 	}
 	if _, err := Open(Config{Planes: 9}); job.CodeOf(err) != job.CodeInvalid {
 		t.Fatalf("nine planes: %v", err)
+	}
+}
+
+// A file that lost its end, wherever that began, is whole and empty after a start, also to
+// who has it mapped; before that nobody maps it.
+func TestAFileThatIsCutShort(t *testing.T) {
+	inc := job.Incarnation{Gateway: "gw1", Start: 4}
+	whole := int64(regionBytes(4))
+	for _, size := range []int64{0, 1, 7, 8, 12, 16, 100, 8 * headerWords, 8*(headerWords+containers) - 4096, 8*(headerWords+containers) + 5000, whole - 1, whole} {
+		path := filepath.Join(t.TempDir(), "planes")
+		p := open(t, Config{Path: path})
+		if err := p.Join(inc, idset.Of(3, 1<<31, 1<<32-1)); err != nil {
+			t.Fatal(err)
+		}
+		v, err := OpenView(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		p.Close()
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		if other, err := OpenView(path); (err == nil) != (size == whole) {
+			t.Errorf("%d bytes: a view of it: %v", size, err)
+		} else if err == nil {
+			other.Close()
+		}
+		var said strings.Builder
+		again, err := Open(Config{Path: path, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		if err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+			continue
+		}
+		defer again.Close()
+		if warns := strings.Contains(said.String(), "level=WARN"); warns != (size > 0 && size < whole) {
+			t.Errorf("%d bytes: it says %q", size, said.String())
+		}
+		for _, id := range []job.Recipient{3, 1 << 31, 1<<32 - 1} {
+			for _, x := range []*View{v, again.View} {
+				if at, ok := x.Lookup(id); ok || x.Count() != 0 {
+					t.Errorf("%d bytes: %d is at %s, %d are online", size, id, at, x.Count())
+				}
+			}
+			if err := again.Join(inc, idset.Of(uint32(id))); err != nil {
+				t.Fatal(err)
+			}
+			if at, _ := v.Lookup(id); at != inc {
+				t.Errorf("%d bytes: %d joined again and is at %s", size, id, at)
+			}
+			again.Leave(inc, nil)
+		}
 	}
 }
 

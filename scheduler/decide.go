@@ -178,7 +178,7 @@ func begin(v view) (s step, ok bool) {
 func recalled(v view) step {
 	reason := "nothing of it is open, and what was delivered is withdrawn at whoever has it"
 	if !v.closed() {
-		reason = fmt.Sprintf("what was delivered is withdrawn at whoever has it; %d recipients were never handled: %s", v.pending(), v.failure)
+		reason = fmt.Sprintf("what was delivered is withdrawn at whoever has it; %s recipients were never handled: %s", job.Exact(v.pending()), v.failure)
 	}
 	return step{job.JobRecalled, v.job.Controls.RecallReason() + "; " + reason}
 }
@@ -187,7 +187,7 @@ func recalled(v view) step {
 func fail(v view) step {
 	reason := v.failure
 	if v.total.Reserved > 0 {
-		reason += fmt.Sprintf("; %d of %d recipients were handled before, %d never", v.total.Reserved, v.job.Spec.Recipients, v.pending())
+		reason += fmt.Sprintf("; %s of %s recipients were handled before, %s never", job.Exact(v.total.Reserved), job.Exact(v.job.Spec.Recipients), job.Exact(v.pending()))
 	}
 	return step{job.JobFailed, reason}
 }
@@ -226,13 +226,11 @@ func waitingOn(v view, ahead int) string {
 	case state == job.Sending:
 		return slicesOf(v.unsent) + " to be sent" + because(v.why)
 	case open == 0 && (state == job.Sent || v.unsent == 0):
-		return fmt.Sprintf("the index to count all of it: %d of %d recipients are", v.total.Reserved, v.job.Spec.Recipients)
-	case state == job.Sent && v.job.Controls.Paused:
-		return fmt.Sprintf("resume, with %d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+		return fmt.Sprintf("the index, which has counted %s of %s recipients", job.Exact(v.total.Reserved), job.Exact(v.job.Spec.Recipients))
 	case state == job.Cancelling || state == job.Recalling:
-		return fmt.Sprintf("%s and %d recipients to be closed", slicesOf(v.unsent), open) + because(v.why)
+		return fmt.Sprintf("%s and %s recipients to be closed", slicesOf(v.unsent), job.Exact(open)) + because(v.why)
 	}
-	return fmt.Sprintf("%d parked, %d handed off, %d in doubt", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+	return v.total.Counts(v.job.Spec.Recipients).Waits(state == job.Sent && v.job.Controls.Paused)
 }
 
 func slicesOf(n int) string {
@@ -252,9 +250,9 @@ func because(why string) string {
 // stuckOn says what a job whose package cannot be used waits on, and what an operator
 // can do.
 func stuckOn(v view) string {
-	words := fmt.Sprintf("its package, which cannot be used: %s; for %d recipients", v.failure, v.pending())
+	words := fmt.Sprintf("its package, which cannot be used: %s; for %s recipients", v.failure, job.Exact(v.pending()))
 	if v.open() > 0 {
-		words += fmt.Sprintf(", while %d parked, %d handed off and %d in doubt are settled", v.total.Parked, v.total.HandedOff, v.total.InDoubt)
+		words += fmt.Sprintf(", while %s parked, %s handed off and %s in doubt are settled", job.Exact(v.total.Parked), job.Exact(v.total.HandedOff), job.Exact(v.total.InDoubt))
 	}
 	if v.job.State == job.Recalling {
 		return words + "; then what was delivered is withdrawn"

@@ -258,7 +258,7 @@ func TestAPackageDamagedWhileSending(t *testing.T) {
 		end    job.State
 		reason string
 	}{
-		"nobody is open":  {parked.Tally{Reserved: 400, Delivered: 400}, nil, job.JobFailed, "400 of 1000 recipients were handled before, 600 never"},
+		"nobody is open":  {parked.Tally{Reserved: 400, Delivered: 400}, nil, job.JobFailed, "400 of 1,000 recipients were handled before, 600 never"},
 		"nobody was told": {parked.Tally{}, nil, job.JobFailed, "damaged"},
 		"somebody is parked, and gets it": {half, func(w *world, id job.ID, s running) {
 			w.setTotal(id, parked.Tally{Reserved: 400, Delivered: 400})

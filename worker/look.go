@@ -29,7 +29,7 @@ func (w *Worker) look(ctx, try context.Context, p home.Pass) {
 }
 
 func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
-	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap}
+	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap, Basis: w.cfg.Content.SuppressionVersion()}
 	var err error
 	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
 		return f, err
@@ -63,15 +63,20 @@ func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, erro
 	if err := w.describe(ctx, &f); err != nil {
 		return f, err
 	}
-	full := *w.full.Load()
-	targets, offline := w.cfg.Presence.Split(p.Who)
+	f.Online = w.online(p.Who)
+	return f, nil
+}
+
+// online gives who of some is where there is room.
+func (w *Worker) online(who *idset.Set) (at []home.Online) {
+	targets, offline := w.cfg.Presence.Split(who)
 	offline.Release()
 	for _, t := range targets {
-		if !full[t.Inc] && !t.Set.IsEmpty() {
-			f.Online = append(f.Online, home.Online{Inc: t.Inc, Set: t.Set})
+		if !w.hasNoRoom(t.Inc) && !t.Set.IsEmpty() {
+			at = append(at, home.Online{Inc: t.Inc, Set: t.Set})
 		}
 	}
-	return f, nil
+	return at
 }
 
 func inDoubt(doubts []parked.Doubt, id job.ID, who job.Recipient) bool {
@@ -88,7 +93,7 @@ func (w *Worker) waitToDrain(ctx context.Context, who *idset.Set, f *home.Findin
 	if err := w.describe(ctx, f); err != nil {
 		return err
 	}
-	leaving, online := leavingOf(f.Items), w.cfg.Presence.Online(who)
+	leaving, online := home.Leaving(f.Items), w.cfg.Presence.Online(who)
 	defer online.Release()
 	for _, it := range f.Items {
 		if info := f.Job(it.Job); info.Paused || info.Over != job.Parked {
@@ -109,33 +114,25 @@ func (w *Worker) waitToDrain(ctx context.Context, who *idset.Set, f *home.Findin
 	return nil
 }
 
-// leavingOf counts how many of one set after the other a pass takes: of each recipient no
-// more than it takes of anybody.
-func leavingOf(items []parked.Item) func(*idset.Set) int {
-	if len(items) <= home.PassLimit { // nobody has more
-		return (*idset.Set).Card
-	}
-	taken := map[uint32]int{}
-	return func(s *idset.Set) (n int) {
-		for id := range s.All() {
-			if taken[id] < home.PassLimit {
-				taken[id]++
-				n++
-			}
-		}
-		return n
-	}
-}
-
 // describe looks up every job that the findings name.
 func (w *Worker) describe(ctx context.Context, f *home.Findings) error {
 	infos := map[job.ID]home.JobInfo{}
+	lists := map[uint32]*idset.Set{} // who is suppressed, by account: many jobs are one account's
+	suppressed := func(spec job.Spec) (_ *idset.Set, err error) {
+		if !spec.Withdraws.IsZero() {
+			return nil, nil
+		}
+		if lists[spec.Account] == nil {
+			lists[spec.Account], err = w.cfg.Content.Suppressed(ctx, spec.Account, f.Range)
+		}
+		return lists[spec.Account], err
+	}
 	now := time.Now()
 	add := func(id job.ID) error {
 		if _, ok := infos[id]; ok {
 			return nil
 		}
-		info, err := w.describeJob(ctx, now, id, f.Range)
+		info, err := w.describeJob(ctx, now, id, f.Range, suppressed)
 		infos[id] = info
 		return err
 	}
@@ -156,7 +153,7 @@ func (w *Worker) describe(ctx context.Context, f *home.Findings) error {
 	return errors.Join(errs...)
 }
 
-func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r job.Range) (home.JobInfo, error) {
+func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r job.Range, suppressed func(job.Spec) (*idset.Set, error)) (home.JobInfo, error) {
 	j, err := w.cfg.Jobs.Get(ctx, id)
 	if job.CodeOf(err) == job.CodeNotFound {
 		return home.JobInfo{Over: job.Parked}, nil
@@ -168,7 +165,7 @@ func (w *Worker) describeJob(ctx context.Context, now time.Time, id job.ID, r jo
 	if info.Erased, err = w.erasedSince(ctx, j, r); err != nil {
 		return home.JobInfo{}, err
 	}
-	if info.Suppress, err = w.suppressed(ctx, j.Spec, r); err != nil {
+	if info.Suppress, err = suppressed(j.Spec); err != nil {
 		w.log.Error("reading who must not get a job; it is not drained", "job", id.String(), "range", r.String(), "error", err)
 		info.Paused, info.Resend = true, false // the range's other jobs go on
 	}
@@ -209,14 +206,6 @@ func (w *Worker) erasedSince(ctx context.Context, j jobs.Job, r job.Range) (*ids
 		return nil, err
 	}
 	return w.cfg.Erased.After(at, r), nil
-}
-
-// suppressed gives who of a range must not get a job; nil if nobody is kept from it.
-func (w *Worker) suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
-	if !spec.Withdraws.IsZero() {
-		return nil, nil
-	}
-	return w.cfg.Content.Suppressed(ctx, spec, r)
 }
 
 // resends reports whether what is in doubt of a job is sent again.

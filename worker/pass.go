@@ -24,13 +24,37 @@ func (l *loop) isLate(now, decided time.Time, id job.ID) bool {
 	case age > lateAfter:
 		return true
 	}
+	return l.isHeld(now, id)
+}
+
+// isHeld reports whether a job may not be sent now.
+func (l *loop) isHeld(now time.Time, id job.ID) bool {
 	j, live := l.w.cfg.Jobs.Current(id)
 	return !live || j.InForce().Paused || j.Over(now) != job.Parked || l.w.isUnsure(now)
+}
+
+// isStale reports whether what a look found for later may not be so any more: a job's controls,
+// who must not get it, who has room.
+func (l *loop) isStale(e home.Append) bool {
+	now, n := time.Now(), 0
+	for _, x := range e.Entries {
+		d := x.(*ledger.Drain)
+		if l.isHeld(now, d.Job) {
+			return true
+		}
+		n += d.Targets.Union(e.Range).Card()
+	}
+	return e.Basis != l.w.cfg.Content.SuppressionVersion() || l.w.cfg.Erased.Any(e.Range) || !home.IsAt(e.Entries, l.w.online(e.Who)) ||
+		l.w.drains != nil && !l.w.drains.AllowN(now, n)
 }
 
 // appendPass submits the entries of a pass and tells the home when the last of
 // them is settled.
 func (l *loop) appendPass(e home.Append) {
+	if !e.Looked && l.isStale(e) {
+		l.doHome(l.home.Step(home.Stale{Range: e.Range}))
+		return
+	}
 	left, stored, top, decided := len(e.Entries), 0, uint64(0), time.Now()
 	all := make(journal.Together, len(e.Entries))
 	for i, entry := range e.Entries {
@@ -52,7 +76,7 @@ func (l *loop) appendPass(e home.Append) {
 			switch {
 			case left > 0:
 			case stored > 0:
-				l.doHome(l.home.Step(home.Durable{Range: e.Range, Seq: top}))
+				l.doHome(l.home.Step(home.Durable{Range: e.Range, Seq: top, Partly: stored < len(e.Entries)}))
 			default:
 				l.doHome(l.home.Step(home.Refused{Range: e.Range}))
 			}

@@ -30,28 +30,15 @@ type Erased interface {
 	After(seq uint64, r job.Range) *idset.Set
 }
 
-// nobody is Erased when nobody ever asked.
-type nobody struct{}
-
-// Ready implements Erased.
-func (nobody) Ready() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
-// Any implements Erased.
-func (nobody) Any(job.Range) bool { return false }
-
-// After implements Erased.
-func (nobody) After(_ uint64, r job.Range) *idset.Set { return idset.New(r) }
-
 // Content gives what a job sends and to whom. All but who is suppressed is immutable, so that
 // implementations may cache it.
 type Content interface {
 	block.Content
-	// Suppressed gives who of a range must get nothing of a job, as it is now, as the caller's set.
-	Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error)
+	// Suppressed gives who of a range is on a suppression list of an account, or on that of all, as
+	// it is now, as the caller's set.
+	Suppressed(ctx context.Context, account uint32, r job.Range) (*idset.Set, error)
+	// SuppressionVersion changes before Suppressed gives anything else.
+	SuppressionVersion() uint64
 	// Message gives the body and what goes with it.
 	Message(ctx context.Context, spec job.Spec) (*handoff.Message, error)
 }

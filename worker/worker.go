@@ -30,6 +30,7 @@ import (
 	"crier/internal/inhand"
 	"crier/job"
 	"crier/state/claims"
+	"crier/state/erased"
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -128,7 +129,7 @@ func New(cfg Config) (*Worker, error) {
 		cfg.Silent = func() bool { return false }
 	}
 	if cfg.Erased == nil {
-		cfg.Erased = nobody{}
+		cfg.Erased = erased.Nobody{}
 	}
 	if cfg.Filters == nil {
 		cfg.Filters = filters.New

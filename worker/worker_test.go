@@ -506,16 +506,16 @@ func TestAssignmentOfAnEarlierClaim(t *testing.T) {
 	})
 }
 
-// What a job needs cannot be read: the other jobs of its ranges are drained.
+// What an account's jobs need cannot be read: the other jobs of their ranges are drained.
 func TestADamagedJobHoldsUpNoOther(t *testing.T) {
 	inWorld(t, 20, func(w *world) {
 		pkg := people{7: true}
 		w.content.followers = pkg
-		damaged, sound := w.submit(pkg, nil), w.submit(pkg, nil)
+		damaged, sound := w.submit(pkg, func(s *job.Spec) { s.Account = 2 }), w.submit(pkg, nil)
 		w.send(damaged)
 		w.send(sound)
 		w.content.mu.Lock()
-		w.content.damaged = damaged
+		w.content.damaged = 2
 		w.content.mu.Unlock()
 		w.gw.connect(true, 7)
 		w.until("the other is delivered", func() bool { return w.counts(sound).Delivered == 1 })
@@ -523,7 +523,7 @@ func TestADamagedJobHoldsUpNoOther(t *testing.T) {
 			t.Fatalf("%+v", c)
 		}
 		w.content.mu.Lock()
-		w.content.damaged = job.ID{}
+		w.content.damaged = 0
 		w.content.mu.Unlock()
 		w.until("it is drained when it can be read again", func() bool { return w.counts(damaged).Delivered == 1 })
 		w.checkShown(damaged, pkg)

@@ -71,15 +71,17 @@ func (p people) Cardinality() uint64 { return uint64(len(p)) }
 type content struct {
 	packages   map[job.ID]people
 	followers  people
-	suppressed people                   // replaced, never changed, once a worker runs
-	damaged    job.ID                   // whose lists cannot be read
-	poison     job.ID                   // whose lists break whoever reads them
-	broke      int                      // how often they did
-	missing    job.ID                   // whose package is not there
-	held       chan struct{}            // if there is one, reading lists waits until it is closed
-	waiting    atomic.Bool              // for held
-	slow       map[job.ID]chan struct{} // reading the body of a job waits until it is closed
-	mu         sync.Mutex               // for all but followers
+	suppressed people // replaced, never changed, once a worker runs
+
+	suppressedAt uint64                   // how often it was
+	damaged      uint32                   // the account whose lists cannot be read; 0: none
+	poison       job.ID                   // whose lists break whoever reads them
+	broke        int                      // how often they did
+	missing      job.ID                   // whose package is not there
+	held         chan struct{}            // if there is one, reading lists waits until it is closed
+	waiting      atomic.Bool              // for held
+	slow         map[job.ID]chan struct{} // reading the body of a job waits until it is closed
+	mu           sync.Mutex               // for all but followers
 }
 
 func (c *content) add(id job.ID, pkg people) {
@@ -99,6 +101,7 @@ func (c *content) suppress(ids ...uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.suppressed = maps.Clone(c.suppressed)
+	c.suppressedAt++
 	for _, id := range ids {
 		c.suppressed[id] = true
 	}
@@ -128,18 +131,26 @@ func (c *content) Lists(_ context.Context, spec job.Spec) (filters.Lists, error)
 		c.broke++
 		panic("poison")
 	}
-	if spec.ID == c.damaged {
-		return filters.Lists{}, errors.New("the followers cannot be read")
-	}
 	return filters.Lists{Followers: c.followers, Suppressed: c.suppressed}, nil
 }
 
-func (c *content) Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
-	lists, err := c.Lists(ctx, spec)
-	if err != nil {
-		return nil, err
+func (c *content) Suppressed(_ context.Context, account uint32, r job.Range) (*idset.Set, error) {
+	if c.held != nil {
+		c.waiting.Store(true)
+		<-c.held
 	}
-	return lists.Suppressed.Range(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if account == c.damaged && c.damaged > 0 {
+		return nil, errors.New("the lists of the account cannot be read")
+	}
+	return c.suppressed.Range(r)
+}
+
+func (c *content) SuppressionVersion() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.suppressedAt
 }
 
 func (c *content) Message(_ context.Context, spec job.Spec) (*handoff.Message, error) {

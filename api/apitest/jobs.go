@@ -172,7 +172,7 @@ func (f *Fake) ListJobs(_ context.Context, req api.ListJobs) (api.JobList, error
 	defer f.mu.Unlock()
 	var match []api.Job
 	for _, r := range f.mu.jobs {
-		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State) && (r.job.Overstayed || !req.Stuck) {
+		if (req.Account == "" || r.job.Account == req.Account) && (req.State == "" || r.job.State.String() == req.State || req.State == job.Paused.String() && r.job.Paused && !r.job.State.Terminal()) && (r.job.Overstayed || !req.Stuck) {
 			match = append(match, r.job)
 		}
 	}

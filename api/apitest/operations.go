@@ -60,7 +60,7 @@ func (f *Fake) Status(context.Context) (api.Status, error) {
 	defer f.mu.Unlock()
 	s := api.Status{Healthy: true, Since: f.Now().Add(-time.Hour), Version: "test", StartedAt: f.Now().Add(-time.Hour),
 		Roles: []string{"api", "scheduler", "worker", "gateway", "relay"}, Online: 2000, Sockets: 2001, Jobs: map[job.State]uint64{},
-		Stores: []api.Store{{Name: "ledger", Bytes: 123_456_789, Limit: 10 << 30}, {Name: "controls", Bytes: 1000, Limit: 256 << 20}, {Name: "blobs", Bytes: 4096}},
+		Stores: []api.Store{{Name: "ledger", Bytes: 123_456_789, Limit: 10 << 30, Replicas: 3}, {Name: "controls", Bytes: 1000, Limit: 256 << 20, Replicas: 3}, {Name: "blobs", Bytes: 4096}},
 		Disks: []api.Disk{{Member: "m1", Of: []string{"data", "accepted"}, Used: 69 << 30, Size: 100 << 30, Percent: 69, Level: "ok", Warn: 70, Crit: 85},
 			{Member: "m1", Of: []string{"blobs"}, Used: 1 << 40, Size: 4 << 40, Percent: 25, Level: "ok", Warn: 70, Crit: 85}}}
 	for _, r := range f.mu.jobs {

@@ -54,7 +54,7 @@ func (c Config) Validate() error {
 		return job.Invalid("server", fmt.Sprintf("server %q: want a URL such as http://127.0.0.1:7420", c.Server), nil)
 	case c.Key == "":
 		return &job.Error{Code: job.CodeDenied, Field: "token",
-			Message: "no key: set CRIER_TOKEN, name the server's data directory with --data, or start a server with \"crier serve\""}
+			Message: "no key: set CRIER_TOKEN, name with --data the directory that has keys/admin.key (the server's --keys, else its --data), or start a server with \"crier serve\""}
 	case strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return &job.Error{Code: job.CodeDenied, Field: "token", Message: "the key has a blank or another character that no key has"}
 	}

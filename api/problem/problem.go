@@ -148,7 +148,31 @@ func (p *Problem) AsParameters() *Problem {
 }
 
 // Err turns a problem back into the error that the service returned.
-func (p *Problem) Err() error {
+func (p *Problem) Err() error { return &answer{code: p.Code, err: p.err()} }
+
+// answer is an error that a server answered with. It reads as what it is of.
+type answer struct {
+	code string
+	err  error
+}
+
+func (a *answer) Error() string { return a.err.Error() }
+func (a *answer) Unwrap() error { return a.err }
+
+// CodeFrom gives the code of the catalogue with which a server answered; "" if an error is
+// of no answer.
+func CodeFrom(err error) string {
+	var a *answer
+	if !errors.As(err, &a) {
+		return ""
+	}
+	if _, known := Lookup(a.code); !known {
+		return ""
+	}
+	return a.code
+}
+
+func (p *Problem) err() error {
 	code := job.Code(p.Code)
 	if kind, known := Lookup(p.Code); !known || !kind.isOfService() {
 		if p.Status < 400 || p.Status > 499 {

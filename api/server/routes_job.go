@@ -31,7 +31,7 @@ func (s *Server) jobRoutes() {
 		func(ctx context.Context, in *struct {
 			PageInput
 			Account string `query:"account" doc:"Name or id of the account; absent means all."`
-			State   string `query:"state" doc:"Only jobs in this state; absent means all."`
+			State   string `query:"state" doc:"Only jobs in this state; absent means all. paused: also those that are sent and hand over nothing of what is parked."`
 			Stuck   bool   `query:"stuck" doc:"true: only jobs that overstay their state, the longest first."`
 		}) (api.JobList, error) {
 			req := api.ListJobs{Page: in.page(), Account: in.Account, State: in.State, Stuck: in.Stuck}

@@ -26,6 +26,7 @@ import (
 	"crier/api/problem"
 	"crier/api/server/gate"
 	"crier/api/server/paced"
+	"crier/job"
 )
 
 // Keys knows who may use the API.
@@ -60,7 +61,7 @@ type Config struct {
 	// Trail is told of every operation that changes something.
 	Trail Trail
 	// Connect serves GET /v1/connect, the recipients' WebSocket, and /v1/stream, their
-	// events, with checks of its own. Nil: there are no such paths.
+	// events, with checks of its own. Nil: no gateway is here, which needs no key to be told.
 	Connect http.Handler
 	// Metrics serves GET /metrics, which needs no key and therefore must not have
 	// a label for an account, a job or a recipient. Nil: there is no such path.
@@ -172,7 +173,7 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.Connect != nil && (r.URL.Path == "/v1/connect" || r.URL.Path == "/v1/stream" || r.URL.Path == "/v1/stream/ack") {
+	if s.cfg.Connect != nil && isConnect(r.URL.Path) {
 		s.cfg.Connect.ServeHTTP(w, r) // nothing is wrapped: connections live long and are many
 		return
 	}
@@ -192,10 +193,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.dispatch(sw, r)
 }
 
+// isConnect reports whether a path is the gateway's.
+func isConnect(path string) bool {
+	return path == "/v1/connect" || path == "/v1/stream" || path == "/v1/stream/ack"
+}
+
 // dispatch refuses what no operation should see, and finds the operation.
 func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 	if p := wellFormed(r); p != nil {
 		s.writeProblem(w, r, p)
+		return
+	}
+	if isConnect(r.URL.Path) { // whoever has a token is not to get another one, but to ask elsewhere
+		s.writeProblem(w, r, problem.New(http.StatusNotFound, string(job.CodeNotFound), "no gateway is here: this process does not have the role gateway"))
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, "/v1/") {

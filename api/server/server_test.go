@@ -424,6 +424,16 @@ func TestWithoutConnectAndMetrics(t *testing.T) {
 			t.Errorf("%s: %d; want 404", path, a.status)
 		}
 	}
+	// A recipient's token is no key, and nothing is wrong with it.
+	for _, path := range []string{"/v1/connect", "/v1/stream?client=me&have=", "/v1/stream/ack"} {
+		req := httptest.NewRequest("GET", path, nil)
+		req.Header.Set("Authorization", "Bearer crier_r1.token")
+		w := httptest.NewRecorder()
+		h.server.ServeHTTP(w, req)
+		if w.Code != 404 || !strings.Contains(w.Body.String(), "no gateway is here") {
+			t.Errorf("%s with a token: %d %s", path, w.Code, w.Body)
+		}
+	}
 }
 
 func TestConfigValidate(t *testing.T) {

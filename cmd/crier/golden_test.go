@@ -120,6 +120,9 @@ func TestHelpFits(t *testing.T) {
 				t.Errorf("%q: %d columns: %s", path, text.StringWidth(line), line)
 			}
 		}
+		for _, line := range brokenEarly(stdout.String(), 80) {
+			t.Errorf("%q: the next word would have had room: %s", path, line)
+		}
 		for _, sub := range cmd.Commands() {
 			if sub.Name() != "completion" && sub.Name() != "help" { // their words are cobra's
 				visit(append(slices.Clone(path), sub.Name()), sub)
@@ -128,6 +131,39 @@ func TestHelpFits(t *testing.T) {
 	}
 	if visit(nil, c.root()); seen < 50 {
 		t.Errorf("only %d commands were looked at", seen)
+	}
+}
+
+// brokenEarly finds lines of a help text that end although the next word would have fitted,
+// and that is no end of a paragraph or of an item of a list: what goes on stands flush left
+// as the line does, or beside the item's text.
+func brokenEarly(help string, width int) (early []string) {
+	about, lists, _ := strings.Cut(help, "\nUsage:\n")
+	for _, part := range []string{about, lists} {
+		lines := strings.Split(part, "\n")
+		for i, line := range lines[:len(lines)-1] {
+			next := strings.TrimLeft(lines[i+1], " ")
+			in := len(lines[i+1]) - len(next)
+			flush := part == about && in == 0 && !strings.HasPrefix(line, " ")
+			beside := in >= 10 && !strings.HasPrefix(next, "-")
+			word, _, _ := strings.Cut(next, " ")
+			if line != "" && word != "" && (flush || beside) && text.StringWidth(line) < 40 && text.StringWidth(line+" "+word) <= width {
+				early = append(early, line)
+			}
+		}
+	}
+	return early
+}
+
+// The finder of lines that end early finds them.
+func TestBrokenEarly(t *testing.T) {
+	for help, want := range map[string]int{
+		"It goes\non here.\n\nUsage:\n  x\n": 1, "It goes.\n\nOn.\n\nUsage:\n  x\n": 0, "It has\n  a: list\n\nUsage:\n  x\n": 0,
+		"It.\n\nUsage:\n  x\n      --flag      which goes\n                  on\n      --next      is another\n": 1,
+	} {
+		if got := brokenEarly(help, 80); len(got) != want {
+			t.Errorf("in\n%s\nit finds %q", help, got)
+		}
 	}
 }
 

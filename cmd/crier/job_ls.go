@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"crier/api"
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
+	"crier/job"
 )
 
 func (c *commands) jobList() *cobra.Command {
@@ -37,7 +39,7 @@ func (c *commands) jobList() *cobra.Command {
 		return c.Print(all, func(p *out.Printer) out.Grid { return grid(p, all) })
 	})
 	c.AccountFlag(cmd, &req.Account, "name or id of the account; without it, all")
-	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state, such as sending or sent")
+	cmd.Flags().StringVar(&req.State, "state", "", "only jobs in this state, such as sending or sent; paused: also those that are sent and hand over nothing of what is parked")
 	cmd.Flags().BoolVar(&req.Stuck, "stuck", false, "only jobs that are in their state for longer than that is meant to last, the longest first")
 	cli.LimitFlag(cmd, &limit)
 	return cmd
@@ -55,11 +57,24 @@ func stuckGrid(p *out.Printer, all []api.Job) out.Grid {
 	return g
 }
 
+// stateWords is a job's state with what a list would not tell otherwise: that it is paused,
+// which is no state of its own once it is sent, and that nobody submitted it.
+func stateWords(j api.Job) string {
+	var more []string
+	if j.Paused && j.State != job.Paused && !j.State.Terminal() {
+		more = append(more, "(paused)")
+	}
+	if !j.Withdraws.IsZero() {
+		more = append(more, "(withdrawal)")
+	}
+	return strings.Join(append([]string{j.State.String()}, more...), " ")
+}
+
 func jobGrid(p *out.Printer, all []api.Job) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state", State: true}, {Name: "account", Flex: 1}, {Name: "total", Right: true}, {Name: "handled", Right: true, Wide: true},
+	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state", State: true, Flex: 2, Wrap: true}, {Name: "account", Flex: 1}, {Name: "total", Right: true}, {Name: "handled", Right: true, Wide: true},
 		{Name: "delivered", Right: true}, {Name: "parked", Right: true}, {Name: "class", Wide: true}, {Name: "pri", Right: true, Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "waiting on", Flex: 1, Wide: true}}}
 	for _, j := range all {
-		g.Rows = append(g.Rows, []string{j.Job.String(), j.State.String(), j.Account, out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients),
+		g.Rows = append(g.Rows, []string{j.Job.String(), stateWords(j), j.Account, out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients),
 			out.Count(j.Counts.Delivered), out.Count(j.Counts.Parked), j.Class.String(), fmt.Sprint(j.Priority), out.Span(p.Now.Sub(j.SubmittedAt)), j.WaitingOn})
 	}
 	return g

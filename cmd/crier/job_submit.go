@@ -42,10 +42,10 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringArrayVar(&f.include, "include", nil, "segment: who is in none of those to include gets nothing; may be repeated")
 	set.StringArrayVar(&f.exclude, "exclude", nil, "segment: who is in it gets nothing; may be repeated")
 	set.StringVar(&f.control, "control-group", "0", "percent of all recipients, such as 0.5, that are held out: always the same ones of the account")
-	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from; @- is standard input")
+	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from as it is, its last line break included; @- is standard input")
 	set.StringVar(&f.class, "class", "normal", "normal or realtime")
 	set.Uint8Var(&f.priority, "priority", api.DefaultPriority, "1 to 99, 99 first")
-	set.Uint32Var(&f.rate, "rate", 0, "recipients handed to gateways a second; 0 is unlimited")
+	set.Uint32Var(&f.rate, "rate", 0, "recipients handed to gateways a second, who is dropped or parked does not count; 0 is unlimited")
 	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
 	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
 	set.StringVar(&f.collapseKey, "collapse-key", "", "of the account's messages with this key only the newest waits for a recipient, and is displayed")
@@ -59,6 +59,10 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringVar(&f.key, "idempotency-key", "", "a second submit with this key is the same job, or a conflict if it differs")
 	set.StringVar(&f.wait, "wait", "", "wait until the job is sent, or with --wait=completed until nobody is left, or until it is over")
 	set.Lookup("wait").NoOptDefVal = "sent"
+	for flag, field := range map[string]string{"include": "include_segments", "exclude": "exclude_segments", "webhook": "/webhook/url", "webhook-on": "/webhook/on", "idempotency-key": "Idempotency-Key",
+		"send-once-key": "/send_once/key", "send-once-window": "/send_once/window", "send-once-scope": "/send_once/scope"} {
+		cli.Names(cmd, flag, field)
+	}
 	_ = cmd.MarkFlagRequired("account") // the flags are there
 	_ = cmd.MarkFlagRequired("body")
 	for _, name := range []string{"include", "exclude"} {

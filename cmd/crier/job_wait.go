@@ -105,7 +105,7 @@ func (c *commands) watch(ctx context.Context, svc api.Service, id job.ID, fn fun
 				return err
 			}
 		case seen == nil || *seen != j.State:
-			c.Say("%s  %d/%d", j.State, j.Done(), j.Recipients)
+			c.Say("%s  %s/%s", j.State, out.Exact(j.Done()), out.Exact(j.Recipients))
 		}
 		seen = &j.State
 		return fn(j)

@@ -103,6 +103,9 @@ func (c *commands) packageInfo() *cobra.Command {
 				return c.Print(p, packageFields(p))
 			}
 			info, err := audience.Inspect(ctx, args[0])
+			if errors.Is(err, fs.ErrNotExist) || job.CodeOf(err) == job.CodeNotFound {
+				return job.NotFound(fmt.Sprintf("there is no file %s, and it is no id of a package either, which has 64 hexadecimal characters", args[0]))
+			}
 			if err != nil {
 				return badPackage(args[0], err)
 			}
@@ -126,7 +129,8 @@ func infoFields(i audience.Info) out.Grid {
 func packageFields(x api.Package) func(*out.Printer) out.Grid {
 	return func(p *out.Printer) out.Grid {
 		g := infoFields(audience.Info{Name: x.Name, Cardinality: x.Cardinality, Min: x.Min, Max: x.Max, Repeated: x.Repeated, Bytes: x.Bytes, SHA256: x.SHA256})
-		g.Rows = append(g.Rows, []string{"id", x.ID.String()}, []string{"account", x.Account}, []string{"created", p.Ago(x.CreatedAt)})
+		g.Rows[len(g.Rows)-1] = []string{"id", x.ID.String()} // which is its SHA-256
+		g.Rows = append(g.Rows, []string{"account", x.Account}, []string{"created", p.Ago(x.CreatedAt)})
 		return g
 	}
 }

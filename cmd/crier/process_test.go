@@ -177,3 +177,29 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("interrupted: %q and %q", &stdout, &stderr)
 	}
 }
+
+// Whoever looks at a terminal is told which columns it has no room for; who reads a file is
+// not.
+func TestColumnsThatATerminalHasNoRoomFor(t *testing.T) {
+	fake := apitest.New()
+	oneJob(t, fake)
+	const says = "not shown at this width: "
+	cmd := process(t, fake, "job", "ls")
+	master, tty := openTerminal(t)
+	cmd.Stdout, cmd.Stderr = tty, tty
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tty.Close(); err != nil {
+		t.Fatal(err)
+	}
+	shown := drain(master)
+	if err := cmd.Wait(); err != nil || strings.Count(shown, says) != 1 || !strings.HasSuffix(strings.TrimSpace(shown), "WAITING ON") {
+		t.Errorf("on a terminal of 100 columns, %v:\n%s", err, shown)
+	}
+	cmd = process(t, fake, "job", "ls")
+	cmd.Env = append(cmd.Env, "COLUMNS=100")
+	if all, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(all), says) {
+		t.Errorf("elsewhere, %v:\n%s", err, all)
+	}
+}

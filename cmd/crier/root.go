@@ -42,7 +42,7 @@ func about() string {
 const before = `.
 
 Variables: CRIER_SERVER and CRIER_DATA stand for --server and --data, CRIER_TOKEN
-is the key (else keys/admin.key in the data directory, which may do everything),
+is the key (else keys/admin.key below --data, which may do everything),
 CRIER_CLUSTER is the directory of a cluster on this machine ("crier cluster",
 "crier drill"), NO_COLOR turns colours off.
 
@@ -59,7 +59,7 @@ func (c *commands) root() *cobra.Command {
 	c.Help(root)
 	p := root.PersistentFlags()
 	p.StringVar(&c.Server, "server", "", "URL of the server (default: CRIER_SERVER, else http://"+config.DefaultListen+")")
-	p.StringVar(&c.DataDir, "data", "", "data directory of a server on this machine, for its key (default: CRIER_DATA, else "+config.ClientData()+")")
+	p.StringVar(&c.DataDir, "data", "", "directory that has keys/admin.key: the data directory of a server on this machine, or its --keys (default: CRIER_DATA, else "+config.ClientData()+")")
 	p.StringVarP(&c.Output, "output", "o", string(out.Table), strings.Join(out.Formats(), ", "))
 	p.StringVar(&c.Reason, "reason", "", "why, for the audit log: one line")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(out.Formats(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there

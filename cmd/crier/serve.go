@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"crier/internal/app"
 	"crier/internal/config"
 	"crier/internal/launch"
+	"crier/job"
 )
 
 // serveAbout stands in the help of serve.
@@ -46,7 +48,7 @@ func (c *commands) serveCommand() *cobra.Command {
 		unix.Umask(0o077) // what is under the data directory is nobody else's
 		cfg, err := config.Load(os.Environ(), cmd.Flags())
 		if err != nil {
-			return err
+			return meant(err)
 		}
 		log, err := newLog(c.Err, cfg.Log)
 		if err != nil {
@@ -58,6 +60,15 @@ func (c *commands) serveCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// meant says which setting somebody may have meant who named one that there is not.
+func meant(err error) error {
+	var named *job.Error
+	if !errors.Is(err, config.ErrNoSetting) || !errors.As(err, &named) {
+		return err
+	}
+	return fmt.Errorf("%w%s", err, cli.Suggest(named.Field, config.Settings()))
 }
 
 // logged runs a server, and logs that it was told to stop and that it has done so.

@@ -63,12 +63,13 @@ func TestWelcomeOfTheDefault(t *testing.T) {
 	}
 }
 
-// Where processes share keys, the key is with these, and not in the data directory.
-func TestWelcomeWithSharedKeys(t *testing.T) {
+// Where the keys are shared, the command to try names their directory: there is no key in the
+// data directory.
+func TestWelcomeOfSharedKeys(t *testing.T) {
 	cfg := config.Default()
-	cfg.Data, cfg.Keys = "/own", "/shared/keys"
+	cfg.Keys = "/shared/keys"
 	if got := welcome(cfg, app.Ready{API: "http://" + config.DefaultListen}); !strings.HasSuffix(got, "try      crier status --data /shared/keys\n") {
-		t.Errorf("it is told\n%s", got)
+		t.Errorf("it says\n%s", got)
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"crier/internal/app/member"
 	"crier/internal/app/space"
 	"crier/internal/authority"
+	"crier/internal/bus/natsbus"
 	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
@@ -174,7 +175,8 @@ func (a *app) close() {
 // cannot go on. What it accepted is then taken over by the next process on the
 // same data directory. A process whose disk is full stops all its parts, for the
 // stores cannot be relied on any more, answers that it is full, and takes over from
-// itself when there is space again.
+// itself when there is space again. So does one that finds, after it was ready, that a NATS
+// server acknowledges what its disk may not have: not even what is done can be recorded then.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -201,7 +203,7 @@ func (c *Config) takenFrom(err error) bool {
 	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
 }
 
-// runWith runs the parts, again and again as long as only the disk, or others, end them,
+// runWith runs the parts, again and again as long as only the disk, NATS servers, or others, end them,
 // or what they need to begin again does not answer: what keeps a process from its first
 // beginning may be its configuration, and ends it.
 func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
@@ -215,19 +217,25 @@ func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
 		if ctx.Err() != nil && cfg.takenFrom(err) {
 			return nil // it was asked to stop, and others have gone on with its work
 		}
-		cut := cfg.takenFrom(err) || wasUp && !a.up
-		if ctx.Err() != nil || !s.RanOut(err) && !cut {
+		wasUp = wasUp || a.up
+		unsynced := wasUp && errors.Is(err, natsbus.ErrUnsynced)
+		if ctx.Err() != nil || !s.RanOut(err) && !unsynced && !cfg.takenFrom(err) && (!wasUp || a.up) {
 			return err
 		}
-		wasUp = wasUp || a.up
 		if !s.RanOut(err) {
-			if cfg.takenFrom(err) {
+			switch {
+			case unsynced:
+				if err := s.Hold(ctx, s.Why(err), cfg.synced); err != nil {
+					return err
+				}
+			case cfg.takenFrom(err):
 				a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
-			} else {
+				pause.For(ctx, time.Second)
+			default:
 				a.log.Warn("this process cannot begin again yet; it goes on trying", "why", err)
+				pause.For(ctx, time.Second)
 			}
 			err = nil // the disk is not why
-			pause.For(ctx, time.Second)
 		}
 		cfg.Announce = nil // it was told
 	}
@@ -379,8 +387,8 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 		defer cut()
 		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 			cut() // a part failed: what waits for it waits in vain
-			if a.space.RanOut(cause) {
-				if err := a.space.Refuse(); err != nil {
+			if why := a.space.Why(cause); why != nil {
+				if err := a.space.Refuse(why); err != nil {
 					return err
 				}
 			}

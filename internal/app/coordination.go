@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
 	"crier/scheduler/apta/timing"
 	"crier/state/natskv"
@@ -27,6 +28,14 @@ func (a *app) openEntry(ctx context.Context) (err error) {
 		return err
 	}
 	a.entry, err = entry.Open(ctx, entry.Config{Log: a.streams.ledger, Cluster: c.ID, Coordination: c.coordination(), Adopt: c.Adopt})
+	if err != nil {
+		return err
+	}
+	starts, err := a.entry.Number(ctx, a.node.Name, a.node.Starts)
+	if err == nil && starts != a.node.Starts {
+		a.log.Warn("the data directory is begun anew; what its starts before accepted is in doubt", "name", a.node.Name, "start", starts)
+		err = datadir.Anew(a.cfg.Data, a.node, starts)
+	}
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"crier/internal/bus/natsbus"
 	"crier/job"
+	"crier/state/ledger"
 )
 
 // Messaging says where the bus and the streams are. The zero value is a server
@@ -59,7 +60,10 @@ func (a *app) openNATS(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
-	return a.nats.TellSync(a.conn)
+	if err := a.nats.TellSync(a.conn); err != nil {
+		return err
+	}
+	return a.nats.Await(ctx, a.conn, ledger.Stream, m.Replicas)
 }
 
 // token reads the token, or makes one up for a server that nobody else needs.
@@ -74,30 +78,24 @@ func (m Messaging) token() (string, error) {
 
 // connectElsewhere connects to servers that others run, and sees to it that what
 // they acknowledge is on their disks.
-func (a *app) connectElsewhere(ctx context.Context) (err error) {
+func (a *app) connectElsewhere(ctx context.Context) error {
 	m := a.cfg.Messaging
-	d := natsbus.Dial{URL: strings.Join(m.Servers, ","), TLS: m.TLS, Name: "crier " + a.node.Name, Logger: a.log}
-	who := "nats.creds"
-	switch {
-	case m.Token != "":
-		who = "nats.token"
-		d.Token, err = natsbus.ReadToken(m.Token)
-	case m.Creds != "":
-		d.Creds, err = natsbus.ReadCreds(m.Creds)
-	}
+	d, who, err := a.cfg.dialAs("crier " + a.node.Name)
 	if err != nil {
-		return job.Invalid(who, who+": give a file that this process may read", err)
-	}
-	if err := a.checkSync(ctx, d); err != nil {
 		return err
+	}
+	if m.SyncAttested {
+		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
+	} else {
+		if a.system, err = a.cfg.checkSync(ctx, d.Name+" system"); err != nil {
+			return err
+		}
+		a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
 	}
 	if a.conn, err = natsbus.Connect(d); err != nil {
 		return unconnected(who, err)
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
-	if m.asksProcesses() {
-		return untold(natsbus.CheckTold(ctx, a.conn))
-	}
 	return nil
 }
 
@@ -107,35 +105,59 @@ func (m Messaging) asksProcesses() bool {
 	return len(m.Servers) > 0 && m.System == "" && !m.SyncAttested
 }
 
-// untold names the settings for servers of which no process tells.
-func untold(err error) error {
-	if errors.Is(err, natsbus.ErrUntold) {
-		return job.Invalid("nats.system", "nats.system: the servers in nats.servers are not embedded in processes of Crier, which would say whether they sync always: "+
-			"give a file with a user of their system account, who can ask them; or nats.sync_attested, if you know that they do", err)
+// dialAs is a connection to servers elsewhere, and the setting that says who connects.
+func (c *Config) dialAs(name string) (d natsbus.Dial, who string, err error) {
+	d, who = c.dial(name), "nats.creds"
+	switch m := c.Messaging; {
+	case m.Token != "":
+		who = "nats.token"
+		d.Token, err = natsbus.ReadToken(m.Token)
+	case m.Creds != "":
+		d.Creds, err = natsbus.ReadCreds(m.Creds)
 	}
-	return unsynced("the processes that they are in", err)
+	if err != nil {
+		err = job.Invalid(who, who+": give a file that this process may read", err)
+	}
+	return d, who, err
 }
 
-// checkSync refuses servers that do not sync always.
-func (a *app) checkSync(ctx context.Context, d natsbus.Dial) error {
-	m := a.cfg.Messaging
-	switch {
-	case m.asksProcesses():
-		return nil // when there is a connection
-	case m.System == "":
-		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
-		return nil
+// dial is a connection to servers elsewhere, without who connects.
+func (c *Config) dial(name string) natsbus.Dial {
+	return natsbus.Dial{URL: strings.Join(c.Messaging.Servers, ","), TLS: c.Messaging.TLS, Name: name, Logger: c.Logger}
+}
+
+// checkSync refuses servers that do not sync always, and gives the connection over which
+// they, or the processes that they are in, were asked.
+func (c *Config) checkSync(ctx context.Context, name string) (*natsbus.Conn, error) {
+	d, who, err := c.dialAs(name)
+	check := natsbus.CheckTold
+	if !c.Messaging.asksProcesses() {
+		d, who, check = c.dial(name), "nats.system", natsbus.CheckSync
+		if d.Creds, err = natsbus.ReadCreds(c.Messaging.System); err != nil {
+			err = job.Invalid(who, who+": give a file that this process may read", err)
+		}
 	}
-	creds, err := natsbus.ReadCreds(m.System)
 	if err != nil {
-		return job.Invalid("nats.system", "nats.system: give a file that this process may read", err)
+		return nil, err
 	}
-	d.Token, d.Creds, d.Name = "", creds, d.Name+" system"
-	if a.system, err = natsbus.Connect(d); err != nil {
-		return unconnected("nats.system", err)
+	system, err := natsbus.Connect(d)
+	if err != nil {
+		return nil, unconnected(who, err)
 	}
-	a.onClose("NATS system connection", func() error { a.system.Close(); return nil })
-	return unsynced("nats.system", natsbus.CheckSync(ctx, a.system))
+	if err := check(ctx, system); err != nil {
+		system.Close()
+		return nil, unsynced(who, err)
+	}
+	return system, nil
+}
+
+// synced gives no error when the servers elsewhere sync always.
+func (c *Config) synced(ctx context.Context) error {
+	system, err := c.checkSync(ctx, "crier system")
+	if err == nil {
+		system.Close()
+	}
+	return err
 }
 
 // unconnected names the setting because of which there is no connection; who is that of
@@ -147,15 +169,16 @@ func unconnected(who string, err error) error {
 	return &job.Error{Code: job.CodeUnavailable, Field: "nats.servers", Message: "nats.servers: no NATS server answers there; start one or correct the addresses", Err: err}
 }
 
-// unsynced names the setting by which a server was found not to sync, and how.
-func unsynced(by string, err error) error {
+// unsynced names the setting by which a server was found not to sync, or nobody to tell.
+func unsynced(who string, err error) error {
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, natsbus.ErrUnsynced):
-		return job.Invalid("nats.system", "the servers in nats.servers, asked by way of "+by, err)
+		return job.Invalid(who, "the servers in nats.servers, asked by way of "+who, err)
+	case errors.Is(err, natsbus.ErrUntold):
+		return job.Invalid("nats.system", "nats.system: the servers in nats.servers are not embedded in processes of Crier, which would say whether they sync always: "+
+			"give a file with a user of their system account, who can ask them; or nats.sync_attested, if you know that they do", err)
 	}
-	return fmt.Errorf("nats.system: %w", err)
+	return fmt.Errorf("%s: %w", who, err)
 }
 
 // watchStreams ends with an error when the streams cannot be relied on any more: an
@@ -165,10 +188,10 @@ func (a *app) watchStreams(ctx context.Context) error {
 	switch {
 	case a.nats != nil:
 		return a.nats.Watch(ctx)
+	case a.system != nil && a.cfg.Messaging.asksProcesses():
+		return natsbus.WatchTold(ctx, a.system, a.log)
 	case a.system != nil:
-		return unsynced("nats.system", natsbus.WatchSync(ctx, a.system, a.log))
-	case a.cfg.Messaging.asksProcesses():
-		return untold(natsbus.WatchTold(ctx, a.conn, a.log))
+		return natsbus.WatchSync(ctx, a.system, a.log)
 	}
 	<-ctx.Done()
 	return nil

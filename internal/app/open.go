@@ -279,7 +279,7 @@ func (a *app) openPresence(context.Context) (err error) {
 	if !a.cfg.has("worker") {
 		return nil
 	}
-	a.planes, err = presence.Open(presence.Config{Path: a.path("presence.planes")})
+	a.planes, err = presence.Open(presence.Config{Path: a.path("presence.planes"), Logger: a.log})
 	if err == nil {
 		a.onClose("presence", a.planes.Close)
 	}

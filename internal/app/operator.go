@@ -36,7 +36,7 @@ type oneOfMany struct{ n *member.Node }
 func (m oneOfMany) Snapshot(context.Context) operator.Snapshot {
 	now := m.n.Snapshot()
 	return operator.Snapshot{Self: now.Status, Since: m.n.Since(), Address: m.n.Address(), Leased: now.MayTake(), View: now.View,
-		Leases: m.n.Leases(), Lapsed: m.n.Lapsed}
+		Leases: m.n.Leases(), Lapsed: m.n.Lapsed, Recorded: m.n.Recorded}
 }
 
 // Operate implements operator.Membership.

@@ -44,7 +44,7 @@ func (a *app) status(ctx context.Context) api.Status {
 			st.Problems = append(st.Problems, fmt.Sprintf("the %s does not answer: %v", s.name, s.err))
 			continue
 		}
-		st.Stores = append(st.Stores, api.Store{Name: s.name, Bytes: s.Bytes, Limit: s.Limit})
+		st.Stores = append(st.Stores, api.Store{Name: s.name, Bytes: s.Bytes, Limit: s.Limit, Replicas: s.Replicas, Missing: s.Missing})
 		if s.Full() {
 			st.Problems = append(st.Problems, fmt.Sprintf("the %s is over 85 %% of its limit; nothing new is sent", s.name))
 		}

@@ -63,7 +63,7 @@ var arrowTable = []Arrow{
 
 	{"scheduler/apta/...", []string{"job", "internal/pause"}, "membership knows members, shards and time; what is placed by it is its users' business"},
 	{"scheduler/...", with("internal/bus", "internal/guard", "internal/inhand", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/inhand", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/inhand", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/erased", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/problem", []string{"job"}, "what an error code means does not depend on what was asked for"},
@@ -77,7 +77,8 @@ var arrowTable = []Arrow{
 
 	{"internal/rights", with("api", "internal/auth", "internal/webhook", "state/sql/access", "state/sql/hooks"), "keys, secrets and tenants need no other store"},
 	{"internal/quota", with(), "limits are numbers about jobs"},
-	{"internal/service", with("api", "audience/...", "internal/auth", "internal/quota", "internal/rights", "internal/service/sets", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/service", with("api", "audience/...", "internal/auth", "internal/quota", "internal/rights", "internal/service/place", "internal/service/sets", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/service/place", []string{"job", "api"}, "where a list has a job does not depend on what the list is of"},
 	{"internal/service/sets", with("api", "audience/...", "state/blob", "state/sql/..."), "sets of recipients need neither jobs nor the ledger"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/inhand", "internal/service", "internal/webhook", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
 	{"internal/bundle", []string{"job", "internal/guard"}, "it packs what it is given, and knows of secrets only how they look"},
@@ -91,7 +92,7 @@ var arrowTable = []Arrow{
 	{"internal/crowd", []string{"job", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "!internal/sim/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
 	{"cmd/crier", with("api", "audience/...", "cmd/crier/...", "internal/...", "!internal/sim/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
-	{"cmd/crier/cli", with("api", "api/client", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
+	{"cmd/crier/cli", with("api", "api/client", "api/problem", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
 	{"cmd/crier/inspect", with("api", "api/problem", "audience", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it; a package that comes is checked"},
 	{"cmd/crier/operate", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a cluster is, and is to do, is asked of a server"},
 	{"cmd/crier/rights", with("api", "cmd/crier/cli", "cmd/crier/out"), "who may do what, and who did, is asked of a server"},

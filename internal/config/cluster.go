@@ -30,7 +30,8 @@ type Cluster struct {
 	TLS ClusterTLS `koanf:"tls"`
 	// Adopt are settings (blobs, keys, sql.dsn, coordination.root) of what all members
 	// share and was lost for good: what is there instead, without a mark of a cluster, is
-	// begun with. Default: none, and a process with something else there is refused.
+	// begun with; and name, if it is this process's data directory that was. Default: none,
+	// and a process with something else there is refused.
 	Adopt []string `koanf:"adopt"`
 }
 
@@ -65,7 +66,7 @@ var clusterSettings = []setting{
 	{"cluster.tls.cert", "cluster-tls-cert", "file with this member's certificate (PEM), by which the others know it (default: no TLS between members)"},
 	{"cluster.tls.key", "cluster-tls-key", "file with its key"},
 	{"cluster.tls.ca", "cluster-tls-ca", "file with the certificate of the authority that signed those of all members, and nobody else's"},
-	{"cluster.adopt", "cluster-adopt", "of blobs, keys, sql.dsn and coordination.root those that were lost for good and are begun anew, separated by commas"},
+	{"cluster.adopt", "cluster-adopt", "of blobs, keys, sql.dsn, coordination.root and name (this process's data directory) those that were lost for good and are begun anew, separated by commas"},
 	{"coordination.zookeeper", "coordination-zookeeper", "addresses of ZooKeeper servers, separated by commas (default: NATS keeps leases and statuses)"},
 	{"coordination.root", "coordination-root", "node of ZooKeeper under which everything is"},
 }
@@ -104,8 +105,8 @@ func (s Server) validCluster() error {
 		return job.Invalid("coordination.root", fmt.Sprintf("coordination.root: %q is no path such as /crier", s.Coordination.Root), nil)
 	}
 	for _, x := range c.Adopt {
-		if !slices.Contains([]string{"blobs", "keys", "sql.dsn", "coordination.root"}, x) {
-			return job.Invalid("cluster.adopt", fmt.Sprintf("cluster.adopt: %q is none of blobs, keys, sql.dsn, coordination.root", x), nil)
+		if !slices.Contains([]string{"blobs", "keys", "sql.dsn", "coordination.root", "name"}, x) {
+			return job.Invalid("cluster.adopt", fmt.Sprintf("cluster.adopt: %q is none of blobs, keys, sql.dsn, coordination.root, name", x), nil)
 		}
 	}
 	for _, z := range s.Coordination.ZooKeeper {

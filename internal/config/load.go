@@ -132,7 +132,7 @@ func merge(all *koanf.Koanf, source string, load func(*koanf.Koanf) error) error
 	for _, key := range layer.Keys() {
 		known := slices.ContainsFunc(settings, func(s setting) bool { return s.key == key })
 		if !known {
-			return job.Invalid(key, fmt.Sprintf("%s has %q, which is no setting; the settings are %s", source, key, keys()), nil)
+			return job.Invalid(key, fmt.Sprintf("%s has %q, which is no setting", source, key), ErrNoSetting)
 		}
 		if want := wants(key, layer.Get(key)); want != "" {
 			return job.Invalid(key, fmt.Sprintf("%s: %s has %s, want %s", key, source, shown(layer.Get(key)), want), nil)
@@ -209,12 +209,15 @@ func wantsText(key, v string) string {
 	return ""
 }
 
-func keys() string {
-	names := make([]string, len(settings))
-	for i, s := range settings {
-		names[i] = s.key
+// ErrNoSetting is the cause of an error about a name that is no setting's.
+var ErrNoSetting = errors.New("crier serve --help lists them")
+
+// Settings are the names that settings have in files, and those of their variables.
+func Settings() (names []string) {
+	for _, s := range settings {
+		names = append(names, s.key, variable(s))
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // decode lays the settings over the defaults.
@@ -252,7 +255,7 @@ func knownVariables(environ []string) error {
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(others, name) || keyOfVariable(name) != "" {
 			continue
 		}
-		return job.Invalid(name, fmt.Sprintf("the environment has %s, which is no setting; the settings are CRIER_ and one of %s in capitals, with _ for dots", name, keys()), nil)
+		return job.Invalid(name, fmt.Sprintf("the environment has %s, which is no setting", name), ErrNoSetting)
 	}
 	return nil
 }

@@ -91,8 +91,11 @@ func (s *Service) ListJobs(ctx context.Context, req api.ListJobs) (api.JobList, 
 	if err != nil {
 		return api.JobList{}, err
 	}
-	if req.Stuck {
+	switch {
+	case req.Stuck:
 		return s.listStuck(ctx, c, req)
+	case req.State == job.Paused.String():
+		return s.listPaused(ctx, c, req)
 	}
 	filter := sql.JobFilter{Cursor: req.Cursor, Limit: req.Size()}
 	list := api.JobList{Jobs: []api.Job{}}
@@ -241,7 +244,8 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 // PauseJob implements api.Controls.
 func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
 	yes := true
-	return s.control(ctx, id, job.Control{Pause: &yes})
+	x, err := s.control(ctx, id, job.Control{Pause: &yes})
+	return held(x), err
 }
 
 // ResumeJob implements api.Controls.
@@ -251,7 +255,23 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 	if j, err := s.job(ctx, id); err == nil && j.State == job.Quarantined {
 		c.Again = j.Version
 	}
-	return s.control(ctx, id, c)
+	x, err := s.control(ctx, id, c)
+	return held(x), err
+}
+
+// held says what a job waits on that was paused or resumed just now: whoever moves it on has
+// not looked at it since.
+func held(x api.Job) api.Job {
+	open := x.Counts.Parked + x.Counts.HandedOff + x.Counts.InDoubt
+	switch {
+	case x.State == job.Sent && x.Counts.Pending == 0 && open > 0:
+		x.WaitingOn = x.Counts.Waits(x.Paused)
+	case x.Paused && (x.State == job.Prepared || x.State == job.Sending):
+		x.WaitingOn = "the ledger to take down that it is paused"
+	case !x.Paused && (x.State == job.Paused || x.State == job.Quarantined):
+		x.WaitingOn = "the ledger to take down that it is resumed"
+	}
+	return x
 }
 
 // CancelJob implements api.Controls.

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
+	"slices"
+	"time"
 
 	"crier/api"
+	"crier/internal/service/place"
 	"crier/job"
 	"crier/state/jobs"
 	"crier/state/overstay"
@@ -34,74 +34,85 @@ func (s *Service) late(c api.Caller, wants func(jobs.Job) bool) (late []overstay
 	return late, err
 }
 
+// listed is a job with its place in a list that is made from the table of jobs.
+type listed struct {
+	job  jobs.Job
+	at   place.Place
+	late time.Time // since when it overstays its state, if that is why it is listed
+}
+
+// wants tells whether a job is of the account that a list is asked of.
+func (s *Service) wants(ctx context.Context, req api.ListJobs) (func(jobs.Job) bool, error) {
+	if req.Account == "" {
+		return func(jobs.Job) bool { return true }, nil
+	}
+	a, err := s.Account(ctx, req.Account)
+	return func(j jobs.Job) bool { return j.Spec.Account == a.Number }, err
+}
+
 // listStuck lists jobs that overstay their state. It needs no SQL, which may be why they do.
 func (s *Service) listStuck(ctx context.Context, c api.Caller, req api.ListJobs) (api.JobList, error) {
+	ofAccount, err := s.wants(ctx, req)
+	if err != nil {
+		return api.JobList{}, err
+	}
+	late, err := s.late(c, func(j jobs.Job) bool { return ofAccount(j) && (req.State == "" || j.State.String() == req.State) })
+	if err != nil {
+		return api.JobList{}, fmt.Errorf("looking for jobs that overstay their state: %w", err)
+	}
+	var all []listed
+	for _, x := range late {
+		all = append(all, listed{x.Job, place.Place{By: x.Due.UnixNano(), ID: x.Job.Spec.ID}, x.Due})
+	}
+	return s.pageOf(ctx, all, req.Page)
+}
+
+// listPaused lists the jobs that are paused, the newest first: also those that are sent and
+// hand over nothing of what is parked, which is no state of its own.
+func (s *Service) listPaused(ctx context.Context, c api.Caller, req api.ListJobs) (api.JobList, error) {
+	ofAccount, err := s.wants(ctx, req)
+	if err != nil {
+		return api.JobList{}, err
+	}
+	var all []listed
+	for _, j := range s.cfg.Jobs.Live() {
+		if c.Sees(j.Spec.TenantOf()) && ofAccount(j) && (j.State == job.Paused || j.Controls.Paused && !j.State.Terminal()) {
+			all = append(all, listed{job: j, at: place.Place{By: -j.Spec.SubmittedAt.UnixNano(), ID: j.Spec.ID}})
+		}
+	}
+	slices.SortFunc(all, func(a, b listed) int { return a.at.Compare(b.at) })
+	return s.pageOf(ctx, all, req.Page)
+}
+
+// pageOf gives a page of jobs that are in the order of their places.
+func (s *Service) pageOf(ctx context.Context, all []listed, page api.Page) (api.JobList, error) {
 	list := api.JobList{Jobs: []api.Job{}}
-	after, err := parseStuckCursor(req.Cursor)
+	after, err := place.Parse(page.Cursor)
 	if err != nil {
 		return list, err
 	}
-	wants := func(j jobs.Job) bool { return req.State == "" || j.State.String() == req.State }
-	if req.Account != "" {
-		a, err := s.Account(ctx, req.Account)
-		if err != nil {
-			return list, err
-		}
-		byState := wants
-		wants = func(j jobs.Job) bool { return j.Spec.Account == a.Number && byState(j) }
-	}
-	late, err := s.late(c, wants)
-	if err != nil {
-		return list, fmt.Errorf("looking for jobs that overstay their state: %w", err)
-	}
-	for _, x := range late {
-		at := stuckCursor{x.Due.UnixNano(), x.Job.Spec.ID}
-		if at.compare(after) <= 0 {
+	var last place.Place
+	for _, x := range all {
+		if x.at.Compare(after) <= 0 {
 			continue
 		}
-		if len(list.Jobs) == req.Size() {
-			last := list.Jobs[len(list.Jobs)-1]
-			list.Next = stuckCursor{last.Due.UnixNano(), last.Job}.String()
+		if len(list.Jobs) == page.Size() {
+			list.Next = last.String()
 			break
 		}
-		total, err := s.cfg.Index.Total(x.Job.Spec.ID)
+		total, err := s.cfg.Index.Total(x.job.Spec.ID)
 		if err != nil {
-			return list, fmt.Errorf("reading the counts of job %s: %w", x.Job.Spec.ID, err)
+			return list, fmt.Errorf("reading the counts of job %s: %w", x.job.Spec.ID, err)
 		}
-		j, err := s.picture(ctx, x.Job, total)
+		j, err := s.picture(ctx, x.job, total)
 		if err != nil {
 			return list, err
 		}
-		j.Due, j.Overstayed = x.Due.UTC(), true // as it was when the list was made
+		if !x.late.IsZero() { // as it was when the list was made
+			j.Due, j.Overstayed = x.late.UTC(), true
+		}
 		list.Jobs = append(list.Jobs, j)
+		last = x.at
 	}
 	return list, nil
-}
-
-// stuckCursor is a job's place among those that are stuck.
-type stuckCursor struct {
-	due int64 // in Unix nanoseconds
-	id  job.ID
-}
-
-func (c stuckCursor) compare(o stuckCursor) int {
-	return cmp.Or(cmp.Compare(c.due, o.due), strings.Compare(string(c.id[:]), string(o.id[:])))
-}
-
-// String writes what parseStuckCursor reads.
-func (c stuckCursor) String() string { return strconv.FormatInt(c.due, 10) + "." + c.id.String() }
-
-// parseStuckCursor reads a cursor; none stands before all.
-func parseStuckCursor(s string) (c stuckCursor, err error) {
-	if s == "" {
-		return stuckCursor{due: math.MinInt64}, nil
-	}
-	due, id, _ := strings.Cut(s, ".")
-	if c.due, err = strconv.ParseInt(due, 10, 64); err == nil {
-		c.id, err = job.ParseID(id)
-	}
-	if err != nil {
-		return c, job.Invalid("cursor", fmt.Sprintf("cursor %q is none that a list gave", api.Printable(s)), err)
-	}
-	return c, nil
 }

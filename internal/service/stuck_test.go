@@ -107,6 +107,83 @@ func TestListStuck(t *testing.T) {
 	}
 }
 
+// Paused is also what is sent and hands over nothing of what is parked.
+func TestListPaused(t *testing.T) {
+	f := newFixture(t)
+	var ids []job.ID
+	for range 6 {
+		ids = append(ids, f.submitSeen(toFollowers("")))
+	}
+	pause := func(id job.ID) api.Job {
+		t.Helper()
+		j, err := f.PauseJob(asked(t), id)
+		f.must(err)
+		for <-f.seenControls != id {
+		}
+		return j
+	}
+	for _, id := range ids[:5] {
+		f.move(id, toSent[:5]...)
+	}
+	pause(ids[0])
+	f.move(ids[0], job.Paused)
+	f.move(ids[1], job.Sent)
+	pause(ids[1])
+	f.move(ids[2], job.Sent)
+	if j := pause(ids[3]); j.WaitingOn != "the ledger to take down that it is paused" {
+		t.Errorf("being sent and paused, it waits on %q", j.WaitingOn)
+	}
+	pause(ids[4])
+	f.move(ids[4], job.Sent, job.Completed)
+	want := []job.ID{ids[3], ids[1], ids[0]} // the newest first
+	for _, size := range []int{0, 1, 2, 3} {
+		var got []job.ID
+		for req := (api.ListJobs{State: "paused", Page: api.Page{Limit: size}}); ; {
+			l, err := f.ListJobs(asked(t), req)
+			f.must(err)
+			for _, j := range l.Jobs {
+				got = append(got, j.Job)
+			}
+			if req.Cursor = l.Next; req.Cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d a page: %v, want %v", size, got, want)
+		}
+	}
+	if l, err := f.ListJobs(asked(t), api.ListJobs{State: "paused", Account: "empty"}); err != nil || len(l.Jobs) != 0 {
+		t.Errorf("of another account there are %d, %v", len(l.Jobs), err)
+	}
+	other := api.WithCaller(t.Context(), api.Caller{Key: "k", Role: job.Viewer, Tenant: "acme"})
+	if l, err := f.ListJobs(other, api.ListJobs{State: "paused"}); err != nil || len(l.Jobs) != 0 {
+		t.Errorf("another tenant is shown %d, %v", len(l.Jobs), err)
+	}
+	if j, err := f.ResumeJob(asked(t), ids[0]); err != nil || j.WaitingOn != "the ledger to take down that it is resumed" {
+		t.Errorf("paused and resumed, it waits on %q, %v", j.WaitingOn, err)
+	}
+}
+
+// What a job that is sent waits on is said at once when it is paused, or resumed, by
+// whoever has not asked the scheduler.
+func TestPausedWhileParked(t *testing.T) {
+	f := newFixture(t)
+	id := f.submitSeen(toFollowers(""))
+	f.reserve(0, nil)
+	f.reserve(1, &ledger.Reserve{Job: id, Span: job.Span{Lo: 3 << 20, Hi: 4 << 20}, IDs: 1000, Rest: job.Parked})
+	f.move(id, toSent...)
+	f.waiting[id] = "what the scheduler saw before"
+	for range 2 {
+		j, err := f.PauseJob(asked(t), id)
+		if err != nil || j.WaitingOn != "resume, with 1,000 parked, 0 handed off, 0 in doubt" {
+			t.Errorf("paused, it waits on %q, %v", j.WaitingOn, err)
+		}
+		if j, err = f.ResumeJob(asked(t), id); err != nil || j.WaitingOn != "1,000 parked, 0 handed off, 0 in doubt" {
+			t.Errorf("resumed, it waits on %q, %v", j.WaitingOn, err)
+		}
+	}
+}
+
 // What is over waits on nothing, whatever is said of it.
 func TestWaitingOnIsOfLiveJobs(t *testing.T) {
 	f := newFixture(t)

@@ -307,6 +307,10 @@ func (s *start) doHome(effects []home.Effect) {
 // appendPass submits the entries of a pass and tells the home when the last of them is
 // settled.
 func (s *start) appendPass(e home.Append) {
+	if !e.Looked && s.isStale(e) {
+		s.doHome(s.home.Step(home.Stale{Range: e.Range}))
+		return
+	}
 	left, stored, top := len(e.Entries), 0, uint64(0)
 	var all journal.Together
 	for i, entry := range e.Entries {
@@ -329,7 +333,7 @@ func (s *start) appendPass(e home.Append) {
 			switch {
 			case left > 0:
 			case stored > 0:
-				s.doHome(s.home.Step(home.Durable{Range: e.Range, Seq: top}))
+				s.doHome(s.home.Step(home.Durable{Range: e.Range, Seq: top, Partly: stored < len(e.Entries)}))
 			default:
 				s.doHome(s.home.Step(home.Refused{Range: e.Range}))
 			}

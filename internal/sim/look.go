@@ -6,6 +6,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
+	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/worker/home"
 	"crier/worker/lane"
@@ -49,12 +50,17 @@ func (s *start) findMore(p home.Pass, f *home.Findings) {
 	}
 	s.spoil(p, f)
 	f.Job = s.describe
-	targets, _ := s.presence.Split(p.Who)
+	f.Online = s.online(p.Who)
+}
+
+func (s *start) online(who *idset.Set) (at []home.Online) {
+	targets, _ := s.presence.Split(who)
 	for _, t := range targets {
 		if !s.full[t.Inc] && !t.Set.IsEmpty() {
-			f.Online = append(f.Online, home.Online{Inc: t.Inc, Set: t.Set})
+			at = append(at, home.Online{Inc: t.Inc, Set: t.Set})
 		}
 	}
+	return at
 }
 
 func inDoubt(doubts []parked.Doubt, id jobID, who job.Recipient) bool {
@@ -80,6 +86,14 @@ func (s *start) describe(id jobID) home.JobInfo {
 		info.Urgent = j.Spec.Priority
 	}
 	return info
+}
+
+// isStale reports whether what a look found for later is not so any more.
+func (s *start) isStale(e home.Append) bool {
+	return !home.IsAt(e.Entries, s.online(e.Who)) || slices.ContainsFunc(e.Entries, func(x ledger.Entry) bool {
+		info := s.describe(x.(*ledger.Drain).Job)
+		return !info.Known || info.Paused || info.Over != job.Parked
+	})
 }
 
 func resends(j *jobs.Job) bool {

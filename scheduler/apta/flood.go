@@ -128,8 +128,8 @@ func (s *State) spread(r *link.Record, from *peer) bool {
 	if c.View {
 		s.routes.stale = true
 	}
-	if c.Hash && r.ID != s.cfg.ID {
-		s.routes.lookAt(s.now.Add(s.t.ViewHash)) // not for each: all say so after a change
+	if at := s.now.Add(s.t.ViewHash); c.Hash && (s.routes.changesAt == 0 || at < s.routes.changesAt) {
+		s.routes.changesAt = at // not for each: all say so after a change
 	}
 	// Others send it too, and what comes meanwhile need not be sent. What changes
 	// neither routes nor view waits for a common moment, until there is more of it.

@@ -115,6 +115,12 @@ func (s *State) Lapsed(id string, incarnation uint32) bool {
 	return !s.reaches(id, incarnation) && s.book.Gone(s.now, id, incarnation)
 }
 
+// Recorded reports whether there is a member's record that it did not withdraw.
+func (s *State) Recorded(id string) bool {
+	r := s.db.Get(link.Key{Kind: link.Membership, ID: id})
+	return r != nil && !r.Dead
+}
+
 // reaches reports whether an incarnation of a member is reachable.
 func (s *State) reaches(id string, incarnation uint32) bool {
 	r := s.db.Get(link.Key{Kind: link.Membership, ID: id})

@@ -90,7 +90,7 @@ func (s *State) joined() string {
 		}
 		return ""
 	}
-	if !s.agrees() {
+	if len(s.view.Disagreeing()) > 0 {
 		s.agreed = 0
 	} else if s.agreed == 0 {
 		s.agreed = s.now
@@ -111,16 +111,6 @@ func (s *State) anyHeard() bool {
 		}
 	}
 	return false
-}
-
-// agrees reports whether all members that are reachable show this member's view.
-func (s *State) agrees() bool {
-	for _, m := range s.view.Members {
-		if m.ID != s.cfg.ID && m.ViewHash != s.view.Hash {
-			return false
-		}
-	}
-	return true
 }
 
 // fit reports whether an ONLINE member may take work.

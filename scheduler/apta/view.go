@@ -18,13 +18,6 @@ type routing struct {
 	changesAt Instant // when somebody's announced second is reached, or who has which view is looked at; 0: never
 }
 
-// lookAt has the view made again at some time, or before.
-func (r *routing) lookAt(at Instant) {
-	if r.changesAt == 0 || at < r.changesAt {
-		r.changesAt = at
-	}
-}
-
 func (r *routing) ask(now Instant) {
 	if r.due == 0 {
 		r.due = r.gap.After(now, r.gap.Least)

@@ -141,3 +141,19 @@ func (t *Table) lastOf(ctx context.Context, subject string) (uint64, error) {
 	}
 	return st.Seq, nil
 }
+
+// Nobody knows of nobody who asked, as where nobody can.
+type Nobody struct{}
+
+// Ready is closed.
+func (Nobody) Ready() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// Any is false.
+func (Nobody) Any(job.Range) bool { return false }
+
+// After gives nobody.
+func (Nobody) After(_ uint64, r job.Range) *idset.Set { return idset.New(r) }

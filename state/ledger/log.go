@@ -32,11 +32,13 @@ type Stored struct {
 	Data    []byte
 }
 
-// Usage is the size of a stream against its limit.
+// Usage is the size of a stream against its limit, and who keeps it.
 type Usage struct {
 	First, Last uint64 // sequences; Last is 0 if nothing was ever stored
 	Bytes       uint64
 	Limit       uint64
+	Replicas    int      // servers that are to keep each record; 0: nobody tells
+	Missing     []string // why those that do not keep them now do not, each with its name
 }
 
 // fullAt is the share of the limit from which nothing new may be begun; the rest is
@@ -67,7 +69,7 @@ type Log interface {
 	// Purge removes a subject's records below sequence before, but never its last
 	// record (rule 6).
 	Purge(ctx context.Context, subject string, before uint64) error
-	// Usage tells the stream's size.
+	// Usage tells the stream's size, and who keeps it.
 	Usage(ctx context.Context) (Usage, error)
 }
 

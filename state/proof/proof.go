@@ -184,13 +184,12 @@ func says(e ledger.Entry, who job.Recipient, now ending) string {
 	}
 	switch e := e.(type) {
 	case *ledger.Charge:
-		day := time.Unix(int64(e.Terms.Day)*24*60*60, 0).UTC().Format(time.DateOnly)
 		for _, d := range e.Dropped {
 			if d.Set.Has(uint32(who)) {
-				return fmt.Sprintf("charge of block %s for %s: refused (%s)", e.Span, day, d.Reason)
+				return fmt.Sprintf("charge of block %s%s: refused (%s)", e.Span, against(e.Terms), d.Reason)
 			}
 		}
-		return fmt.Sprintf("charged for %s with block %s: %s", day, e.Span, what)
+		return fmt.Sprintf("charged%s with block %s: %s", against(e.Terms), e.Span, what)
 	case *ledger.Reserve:
 		return fmt.Sprintf("block %s reserved: %s", e.Span, what)
 	case *ledger.Drain:
@@ -206,4 +205,17 @@ func says(e ledger.Entry, who job.Recipient, now ending) string {
 		return "doubt decided: " + what
 	}
 	return what
+}
+
+// against says what a charge counts against: the caps of a day, the key of what is sent
+// once, or both.
+func against(t ledger.Terms) string {
+	words := ""
+	if t.All || t.Account != 0 {
+		words = " for " + time.Unix(int64(t.Day)*24*60*60, 0).UTC().Format(time.DateOnly)
+	}
+	if t.Once != (job.OnceKey{}) {
+		words += " as sent once"
+	}
+	return words
 }

@@ -24,6 +24,7 @@ type State struct {
 	waiting []job.Range // ranges whose entries are durable but not applied yet
 	charged []Charged   // charges that are durable but not applied yet
 	most    int         // recipients that a pass looks at
+	limit   int         // messages that it drains to each
 }
 
 type phase uint8
@@ -45,6 +46,9 @@ type rangeState struct {
 	after  []handoff.Settle
 	held   *idset.Set // who has more waiting than the pass under way takes
 	more   *idset.Set // the same of passes that are durable; they get it when something is closed
+	rest   []Turn     // what they get then, as long as nothing else is to be looked at; for some ticks
+	basis  uint64     // of the look
+	due    bool       // something was closed
 	wait   int        // ticks until the next pass may begin
 	owed   int        // charges under way
 	turn   int        // container at which the next pass begins
@@ -67,9 +71,11 @@ func (p *Pass) isEmpty() bool {
 }
 
 // New makes the core.
-func New() *State { return &State{ranges: map[job.Range]*rangeState{}, most: admitMost} }
+func New() *State {
+	return &State{ranges: map[job.Range]*rangeState{}, most: admitMost, limit: PassLimit}
+}
 
-// Event is one of Begin, End, Wanted, Ending, Found, Durable, Refused, Applied, Closed,
+// Event is one of Begin, End, Wanted, Ending, Found, Durable, Refused, Stale, Applied, Closed,
 // Charge, Charged, Tick. All but the first and Applied change nothing for a range that is not begun.
 type Event interface{ event() }
 
@@ -99,16 +105,21 @@ type Found struct{ Findings Findings }
 // NotFound says that a Look could not be answered; it is tried again at the next Tick.
 type NotFound struct{ Pass Pass }
 
-// Durable says that all entries of the range's Append are in the ledger, the last
-// of them in record Seq.
+// Durable says that all entries of the range's Append that were not refused are in the ledger, the
+// last of them in record Seq.
 type Durable struct {
-	Range job.Range
-	Seq   uint64
+	Range  job.Range
+	Seq    uint64
+	Partly bool // some were refused
 }
 
 // Refused says that the entries of the range's Append were not and will not be
 // appended; the pass is made again some Ticks later.
 type Refused struct{ Range job.Range }
+
+// Stale says that the entries of the range's Append, which needed no look, were not appended
+// because what the look before found is not so any more; there is another look at once.
+type Stale struct{ Range job.Range }
 
 // Applied says that the index has everything up to and including Seq.
 type Applied struct{ Seq uint64 }
@@ -141,6 +152,7 @@ func (Found) event()    {}
 func (NotFound) event() {}
 func (Durable) event()  {}
 func (Refused) event()  {}
+func (Stale) event()    {}
 func (Applied) event()  {}
 func (Closed) event()   {}
 func (Charge) event()   {}
@@ -153,12 +165,15 @@ type Effect interface{ effect() }
 // Look asks for the findings of a pass; Found or NotFound comes back.
 type Look struct{ Pass Pass }
 
-// Append asks for entries to be made durable, in this order; Durable or Refused
-// comes back.
+// Append asks for entries to be made durable, in this order; Durable, Refused, or, without a
+// look, Stale comes back.
 type Append struct {
 	Range   job.Range
 	Entries []ledger.Entry
-	Urgent  []uint8 // of each entry
+	Urgent  []uint8    // of each entry
+	Looked  bool       // they are what the last look found; else what it found for later
+	Basis   uint64     // then, that look's
+	Who     *idset.Set // then, to whom they are drained
 }
 
 // Settle tells a gateway what clients may forget.
@@ -223,9 +238,16 @@ func (s *State) Step(ev Event) []Effect {
 		x := s.ranges[ev.Range]
 		x.again(x.now, refusedTicks)
 		return s.start(x)
+	case Stale:
+		x := s.ranges[ev.Range]
+		x.again(x.now, 0)
+		return s.start(x)
 	case Durable:
 		x := s.ranges[ev.Range]
 		x.phase, x.until, x.last = applying, ev.Seq, max(x.last, ev.Seq)
+		if ev.Partly {
+			x.rest = nil // who lacks something of this turn is not to get the next one's before
+		}
 		x.keep()
 		s.waiting = append(s.waiting, ev.Range)
 		return s.arrive()
@@ -237,8 +259,7 @@ func (s *State) Step(ev Event) []Effect {
 		if x == nil || x.more.IsEmpty() {
 			return nil
 		}
-		x.want(ev.Range, x.more)
-		x.more = nil
+		x.due = true
 		return s.start(x)
 	case Charge:
 		return s.charge(ev)
@@ -297,7 +318,7 @@ func (x *rangeState) again(p Pass, ticks int) {
 			x.next.Ending = append(x.next.Ending, id)
 		}
 	}
-	x.phase, x.wait, x.after, x.held, x.now = idle, ticks, nil, nil, Pass{}
+	x.phase, x.wait, x.after, x.held, x.now, x.rest = idle, ticks, nil, nil, Pass{}, nil
 }
 
 // keep remembers who has more waiting than the pass took.
@@ -316,9 +337,21 @@ func (s *State) start(x *rangeState) []Effect {
 		delete(s.ranges, x.next.Range)
 		return []Effect{Quiet{x.next.Range, x.last}}
 	}
-	if x.phase != idle || x.ending || x.wait > 0 || x.next.isEmpty() {
+	if x.phase != idle || x.ending || x.wait > 0 {
 		return nil
 	}
+	if x.due {
+		x.due = false
+		if x.next.isEmpty() && len(x.rest) > 0 && within(x.more, x.rest[0].Who) {
+			return x.goOn()
+		}
+		x.want(x.next.Range, x.more)
+		x.more = nil
+	}
+	if x.next.isEmpty() {
+		return nil
+	}
+	x.rest = nil // the look tells
 	p, later := x.next, x.next.Who
 	if p.Who = idset.New(p.Range); later != nil {
 		p.Who, x.turn = admit(later, x.turn, s.most)
@@ -326,6 +359,24 @@ func (s *State) start(x *rangeState) []Effect {
 	x.next, x.now = Pass{Range: p.Range, Who: later}, p
 	x.phase = looking
 	return []Effect{Look{p}}
+}
+
+// goOn takes the next turn of what the last look found.
+func (x *rangeState) goOn() []Effect {
+	t := x.rest[0]
+	x.rest, x.more = x.rest[1:], nil
+	if len(x.rest) > 0 {
+		x.held = x.rest[0].Who.Clone() // whoever is in a later one is in this
+	}
+	x.now, x.phase = Pass{Range: x.next.Range, Who: t.Who}, appending
+	return []Effect{Append{Range: x.next.Range, Entries: t.Entries, Urgent: t.Urgent, Basis: x.basis, Who: t.Who}}
+}
+
+func within(s, of *idset.Set) bool {
+	left := s.Clone()
+	defer left.Release()
+	left.AndNot(of)
+	return left.IsEmpty()
 }
 
 func (s *State) found(f Findings) []Effect {
@@ -337,8 +388,9 @@ func (s *State) found(f Findings) []Effect {
 		x.phase = idle
 		return s.start(x)
 	}
+	f.limit = s.limit
 	v := Plan(f)
-	x.after, x.held = v.After, v.More
+	x.after, x.held, x.rest, x.basis = v.After, v.More, v.Rest, f.Basis
 	var out []Effect
 	for _, m := range v.Settle {
 		out = append(out, Settle{m})
@@ -348,7 +400,7 @@ func (s *State) found(f Findings) []Effect {
 		return append(out, s.start(x)...)
 	}
 	x.phase = appending
-	return append(out, Append{f.Range, v.Entries, v.Urgent})
+	return append(out, Append{Range: f.Range, Entries: v.Entries, Urgent: v.Urgent, Looked: true})
 }
 
 // arrive ends the passes and charges whose entries are applied and starts the next ones.
@@ -390,7 +442,7 @@ func (s *State) tick() []Effect {
 	var out []Effect
 	for _, r := range rs {
 		x := s.ranges[r]
-		x.wait = max(0, x.wait-1)
+		x.wait, x.rest = max(0, x.wait-1), nil
 		out = append(out, s.start(x)...)
 	}
 	return out

@@ -68,7 +68,10 @@ type world struct {
 	told    uint64                 // the last sequence that State was told is applied
 	seq     uint64
 	cap     int
-	drops   map[job.Reason]int // how many recipients passes dropped
+	drops   map[job.Reason]int                // how many recipients passes dropped
+	turns   int                               // without a look
+	stale   int                               // the same, and not taken
+	script  map[job.Range]map[uint32][]job.ID // what is left to be drained of what the last look found
 }
 
 // begun is a worker that is home to two ranges.
@@ -83,7 +86,8 @@ func newWorld(t *rapid.T) *world {
 	w := &world{t: t, s: begun(), jobs: map[job.ID]JobInfo{}, online: map[uint32]bool{}, parked: map[place]uint64{}, doubt: map[place]bool{},
 		open: map[place]bool{}, over: map[place]string{}, passes: map[job.Range]*pass{}, wanted: map[uint32]bool{}, hellos: map[uint32]int{},
 		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{},
-		drops: map[job.Reason]int{}}
+		drops: map[job.Reason]int{}, script: map[job.Range]map[uint32][]job.ID{}}
+	w.s.limit = rapid.SampledFrom([]int{1, 3, PassLimit}).Draw(t, "limit")
 	w.s.most = rapid.SampledFrom([]int{1, 2, admitMost}).Draw(t, "admitted")
 	w.cap = rapid.SampledFrom([]int{0, 1, 3}).Draw(t, "cap")
 	for i := range rapid.SampledFrom([]int{2, 5, PassLimit + 8}).Draw(t, "jobs") {
@@ -115,6 +119,10 @@ func (w *world) take(effects []Effect) {
 		case Quiet:
 			w.isQuiet(e)
 		case Append:
+			if !e.Looked {
+				w.goOn(e)
+				continue
+			}
 			p := w.passes[e.Range]
 			if w.away[e.Range] {
 				w.t.Fatalf("entries for range %s, which was ended", e.Range)
@@ -130,6 +138,35 @@ func (w *world) take(effects []Effect) {
 			}
 		}
 	}
+}
+
+// goOn holds a turn that needs no look against the pass before it. Its jobs may be others since.
+func (w *world) goOn(e Append) {
+	if x := w.passes[e.Range]; w.away[e.Range] || x == nil || !x.found || x.seq == 0 || x.seq > w.told || len(e.Entries) == 0 || len(e.Urgent) != len(e.Entries) {
+		w.t.Fatalf("a turn of range %s behind %+v, %d is applied", e.Range, x, w.told)
+	}
+	p := &pass{now: Pass{Range: e.Range, Who: idset.New(e.Range)}, found: true, entries: e.Entries, urgent: e.Urgent}
+	stale := rapid.IntRange(0, 9).Draw(w.t, "stale") == 0
+	for _, x := range e.Entries {
+		d := x.(*ledger.Drain)
+		p.now.Who.Or(d.Targets.Union(e.Range))
+		for who := range d.Targets.Union(e.Range).All() {
+			stale = stale || !w.online[who]
+		}
+		info := w.jobs[d.Job]
+		stale = stale || info.Paused || info.Over != job.Parked
+	}
+	w.passes[e.Range] = p
+	if stale {
+		delete(w.passes, e.Range)
+		w.back(p.now)
+		w.stale++
+		w.step(Stale{e.Range})
+		return
+	}
+	w.judgeDrains(e)
+	w.judgeOrder(e)
+	w.turns++
 }
 
 // isQuiet: what was under way is applied, and the last of it is known.
@@ -222,6 +259,37 @@ func (w *world) back(p Pass) {
 // judge holds decisions against the jobs.
 func (w *world) judge(e Append) {
 	w.judgeDrops(e)
+	w.judgeDrains(e)
+	w.judgeOrder(e)
+}
+
+// judgeOrder: one turn after the other, each recipient gets what a pass without a limit would
+// have drained at the look.
+func (w *world) judgeOrder(e Append) {
+	for who, jobs := range drainedTo(e.Entries, e.Range) {
+		all := w.script[e.Range][who]
+		if n := min(len(all), w.s.limit); !slices.Equal(jobs, all[:n]) {
+			w.t.Fatalf("a turn drains %v to %d, want %v", jobs, who, all[:n])
+		} else {
+			w.script[e.Range][who] = all[n:]
+		}
+	}
+}
+
+// drainedTo lists the jobs that entries drain, by recipient.
+func drainedTo(entries []ledger.Entry, r job.Range) map[uint32][]job.ID {
+	got := map[uint32][]job.ID{}
+	for _, x := range entries {
+		if d, ok := x.(*ledger.Drain); ok {
+			for who := range d.Targets.Union(r).All() {
+				got[who] = append(got[who], d.Job)
+			}
+		}
+	}
+	return got
+}
+
+func (w *world) judgeDrains(e Append) {
 	drained := map[uint32]int{}
 	for _, x := range e.Entries {
 		d, ok := x.(*ledger.Drain)
@@ -233,7 +301,7 @@ func (w *world) judge(e Append) {
 			w.t.Fatalf("%s is drained: %+v", d.Job, info)
 		}
 		for who := range d.Targets.Union(e.Range).All() {
-			if drained[who]++; drained[who] > PassLimit {
+			if drained[who]++; drained[who] > w.s.limit {
 				w.t.Fatalf("%d messages drained to %d in one pass", drained[who], who)
 			}
 		}
@@ -344,6 +412,9 @@ func (w *world) answer(r job.Range) {
 		}
 	}
 	p.found = true
+	whole := f
+	whole.limit = len(w.ids)
+	w.script[r] = drainedTo(Plan(whole).Entries, r)
 	want := map[place]job.Reason{}
 	for who := range p.now.Who.All() {
 		w.tooMuch(who, want)
@@ -395,7 +466,7 @@ func (w *world) store(r job.Range, refuse, partly bool) {
 	if late {
 		w.applyAll()
 	}
-	w.step(Durable{r, p.seq})
+	w.step(Durable{r, p.seq, len(entries) < len(p.entries)})
 }
 
 func (w *world) applyAll() {
@@ -559,6 +630,7 @@ func (w *world) sortedOpen() []place {
 
 func TestPassesFollowEachOther(t *testing.T) {
 	var ended [2]int // ranges that came back, and those of them about which something was durable
+	turns, stale := 0, 0
 	drops := map[job.Reason]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -643,6 +715,21 @@ func TestPassesFollowEachOther(t *testing.T) {
 				}
 			},
 			"tick": func(t *rapid.T) { w.step(Tick{}) },
+			"goes on": func(t *rapid.T) { // until something is closed
+				for range 12 {
+					for _, r := range w.unfinished() {
+						if p := w.passes[r]; !p.found {
+							w.answer(r)
+						} else {
+							w.store(r, false, false)
+						}
+					}
+					w.applyAll()
+					if open := w.sortedOpen(); len(open) > 0 {
+						w.done(rapid.SampledFrom(open).Draw(t, "which"), "delivered")
+					}
+				}
+			},
 		})
 		w.comeBack()
 		for _, id := range w.ids {
@@ -664,7 +751,11 @@ func TestPassesFollowEachOther(t *testing.T) {
 		for reason, n := range w.drops {
 			drops[reason] += n
 		}
+		turns, stale = turns+w.turns, stale+w.stale
 	})
+	if turns < 20 || stale < 10 {
+		t.Errorf("%d turns without a look, %d that were stale: too few to mean anything", turns, stale)
+	}
 	if drops[job.ReasonCollapsed] < 100 || drops[job.ReasonParkCap] < 100 {
 		t.Errorf("%v were dropped: too few to mean anything", drops)
 	}

@@ -87,11 +87,11 @@ func TestWhoHasMoreGetsItWhenSomethingIsClosed(t *testing.T) {
 	s := begun()
 	s.Step(Wanted{Who: idset.Of(1)})
 	s.Step(Found{drainable(1, PassLimit+1)})
-	s.Step(Durable{0, 7})
+	s.Step(Durable{Range: 0, Seq: 7})
 	s.Step(Wanted{Who: idset.Of(2)})
 	oneLook(t, s.Step(Applied{7}))
 	s.Step(Found{drainable(2, PassLimit+1)})
-	s.Step(Durable{0, 8})
+	s.Step(Durable{Range: 0, Seq: 8})
 	s.Step(Applied{8})
 	if got := looks(s.Step(Tick{})); len(got) > 0 {
 		t.Fatal("the rest is looked at before there is room")
@@ -115,7 +115,7 @@ func TestClientsForgetWhatADecisionEndedOnlyWhenItIsApplied(t *testing.T) {
 		t.Fatalf("%v, want one append", effects)
 	}
 	s.Step(Wanted{Who: idset.Of(9)})
-	for _, ev := range []Event{Applied{6}, Durable{0, 7}} {
+	for _, ev := range []Event{Applied{6}, Durable{Range: 0, Seq: 7}} {
 		if effects := s.Step(ev); len(effects) > 0 {
 			t.Fatalf("%v after %T", effects, ev)
 		}
@@ -157,7 +157,7 @@ func TestARangeIsLetGoWhenItsPassIsApplied(t *testing.T) {
 	if got := s.Step(Found{drainable(1, 1)}); len(got) != 1 {
 		t.Fatalf("%v, want an append", got)
 	}
-	for _, ev := range []Event{End{0}, Wanted{Who: idset.Of(2)}, Durable{0, 9}, Applied{8}, Tick{}} {
+	for _, ev := range []Event{End{0}, Wanted{Who: idset.Of(2)}, Durable{Range: 0, Seq: 9}, Applied{8}, Tick{}} {
 		if got := s.Step(ev); len(got) > 0 {
 			t.Fatalf("%v after %T", got, ev)
 		}

@@ -64,7 +64,11 @@ type Findings struct {
 	Standing []Standing
 	Ending   []Ended
 	Cap      int // the most items that may wait for a recipient; 0 is any number
-	Job      func(job.ID) JobInfo
+	// Basis is the caller's word for what it looked at besides jobs, which comes back with what is
+	// decided on it.
+	Basis uint64
+	limit int // default PassLimit
+	Job   func(job.ID) JobInfo
 }
 
 // Ended is a job that is over in this range, or whose doubt an operator ended,
@@ -82,6 +86,7 @@ type Verdict struct {
 	Settle  []handoff.Settle
 	After   []handoff.Settle
 	More    *idset.Set // recipients who have more waiting than one pass takes
+	Rest    []Turn     // what they have more, in the order in which they get it
 }
 
 // Plan decides a pass. It is a pure function of the findings.
@@ -227,24 +232,28 @@ func (p *plan) drains() {
 	slices.SortStableFunc(batches, func(a, b *batch) int {
 		return cmp.Or(cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
 	})
-	room := newRoom(len(batches), p.f.Range)
+	all := dealt{most: len(batches), limit: cmp.Or(p.f.limit, PassLimit), r: p.f.Range}
 	for _, b := range batches {
-		var t ledger.Targets
 		for _, o := range p.f.Online {
 			s := b.set.Clone()
 			s.And(o.Set)
-			room.take(s, p.v.More)
 			if s.IsEmpty() {
 				s.Release()
 				continue
 			}
 			b.set.AndNot(s) // nobody is a target of two incarnations
-			t.Incs, t.Sets = append(t.Incs, o.Inc), append(t.Sets, s)
+			all.deal(b, o.Inc, s)
 		}
 		b.set.Release()
-		if len(t.Incs) > 0 {
-			p.add(&ledger.Drain{Job: b.id, Range: p.f.Range, Targets: t}, b.info.Urgent)
-		}
+	}
+	if len(all.turns) == 0 {
+		return
+	}
+	first, rest := all.turns[0], all.turns[1:]
+	p.v.Entries, p.v.Urgent = append(p.v.Entries, first.Entries...), append(p.v.Urgent, first.Urgent...)
+	p.v.Rest = rest
+	for _, t := range rest { // whoever is in a later one is in this
+		p.v.More.Or(t.Who)
 	}
 }
 
@@ -268,35 +277,95 @@ func (p *plan) batches() []*batch {
 	return batches
 }
 
-// room holds each recipient to PassLimit messages a pass. It counts only when
-// there are so many jobs that somebody could have more.
-type room struct {
-	taken map[uint32]int
-	full  *idset.Set
+// Turn is the drains of one pass, or of one that needs no look of its own because the look
+// before found what waits.
+type Turn struct {
+	Entries []ledger.Entry
+	Urgent  []uint8    // of each entry
+	Who     *idset.Set // its targets
 }
 
-func newRoom(jobs int, r job.Range) *room {
-	if jobs <= PassLimit {
-		return &room{}
+// IsAt reports whether all targets of entries that are drains are at the incarnations to which
+// they go.
+func IsAt(entries []ledger.Entry, online []Online) bool {
+	for _, x := range entries {
+		d := x.(*ledger.Drain)
+		for i, inc := range d.Targets.Incs {
+			at := slices.IndexFunc(online, func(o Online) bool { return o.Inc == inc })
+			if at < 0 || !within(d.Targets.Sets[i], online[at].Set) {
+				return false
+			}
+		}
 	}
-	return &room{taken: map[uint32]int{}, full: idset.New(r)}
+	return true
 }
 
-// take removes those who have no room left from s and notes them in more.
-func (m *room) take(s, more *idset.Set) {
-	if m.taken == nil {
+// dealt deals drains to turns: of each recipient as many to one as a pass may take.
+type dealt struct {
+	turns []Turn
+	most  int // jobs: the most that anybody can have
+	limit int
+	r     job.Range
+	taken map[uint32]int // how many a recipient has
+}
+
+// deal adds what of a batch goes to one incarnation. It counts only when there are so many jobs
+// that somebody could have more than one turn has.
+func (d *dealt) deal(b *batch, inc job.Incarnation, s *idset.Set) {
+	if d.most <= d.limit {
+		d.add(0, b, inc, s)
 		return
 	}
-	if s.Intersects(m.full) {
-		left := s.Clone()
-		left.And(m.full)
-		more.Or(left)
-		s.AndNot(left)
-		left.Release()
+	if d.taken == nil {
+		d.taken = map[uint32]int{}
 	}
+	var parts []*idset.Set
 	for id := range s.All() {
-		if m.taken[id]++; m.taken[id] == PassLimit {
-			m.full.Add(id)
+		n := d.taken[id] / d.limit
+		d.taken[id]++
+		for len(parts) <= n {
+			parts = append(parts, idset.New(d.r))
 		}
+		parts[n].Add(id)
+	}
+	s.Release()
+	for n, part := range parts {
+		if !part.IsEmpty() {
+			d.add(n, b, inc, part)
+		}
+	}
+}
+
+func (d *dealt) add(n int, b *batch, inc job.Incarnation, s *idset.Set) {
+	for len(d.turns) <= n {
+		d.turns = append(d.turns, Turn{Who: idset.New(d.r)})
+	}
+	t := &d.turns[n]
+	t.Who.Or(s)
+	if k := len(t.Entries); k > 0 {
+		if last := t.Entries[k-1].(*ledger.Drain); last.Job == b.id { // at another incarnation
+			last.Targets.Incs, last.Targets.Sets = append(last.Targets.Incs, inc), append(last.Targets.Sets, s)
+			return
+		}
+	}
+	t.Entries = append(t.Entries, &ledger.Drain{Job: b.id, Range: d.r, Targets: ledger.Targets{Incs: []job.Incarnation{inc}, Sets: []*idset.Set{s}}})
+	t.Urgent = append(t.Urgent, b.info.Urgent)
+}
+
+// Leaving counts how many of one set after the other a pass takes: of each recipient no more than
+// it takes of anybody.
+func Leaving(items []parked.Item) func(*idset.Set) int {
+	if len(items) <= PassLimit { // nobody has more
+		return (*idset.Set).Card
+	}
+	taken := map[uint32]int{}
+	return func(s *idset.Set) (n int) {
+		for id := range s.All() {
+			if taken[id] < PassLimit {
+				taken[id]++
+				n++
+			}
+		}
+		return n
 	}
 }

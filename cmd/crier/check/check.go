@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -77,8 +78,8 @@ type Seen struct {
 // Judge gives the verdicts.
 func Judge(s Seen, t Thresholds) []Result {
 	all := []Result{reachable(s)}
-	all = append(all, health(s), fill(s, t, "ledger"), fill(s, t, "controls"), disks(s, t), indexLag(s, t), oldest(s, t), overstayed(s), quarantined(s))
-	all = append(all, working(s, t), disagree(s, t), unreachable(s, t))
+	all = append(all, health(s), fill(s, t, "ledger"), fill(s, t, "controls"), replicas(s, "ledger"), replicas(s, "controls"), disks(s, t), indexLag(s, t), oldest(s, t), overstayed(s), quarantined(s))
+	all = append(all, working(s, t), disagree(s, t), unreachable(s, t), gone(s))
 	all = append(all, unsealed(s, t))
 	for _, d := range api.Duties {
 		all = append(all, duty(s, d))
@@ -156,6 +157,26 @@ func fill(s Seen, t Thresholds, name string) Result {
 		r.State = Critical
 	case share >= t.LedgerWarn:
 		r.State = Warning
+	}
+	return r
+}
+
+// replicas judges how many servers keep a stream. It goes on without some of them, until
+// one more is gone.
+func replicas(s Seen, name string) Result {
+	r := Result{Name: name + "_replicas"}
+	if s.StatusErr != nil {
+		return unknown(r, s.StatusErr)
+	}
+	i := slices.IndexFunc(s.Status.Stores, func(x api.Store) bool { return x.Name == name })
+	if i < 0 || s.Status.Stores[i].Replicas == 0 {
+		return unknown(r, fmt.Errorf("the server does not tell who keeps the %s", name))
+	}
+	x := s.Status.Stores[i]
+	n := x.Replicas - len(x.Missing)
+	r.Value, r.Warn, r.Text = number(float64(n)), number(float64(x.Replicas)), fmt.Sprintf("%d of %d servers keep it", n, x.Replicas)
+	if len(x.Missing) > 0 {
+		r.State, r.Text = Warning, r.Text+": "+strings.Join(x.Missing, ", ")
 	}
 	return r
 }
@@ -333,6 +354,26 @@ func unreachable(s Seen, t Thresholds) Result {
 	r.Text = "lease live, but nobody reaches: " + strings.Join(who, ", ")
 	if r.State == OK {
 		r.State = Warning
+	}
+	return r
+}
+
+// gone judges members that were there and have not left. Others have taken over from them,
+// so that nothing waits; but nobody is told why each of them went.
+func gone(s Seen) Result {
+	r := Result{Name: "members_gone", Warn: number(1), Text: "who is not there has left"}
+	if s.MembersErr != nil {
+		return unknown(r, s.MembersErr)
+	}
+	var who []string
+	for _, m := range s.Members {
+		if m.Gone {
+			who = append(who, fmt.Sprintf("%s (%s)", m.ID, strings.Join(slices.Sorted(maps.Keys(m.Roles)), ", ")))
+		}
+	}
+	if r.Value = number(float64(len(who))); len(who) > 0 {
+		r.State = Warning
+		r.Text = "gone without having left: " + strings.Join(who, ", ") + "; see whether they run, and whether their disks are full"
 	}
 	return r
 }

@@ -17,7 +17,7 @@ var limits = Thresholds{LedgerWarn: 70, LedgerCrit: 85, MembersMin: 2, IndexLag:
 // good is a cluster of which everything is known and well.
 func good() Seen {
 	lag := uint64(0)
-	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100}, {Name: "controls", Limit: 100}},
+	return Seen{Now: now, Status: api.Status{Healthy: true, IndexLag: &lag, Stores: []api.Store{{Name: "ledger", Bytes: 69, Limit: 100, Replicas: 3}, {Name: "controls", Limit: 100, Replicas: 1}},
 		Disks: []api.Disk{{Member: "a", Of: []string{"data"}, Percent: 59.9, Warn: 60, Crit: 80}, {Member: "b", Of: []string{"data"}, Percent: 69.9, Warn: 70, Crit: 85}}},
 		Members: []api.Member{{ID: "a", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"audit", "folder", "mirror"}}},
 			{ID: "b", State: "WORKING", Lease: true, Holds: api.Holdings{Duties: []string{"recorder", "sweep"}}}}}
@@ -41,8 +41,11 @@ func TestJudge(t *testing.T) {
 		{"ledger at 70 %", func(s *Seen) { s.Status.Stores[0].Bytes = 70 }, "ledger", Warning},
 		{"ledger at 85 %", func(s *Seen) { s.Status.Stores[0].Bytes = 85 }, "ledger", Critical},
 		{"controls at 90 %", func(s *Seen) { s.Status.Stores[1].Bytes = 90 }, "controls", Critical},
-		{"no controls", func(s *Seen) { s.Status.Stores = s.Status.Stores[:1] }, "controls", Unknown},
+		{"controls of no limit", func(s *Seen) { s.Status.Stores[1].Limit = 0 }, "controls", Unknown},
 		{"no limit", func(s *Seen) { s.Status.Stores[0].Limit = 0 }, "ledger", Unknown},
+		{"a server that does not keep the ledger", func(s *Seen) { s.Status.Stores[0].Missing = []string{"n2 is offline"} }, "ledger_replicas", Warning},
+		{"a server that does not keep the controls", func(s *Seen) { s.Status.Stores[1].Replicas, s.Status.Stores[1].Missing = 3, []string{"n2 is offline"} }, "controls_replicas", Warning},
+		{"nobody tells who keeps the ledger", func(s *Seen) { s.Status.Stores[0].Replicas = 0 }, "ledger_replicas", Unknown},
 		{"a disk at its 60 %", func(s *Seen) { s.Status.Disks[0].Percent = 60 }, "disk", Warning},
 		{"a disk at its 80 %", func(s *Seen) { s.Status.Disks[0].Percent = 80 }, "disk", Critical},
 		{"another disk at 85 %", func(s *Seen) { s.Status.Disks[1].Percent = 85 }, "disk", Critical},
@@ -70,6 +73,7 @@ func TestJudge(t *testing.T) {
 			s.Members = append(s.Members, api.Member{ID: "c", State: api.Unreachable, Lease: true, Since: now.Add(-10 * time.Second)})
 		}, "members_unreachable", Critical},
 		{"lapsed", func(s *Seen) { s.Members = append(s.Members, api.Member{ID: "c", State: api.Lapsed}) }, "", OK},
+		{"gone without having left", func(s *Seen) { s.Members = append(s.Members, api.Member{ID: "c", State: api.Lapsed, Gone: true}) }, "members_gone", Warning},
 		{"unsealed for 10 s", func(s *Seen) { s.Journals = api.JournalList{Unsealed: 1, Longest: api.Duration(10 * time.Second)} }, "journals_unsealed", Critical},
 		{"unsealed for a moment", func(s *Seen) { s.Journals = api.JournalList{Unsealed: 1, Longest: 1} }, "", OK},
 		{"journals unknown", func(s *Seen) { s.JournalErr = errors.New("x") }, "journals_unsealed", Unknown},
@@ -94,6 +98,17 @@ func TestJudge(t *testing.T) {
 		}
 		if worst := Worst(all); !found || worst != c.want {
 			t.Errorf("%s: %s in all, want %s of %q", c.what, worst, c.want, c.name)
+		}
+	}
+}
+
+// A server that tells nothing of a stream is not well for all that is known of that.
+func TestAStreamThatIsNotToldOf(t *testing.T) {
+	s := good()
+	s.Status.Stores = s.Status.Stores[:1]
+	for _, r := range Judge(s, limits) {
+		if want := r.Name == "controls" || r.Name == "controls_replicas"; (r.State == Unknown) != want {
+			t.Errorf("%+v", r)
 		}
 	}
 }

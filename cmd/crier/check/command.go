@@ -103,9 +103,10 @@ func thresholds(f *pflag.FlagSet, t *Thresholds) {
 	t.LedgerWarn, t.LedgerCrit = 70, 85
 	f.Var((*percent)(&t.LedgerWarn), "ledger-warn", "warn from so much of the ledger's, or the controls', limit on")
 	f.Var((*percent)(&t.LedgerCrit), "ledger-crit", "critical from so much of it on")
-	f.Var((*percent)(&t.DiskWarn), "disk-warn", "warn from so much of a disk on (0%: what the server warns from on)")
-	f.Var((*percent)(&t.DiskCrit), "disk-crit", "critical from so much of it on (0%: likewise)")
-	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that is gone leaves the list, so give how many there should be")
+	f.Var((*percent)(&t.DiskWarn), "disk-warn", "warn from so much of a disk on (default: as the server does)")
+	f.Var((*percent)(&t.DiskCrit), "disk-crit", "critical from so much of it on (default: as the server does)")
+	f.Lookup("disk-warn").DefValue, f.Lookup("disk-crit").DefValue = "", "" // said in words
+	f.IntVar(&t.MembersMin, "members-min", 1, "critical if fewer members work: one that leaves is not listed any more, so give how many there should be; one that is silenced does not work")
 	durations(f, t)
 }
 

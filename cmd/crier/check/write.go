@@ -60,7 +60,7 @@ func bound(r Result, limit *float64) string {
 	switch {
 	case limit == nil:
 		return ""
-	case r.Name == "members_working":
+	case r.Name == "members_working", strings.HasSuffix(r.Name, "_replicas"):
 		return decimal(*limit) + ":"
 	}
 	return decimal(*limit)

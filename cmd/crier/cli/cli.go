@@ -25,6 +25,7 @@ import (
 
 	"crier/api"
 	"crier/api/client"
+	"crier/api/problem"
 	"crier/cmd/crier/out"
 	"crier/internal/auth"
 	"crier/internal/config"
@@ -58,7 +59,7 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	}
 	code := exitCode(ctx, err)
 	if err != nil && code != ExitInterrupt && err.Error() != "" {
-		c.Say("crier: %s%s", message(cmd, err), c.advice(err))
+		c.Say("crier: %s%s%s", message(cmd, err), c.advice(err), explained(err))
 	}
 	if err != nil && !c.Started {
 		c.Say("Try \"%s --help\".", cmd.CommandPath())
@@ -66,21 +67,61 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	return code
 }
 
+// fields is the annotation of a flag with its names in requests.
+const fields = "crier_fields"
+
+// Names tells how requests, and errors about them, name what a flag says, if it is not the
+// flag's own name.
+func Names(cmd *cobra.Command, flag string, names ...string) {
+	_ = cmd.Flags().SetAnnotation(flag, fields, names) // the flag is there
+}
+
+// flagOf finds the flag that says what a field of a request is; "" if there is none.
+func flagOf(cmd *cobra.Command, field string) (name string) {
+	if f := cmd.Flags().Lookup(strings.ReplaceAll(field, "_", "-")); f != nil {
+		return f.Name
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if slices.Contains(f.Annotations[fields], field) {
+			name = f.Name
+		}
+	})
+	return name
+}
+
 // message words an error for a terminal; a field at fault is named: by its flag, if it has
 // one, and not at all if it is an argument, which stands in the usage.
 func message(cmd *cobra.Command, err error) string {
 	var je *job.Error
-	if !errors.As(err, &je) || je.Field == "" || strings.Contains(strings.ToLower(err.Error()), je.Field) {
-		return err.Error()
+	text := err.Error()
+	if !errors.As(err, &je) || je.Field == "" {
+		return text
 	}
-	flag := strings.ReplaceAll(je.Field, "_", "-")
+	flag := flagOf(cmd, je.Field)
+	rest, begins := strings.CutPrefix(text, je.Field+": ")
 	switch {
-	case cmd.Flags().Lookup(flag) != nil:
-		return fmt.Sprintf("--%s: %s", flag, err)
+	case begins && flag != "" && !readsSettings(cmd):
+		return fmt.Sprintf("--%s: %s", flag, rest)
+	case strings.Contains(strings.ToLower(text), strings.ToLower(je.Field)):
+		return text
+	case flag != "":
+		return fmt.Sprintf("--%s: %s", flag, text)
 	case slices.Contains(strings.FieldsFunc(cmd.Use, func(r rune) bool { return !unicode.IsLetter(r) }), strings.ToUpper(je.Field)):
-		return err.Error()
+		return text
 	}
-	return fmt.Sprintf("%s (%s)", err, je.Field)
+	return fmt.Sprintf("%s (%s)", text, je.Field)
+}
+
+// readsSettings reports whether a command has settings from a file and from variables, too:
+// an error names the setting then, for the flag may have no part in it.
+func readsSettings(cmd *cobra.Command) bool { return cmd.Flags().Lookup("config") != nil }
+
+// explained says where a code with which the server answered is explained.
+func explained(err error) string {
+	if code := problem.CodeFrom(err); code != "" {
+		return fmt.Sprintf(" (see: crier error %s)", code)
+	}
+	return ""
 }
 
 // advice says what to do if the server that was asked does not answer.
@@ -290,18 +331,37 @@ func (c *CLI) Line(text string) error {
 	return err
 }
 
+// Hanging writes a line of a stream; what does not fit goes on below, from a column on.
+func (c *CLI) Hanging(text string, column int) error {
+	width, _ := c.width()
+	return c.Line(out.Hang(text, width, column))
+}
+
 // Print shows data on standard output.
 func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
 	format, err := out.ParseFormat(c.Output)
 	if err != nil {
 		return err
 	}
-	width, terminal := TerminalWidth(c.Out)
+	width, terminal := c.width()
+	p := &out.Printer{W: c.Out, Format: format, Width: width, Now: c.Now(), Color: terminal && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"}
+	if err := p.Print(v, grid); err != nil {
+		return err
+	}
+	if left := p.LeftOut(); terminal && len(left) > 0 {
+		c.Say("not shown at this width: %s", strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// width is how wide a table or a text may be, 0 if nothing bounds it, and whether it is a
+// terminal that it is for.
+func (c *CLI) width() (width int, terminal bool) {
+	width, terminal = TerminalWidth(c.Out)
 	if n, err := strconv.Atoi(c.Getenv("COLUMNS")); err == nil && n > 0 {
 		width = n
 	}
-	p := &out.Printer{W: c.Out, Format: format, Width: width, Now: c.Now(), Color: terminal && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"}
-	return p.Print(v, grid)
+	return width, terminal
 }
 
 // Section prints one more table, after an empty line.

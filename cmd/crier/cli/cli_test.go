@@ -16,6 +16,7 @@ import (
 
 	"crier/api"
 	"crier/api/apitest"
+	"crier/api/problem"
 	"crier/cmd/crier/out"
 	"crier/internal/auth"
 	"crier/job"
@@ -44,7 +45,11 @@ func newTerminal() *terminal {
 func (x *terminal) root(do func(context.Context, []string) error) *cobra.Command {
 	root := &cobra.Command{Use: "crier", SilenceErrors: true, SilenceUsage: true}
 	root.PersistentFlags().StringVarP(&x.Output, "output", "o", "table", "")
-	root.AddCommand(x.Group("job", "Jobs", x.Command("cancel JOB", "End a job", cobra.ExactArgs(1), do)))
+	cancel := x.Command("cancel JOB", "End a job", cobra.ExactArgs(1), do)
+	cancel.Flags().String("to", "", "")
+	cancel.Flags().String("hook", "", "")
+	Names(cancel, "hook", "/webhook/url")
+	root.AddCommand(x.Group("job", "Jobs", cancel))
 	return root
 }
 
@@ -61,30 +66,34 @@ func TestExitCodesAndMessages(t *testing.T) {
 		code int
 		says string
 	}{
-		"nothing wrong":       {args: "job cancel 7"},
-		"an unknown command":  {args: "job cancle", code: ExitUsage, says: "crier: crier job has no command \"cancle\"; did you mean cancel?\nTry \"crier job --help\".\n"},
-		"nothing like it":     {args: "job zzzzzzzz", code: ExitUsage, says: "crier: crier job has no command \"zzzzzzzz\"\nTry \"crier job --help\".\n"},
-		"too few arguments":   {args: "job cancel", code: ExitUsage, says: "crier: 0 arguments; usage: crier job cancel JOB\nTry \"crier job cancel --help\".\n"},
-		"an unknown flag":     {args: "job cancel 7 --fast", code: ExitUsage, says: "crier: unknown flag: --fast\nTry \"crier job cancel --help\".\n"},
-		"an unknown format":   {args: "job cancel 7 -o xml", code: ExitUsage, says: "xml"},
-		"not there":           {args: "job cancel 7", err: job.NotFound("there is no job 7"), code: ExitNotFound, says: "crier: there is no job 7\n"},
-		"a bad field":         {args: "job cancel 7", err: job.Invalid("priority", "0 is too low", nil), code: ExitUsage, says: "crier: 0 is too low (priority)\n"},
-		"a field that it has": {args: "job cancel 7", err: job.Invalid("priority", "Priority 0 is too low", nil), code: ExitUsage, says: "crier: Priority 0 is too low\n"},
-		"too large":           {args: "job cancel 7", err: &job.Error{Code: job.CodeTooLarge, Message: "x"}, code: ExitUsage, says: "crier: x\n"},
-		"denied":              {args: "job cancel 7", err: &job.Error{Code: job.CodeDenied, Message: "x"}, code: ExitAuth, says: "crier: x\n"},
-		"a conflict":          {args: "job cancel 7", err: fmt.Errorf("cancelling: %w", &job.Error{Code: job.CodeConflict, Message: "x"}), code: ExitConflict, says: "crier: cancelling: x\n"},
-		"unavailable":         {args: "job cancel 7", err: job.Unavailable("x"), code: ExitRetry, says: "crier: x\n"},
-		"no server":           {args: "job cancel 7", err: fmt.Errorf("asking: %w", &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:7420", Err: refused}), code: ExitRetry, says: "crier: asking: no server answers at http://127.0.0.1:7420: dial tcp: connection refused; start one with \"crier serve\", or name one with --server or CRIER_SERVER\n"},
-		"another's server":    {args: "job cancel 7", err: &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:9", Err: refused}, code: ExitRetry, says: "crier: no server answers at http://127.0.0.1:9: dial tcp: connection refused\n"},
-		"limited":             {args: "job cancel 7", err: &job.Error{Code: job.CodeLimited, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
-		"full":                {args: "job cancel 7", err: &job.Error{Code: job.CodeFull, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
-		"any error":           {args: "job cancel 7", err: errors.New("the disk is gone"), code: ExitError, says: "crier: the disk is gone\n"},
-		"its own code":        {args: "job cancel 7", err: Exiting(ExitJob, errors.New("the job failed")), code: ExitJob, says: "crier: the job failed\n"},
-		"its own, all said":   {args: "job cancel 7", err: Ending(ExitNothing), code: ExitNothing},
-		"its own over that":   {args: "job cancel 7", err: Exiting(ExitThreshold, job.NotFound("x")), code: ExitThreshold, says: "crier: x\n"},
-		"usage, found late":   {args: "job cancel 7", err: Usage("%d is no job", 7), code: ExitUsage, says: "crier: 7 is no job\n"},
-		"interrupted":         {ctx: interrupted, args: "job cancel 7", err: fmt.Errorf("waiting: %w", context.Canceled), code: ExitInterrupt},
-		"its end, as it was":  {ctx: interrupted, args: "job cancel 7", err: errors.New("the disk is gone"), code: ExitError, says: "crier: the disk is gone\n"},
+		"nothing wrong":        {args: "job cancel 7"},
+		"an unknown command":   {args: "job cancle", code: ExitUsage, says: "crier: crier job has no command \"cancle\"; did you mean cancel?\nTry \"crier job --help\".\n"},
+		"nothing like it":      {args: "job zzzzzzzz", code: ExitUsage, says: "crier: crier job has no command \"zzzzzzzz\"\nTry \"crier job --help\".\n"},
+		"too few arguments":    {args: "job cancel", code: ExitUsage, says: "crier: 0 arguments; usage: crier job cancel JOB\nTry \"crier job cancel --help\".\n"},
+		"an unknown flag":      {args: "job cancel 7 --fast", code: ExitUsage, says: "crier: unknown flag: --fast\nTry \"crier job cancel --help\".\n"},
+		"an unknown format":    {args: "job cancel 7 -o xml", code: ExitUsage, says: "xml"},
+		"not there":            {args: "job cancel 7", err: job.NotFound("there is no job 7"), code: ExitNotFound, says: "crier: there is no job 7\n"},
+		"a bad field":          {args: "job cancel 7", err: job.Invalid("priority", "0 is too low", nil), code: ExitUsage, says: "crier: 0 is too low (priority)\n"},
+		"a field, first":       {args: "job cancel 7 --to x", err: job.Invalid("to", "to: x is not empty", nil), code: ExitUsage, says: "crier: --to: x is not empty\n"},
+		"a field by a pointer": {args: "job cancel 7", err: job.Invalid("/webhook/url", "it cannot be read", nil), code: ExitUsage, says: "crier: --hook: it cannot be read\n"},
+		"a server's answer":    {args: "job cancel 7", err: fmt.Errorf("asking: %w", problem.Of(job.Conflict("it is over")).Err()), code: ExitConflict, says: "crier: asking: it is over (see: crier error conflict)\n"},
+		"a server's trouble":   {args: "job cancel 7", err: problem.Of(errors.New("the inside")).Err(), code: ExitError, says: " (see: crier error internal)"},
+		"a field that it has":  {args: "job cancel 7", err: job.Invalid("priority", "Priority 0 is too low", nil), code: ExitUsage, says: "crier: Priority 0 is too low\n"},
+		"too large":            {args: "job cancel 7", err: &job.Error{Code: job.CodeTooLarge, Message: "x"}, code: ExitUsage, says: "crier: x\n"},
+		"denied":               {args: "job cancel 7", err: &job.Error{Code: job.CodeDenied, Message: "x"}, code: ExitAuth, says: "crier: x\n"},
+		"a conflict":           {args: "job cancel 7", err: fmt.Errorf("cancelling: %w", &job.Error{Code: job.CodeConflict, Message: "x"}), code: ExitConflict, says: "crier: cancelling: x\n"},
+		"unavailable":          {args: "job cancel 7", err: job.Unavailable("x"), code: ExitRetry, says: "crier: x\n"},
+		"no server":            {args: "job cancel 7", err: fmt.Errorf("asking: %w", &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:7420", Err: refused}), code: ExitRetry, says: "crier: asking: no server answers at http://127.0.0.1:7420: dial tcp: connection refused; start one with \"crier serve\", or name one with --server or CRIER_SERVER\n"},
+		"another's server":     {args: "job cancel 7", err: &job.Error{Code: job.CodeUnavailable, Message: "no server answers at http://127.0.0.1:9", Err: refused}, code: ExitRetry, says: "crier: no server answers at http://127.0.0.1:9: dial tcp: connection refused\n"},
+		"limited":              {args: "job cancel 7", err: &job.Error{Code: job.CodeLimited, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
+		"full":                 {args: "job cancel 7", err: &job.Error{Code: job.CodeFull, Message: "x"}, code: ExitRetry, says: "crier: x\n"},
+		"any error":            {args: "job cancel 7", err: errors.New("the disk is gone"), code: ExitError, says: "crier: the disk is gone\n"},
+		"its own code":         {args: "job cancel 7", err: Exiting(ExitJob, errors.New("the job failed")), code: ExitJob, says: "crier: the job failed\n"},
+		"its own, all said":    {args: "job cancel 7", err: Ending(ExitNothing), code: ExitNothing},
+		"its own over that":    {args: "job cancel 7", err: Exiting(ExitThreshold, job.NotFound("x")), code: ExitThreshold, says: "crier: x\n"},
+		"usage, found late":    {args: "job cancel 7", err: Usage("%d is no job", 7), code: ExitUsage, says: "crier: 7 is no job\n"},
+		"interrupted":          {ctx: interrupted, args: "job cancel 7", err: fmt.Errorf("waiting: %w", context.Canceled), code: ExitInterrupt},
+		"its end, as it was":   {ctx: interrupted, args: "job cancel 7", err: errors.New("the disk is gone"), code: ExitError, says: "crier: the disk is gone\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newTerminal()
@@ -203,6 +212,22 @@ func TestCompletion(t *testing.T) {
 		"jobs": x.CompleteJobs, "members": x.CompleteMembers, "accounts": x.CompleteAccounts} {
 		if words, how := complete(cmd, nil, ""); words != nil || how != cobra.ShellCompDirectiveNoFileComp || x.err.Len() > 0 {
 			t.Errorf("%s of a server that is down: %v, %v, %s", name, words, how, x.err.String())
+		}
+	}
+}
+
+// Text that was broken for another width is joined to paragraphs, whose lines are as full as
+// they can be; what stands further in keeps to itself.
+func TestRefold(t *testing.T) {
+	text := "It does\nthis, and that.\n\nThere are:\n\n  one  of the kind\n       that is first\n  two\n\nEnd."
+	for width, want := range map[int]string{
+		0:  text,
+		80: "It does this, and that.\n\nThere are:\n\n  one  of the kind that is first\n  two\n\nEnd.",
+		18: "It does this, and\nthat.\n\nThere are:\n\n  one  of the kind\nthat is first\n  two\n\nEnd.", // no room beside it
+		40: "It does this, and that.\n\nThere are:\n\n  one  of the kind that is first\n  two\n\nEnd.",
+	} {
+		if got := refold(width, text); got != want {
+			t.Errorf("at %d columns it is\n%s\nwant\n%s", width, got, want)
 		}
 	}
 }

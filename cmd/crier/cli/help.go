@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +12,7 @@ import (
 func init() { // the functions of cobra's templates are its package's
 	cobra.AddTemplateFunc("foldIn", foldIn)
 	cobra.AddTemplateFunc("foldLong", foldLong)
+	cobra.AddTemplateFunc("refold", refold)
 	cobra.AddTemplateFunc("foldBeside", func(padding, width int, s string) string { return foldIn(padding+3, width, s) })
 }
 
@@ -37,16 +37,13 @@ const flagSlop = 5
 // Help lays the help of all commands out for the width of the terminal, or for COLUMNS; it
 // folds nothing if neither is known.
 func (c *CLI) Help(root *cobra.Command) {
-	width, _ := TerminalWidth(c.Out)
-	if n, err := strconv.Atoi(c.Getenv("COLUMNS")); err == nil && n > 0 {
-		width = n
-	}
+	width, _ := c.width()
 	usage := strings.NewReplacer(
 		"  {{.UseLine}}", fmt.Sprintf("  {{foldIn 4 %d .UseLine}}", width),
 		"{{rpad .Name .NamePadding }} {{.Short}}", fmt.Sprintf("{{rpad .Name .NamePadding }} {{foldBeside .NamePadding %d .Short}}", width),
 		".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d | foldLong %d", max(0, width-flagSlop), width))
 	root.SetUsageTemplate(usage.Replace(root.UsageTemplate()))
-	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", fmt.Sprintf("{{. | trimTrailingWhitespaces | foldIn 0 %d}}", width), 1))
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", fmt.Sprintf("{{. | trimTrailingWhitespaces | refold %d}}", width), 1))
 }
 
 // foldIn folds text whose further lines stand so many columns to the right; a width of 0
@@ -56,4 +53,38 @@ func foldIn(indent, width int, s string) string {
 		return s
 	}
 	return strings.ReplaceAll(out.Fold(s, max(1, width-indent)), "\n", "\n"+strings.Repeat(" ", indent))
+}
+
+// refold lays out text whose lines were broken for another width. Lines that are flush left
+// are joined to paragraphs. One that stands further in begins anew, and takes in those that
+// stand further in still, as the text beside a word in a list does.
+func refold(width int, s string) string {
+	if width <= 0 {
+		return s
+	}
+	var done []string
+	text, indent, hang := "", 0, 0
+	end := func() {
+		if text != "" {
+			done = append(done, out.Hang(text, width, hang))
+		}
+		text = ""
+	}
+	for line := range strings.SplitSeq(s, "\n") {
+		words := strings.TrimLeft(line, " ")
+		in := len(line) - len(words)
+		switch {
+		case words == "":
+			end()
+			done = append(done, "")
+		case text != "" && (in > indent || in == 0 && indent == 0):
+			text += " " + words
+			hang = in
+		default:
+			end()
+			text, indent, hang = line, in, in
+		}
+	}
+	end()
+	return strings.Join(done, "\n")
 }

@@ -62,6 +62,9 @@ func statusFields(p *out.Printer, s api.Status) out.Grid {
 		if x.Limit > 0 {
 			size += fmt.Sprintf(" of %s (%s)", out.Bytes(x.Limit), out.Percent(x.Bytes, x.Limit))
 		}
+		if len(x.Missing) > 0 {
+			size += fmt.Sprintf(", kept by %d of %d servers: %s", x.Replicas-len(x.Missing), x.Replicas, strings.Join(x.Missing, ", "))
+		}
 		rows = append(rows, []string{x.Name, size})
 	}
 	for _, d := range shownDisks(s.Disks) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"crier/job"
 )
 
 // Count writes a number for people: in full with commas below 10,000, above with
@@ -19,13 +21,7 @@ func Count(n uint64) string {
 }
 
 // Exact writes a number for people who add up: in full, with commas.
-func Exact(n uint64) string {
-	s := strconv.FormatUint(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func Exact(n uint64) string { return job.Exact(n) }
 
 // Many writes an exact number of things that take an s.
 func Many(n uint64, thing string) string {

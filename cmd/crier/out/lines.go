@@ -2,6 +2,7 @@ package out
 
 import (
 	"fmt"
+	"strings"
 
 	"crier/api"
 	"crier/job"
@@ -17,6 +18,9 @@ func EntryLine(e api.LedgerEntry) string {
 	return fmt.Sprintf("%8d  %s  %-12s  %s  %s", e.Seq, e.Time.UTC().Format(stamp), Clean(e.Kind), Clean(e.Subject), Clean(string(e.Detail)))
 }
 
+// EventColumn is where in its line it is said what an event is about.
+const EventColumn = 49
+
 // EventLine is an event as a line.
 func EventLine(e api.Event) string {
 	what := fmt.Sprintf("%s  version %d", e.Job, e.Version)
@@ -24,7 +28,7 @@ func EventLine(e api.Event) string {
 	case job.EventOfSlice:
 		what = fmt.Sprintf("%s slice %d  version %d", e.Job, *e.Slice, e.Version)
 	case job.EventOfSet:
-		what = fmt.Sprintf("%s %s  revision %d: %s, %s in all", Clean(e.Set.Kind), Clean(e.Set.Name), e.Version, Exact(e.Set.Changed), Exact(e.Set.Recipients))
+		what = fmt.Sprintf("%s  revision %d: %s, now %s", strings.TrimSpace(Clean(e.Set.Kind)+" "+Clean(e.Set.Name)), e.Version, change(e), Exact(e.Set.Recipients))
 	}
 	line := fmt.Sprintf("%8d  %s  %-11s  %s", e.Cursor, e.At.UTC().Format(stamp), Clean(e.State), what)
 	if e.Alert != "" {
@@ -34,6 +38,12 @@ func EventLine(e api.Event) string {
 		line += "  " + Clean(e.Reason)
 	}
 	return line
+}
+
+// change is how many recipients came into a set or left it, with a sign.
+func change(e api.Event) string {
+	sign := map[string]string{job.SetAdded: "+", job.SetRemoved: "-"}[e.State]
+	return sign + Exact(e.Set.Changed)
 }
 
 // Extent puts the extent of a stream of the ledger, or of its reports, in words.

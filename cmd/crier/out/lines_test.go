@@ -1,6 +1,7 @@
 package out_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -17,8 +18,38 @@ func TestEventLine(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	e = api.NewEvent(13, job.Event{Set: &job.SetChange{Kind: "segment", Name: "vip\x1b[31m", Number: 4, Recipients: 12345, Changed: 1}, Version: 3, State: "removed", At: e.At})
-	want = "      13  2026-01-02T02:04:05.678Z  removed      segment " + out.Clean(e.Set.Name) + "  revision 3: 1, 12,345 in all"
+	want = "      13  2026-01-02T02:04:05.678Z  removed      segment " + out.Clean(e.Set.Name) + "  revision 3: -1, now 12,345"
 	if got := out.EventLine(e); got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+	e = api.NewEvent(14, job.Event{Set: &job.SetChange{Kind: "global-suppression", Recipients: 100_000, Changed: 99_997}, Version: 2, State: job.SetAdded, At: e.At})
+	want = "      14  2026-01-02T02:04:05.678Z  added        global-suppression  revision 2: +99,997, now 100,000"
+	if got := out.EventLine(e); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := want[out.EventColumn:]; !strings.HasPrefix(got, "global-suppression") {
+		t.Errorf("in column %d stands %q", out.EventColumn, got)
+	}
+}
+
+// A line that is too wide goes on below, beside what it goes on with; the blanks between its
+// columns stay.
+func TestHang(t *testing.T) {
+	for _, c := range []struct {
+		text   string
+		width  int
+		column int
+		want   string
+	}{
+		{"a  bb  one two", 0, 4, "a  bb  one two"},
+		{"a  bb  one two", 14, 7, "a  bb  one two"},
+		{"   1  queued   job_0001  version 1: one two three", 48, 15, "   1  queued   job_0001  version 1: one two\n               three"},
+		{"   1  queued   job_0001  version 1", 32, 15, "   1  queued   job_0001  version\n  1"}, // hardly any room: it moves to the left
+		{"  unbreakable", 5, 2, "  unbreakable"},
+		{"unbreakable and more", 5, 2, "unbreakable\nand\nmore"},
+	} {
+		if got := out.Hang(c.text, c.width, c.column); got != c.want {
+			t.Errorf("%q at %d columns is\n%s\nwant\n%s", c.text, c.width, got, c.want)
+		}
 	}
 }

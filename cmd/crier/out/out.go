@@ -55,7 +55,12 @@ type Printer struct {
 	Color bool
 	// Now is what times are relative to in tables.
 	Now time.Time
+
+	left []string // of the last table
 }
+
+// LeftOut names the columns for which the last table had no room.
+func (p *Printer) LeftOut() []string { return p.left }
 
 // Grid is what a table shows: rows under a header, or pairs of a name and a value
 // if there is no header.
@@ -80,6 +85,7 @@ type Column struct {
 // Print shows v, which may be a slice: JSON is then an array, JSON lines are one
 // element a line. grid is asked for the table.
 func (p *Printer) Print(v any, grid func(*Printer) Grid) error {
+	p.left = nil
 	switch p.Format {
 	case JSON:
 		return p.printJSON(v, jsontext.WithIndent("  "))

@@ -2,6 +2,7 @@ package out_test
 
 import (
 	"bytes"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -269,5 +270,27 @@ func TestAColumnThatFolds(t *testing.T) {
 	got = p.Render(out.Grid{Rows: [][]string{{"token", strings.Repeat("x", 40)}, {"why", "one two three four five six"}}})
 	if want := "token  " + strings.Repeat("x", 40) + "\nwhy    one two three\n       four five six\n"; got != want {
 		t.Errorf("it is\n%swant\n%s", got, want)
+	}
+}
+
+// Columns for which there was no room are named, in their order, for the last table.
+func TestLeftOut(t *testing.T) {
+	grid := func(*out.Printer) out.Grid {
+		return out.Grid{Columns: []out.Column{{Name: "id"}, {Name: "note", Wide: true}, {Name: "name"}, {Name: "why", Wide: true}},
+			Rows: [][]string{{"1", "twelve words", "a", "because of it"}}}
+	}
+	for _, c := range []struct {
+		width int
+		want  string
+	}{{0, ""}, {80, ""}, {24, "WHY"}, {12, "NOTE WHY"}, {80, ""}} {
+		p := &out.Printer{W: io.Discard, Width: c.width}
+		for range 2 { // it is that of the last one
+			if err := p.Print(nil, grid); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Join(p.LeftOut(), " "); got != c.want {
+			t.Errorf("at %d columns it leaves out %q, want %q", c.width, got, c.want)
+		}
 	}
 }

@@ -10,11 +10,13 @@ import (
 )
 
 // gap is the room between two columns; minFlex is what a column that gives way
-// keeps at least, comfort what it keeps as long as there are others to leave out.
+// keeps at least, comfort what it keeps as long as there are others to leave out, room what
+// goes on below has at least.
 const (
 	gap     = 2
 	minFlex = 8
 	comfort = 20
+	room    = 30
 )
 
 // Render writes a grid as text.
@@ -109,6 +111,7 @@ func (p *Printer) fit(g Grid) Grid {
 			break
 		}
 		if g.Columns[i].Wide {
+			p.left = append([]string{strings.ToUpper(g.Columns[i].Name)}, p.left...)
 			g = without(g, i)
 		}
 	}
@@ -165,6 +168,32 @@ func Fold(s string, width int) string {
 	return strings.Join(lines, "\n")
 }
 
+// Hang folds a line that is wider than a width and keeps the blanks within it: what does
+// not fit goes on below, from a column on, or further left if there is hardly room. A width
+// of 0 is no limit.
+func Hang(s string, width, column int) string {
+	if width <= 0 || text.StringWidth(s) <= width {
+		return s
+	}
+	column = max(0, min(column, width-room))
+	at, end := 0, -1
+	for i, r := range s {
+		if r == ' ' && at <= width && strings.Trim(s[:i], " ") != "" && !strings.HasSuffix(s[:i], " ") {
+			end = i
+		}
+		at += text.RuneWidth(r)
+	}
+	if end < 0 { // a word that is wider
+		lead := len(s) - len(strings.TrimLeft(s, " "))
+		if end = strings.IndexByte(s[lead:], ' ') + lead; end < lead {
+			return s
+		}
+	}
+	rest := strings.TrimLeft(s[end:], " ")
+	below := "\n" + strings.Repeat(" ", column)
+	return s[:end] + below + strings.ReplaceAll(Hang(rest, width-column, 0), "\n", below)
+}
+
 // without gives a grid without one column.
 func without(g Grid, at int) Grid {
 	cut := Grid{Columns: append(append([]Column{}, g.Columns[:at]...), g.Columns[at+1:]...)}
@@ -186,9 +215,13 @@ var stateColors = map[string]string{
 	"failed": red, "cancelled": red, "quarantined": red, "no": red, "not healthy": red, "in_doubt": red,
 }
 
-// paint colours a word that is a state.
+// paint colours a word that is a state; what stands in brackets behind it comes first.
 func (p *Printer) paint(s string) string {
-	color, ok := stateColors[s]
+	word, more, _ := strings.Cut(strings.ReplaceAll(s, "\n", " "), " (")
+	color, ok := stateColors[strings.TrimSuffix(more, ")")]
+	if !ok {
+		color, ok = stateColors[word]
+	}
 	if !p.Color || !ok {
 		return s
 	}

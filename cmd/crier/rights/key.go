@@ -6,7 +6,6 @@ package rights
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -166,5 +165,5 @@ func limit[N uint32 | uint64](n N) string {
 	if n == 0 {
 		return "no limit"
 	}
-	return fmt.Sprint(n)
+	return out.Exact(uint64(n))
 }

@@ -14,7 +14,8 @@ import (
 // Token is the command that makes tokens of recipients.
 func Token(c *cli.CLI) *cobra.Command {
 	var recipient, ttl string
-	mint := c.Command("mint --recipient N [--ttl D]", "Make a token with which a recipient connects to a gateway", cobra.NoArgs,
+	var plain bool
+	mint := c.Command("mint --recipient N [--ttl D] [--plain]", "Make a token with which a recipient connects to a gateway", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			r, err := job.ParseRecipient(recipient)
 			if err != nil {
@@ -39,12 +40,16 @@ func Token(c *cli.CLI) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if plain {
+				return c.Line(t.Token)
+			}
 			return c.Print(t, func(p *out.Printer) out.Grid {
 				return out.Grid{Rows: [][]string{{"token", t.Token}, {"recipient", t.Recipient.String()}, {"expires", p.Ago(t.Expires)}}}
 			})
 		})
 	mint.Flags().StringVar(&recipient, "recipient", "", "recipient id")
 	mint.Flags().StringVar(&ttl, "ttl", api.DefaultTokenTTL.String(), "how long it is good for, such as 12h or 30d")
+	mint.Flags().BoolVar(&plain, "plain", false, "the token alone, for a variable: T=$(crier token mint --recipient 1 --plain)")
 	_ = mint.MarkFlagRequired("recipient") // the flag is there
 	return c.Group("token", "Recipients' tokens", mint)
 }

@@ -17,6 +17,7 @@ import (
 	"crier/api/apitest"
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
+	"crier/internal/auth"
 	"crier/internal/bundle"
 	"crier/internal/config"
 )
@@ -109,5 +110,30 @@ func TestNothingLeft(t *testing.T) {
 		if got != nil || err == nil || !strings.Contains(err.Error(), config.SettingsFile) || strings.Contains(err.Error(), "hunter22") {
 			t.Errorf("with %q: %q, %v", text, got, err)
 		}
+	}
+}
+
+// Who is asked is shown the key from where the configuration has the keys, and the data
+// directory stays the server's.
+func TestKeysElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	shared, data, file := filepath.Join(dir, "shared"), filepath.Join(dir, "data"), filepath.Join(dir, "crier.yaml")
+	if err := os.WriteFile(file, []byte("data: "+data+"\nkeys: "+shared+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(shared, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := auth.Open(auth.Config{Data: shared})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := keys.AdminKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cli.CLI{Now: time.Now, Getenv: func(string) string { return "" }, Dial: func(string, string) (api.Service, error) { return apitest.New(), nil }}
+	if s := look(c, "v9", options{config: file, within: time.Second}); s.hereErr != nil || s.identity != want || s.data != data {
+		t.Errorf("it finds %d bytes of a key, the data directory %s, %v", len(s.identity), s.data, s.hereErr)
 	}
 }

@@ -48,14 +48,15 @@ type source struct {
 // find is an error of the part that would have it.
 func look(c *cli.CLI, version string, o options) *source {
 	s := &source{options: o, c: c, version: version, environ: os.Environ()}
-	if s.here, s.hereErr = s.load(); s.hereErr == nil && c.DataDir == "" {
-		c.DataDir = s.here.Data // where the key is
+	s.here, s.hereErr = s.load()
+	s.data = cmp.Or(c.DataDir, s.here.Data, config.ClientData())
+	if s.hereErr == nil && c.DataDir == "" {
+		c.DataDir = cmp.Or(s.here.Keys, s.here.Data) // where the key is
 	}
 	s.server, s.identity, s.svcErr = c.Where()
 	if s.svcErr == nil {
 		s.svc, s.svcErr = c.Service()
 	}
-	s.data = cmp.Or(c.DataDir, s.here.Data, config.ClientData())
 	s.left, s.leftErr = os.ReadFile(filepath.Join(s.data, config.SettingsFile))
 	var running config.Running
 	if s.leftErr == nil {

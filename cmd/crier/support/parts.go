@@ -56,7 +56,7 @@ func (s *source) parts() []bundle.Part {
 		s.lastJobs(),
 		s.fetched("metrics.txt", "the metrics", "/metrics"),
 		s.fetched("ready.txt", "whether it is ready", "/readyz"),
-		bundle.Part{File: "profiles", About: "goroutines and heap of the server", Without: "the server serves no profiles"},
+		bundle.Part{File: "profiles", About: "goroutines and heap of the server", Without: "the server serves none, and has no setting for that"},
 	)
 }
 

@@ -133,9 +133,16 @@ func (c *Content) Why(ctx context.Context, spec job.Spec, reason job.Reason, who
 }
 
 // Suppressed implements worker.Content.
-func (c *Content) Suppressed(ctx context.Context, spec job.Spec, r job.Range) (*idset.Set, error) {
-	return suppressedBy{ctx, c, spec}.Range(r)
+func (c *Content) Suppressed(ctx context.Context, account uint32, r job.Range) (*idset.Set, error) {
+	set, err := c.suppression.Range(ctx, account, r)
+	if err != nil {
+		return nil, fmt.Errorf("reading the suppression lists of account %d: %w", account, err)
+	}
+	return set, nil
 }
+
+// SuppressionVersion implements worker.Content.
+func (c *Content) SuppressionVersion() uint64 { return c.suppression.Version() }
 
 // suppressedBy is who must get nothing of a job, as it is when it is asked: who is on a
 // suppression list, and who asked to be forgotten after the job was accepted.
@@ -147,9 +154,9 @@ type suppressedBy struct {
 
 // Range implements filters.Set.
 func (s suppressedBy) Range(r job.Range) (*idset.Set, error) {
-	set, err := s.c.suppression.Range(s.ctx, s.spec.Account, r)
+	set, err := s.c.Suppressed(s.ctx, s.spec.Account, r)
 	if err != nil {
-		return nil, fmt.Errorf("reading the suppression lists of account %d: %w", s.spec.Account, err)
+		return nil, err
 	}
 	if !s.c.erased.Any(r) {
 		return set, nil

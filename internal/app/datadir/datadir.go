@@ -3,6 +3,28 @@
 //
 // It guarantees that a number of a start is durable before anything is named after it,
 // and that whoever has the same Home holds the same lock.
+//
+// The same Home ends the former process for all others, so a copy of a directory must not
+// have it. To take a directory for a copy that is none costs a new Home: the start waits
+// until the former process's lease is over, some seconds, and is refused only if that is
+// renewed. To miss a copy ends a process that lives. So the Home stays only where the lock
+// is the same for all that can be known (Held), and a boot proves nothing of another one:
+//
+//	                                     boot   device  inode  born   Home
+//	started again                        same   same    same   same   stays
+//	the machine was started again        other  may be  same   same   new; the lease is over by then, or soon
+//	mounted anew                         same   may be  same   same   stays, or new if the device is another
+//	moved on its file system             same   same    same   same   stays
+//	moved to another one                 same   other   may be other  new
+//	owner or mode of the lock changed    same   same    same   same*  stays
+//	cp -a, rsync, tar, a backup tool     same   may be  may be other  new
+//	crier restore                                                     new: none is restored
+//	snapshot or clone of a volume, here  same   other   same   same   new
+//	the same on another machine          other  may be  same   same   new
+//	clone of a whole machine             other  same    same   same   new
+//	a machine's memory cloned with it    same   same    same   same   stays: nothing in it tells the two apart
+//
+// * Where the file system does not tell a birth, it is the last change, and the Home is new.
 package datadir
 
 import (
@@ -29,7 +51,7 @@ type Node struct {
 	Home   uint64 `json:"home"`   // random, made once: whoever has the same holds the lock
 	// Silence is why an operator wants the process to take no work; "": nobody does.
 	Silence string `json:"silence,omitempty"`
-	Lock    uint64 `json:"lock"` // inode of the lock that Home stands for; a copy of the directory has another
+	Held    Held   `json:"held"` // the lock that Home stands for
 }
 
 // Lock locks a data directory, making it if need be. The lock is the kernel's:
@@ -81,14 +103,14 @@ func (n *Node) count(path, name string) error {
 		return job.Invalid("name", fmt.Sprintf("name: the data directory belongs to %s, not to %s; give %s another data directory", n.Name, name, name), nil)
 	}
 	n.Starts++
-	var lock unix.Stat_t
-	if err := unix.Stat(filepath.Join(filepath.Dir(path), "lock"), &lock); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("looking at the lock of the data directory: %w", err)
+	held, err := heldIn(filepath.Join(filepath.Dir(path), "lock"))
+	if err != nil {
+		return err
 	}
-	if n.Lock != 0 && n.Lock != lock.Ino {
-		n.Home = 0 // it holds another lock than whoever has that
+	if n.Held != held || held == (Held{}) {
+		n.Home = 0 // it holds another lock than whoever has that, for all that is known
 	}
-	n.Lock = lock.Ino
+	n.Held = held
 	for n.Home == 0 {
 		var r [8]byte
 		rand.Read(r[:]) // never fails
@@ -106,6 +128,19 @@ func (n *Node) write(path string) error {
 		return fmt.Errorf("encoding the node's name: %w", err)
 	}
 	return WriteWhole(path, b, 0o600)
+}
+
+// Anew counts this start by a later number, because the directory in which the starts before
+// were counted is lost. What an old copy of it says that they accepted goes.
+func Anew(dir string, n *Node, starts uint32) error {
+	if err := os.RemoveAll(filepath.Join(dir, "accepted")); err != nil {
+		return fmt.Errorf("removing what an old copy of the data directory says was accepted: %w", err)
+	}
+	n.Starts = starts
+	if err := n.write(filepath.Join(dir, "node.json")); err != nil {
+		return fmt.Errorf("counting this start anew: %w", err)
+	}
+	return nil
 }
 
 // Silenced keeps what an operator wants of the process. It is for one goroutine; the

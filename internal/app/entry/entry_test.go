@@ -56,6 +56,46 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// A process whose directory is lost, or an old copy, is told by whatever the ledger says of its
+// starts, and goes on behind them only if it is told to.
+func TestANumberThatTheLedgerKnows(t *testing.T) {
+	log := ledger.NewMemory(ledger.MemoryConfig{})
+	claim := func(thing ledger.Thing, by job.Journal) {
+		t.Helper()
+		b := ledger.Claim{Kind: thing.Kind, ID: thing.ID, Epoch: 1, Journal: by, At: time.Now()}.Bytes()
+		if _, err := log.Append(t.Context(), ledger.ClaimSubject(thing), 0, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := job.Journal{Worker: "w-other", Incarnation: 99}
+	claim(ledger.RangeThing(1), other)
+	claim(ledger.RangeThing(2), job.Journal{Worker: "w-a", Incarnation: 3})
+	claim(ledger.Thing{Kind: ledger.ClaimRole, ID: "recorder"}, job.Journal{Worker: "p-b", Incarnation: 4})
+	claim(ledger.GatewayThing(job.Incarnation{Gateway: "g-c", Start: 5}), other)
+	claim(ledger.Thing{Kind: ledger.ClaimJournal, ID: job.Journal{Worker: "w-d", Incarnation: 6}.String()}, other)
+	open := func(adopt ...string) *Desk {
+		d, err := Open(t.Context(), Config{Log: log, Cluster: "a", Coordination: "nats", Adopt: adopt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	for name, last := range map[string]uint32{"a": 3, "b": 4, "c": 5, "d": 6} {
+		for start, ok := range map[uint32]bool{1: false, last: false, last + 1: true} {
+			n, err := open().Number(t.Context(), name, start)
+			if ok && (n != start || err != nil) || !ok && (job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "cluster.adopt: [name]")) {
+				t.Errorf("start %d of %s: %d, %v", start, name, n, err)
+			}
+			if n, err := open("name").Number(t.Context(), name, start); err != nil || n <= last || ok && n != start {
+				t.Errorf("start %d of %s, begun anew: %d, %v", start, name, n, err)
+			}
+		}
+	}
+	if n, err := open().Number(t.Context(), "new", 1); n != 1 || err != nil {
+		t.Errorf("a process that nobody knows: %d, %v", n, err)
+	}
+}
+
 // A process that knows of no others is refused on a cluster's ledger. On one of its own it
 // has an ID if it shares something, and the cluster that it becomes keeps that.
 func TestAlone(t *testing.T) {

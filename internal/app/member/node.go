@@ -272,6 +272,15 @@ type lapseAnswer struct {
 // maxLapses bounds what is remembered.
 const maxLapses = 4096
 
+// Recorded reports whether a member is recorded: who has left is not, who has died is for
+// some minutes. Without an answer it is not known.
+func (n *Node) Recorded(id string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
+	defer cancel()
+	recorded, err := n.shell.Recorded(ctx, id)
+	return recorded && err == nil
+}
+
 // Lapsed reports whether an incarnation of a member is over, as far as is known now.
 func (n *Node) Lapsed(id string, incarnation uint32) bool {
 	k := lapse{id, incarnation}

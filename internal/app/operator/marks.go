@@ -75,6 +75,8 @@ func (o *Operator) observe(ctx context.Context) Snapshot {
 			}
 		}
 	}
-	o.marks.note(time.Now().UTC().Round(0), all)
+	now := time.Now().UTC().Round(0)
+	o.marks.note(now, all)
+	o.departures.note(now, &s)
 	return s
 }

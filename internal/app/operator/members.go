@@ -179,15 +179,26 @@ func hashText(h uint64) string { return fmt.Sprintf("%016x", h) }
 func (o *Operator) Members(ctx context.Context, only string) ([]api.Member, error) {
 	s := o.observe(ctx)
 	held := o.holdings(&s)
-	ids := slices.Sorted(maps.Keys(known(&s, held)))
-	if only != "" {
-		ids = slices.DeleteFunc(ids, func(id string) bool { return id != only })
+	ids := known(&s, held)
+	if only != "" && ids[only] && s.there()[only] {
+		ids = map[string]bool{only: true} // else any other may know of it
 	}
-	told, _ := o.reports(ctx, &s, ids)
+	told, _ := o.reports(ctx, &s, slices.Sorted(maps.Keys(ids)))
+	missed := o.missed(&s, told)
+	for id := range missed {
+		ids[id] = true
+	}
 	now := time.Now()
-	list := make([]api.Member, len(ids))
-	for i, id := range ids {
-		list[i] = o.memberOf(now, &s, id, held[id], told[id])
+	list := make([]api.Member, 0, len(ids))
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		if only != "" && id != only {
+			continue
+		}
+		m := o.memberOf(now, &s, id, held[id], told[id])
+		if g, ok := missed[id]; ok && told[id] == nil {
+			g.mark(&m)
+		}
+		list = append(list, m)
 	}
 	return list, ctx.Err()
 }
@@ -216,11 +227,18 @@ func (o *Operator) reports(ctx context.Context, s *Snapshot, ids []string) (map[
 	return told, sorted(silent)
 }
 
+func over(id string) error {
+	return job.Conflict(fmt.Sprintf("member %s is gone; what it holds is taken over, and there is nobody to ask", id))
+}
+
 // Operate implements service.Cluster.
 func (o *Operator) Operate(ctx context.Context, id string, silence bool, reason string) error {
 	s := o.cfg.Membership.Snapshot(ctx)
 	held := o.holdings(&s)
 	if !known(&s, held)[id] {
+		if slices.ContainsFunc(o.departures.list(), func(g gone) bool { return g.ID == id }) {
+			return over(id)
+		}
 		return job.NotFound(fmt.Sprintf("there is no member %q; crier member ls names those there are", id))
 	}
 	action := apta.Resume
@@ -231,7 +249,7 @@ func (o *Operator) Operate(ctx context.Context, id string, silence bool, reason 
 	case api.Unreachable, api.Unknown:
 		return job.Unavailable(fmt.Sprintf("member %s is %s from here; try again, or ask another process", id, state))
 	case api.Lapsed:
-		return job.Conflict(fmt.Sprintf("member %s is gone; what it holds is taken over, and there is nobody to ask", id))
+		return over(id)
 	}
 	if err := o.cfg.Membership.Operate(ctx, id, action, reason); err != nil {
 		return fmt.Errorf("asking member %s to %s: %w", id, action, err)

@@ -51,6 +51,9 @@ type Snapshot struct {
 	// Lapsed reports whether an incarnation of a member is over, as far as is known when it
 	// is asked.
 	Lapsed func(id string, incarnation uint32) bool
+	// Recorded reports whether a member is recorded: who has left is not, who has died is for
+	// some minutes. Nil: nobody is.
+	Recorded func(id string) bool
 }
 
 // Counts is what only one process knows, and what is added up over all.
@@ -77,8 +80,9 @@ type Config struct {
 // Operator is the part of a process that answers whoever runs the cluster, and the
 // other processes about itself. It is safe for concurrent use.
 type Operator struct {
-	cfg   Config
-	marks marks
+	cfg        Config
+	marks      marks
+	departures departures
 }
 
 // New makes an Operator; Run lets it answer others.
@@ -96,6 +100,7 @@ type report struct {
 	Neighbours  []string          `json:"neighbours"`
 	Roles       map[string]uint16 `json:"roles"`
 	View        string            `json:"view"` // hash; what is flooded of it comes much later
+	Gone        []gone            `json:"gone,omitzero"`
 }
 
 // aboutTo is where a member is asked about itself.
@@ -147,7 +152,7 @@ func (o *Operator) Run(ctx context.Context) error {
 
 func (o *Operator) report(s Snapshot) report {
 	r := report{Counts: o.cfg.Counts(), ID: s.Self.ID, Incarnation: s.Self.Incarnation, State: s.Self.State.String(), Since: s.Since, Reason: s.Self.Reason,
-		Frozen: s.Self.Frozen, Neighbours: s.Self.Neighbours, View: hashText(s.View.Hash)}
+		Frozen: s.Self.Frozen, Neighbours: s.Self.Neighbours, View: hashText(s.View.Hash), Gone: o.departures.list()}
 	if me, ok := s.View.Find(s.Self.ID); ok {
 		r.Roles = roles(me.Weights)
 	}

@@ -2,7 +2,9 @@ package space
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -99,16 +101,16 @@ type statted struct {
 
 // stat looks at a directory's file system.
 func stat(dir string) (s statted, err error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
+	var on syscall.Statfs_t
+	if err := syscall.Statfs(dir, &on); err != nil {
 		return s, fmt.Errorf("looking how full the disk of %s is: %w", dir, err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return s, err
 	}
-	block := uint64(fs.Bsize)
-	s = statted{used: (fs.Blocks - fs.Bfree) * block, size: (fs.Blocks - fs.Bfree + fs.Bavail) * block}
+	block := uint64(on.Bsize)
+	s = statted{used: (on.Blocks - on.Bfree) * block, size: (on.Blocks - on.Bfree + on.Bavail) * block}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.id = uint64(sys.Dev)
 	}
@@ -149,7 +151,7 @@ func (a *Alarms) Look() []Disk {
 	for _, d := range a.dirs {
 		s, err := a.stat(d.Path)
 		if err != nil {
-			if !a.mu.failed[d.Name] && !os.IsNotExist(err) {
+			if !a.mu.failed[d.Name] && !errors.Is(err, fs.ErrNotExist) {
 				a.log.Warn("a disk cannot be looked at", "of", d.Name, "error", err)
 				a.mu.failed[d.Name] = true
 			}

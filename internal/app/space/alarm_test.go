@@ -100,6 +100,25 @@ func TestOneDisk(t *testing.T) {
 	}
 }
 
+// A directory that is made later is told of by nobody; what else keeps a disk from being
+// looked at is told of once.
+func TestADirectoryThatIsNotThere(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	a := NewAlarms([]Dir{{"data", dir}, {"later", dir + "/later"}, {"wrong", dir + "/file/in"}}, Limits{70, 85}, slog.New(told{slog.DiscardHandler, &lines}))
+	for range 2 {
+		if disks := a.Look(); len(disks) != 1 || !slices.Equal(disks[0].Of, []string{"data"}) {
+			t.Errorf("the disks are %+v", disks)
+		}
+	}
+	if got := slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "data") }); !slices.Equal(got, []string{"WARN wrong"}) { // that disk may be full
+		t.Errorf("told %q", got)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	for _, c := range []struct {
 		l  Limits

@@ -1,7 +1,8 @@
 // Package space is what the disk of a process has free: whether it is full, and what then.
 //
 // It guarantees that the port is kept and every request answered there while the disk is
-// full, and that whoever waits for space goes on by itself.
+// full, and that whoever waits for space goes on by itself. So it is for who waits until the
+// NATS servers keep what they acknowledge.
 package space
 
 import (
@@ -59,7 +60,7 @@ type Space struct {
 	Alarms   *Alarms
 	cfg      Config
 	port     *net.TCPListener // nil until it is needed
-	refusing *http.Server     // nil unless the disk is full
+	refusing *http.Server     // nil unless the disk is full, or it is held
 }
 
 // New makes one. It looks at nothing yet.
@@ -196,7 +197,7 @@ func (s *Space) Wait(ctx context.Context, after error) error {
 		return full
 	}
 	s.cfg.Log.Error("nothing is accepted or sent until the disk has space", "data", s.cfg.Data, "after", after, "error", full)
-	if err := s.Refuse(); err != nil {
+	if err := s.Refuse(s.full()); err != nil {
 		return err
 	}
 	defer s.relent()
@@ -213,14 +214,18 @@ func (s *Space) Wait(ctx context.Context, after error) error {
 	}
 }
 
+// full says what is wrong with the disk, or was.
+func (s *Space) full() error {
+	if why := s.short(1); why != nil {
+		return why
+	}
+	return &job.Error{Code: job.CodeFull, Message: "the disk of the data directory was full; the server starts again", Err: ErrNoSpace}
+}
+
 // Refuse answers requests with what is wrong, until relent.
-func (s *Space) Refuse() error {
+func (s *Space) Refuse(why error) error {
 	if s.refusing != nil {
 		return nil
-	}
-	why := s.short(1)
-	if why == nil {
-		why = &job.Error{Code: job.CodeFull, Message: "the disk of the data directory was full; the server starts again", Err: ErrNoSpace}
 	}
 	keys, err := auth.Open(auth.Config{Data: s.cfg.Keys})
 	if err != nil {

@@ -1,12 +1,17 @@
 package natsbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"crier/internal/pause"
 )
 
 const (
@@ -20,7 +25,10 @@ const (
 	routePingsOut = 2
 	// routeTold is how many tries of a server that is away, a second apart, pass until it is
 	// told again.
-	routeTold = 60
+	routeTold  = 60
+	awaitAsk   = 2 * time.Second // for an answer about the stream
+	awaitEvery = 250 * time.Millisecond
+	awaitSay   = 40 // looks between two words that it waits
 )
 
 func (c Config) validCluster() error {
@@ -81,4 +89,45 @@ func (s *Server) ClusterAddress() string {
 		return fmt.Sprint(a)
 	}
 	return ""
+}
+
+// Await waits, for as long as ctx lasts, until as many servers of a cluster are there as it
+// takes to make a stream with so many replicas, or to go on with it; others may be started much
+// later.
+func (s *Server) Await(ctx context.Context, conn *nats.Conn, stream string, replicas int) error {
+	if s.cfg.ClusterListen == "" {
+		return nil
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return fmt.Errorf("asking the bus server about the stream %s: %w", stream, err)
+	}
+	for n := 0; ; n++ {
+		why := s.lacks(ctx, js, stream, replicas)
+		if why == nil {
+			return nil
+		}
+		if n%awaitSay == 0 {
+			s.cfg.Logger.Warn("waiting for the other servers in nats.routes", "there", s.nats.NumRemotes()+1, "routes", s.cfg.Routes, "replicas", replicas, "stream", stream, "why", why)
+		}
+		if !pause.For(ctx, awaitEvery) {
+			return fmt.Errorf("waiting for the other servers in nats.routes, of which %d are there, this one among them: %w", s.nats.NumRemotes()+1, ctx.Err())
+		}
+	}
+}
+
+// lacks says why a stream can neither be used nor made.
+func (s *Server) lacks(ctx context.Context, js jetstream.JetStream, stream string, replicas int) error {
+	ctx, cancel := context.WithTimeout(ctx, awaitAsk)
+	defer cancel()
+	st, err := js.Stream(ctx, stream)
+	switch here := s.nats.NumRemotes() + 1; {
+	case err == nil && st.CachedInfo().Cluster != nil && st.CachedInfo().Cluster.Leader == "":
+		return errors.New("nobody leads the stream: too few of the servers that keep it are there")
+	case errors.Is(err, jetstream.ErrStreamNotFound) && here < replicas:
+		return fmt.Errorf("the stream is not made yet, which takes %d servers", replicas)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package natsbus_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"crier/internal/bus"
 	"crier/internal/bus/bustest"
@@ -135,19 +138,30 @@ func TestEmbeddedCluster(t *testing.T) {
 		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", p))
 	}
 	var all [3]*natsbus.Server
+	came := make(chan error, 1)
 	for i := range all {
 		all[i] = start(t, natsbus.Config{Name: fmt.Sprint("n", i), ClusterListen: routes[i], Routes: routes, Token: "secret", Logger: quiet})
 		if all[i].URL() != "" || all[i].ClusterAddress() != routes[i] {
 			t.Fatalf("server %d is at %q for clients, at %q for servers", i, all[i].URL(), all[i].ClusterAddress())
 		}
+		if i == 2 {
+			break
+		}
+		nc := connected(t, all[i])
+		go func() { came <- all[i].Await(t.Context(), nc, "S", 3) }()
+		brief, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if err := all[i].Await(brief, nc, "S", 3); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "nats.routes") {
+			t.Fatalf("with %d servers it waits no longer: %v", i+1, err)
+		}
 	}
-	open := func(s *natsbus.Server) *natsstream.Stream {
-		nc, err := s.Connect("test")
-		if err != nil {
+	for range 2 {
+		if err := <-came; err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(nc.Close)
-		st, err := natsstream.Open(t.Context(), nc, natsstream.Config{Stream: "S", Subjects: []string{"s.>"}, MaxBytes: 1 << 30, Replicas: 3, Logger: quiet})
+	}
+	open := func(s *natsbus.Server) *natsstream.Stream {
+		st, err := natsstream.Open(t.Context(), connected(t, s), natsstream.Config{Stream: "S", Subjects: []string{"s.>"}, MaxBytes: 1 << 30, Replicas: 3, Logger: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,6 +185,16 @@ func TestEmbeddedCluster(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+func connected(t *testing.T, s *natsbus.Server) *nats.Conn {
+	t.Helper()
+	nc, err := s.Connect("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 func TestCredentialsAreRead(t *testing.T) {

@@ -122,7 +122,9 @@ func askUntil(ctx context.Context, nc *nats.Conn, subject string) error {
 }
 
 // WatchSync asks again and again and returns with ErrUnsynced when a server does not
-// sync always, and with nil when ctx ends.
+// sync always, and with nil when ctx ends. One such server of three is enough to lose what
+// is acknowledged: it stores a record with one other, loses it with its power, and makes with
+// the third, which never had it, a majority that goes on without.
 func WatchSync(ctx context.Context, system *nats.Conn, log *slog.Logger) error {
 	return watch(ctx, system, CheckSync, log)
 }

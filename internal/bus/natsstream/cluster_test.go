@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -96,6 +97,7 @@ func TestCluster(t *testing.T) {
 	t.Run("a retry after a seal is a duplicate", func(t *testing.T) { testDuplicateAfterSeal(t, nc) })
 	t.Run("what is sent ahead is stored behind a seal", func(t *testing.T) { testPipelining(t, nc) })
 	t.Run("a full stream has room for marks", func(t *testing.T) { testFullMarks(t, nc) })
+	t.Run("a server that keeps nothing now", func(t *testing.T) { testMissing(t, c, nc) })
 	t.Run("a leader who is none", func(t *testing.T) { testLeaderWhoIsNone(t, c, nc) })
 }
 
@@ -246,6 +248,39 @@ func testPipelining(t *testing.T, nc *nats.Conn) {
 	if r, err := st.Last(t.Context(), "pipe.j"); err != nil || string(r.Data) != "n + 1" {
 		t.Fatalf("the last record is %q, %v", r.Data, err)
 	}
+}
+
+// testMissing pauses a server that keeps a stream: it is told to be missing, and no more
+// when it is back.
+func testMissing(t *testing.T, c *servers.NATS, nc *nats.Conn) {
+	st := replicated(t, nc, "KEPT", "kept.>")
+	last := stored(t, st, "kept.a", 0, "first")
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	until := func(what string, missing int, name string) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; <-look.C {
+			info, err := st.Info(t.Context())
+			if err == nil && info.Replicas == 3 && len(info.Missing) == missing && strings.HasPrefix(strings.Join(info.Missing, ""), name) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %+v, %v", what, info, err)
+			}
+		}
+	}
+	until("all are there", 0, "")
+	_, others := leaderOf(t, c, nc, "KEPT")
+	if err := others[0].Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until("one is paused", 1, others[0].Server+" ")
+	last = stored(t, st, "kept.a", last, "without it")
+	if err := others[0].Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	until("it is back", 0, "")
+	stored(t, st, "kept.a", last, "with it")
 }
 
 // testFullMarks fills a stream and asks for its last record.

@@ -210,11 +210,13 @@ func (s *Stream) ask(ctx context.Context, subject string, request any, answer in
 	return nil
 }
 
-// Info tells the extent of a stream.
+// Info tells the extent of a stream, and who keeps it.
 type Info struct {
 	First, Last uint64 // sequences; Last is 0 if nothing was ever stored
 	Bytes       uint64
 	Limit       uint64
+	Replicas    int      // servers that are to keep each record
+	Missing     []string // why those that do not keep them now do not, each with its name
 }
 
 type infoAnswer struct {
@@ -223,7 +225,9 @@ type infoAnswer struct {
 	Total  int       `json:"total"`
 	Config struct {
 		MaxBytes int64 `json:"max_bytes"`
+		Replicas int   `json:"num_replicas"`
 	} `json:"config"`
+	Group groupAnswer `json:"cluster"`
 	State struct {
 		Bytes    uint64            `json:"bytes"`
 		First    uint64            `json:"first_seq"`
@@ -232,13 +236,14 @@ type infoAnswer struct {
 	} `json:"state"`
 }
 
-// Info asks the leader for the extent of the stream.
+// Info asks the leader for the extent of the stream, and who keeps it.
 func (s *Stream) Info(ctx context.Context) (Info, error) {
 	var a infoAnswer
 	if err := s.ask(ctx, s.info, struct{}{}, &a); err != nil {
 		return Info{}, fmt.Errorf("asking the extent of %s: %w", s.name, err)
 	}
-	return Info{First: a.State.First, Last: a.State.Last, Bytes: a.State.Bytes, Limit: uint64(max(a.Config.MaxBytes, 0))}, nil
+	return Info{First: a.State.First, Last: a.State.Last, Bytes: a.State.Bytes, Limit: uint64(max(a.Config.MaxBytes, 0)),
+		Replicas: a.Config.Replicas, Missing: a.Group.missing(a.Config.Replicas)}, nil
 }
 
 // Time asks the leader for its time.

@@ -325,12 +325,30 @@ func TestStop(t *testing.T) {
 	within(t, w, 500*time.Millisecond, "the others know", func() bool {
 		return w.all(func(o *Member) bool { _, sees := o.Core.View().Find("m002"); return !sees })
 	})
+	if !w.all(func(o *Member) bool { return !o.Core.Recorded("m002") }) {
+		t.Error("who has left is still recorded")
+	}
 	w.Run(time.Minute + 10*time.Second) // its tombstone is forgotten, and does not come back
 	cfg := w.Config("m002")
 	cfg.Incarnation = 2
 	cfg.Seeds = []string{"m000"}
 	w.Start(cfg)
 	within(t, w, 8*time.Second, "its successor works", func() bool { return settled(w) })
+}
+
+// TestRecorded: who did not leave is still recorded when it is over for all others.
+func TestRecorded(t *testing.T) {
+	w := formed(t, 4)
+	w.Crash("m002")
+	within(t, w, 30*time.Second, "it is over", func() bool {
+		return w.all(func(o *Member) bool { return o.Core.Lapsed("m002", 1) })
+	})
+	w.Run(time.Minute)
+	if !w.all(func(o *Member) bool {
+		return o.Core.Recorded("m002") && o.Core.Recorded("m000") && !o.Core.Recorded("m009")
+	}) {
+		t.Error("it is not recorded any more, or somebody is who never was")
+	}
 }
 
 // TestRestart: a successor with the same home is taken at once, and finds what the

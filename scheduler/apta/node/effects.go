@@ -233,5 +233,14 @@ func (n *Node) Lapsed(ctx context.Context, id string, incarnation uint32) (lapse
 	return <-answer, nil
 }
 
+// Recorded reports whether a member is recorded; see apta.State.Recorded.
+func (n *Node) Recorded(ctx context.Context, id string) (recorded bool, err error) {
+	answer := make(chan bool, 1)
+	if err := n.Look(ctx, func(s *apta.State) { answer <- s.Recorded(id) }); err != nil {
+		return false, err
+	}
+	return <-answer, nil
+}
+
 // Snapshot is the newest view and state; it does not wait.
 func (n *Node) Snapshot() *Snapshot { return n.snapshot.Load() }
