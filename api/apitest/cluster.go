@@ -29,7 +29,7 @@ func (f *Fake) cluster() Cluster {
 	slice, first, last := uint32(3), uint64(2)<<20, uint64(3)<<20-1
 	return Cluster{
 		Members: []api.Member{
-			{ID: "m1", Self: true, State: "WORKING", Since: now.Add(-time.Hour), Reason: "the announced second is reached", Roles: roles, Incarnation: 1,
+			{ID: "m1", Self: true, State: "WORKING", Since: now.Add(-time.Hour), Reason: "ready, and working since the moment it announced to all", Roles: roles, Incarnation: 1,
 				Address: "10.0.0.1:7430", Away: &zero, Neighbours: []string{"m2"}, Lease: true, View: "9f3c1d2e00aa17b4", Agrees: true, Answered: true,
 				Holds: api.Holdings{Ranges: 2000, Slices: 4, Jobs: 1, Duties: []string{"mirror", "recorder"}}},
 			{ID: "m2", State: "ONLINE", Since: now.Add(-9 * time.Second), Reason: "waited for the others' views long enough", Roles: map[string]uint16{"worker": 2, "gateway": 1},

@@ -43,7 +43,8 @@ const before = `.
 
 Variables: CRIER_SERVER and CRIER_DATA stand for --server and --data, CRIER_TOKEN
 is the key (else keys/admin.key below --data, which may do everything),
-NO_COLOR turns colours off.
+CRIER_CLUSTER is the directory of a cluster on this machine ("crier cluster",
+"crier drill"), NO_COLOR turns colours off.
 
 A key of its own for whoever submits jobs: "crier key create NAME --role submitter".
 

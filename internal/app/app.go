@@ -121,9 +121,6 @@ func (c *Config) Validate() error {
 	if err := c.Disk.Validate(); err != nil {
 		return err
 	}
-	if err := c.Messaging.validate(); err != nil {
-		return err
-	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -28,7 +28,8 @@ type Messaging struct {
 	Creds  string // who connects to Servers
 	System string // who asks Servers whether they sync always
 	TLS    natsbus.TLS
-	// SyncAttested says that Servers sync always, for want of somebody to ask.
+	// SyncAttested says that Servers sync always, for want of somebody to ask. Servers that
+	// are embedded in processes of Crier need neither: these are asked.
 	SyncAttested bool
 
 	Replicas int // servers that keep each record, 1 or 3; default 1
@@ -36,13 +37,6 @@ type Messaging struct {
 
 // alone reports whether the server is inside and has no others.
 func (m Messaging) alone() bool { return len(m.Servers) == 0 && m.ClusterListen == "" }
-
-func (m Messaging) validate() error {
-	if len(m.Servers) > 0 && m.System == "" && !m.SyncAttested {
-		return job.Invalid("nats.system", "somebody is needed to ask whether the servers sync always, or nats.sync_attested", nil)
-	}
-	return nil
-}
 
 // openNATS connects to the bus, and starts its server if that is inside.
 func (a *app) openNATS(ctx context.Context) (err error) {
@@ -66,6 +60,9 @@ func (a *app) openNATS(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose("NATS connection", func() error { a.conn.Close(); return nil })
+	if err := a.nats.TellSync(a.conn); err != nil {
+		return err
+	}
 	return a.nats.Await(ctx, a.conn, ledger.Stream, m.Replicas)
 }
 
@@ -81,21 +78,13 @@ func (m Messaging) token() (string, error) {
 
 // connectElsewhere connects to servers that others run, and sees to it that what
 // they acknowledge is on their disks.
-func (a *app) connectElsewhere(ctx context.Context) (err error) {
+func (a *app) connectElsewhere(ctx context.Context) error {
 	m := a.cfg.Messaging
-	d := a.cfg.dial("crier " + a.node.Name)
-	who := "nats.creds"
-	switch {
-	case m.Token != "":
-		who = "nats.token"
-		d.Token, err = natsbus.ReadToken(m.Token)
-	case m.Creds != "":
-		d.Creds, err = natsbus.ReadCreds(m.Creds)
-	}
+	d, who, err := a.cfg.dialAs("crier " + a.node.Name)
 	if err != nil {
-		return job.Invalid(who, who+": give a file that this process may read", err)
+		return err
 	}
-	if m.System == "" {
+	if m.SyncAttested {
 		a.log.Warn("nobody asks the NATS servers whether they sync always; it is attested", "setting", "nats.sync_attested")
 	} else {
 		if a.system, err = a.cfg.checkSync(ctx, d.Name+" system"); err != nil {
@@ -110,26 +99,54 @@ func (a *app) connectElsewhere(ctx context.Context) (err error) {
 	return nil
 }
 
+// asksProcesses reports whether nobody but the processes in which the servers may be
+// embedded can tell whether these sync always.
+func (m Messaging) asksProcesses() bool {
+	return len(m.Servers) > 0 && m.System == "" && !m.SyncAttested
+}
+
+// dialAs is a connection to servers elsewhere, and the setting that says who connects.
+func (c *Config) dialAs(name string) (d natsbus.Dial, who string, err error) {
+	d, who = c.dial(name), "nats.creds"
+	switch m := c.Messaging; {
+	case m.Token != "":
+		who = "nats.token"
+		d.Token, err = natsbus.ReadToken(m.Token)
+	case m.Creds != "":
+		d.Creds, err = natsbus.ReadCreds(m.Creds)
+	}
+	if err != nil {
+		err = job.Invalid(who, who+": give a file that this process may read", err)
+	}
+	return d, who, err
+}
+
 // dial is a connection to servers elsewhere, without who connects.
 func (c *Config) dial(name string) natsbus.Dial {
 	return natsbus.Dial{URL: strings.Join(c.Messaging.Servers, ","), TLS: c.Messaging.TLS, Name: name, Logger: c.Logger}
 }
 
 // checkSync refuses servers that do not sync always, and gives the connection over which
-// they were asked.
+// they, or the processes that they are in, were asked.
 func (c *Config) checkSync(ctx context.Context, name string) (*natsbus.Conn, error) {
-	d := c.dial(name)
-	var err error
-	if d.Creds, err = natsbus.ReadCreds(c.Messaging.System); err != nil {
-		return nil, job.Invalid("nats.system", "nats.system: give a file that this process may read", err)
+	d, who, err := c.dialAs(name)
+	check := natsbus.CheckTold
+	if !c.Messaging.asksProcesses() {
+		d, who, check = c.dial(name), "nats.system", natsbus.CheckSync
+		if d.Creds, err = natsbus.ReadCreds(c.Messaging.System); err != nil {
+			err = job.Invalid(who, who+": give a file that this process may read", err)
+		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	system, err := natsbus.Connect(d)
 	if err != nil {
-		return nil, unconnected("nats.system", err)
+		return nil, unconnected(who, err)
 	}
-	if err := natsbus.CheckSync(ctx, system); err != nil {
+	if err := check(ctx, system); err != nil {
 		system.Close()
-		return nil, unsynced(err)
+		return nil, unsynced(who, err)
 	}
 	return system, nil
 }
@@ -152,12 +169,16 @@ func unconnected(who string, err error) error {
 	return &job.Error{Code: job.CodeUnavailable, Field: "nats.servers", Message: "nats.servers: no NATS server answers there; start one or correct the addresses", Err: err}
 }
 
-// unsynced names the setting by which a server was found not to sync.
-func unsynced(err error) error {
-	if errors.Is(err, natsbus.ErrUnsynced) {
-		return job.Invalid("nats.system", "the servers in nats.servers, asked by way of nats.system", err)
+// unsynced names the setting by which a server was found not to sync, or nobody to tell.
+func unsynced(who string, err error) error {
+	switch {
+	case errors.Is(err, natsbus.ErrUnsynced):
+		return job.Invalid(who, "the servers in nats.servers, asked by way of "+who, err)
+	case errors.Is(err, natsbus.ErrUntold):
+		return job.Invalid("nats.system", "nats.system: the servers in nats.servers are not embedded in processes of Crier, which would say whether they sync always: "+
+			"give a file with a user of their system account, who can ask them; or nats.sync_attested, if you know that they do", err)
 	}
-	return fmt.Errorf("nats.system: %w", err)
+	return fmt.Errorf("%s: %w", who, err)
 }
 
 // watchStreams ends with an error when the streams cannot be relied on any more: an
@@ -167,6 +188,8 @@ func (a *app) watchStreams(ctx context.Context) error {
 	switch {
 	case a.nats != nil:
 		return a.nats.Watch(ctx)
+	case a.system != nil && a.cfg.Messaging.asksProcesses():
+		return natsbus.WatchTold(ctx, a.system, a.log)
 	case a.system != nil:
 		return natsbus.WatchSync(ctx, a.system, a.log)
 	}

@@ -27,13 +27,18 @@ type Cut struct {
 	To   string `json:"to"`
 	Mode Mode   `json:"mode"`
 	// What it did so far; the proxy fills it in.
-	Held    uint64 `json:"held"`    // bytes that wait or waited
+	Held    uint64 `json:"held"`    // bytes that wait or waited, at the proxy or in the kernel before it
 	Dials   uint64 `json:"dials"`   // connections that could not be made
 	Refused uint64 `json:"refused"` // connections that were ended or refused
 }
 
-// Bit reports whether the cut had an effect.
-func (c Cut) Bit() bool { return c.Held+c.Dials+c.Refused > 0 }
+// idleMost is the most bytes that a connection on which nothing is said holds until its ends
+// take it for dead: three pings of NATS are 18 bytes, two of ZooKeeper 32.
+const idleMost = 64
+
+// Bit reports whether the cut had an effect: it held more than pings, or kept somebody
+// from connecting.
+func (c Cut) Bit() bool { return c.Held > idleMost || c.Dials+c.Refused > 0 }
 
 // BothWays is a cut between two processes in both directions.
 func BothWays(a, b string, mode Mode) []Cut {

@@ -194,7 +194,7 @@ const adminKey = "keys/admin.key"
 // writeEnv writes what a shell needs to use the cluster. The key itself is not in it, nor a
 // setting of crier serve.
 func (c *Cluster) writeEnv(s State) error {
-	text := "# . this file, and crier talks to the cluster\n"
+	text := "# . this file, and crier talks to the cluster\nexport CRIER_CLUSTER=" + quote(c.dir) + "\n"
 	chosen := false
 	for _, r := range s.Processes {
 		switch api := r.Addresses[AddrAPI]; {

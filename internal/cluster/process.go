@@ -253,16 +253,17 @@ func environ() []string {
 }
 
 // await waits until the process is ready. whole says that it must see all others of its
-// kind. ended is closed when it has ended, and nil if it was there already.
+// kind. ended is closed when it has ended, and nil if it was there already: then somebody
+// else may have started it just now, and it is looked whether it is still there.
 func (p *Process) await(ctx context.Context, ended <-chan struct{}, whole bool) error {
 	s, err := p.c.State()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	within, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	over := false
-	err = poll(ctx, readyWithin, func() error {
+	err = poll(within, readyWithin, func() error {
 		if over {
 			return nil
 		}
@@ -272,11 +273,18 @@ func (p *Process) await(ctx context.Context, ended <-chan struct{}, whole bool) 
 			return nil
 		default:
 		}
-		return p.ready(ctx, s, whole)
+		err := p.ready(within, s, whole)
+		if err != nil && ended == nil && p.Life() == Gone {
+			over = true
+			return nil
+		}
+		return err
 	})
 	switch {
 	case over:
 		return fmt.Errorf("%s ended before it was ready; its log, %s, ends with:\n%s", p.Name, p.Log, tail(p.Log, p.logged))
+	case err != nil && ctx.Err() == nil:
+		return fmt.Errorf("%s runs, and is not ready after %s: %w; it goes on (crier cluster start %s waits again), and its log is %s", p.Name, readyWithin, err, p.Name, p.Log)
 	case err != nil:
 		return fmt.Errorf("%s is not ready: %w; its log is %s", p.Name, err, p.Log)
 	}

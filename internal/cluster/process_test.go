@@ -91,7 +91,7 @@ func TestEnv(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", `. "$0"; env | grep ^CRIER_ | sort`, c.path("env"))
 	cmd.Env = environ()
 	out, err := cmd.CombinedOutput()
-	if want := "CRIER_SERVER=http://127.0.0.1:1\nCRIER_TOKEN=" + key + "\n"; err != nil || string(out) != want {
+	if want := "CRIER_CLUSTER=" + c.dir + "\nCRIER_SERVER=http://127.0.0.1:1\nCRIER_TOKEN=" + key + "\n"; err != nil || string(out) != want {
 		t.Errorf("it exports %s, %v, want %s", out, err, want)
 	}
 	text, err := os.ReadFile(c.path("env"))
@@ -105,6 +105,52 @@ func TestEnv(t *testing.T) {
 	}
 	if strings.Contains(string(text), key) {
 		t.Error("the key is in it")
+	}
+}
+
+// Who waits for a process that somebody else has just started hears at once that it has
+// ended, and is not told of a file that it lacks.
+func TestWhatSomebodyElseStartedEnds(t *testing.T) {
+	c := &Cluster{dir: t.TempDir()}
+	if err := os.MkdirAll(c.path(lockDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(c.path("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := c.save(State{Processes: []Record{{Name: "a", Kind: Crier, Path: "/bin/sh", Args: []string{"-c", "cat fifo; echo it fails"}, Dir: c.dir, Log: c.path("a"), ReadyFile: c.path("a.ready")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := c.Process("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.spawn(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = first.Kill() }) // or it has ended
+	if err := first.announced(); err == nil || strings.Contains(err.Error(), "a.ready") {
+		t.Errorf("before it is ready: %v", err)
+	}
+	second, err := c.Process("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := second.spawn()
+	if err != nil || ended != nil || second.PID != first.PID {
+		t.Fatalf("it is started twice: %d and %d, %v", first.PID, second.PID, err)
+	}
+	if err := os.WriteFile(c.path("fifo"), nil, 0o600); err != nil { // and its reader ends
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err = second.await(t.Context(), ended, false)
+	if err == nil || !strings.Contains(err.Error(), "a ended before it was ready") || !strings.Contains(err.Error(), "it fails") {
+		t.Errorf("it says %v", err)
+	}
+	if took := time.Since(began); took > readyWithin/2 {
+		t.Errorf("it took %s", took)
 	}
 }
 
@@ -173,6 +219,27 @@ func TestAWaveReportsAllThatFail(t *testing.T) {
 	for _, no := range []string{"earlier", "c ended", "c is"} {
 		if strings.Contains(err.Error(), no) {
 			t.Errorf("it says %q: %v", no, err)
+		}
+	}
+}
+
+// A cluster that was made is mended from anywhere: it knows its configuration and profile,
+// unless another is given.
+func TestUpRemembers(t *testing.T) {
+	c := &Cluster{dir: t.TempDir()}
+	if cfg, err := c.remembered(Config{}); err != nil || cfg.Deploy != DefaultDeploy || cfg.Profile != "" {
+		t.Errorf("a new one: %+v, %v", cfg, err)
+	}
+	if err := c.save(State{Deploy: "/there", Topology: Topology{Worker: 3, Profile: "fast"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ given, want Config }{
+		{Config{}, Config{Deploy: "/there", Profile: "fast"}},
+		{Config{Profile: "standard"}, Config{Deploy: "/there", Profile: "standard"}},
+		{Config{Deploy: "here"}, Config{Deploy: "here"}},
+	} {
+		if got, err := c.remembered(x.given); err != nil || got != x.want {
+			t.Errorf("%+v becomes %+v, %v; want %+v", x.given, got, err, x.want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // proxy stands between the Crier processes and what they connect to.
@@ -170,8 +171,18 @@ func (p *proxy) list() answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := answer{Cuts: []Cut{}, Flows: []Flow{}}
-	for _, c := range p.mu.cuts {
-		a.Cuts = append(a.Cuts, *c)
+	waiting := map[pair]uint64{}
+	for k := range p.mu.links {
+		for _, w := range bothWays {
+			if c := p.heldLocked(k, w); c != nil {
+				waiting[k.pair(w)] += unread(k.source(w))
+			}
+		}
+	}
+	for way, c := range p.mu.cuts {
+		told := *c
+		told.Held += waiting[way]
+		a.Cuts = append(a.Cuts, told)
 	}
 	for way, n := range p.mu.flows {
 		if way.from != "" && way.to != "" {
@@ -203,6 +214,29 @@ func (p *proxy) refusedLocked(k *link) *Cut {
 		}
 	}
 	return nil
+}
+
+// heldLocked is the cut that holds what goes one way through a link.
+func (p *proxy) heldLocked(k *link, w way) *Cut {
+	if !k.named {
+		return nil // not yet: it waits
+	}
+	if c := p.mu.cuts[k.pair(w)]; c != nil && c.Mode == Hold {
+		return c
+	}
+	return nil
+}
+
+// lost counts what waits in the kernel on a way that is held, and is lost with the link.
+func (p *proxy) lost(k *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range bothWays {
+		if c := p.heldLocked(k, w); c != nil && p.mu.links[k] {
+			c.Held += unread(k.source(w))
+		}
+	}
+	delete(p.mu.links, k)
 }
 
 func (p *proxy) add(k *link) {
@@ -259,13 +293,14 @@ func (p *proxy) pass(k *link, note func(*Cut), ways ...way) bool {
 			known = k.known
 		}
 		for _, w := range ways {
-			if c := p.mu.cuts[k.pair(w)]; c != nil && c.Mode == Hold && k.named {
+			if c := p.heldLocked(k, w); c != nil {
 				held = c
 			}
 		}
 		if held != nil && !noted {
-			noted = true
-			note(held)
+			if noted = true; p.mu.links[k] { // or what it has is counted
+				note(held)
+			}
 		}
 		changed := p.mu.changed
 		p.mu.Unlock()
@@ -317,6 +352,31 @@ func (k *link) pair(w way) pair {
 		return pair{k.from, k.to}
 	}
 	return pair{k.to, k.from}
+}
+
+// source is whose bytes go that way; nil while there is none. Under the proxy's lock.
+func (k *link) source(w way) net.Conn {
+	if w == there {
+		return k.front
+	}
+	return k.back
+}
+
+// unread is how many bytes of a connection nobody has read yet.
+func unread(conn net.Conn) uint64 {
+	t, ok := conn.(*net.TCPConn)
+	if !ok || t == nil {
+		return 0
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var n int
+	if raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) != nil || err != nil {
+		return 0 // it is closed
+	}
+	return uint64(n)
 }
 
 // run carries bytes over a connection that is made, or over another one if it may not be
@@ -385,7 +445,10 @@ func (k *link) pump(dst, src net.Conn, w way) {
 
 // end closes both sides.
 func (k *link) end() {
-	k.once.Do(func() { close(k.over) })
+	k.once.Do(func() {
+		k.proxy.lost(k)
+		close(k.over)
+	})
 	k.front.Close()
 	k.proxy.mu.Lock()
 	back := k.back

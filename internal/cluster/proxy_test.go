@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -111,14 +112,15 @@ func (s *stage) bite() Cut {
 
 // Held bytes are not there, in one direction, and arrive after the cut, in order.
 func TestHoldIsOneWayAndLosesNothing(t *testing.T) {
+	during := "during" + strings.Repeat(".", idleMost)
 	for _, way := range []Cut{{From: "a", To: "b", Mode: Hold}, {From: "b", To: "a", Mode: Hold}} {
 		s := newStage(t)
 		c := s.dial()
 		s.send(c, "before")
 		s.want(c, "before")
 		s.proxy.set([]Cut{way})
-		s.send(c, "during")
-		if bit := s.bite(); bit.From != way.From || bit.Held != uint64(len("during\n")) {
+		s.send(c, during)
+		if bit := s.bite(); bit.From != way.From || bit.Held != uint64(len(during)+1) {
 			t.Errorf("the cut %+v did %+v", way, bit)
 		}
 		arrived := make(chan string, 1)
@@ -132,11 +134,59 @@ func TestHoldIsOneWayAndLosesNothing(t *testing.T) {
 		case <-time.After(50 * time.Millisecond):
 		}
 		s.proxy.set(nil)
-		if line := <-arrived; line != "during\n" {
+		if line := <-arrived; line != during+"\n" {
 			t.Fatalf("after healing it read %q", line)
 		}
 		s.send(c, "after")
 		s.want(c, "after")
+	}
+}
+
+// A cut that holds nothing but pings shows nothing; whatever waits behind the first of them
+// counts, also when those who waited give the connection up.
+func TestPingsAreNoEffect(t *testing.T) {
+	s := newStage(t)
+	c := s.dial()
+	s.send(c, "before")
+	s.want(c, "before")
+	s.proxy.set([]Cut{{From: "a", To: "b", Mode: Hold}})
+	sent := uint64(0)
+	held := func() Cut {
+		t.Helper()
+		err := poll(t.Context(), 10*time.Second, func() error {
+			if got := s.proxy.list().Cuts[0].Held; got != sent {
+				return fmt.Errorf("%d bytes are held, %d were sent", got, sent)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.proxy.list().Cuts[0]
+	}
+	for range 3 {
+		s.send(c, "PING\r")
+		sent += 6
+		if bit := held(); bit.Bit() {
+			t.Errorf("pings are an effect: %+v", bit)
+		}
+	}
+	s.send(c, strings.Repeat("x", 200))
+	sent += 201
+	if bit := held(); !bit.Bit() {
+		t.Errorf("more than pings is none: %+v", bit)
+	}
+	s.proxy.mu.Lock()
+	var all []*link
+	for k := range s.proxy.mu.links {
+		all = append(all, k)
+	}
+	s.proxy.mu.Unlock()
+	for _, k := range all {
+		k.end()
+	}
+	if bit := held(); !bit.Bit() || len(all) != 1 {
+		t.Errorf("after the end of %d connections: %+v", len(all), bit)
 	}
 }
 

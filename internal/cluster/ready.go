@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
@@ -45,8 +47,11 @@ func (p *Process) ready(ctx context.Context, s State, whole bool) error {
 // announced looks for the ready file of this very process.
 func (p *Process) announced() error {
 	b, err := os.ReadFile(p.ReadyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("it has not said that it takes requests")
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("reading the ready file: %w", err)
 	}
 	var r struct {
 		PID int `json:"pid"`

@@ -16,14 +16,20 @@ import (
 
 // Config says which cluster to start.
 type Config struct {
-	Dir    string // of the cluster; made if need be
-	Deploy string // directory of the configuration files and of topology.yaml
+	Dir string // of the cluster; made if need be
+	// Deploy is the directory of the configuration files and of topology.yaml. Default: that
+	// which the cluster had the last time; of a new one DefaultDeploy.
+	Deploy string
 	Binary string // crier
 	// Topology stands for topology.yaml, unless it is zero.
 	Topology Topology
-	// Profile stands for the topology's, unless it is "".
+	// Profile stands for the topology's, unless it is "". Default: that which the cluster was
+	// made with, if Deploy is not given.
 	Profile string
 }
+
+// DefaultDeploy is where the configuration is in the repository.
+const DefaultDeploy = "deploy/cluster"
 
 // Up starts what is not there of the cluster in a directory, and waits until it can be
 // used. A new cluster is made from the configuration files; one that was made keeps its
@@ -31,6 +37,9 @@ type Config struct {
 func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
 	c, err := at(cfg.Dir)
 	if err != nil {
+		return nil, nil, err
+	}
+	if cfg, err = c.remembered(cfg); err != nil {
 		return nil, nil, err
 	}
 	if cfg, err = cfg.complete(); err != nil { // before anything is made
@@ -54,6 +63,23 @@ func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
 	return c, started, err
 }
 
+// remembered takes what is not given from the cluster as it was made.
+func (c *Cluster) remembered(cfg Config) (Config, error) {
+	if cfg.Deploy != "" {
+		return cfg, nil
+	}
+	s, err := c.State()
+	switch {
+	case errors.Is(err, ErrNone):
+		cfg.Deploy = DefaultDeploy
+	case err != nil:
+		return cfg, err
+	default:
+		cfg.Deploy, cfg.Profile = s.Deploy, cmp.Or(cfg.Profile, s.Topology.Profile)
+	}
+	return cfg, nil
+}
+
 // complete reads what is not given, and makes the paths absolute.
 func (cfg Config) complete() (Config, error) {
 	var err error
@@ -64,7 +90,7 @@ func (cfg Config) complete() (Config, error) {
 		return cfg, fmt.Errorf("finding crier: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Deploy, "crier.yaml")); errors.Is(err, fs.ErrNotExist) {
-		return cfg, fmt.Errorf("there is no configuration of a cluster in %s: run it in the repository or give --deploy DIR", cfg.Deploy)
+		return cfg, fmt.Errorf("there is no configuration of a cluster in %s: give --deploy DIR, or start a new one in the repository", cfg.Deploy)
 	}
 	if cfg.Topology == (Topology{}) {
 		if cfg.Topology, err = ReadTopology(cfg.Deploy); err != nil {

@@ -147,7 +147,11 @@ func (s Server) validCluster() error {
 		{"nats.servers", len(s.NATS.Servers) == 0 && s.NATS.ClusterListen == "" && s.NATS.Listen == ""},
 	} {
 		if need.missing {
-			return job.Invalid(need.key, need.key+": it is needed with cluster.listen, for processes that do not share it are no cluster", nil)
+			text := need.key + ": it is needed with cluster.listen, for processes that do not share it are no cluster"
+			if need.key == "nats.servers" {
+				text += "; or nats.cluster_listen and nats.routes, for one of three processes that have the servers inside"
+			}
+			return job.Invalid(need.key, text, nil)
 		}
 	}
 	return nil

@@ -166,7 +166,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"server", "", nil, []string{"--nats-servers=a:4222", "--nats-sync-attested"}, []string{"nats.servers:"}},
 		{"server without port", "", nil, []string{"--nats-servers=nats://a", "--nats-sync-attested"}, []string{"nats.servers:"}},
 		{"a secret in a URL", "", nil, []string{"--nats-servers=nats://u:p@a:1", "--nats-sync-attested"}, []string{"nats.servers:", "nats.creds"}},
-		{"nothing of syncing", "", nil, []string{"--nats-servers=nats://a:1"}, []string{"nats.system:", "nats.sync_attested"}},
+		{"a cluster without a bus", "", nil, []string{"--name=a", "--cluster-listen=a:1", "--blobs=/b", "--keys=/k", "--sql-dsn=x"}, []string{"nats.servers:", "nats.cluster_listen", "nats.routes"}},
 		{"asked and attested", "", nil, []string{"--nats-servers=nats://a:1", "--nats-sync-attested", "--nats-system=/s"}, []string{"nats.sync_attested:"}},
 		{"listening for others", "", nil, []string{"--nats-servers=nats://a:1", "--nats-sync-attested", "--nats-listen=:1"}, []string{"nats.listen:"}},
 		{"attested of nobody", "", nil, []string{"--nats-sync-attested"}, []string{"nats.sync_attested:"}},

@@ -53,7 +53,7 @@ const envPrefix = "CRIER_"
 
 // others are the variables with our prefix that are no settings of the server:
 // the client's, the tests', and the one that names the file.
-var others = []string{"CRIER_SERVER", "CRIER_TOKEN", "CRIER_TESTDATA", "CRIER_MUTANTS", "CRIER_KILLS", "CRIER_PACKAGES", "CRIER_STORMS", "CRIER_CONFIG"}
+var others = []string{"CRIER_SERVER", "CRIER_TOKEN", "CRIER_TESTDATA", "CRIER_MUTANTS", "CRIER_KILLS", "CRIER_PACKAGES", "CRIER_STORMS", "CRIER_CONFIG", "CRIER_CLUSTER"}
 
 // Flags defines a flag for each setting and --config. Each is text: Load parses
 // them all in one way, wherever they come from.

@@ -39,8 +39,9 @@ type NATS struct {
 	// asked at the start, and then again and again, whether each of them syncs always,
 	// for one that does not loses acknowledged records with its power. Default: none.
 	System string `koanf:"system"`
-	// SyncAttested says that all Servers sync always, where there is no such user: it
-	// cannot be learnt in another way. Default: false; System or this is needed.
+	// SyncAttested says that all Servers sync always, where there is no such user. Default:
+	// false; System or this is needed, except for servers that are embedded in processes of
+	// Crier, which are asked.
 	SyncAttested bool `koanf:"sync_attested"`
 	// TLS files for Servers: who signed their certificates, and our own. Default: the
 	// system's, and none.
@@ -62,7 +63,7 @@ var natsSettings = []setting{
 	{"nats.servers", "nats-servers", "URLs of NATS servers elsewhere, separated by commas; nothing is embedded then"},
 	{"nats.creds", "nats-creds", "file that says who connects to them: NATS credentials, or a line user:password"},
 	{"nats.token", "nats-token", "file with the token of the servers; an embedded cluster needs one, the same everywhere"},
-	{"nats.system", "nats-system", "file like --nats-creds, with a user of the system account, to ask whether the servers sync always"},
+	{"nats.system", "nats-system", "file like --nats-creds, with a user of the system account, to ask whether the servers sync always; not needed for those embedded in Crier processes"},
 	{"nats.sync_attested", "nats-sync-attested", "the servers elsewhere sync always, and nobody can be asked"},
 	{"nats.tls_ca", "nats-tls-ca", "file with who signed the servers' certificates (default: the system's)"},
 	{"nats.tls_cert", "nats-tls-cert", "file with our own certificate for the servers"},
@@ -155,10 +156,6 @@ func (n NATS) validServers() error {
 		if u.User != nil {
 			return job.Invalid("nats.servers", "nats.servers: a URL says who connects; put that into a file, nats.creds or nats.token", nil)
 		}
-	}
-	if n.System == "" && !n.SyncAttested {
-		return job.Invalid("nats.system", "nats.system: a file with a user of the servers' system account is needed, to ask whether they sync always; "+
-			"or nats.sync_attested, if you know that they do", nil)
 	}
 	return nil
 }

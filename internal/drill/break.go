@@ -86,7 +86,7 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 	if err := r.watch(ctx); err != nil {
 		return err
 	}
-	if f.Bit && r.drill.lasts > 0 { // a cut counts until its end
+	if r.drill.lasts > 0 && (f.Bit || r.drill.Name == CutPair) { // a cut counts until its end
 		f.Bit, f.Proof = r.drill.bit(ctx, r)
 	}
 	return r.restore(ctx)

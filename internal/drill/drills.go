@@ -384,5 +384,9 @@ func cutBites(ctx context.Context, r *run) (bool, string) {
 		what = append(what, fmt.Sprintf("from %s to %s %d bytes and %d connections were held", c.From, c.To, c.Held, c.Dials))
 	}
 	slices.Sort(what)
-	return bit, strings.Join(what, "; ")
+	proof := strings.Join(what, "; ")
+	if !bit {
+		proof += ": nothing but signs of life went there"
+	}
+	return bit, proof
 }

@@ -53,7 +53,55 @@ func (r *run) connectAPI() error {
 // ids in the order of registration are; each is at home with some worker.
 const populations = 32
 
-// populate makes an account with followers: who is connected, who comes later, who never
+// accountsMost bounds the accounts that are looked at.
+const accountsMost = 100
+
+// takeAccount finds an account for a drill that nobody follows, or makes one. An account
+// stays for good, for the ledger and the lists of jobs name it, so that drills share one;
+// there is another only while somebody follows that: another drill is at work, or could not
+// clean up after itself.
+func (r *run) takeAccount(ctx context.Context) error {
+	for n := range accountsMost {
+		name := "drill"
+		if n > 0 {
+			name = fmt.Sprintf("drill-%d", n+1)
+		}
+		var a api.Account
+		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
+			if a, err = svc.CreateAccount(ctx, api.CreateAccount{Name: name}); job.CodeOf(err) == job.CodeConflict {
+				a, err = svc.GetAccount(ctx, name)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("making account %s: %w", name, err)
+		}
+		if a.Followers == 0 {
+			r.account = name
+			return nil
+		}
+	}
+	return fmt.Errorf("all of the accounts drill to drill-%d have followers: crier followers remove takes them out", accountsMost)
+}
+
+// dismiss takes the followers out of the account when the drill is over, however it ended.
+// It takes no verdict away, and an interrupted drill does not wait for it for long.
+func (r *run) dismiss(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
+	defer cancel()
+	for ids := range slices.Chunk(r.people, api.MaxIDs) {
+		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
+			_, err := svc.RemoveFollowers(ctx, r.account, ids)
+			return err
+		})
+		if err != nil {
+			r.cfg.Say("account %s keeps its followers: %v", r.account, err)
+			return
+		}
+	}
+}
+
+// populate gives an account followers: who is connected, who comes later, who never
 // does.
 func (r *run) populate(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(r.cfg.Seed, 7))
@@ -68,15 +116,15 @@ func (r *run) populate(ctx context.Context) error {
 	people := slices.Sorted(maps.Keys(set))
 	rng.Shuffle(len(people), func(i, j int) { people[i], people[j] = people[j], people[i] })
 	r.online.members, r.late.members = people[:r.cfg.Online], people[r.cfg.Online:r.cfg.Online+r.cfg.Late]
-	r.account = fmt.Sprintf("drill-%s-%d", r.drill.Name, r.cfg.Seed)
+	if err := r.takeAccount(ctx); err != nil {
+		return err
+	}
+	r.people = people
 	var ids strings.Builder
 	for _, id := range people {
 		ids.WriteString(strconv.FormatUint(uint64(id), 10) + "\n")
 	}
 	return r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
-		if _, err := svc.CreateAccount(ctx, api.CreateAccount{Name: r.account}); err != nil && job.CodeOf(err) != job.CodeConflict {
-			return err
-		}
 		_, err := svc.ImportFollowers(ctx, api.ImportFollowers{Format: api.FormatIDs, Account: r.account}, strings.NewReader(ids.String()))
 		return err
 	})
@@ -166,7 +214,7 @@ func (r *run) cancelJobs(ctx context.Context) error {
 }
 
 func (r *run) request(name string, rate uint32, class job.Class) api.SubmitJob {
-	return api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class, IdempotencyKey: r.account + "-" + name}
+	return api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class, IdempotencyKey: fmt.Sprintf("drill-%s-%d-%s", r.drill.Name, r.cfg.Seed, name)}
 }
 
 // look takes over what the clients have seen since.

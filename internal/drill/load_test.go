@@ -52,3 +52,41 @@ func TestADrillLeavesNothingUnderWay(t *testing.T) {
 		}
 	}
 }
+
+// Drills share an account, and leave it without followers; one that has some, of a drill
+// that is at work or was cut short, is left alone.
+func TestDrillsShareAnAccount(t *testing.T) {
+	fake := apitest.New()
+	at := func(seed uint64) *run {
+		r := &run{cfg: Config{Online: 5, Late: 3, Parked: 12, Seed: seed, Say: t.Logf}}
+		r.api.list = []api.Service{fake}
+		if err := r.populate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	followers := func(name string) uint64 {
+		a, err := fake.GetAccount(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Followers
+	}
+	first := at(1)
+	beside := at(2)
+	if first.account != "drill" || beside.account != "drill-2" || followers("drill") != 20 || followers("drill-2") != 20 {
+		t.Errorf("two at once have %s with %d followers and %s with %d", first.account, followers("drill"), beside.account, followers("drill-2"))
+	}
+	over, end := context.WithCancel(t.Context())
+	end() // it was interrupted
+	if first.dismiss(over); followers("drill") != 0 {
+		t.Errorf("%d follow when it is over", followers("drill"))
+	}
+	if next := at(3); next.account != "drill" || followers("drill") != 20 || followers("drill-2") != 20 {
+		t.Errorf("the next has %s with %d followers", next.account, followers(next.account))
+	}
+	list, err := fake.ListAccounts(t.Context(), api.Page{})
+	if err != nil || len(list.Accounts) != 2 {
+		t.Errorf("there are %+v, %v", list.Accounts, err)
+	}
+}

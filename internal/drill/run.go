@@ -75,6 +75,7 @@ type run struct {
 	cluster      *cluster.Cluster
 	api          apis
 	account      string
+	people       []job.Recipient // who follow it
 	online, late crowdOf
 	lateIn       atomic.Bool // the late ones are connected
 	lateErr      chan error
@@ -176,6 +177,7 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.connectAPI(); err != nil {
 		return err
 	}
+	r.onEnd(func() error { r.dismiss(ctx); return nil }) // when its jobs are cancelled
 	r.onEnd(func() error { return r.cancelJobs(ctx) })
 	if err := r.populate(ctx); err != nil {
 		return fmt.Errorf("making the recipients: %w", err)

@@ -151,6 +151,7 @@ func (cfg NATSConfig) text(i int, name, dir string, ports []int) string {
 	}
 	p("}")
 	p("system_account: SYSTEM")
+	p("connect_error_reports: 60, reconnect_error_reports: 60") // tries a second apart, of a server that is away
 	if cfg.Servers > 1 {
 		p("cluster {")
 		p("  name: crier, listen: 127.0.0.1:%d", ports[3*i+2])

@@ -37,7 +37,7 @@ func (s *State) transit() {
 	case link.Online:
 		s.announce()
 		if s.fit() && s.own.activeFrom > 0 && s.wall.UnixMilli() >= s.own.activeFrom {
-			s.become(link.Working, "the announced second is reached")
+			s.become(link.Working, "ready, and working since the moment it announced to all")
 		} else if s.wish.silent != "" && s.held() && s.check {
 			s.fallSilent()
 		}

@@ -42,6 +42,7 @@ type Table struct {
 
 	full  atomic.Bool   // see Full
 	ready chan struct{} // closed when both streams were read to their ends once
+	over  specs
 	mu    struct {
 		sync.RWMutex
 		jobs     map[job.ID]*Job   // live ones, and those that are over until Run has seen that, too
@@ -253,16 +254,6 @@ func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 		return Job{}, fmt.Errorf("reading the controls of job %s: %w", id, err)
 	}
 	return j, nil
-}
-
-// Spec gives what a job was submitted as. Of one that is over it reads one record:
-// an index that is built again asks for every block.
-func (t *Table) Spec(ctx context.Context, id job.ID) (job.Spec, error) {
-	if j, ok := t.known(id); ok {
-		return j.Spec, nil
-	}
-	j, err := t.last(ctx, id)
-	return j.Spec, err
 }
 
 // Accepted is the sequence of the record with which a job was accepted: what stands in the

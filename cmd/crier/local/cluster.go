@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,17 +17,21 @@ import (
 	"crier/internal/cluster"
 )
 
-// clusterDir is where a cluster is if nobody says otherwise.
-const clusterDir = ".cluster"
+const (
+	// clusterVariable says where a cluster is; its file env sets it.
+	clusterVariable = "CRIER_CLUSTER"
+	// clusterDir is where one is if nobody says otherwise.
+	clusterDir = ".cluster"
+)
 
 // Cluster is the group of commands about a cluster on this machine.
 func Cluster(c *cli.CLI) *cobra.Command {
-	proxyDir := clusterDir
+	var proxyDir string
 	proxy := c.Command("proxy", "The proxy between the processes of a cluster; started by it", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		return cluster.ServeProxy(ctx, proxyDir)
 	})
 	proxy.Hidden = true
-	dirFlag(proxy, &proxyDir)
+	dirFlag(c, proxy, &proxyDir)
 	return c.Group("cluster", "A whole cluster on this machine, for development and drills", clusterUp(c), clusterDown(c), clusterList(c), proxy,
 		clusterAct(c, "kill", "Kill a process as a crash does", func(_ context.Context, p *cluster.Process) error { return kill(p) }),
 		clusterAct(c, "pause", "Stop a process where it is", func(_ context.Context, p *cluster.Process) error { return pause(p) }),
@@ -39,8 +44,9 @@ func Cluster(c *cli.CLI) *cobra.Command {
 		}))
 }
 
-func dirFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "dir", clusterDir, "directory of the cluster")
+func dirFlag(c *cli.CLI, cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", cmp.Or(c.Getenv(clusterVariable), clusterDir), "directory of the cluster (default: "+clusterVariable+", which DIR/env sets, else "+clusterDir+")")
+	cmd.Flags().Lookup("dir").DefValue = "" // the help says it, and says the same everywhere
 }
 
 // noCluster gives the lack of a cluster its exit code.
@@ -103,7 +109,7 @@ func clusterAct(c *cli.CLI, verb, short string, do func(context.Context, *cluste
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
-	dirFlag(cmd, &dir)
+	dirFlag(c, cmd, &dir)
 	return cmd
 }
 
@@ -133,9 +139,9 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 			c.Say("to use it: . %s/env", k.Dir())
 			return nil
 		})
-	dirFlag(cmd, &cfg.Dir)
-	cmd.Flags().StringVar(&cfg.Profile, "profile", "", "standard, or fast: half the time until a process that is gone is noticed (default: that of topology.yaml)")
-	cmd.Flags().StringVar(&cfg.Deploy, "deploy", "deploy/cluster", "directory with its configuration and topology.yaml")
+	dirFlag(c, cmd, &cfg.Dir)
+	cmd.Flags().StringVar(&cfg.Profile, "profile", "", "standard, or fast: half the time until a process that is gone is noticed (default: what it was made with; of a new cluster that of topology.yaml)")
+	cmd.Flags().StringVar(&cfg.Deploy, "deploy", "", "directory with its configuration and topology.yaml (default: the one it had the last time; of a new cluster "+cluster.DefaultDeploy+")")
 	return cmd
 }
 
@@ -183,7 +189,7 @@ func clusterDown(c *cli.CLI) *cobra.Command {
 		}
 		return nil
 	})
-	dirFlag(cmd, &dir)
+	dirFlag(c, cmd, &dir)
 	cmd.Flags().BoolVar(&remove, "remove", false, "remove the directory, too")
 	return cmd
 }
@@ -217,7 +223,7 @@ func clusterList(c *cli.CLI) *cobra.Command {
 		}
 		return c.Print(rows, func(p *out.Printer) out.Grid { return clusterGrid(p, rows) })
 	})
-	dirFlag(cmd, &dir)
+	dirFlag(c, cmd, &dir)
 	return cmd
 }
 

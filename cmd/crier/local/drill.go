@@ -88,7 +88,7 @@ func drillRun(c *cli.CLI) *cobra.Command {
 		}
 		return append(names, everyDrill), cobra.ShellCompDirectiveNoFileComp
 	}
-	dirFlag(cmd, &d.cfg.Dir)
+	dirFlag(c, cmd, &d.cfg.Dir)
 	f := cmd.Flags()
 	f.IntVar(&d.cfg.Online, "online", 600, "recipients connected from the start")
 	f.IntVar(&d.cfg.Late, "late", 100, "recipients who log in after the fault")

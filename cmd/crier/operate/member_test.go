@@ -95,7 +95,7 @@ func TestMembersFitATerminal(t *testing.T) {
 	fake.Steer(func(c *apitest.Cluster) {
 		for i := range c.Members {
 			m := &c.Members[i]
-			m.ID, m.State, m.Roles, m.Reason = fmt.Sprintf("scheduler-%d", i+1), "WORKING", map[string]uint16{"scheduler": 1}, "the announced second is reached"
+			m.ID, m.State, m.Roles, m.Reason = fmt.Sprintf("scheduler-%d", i+1), "WORKING", map[string]uint16{"scheduler": 1}, "ready, and working since the moment it announced to all"
 			m.Away, m.Answered = &away, false
 			m.Holds.Duties = []string{"folder", "mirror", "recorder"}
 		}

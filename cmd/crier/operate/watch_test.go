@@ -65,7 +65,7 @@ func TestWatchShowsTheStatesChanging(t *testing.T) {
 	down := func(*apitest.Cluster) error { return job.Unavailable("no server") }
 	gone := func(c *apitest.Cluster) error { c.Members = c.Members[:2]; return nil }
 	stdout, stderr := watched(t, "table", same, same, see("m2", "WORKING"), down, down, see("m2", api.Unreachable), see("m2", api.Lapsed), same, gone)
-	want := `03:04:05  m1  WORKING, incarnation 1: the announced second is reached
+	want := `03:04:05  m1  WORKING, incarnation 1: ready, and working since the moment it announced to all
 03:04:05  m2  ONLINE, incarnation 3, another view: waited for the others' views long enough
 03:04:05  m3-with-a-long-name-in-another-rack  unreachable, incarnation 12
 03:04:05  m2  ONLINE -> WORKING, incarnation 3, another view: waited for the others' views long enough

@@ -23,9 +23,12 @@ const (
 	// it is told.
 	routePing     = 2 * time.Second
 	routePingsOut = 2
-	awaitAsk      = 2 * time.Second // for an answer about the stream
-	awaitEvery    = 250 * time.Millisecond
-	awaitSay      = 40 // looks between two words that it waits
+	// routeTold is how many tries of a server that is away, a second apart, pass until it is
+	// told again.
+	routeTold  = 60
+	awaitAsk   = 2 * time.Second // for an answer about the stream
+	awaitEvery = 250 * time.Millisecond
+	awaitSay   = 40 // looks between two words that it waits
 )
 
 func (c Config) validCluster() error {
@@ -68,6 +71,7 @@ func (c Config) cluster(o *server.Options) error {
 		Name: clusterName, Host: host, Port: port, Username: routeUser, Password: c.Token,
 		PingInterval: routePing, MaxPingsOut: routePingsOut,
 	}
+	o.ConnectErrorReports, o.ReconnectErrorReports = routeTold, routeTold
 	if c.Listen == "" {
 		// The server begins to look for others only when it takes clients somewhere.
 		o.DontListen, o.Host, o.Port, o.Cluster.NoAdvertise = false, "127.0.0.1", server.RANDOM_PORT, true

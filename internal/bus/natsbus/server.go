@@ -160,7 +160,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the bus server on %s: %w", cfg.Dir, err)
 	}
-	log := &serverLog{to: cfg.Logger.With("part", "bus")}
+	log := &serverLog{to: cfg.Logger.With("part", "bus"), now: time.Now}
 	ns.SetLoggerV2(log, false, false, false)
 	ns.Start()
 	if err := log.fatal(); err != nil || !ns.ReadyForConnections(startTimeout) {

@@ -3,6 +3,7 @@ package natsbus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -116,4 +117,58 @@ func TestOneUnsyncedIsRefused(t *testing.T) {
 	if took := time.Since(started); took > 10*time.Second {
 		t.Fatalf("it took %s", took)
 	}
+}
+
+// TestEmbeddedServersAreTold has the processes in which servers are embedded say whether
+// these sync always, to whoever connects to one of them.
+func TestEmbeddedServersAreTold(t *testing.T) {
+	t.Parallel()
+	told := func(s *natsbus.Server) error {
+		nc, err := natsbus.Connect(natsbus.Dial{URL: s.URL(), Token: "secret", Name: t.Name(), Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		return natsbus.CheckTold(t.Context(), nc)
+	}
+	tell := func(s *natsbus.Server) {
+		nc, err := s.Connect("inside")
+		if err == nil {
+			t.Cleanup(nc.Close)
+			err = s.TellSync(nc)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone := start(t, natsbus.Config{Listen: "127.0.0.1:0", Token: "secret", Logger: quiet})
+	if err := told(alone); !errors.Is(err, natsbus.ErrUntold) {
+		t.Errorf("nobody tells: %v", err)
+	}
+	if tell(alone); told(alone) != nil {
+		t.Errorf("one that is alone: %v", told(alone))
+	}
+	lax := start(t, natsbus.Config{Listen: "127.0.0.1:0", Token: "secret", Unsynced: true, Logger: quiet})
+	if tell(lax); !errors.Is(told(lax), natsbus.ErrUnsynced) {
+		t.Errorf("one that does not sync: %v", told(lax))
+	}
+
+	ports, err := servers.Ports(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routes []string
+	for _, p := range ports {
+		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", p))
+	}
+	var all [3]*natsbus.Server
+	for i := range all {
+		all[i] = start(t, natsbus.Config{Name: fmt.Sprint("told", i), Listen: "127.0.0.1:0", ClusterListen: routes[i], Routes: routes, Token: "secret", Logger: quiet})
+	}
+	tell(all[0])
+	if err := told(all[0]); err == nil || errors.Is(err, natsbus.ErrUnsynced) || errors.Is(err, natsbus.ErrUntold) {
+		t.Errorf("one of three tells: %v", err)
+	}
+	tell(all[1])
+	until(t, "two of three are enough", func() bool { return told(all[0]) == nil && told(all[2]) == nil })
 }
