@@ -17,6 +17,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/state/parked/kv"
+	"crier/worker/home"
 	"crier/worker/lane"
 )
 
@@ -618,4 +619,66 @@ func TestASlowBodyHoldsUpNoOtherJob(t *testing.T) {
 		w.checkShown(slow, first)
 		w.reconcile(slow)
 	})
+}
+
+// Who has more waiting than a pass takes gets it in turns that one look found: each once, and
+// nothing of a job that is cancelled, or from an account that may not send to it any more, meanwhile.
+func TestWhoHasMuchGetsItInTurns(t *testing.T) {
+	const jobs = 5*home.PassLimit + 3
+	for name, c := range map[string]struct {
+		rate int
+		stop func(*world, []job.ID)
+		want int // at most
+	}{
+		"all":        {0, func(*world, []job.ID) {}, jobs},
+		"cancelled":  {home.PassLimit, func(w *world, ids []job.ID) { w.cancel(ids[jobs/2:]...) }, jobs / 2},
+		"suppressed": {home.PassLimit, func(w *world, ids []job.ID) { w.content.suppress(7) }, 2 * home.PassLimit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 41, func(w *world) {
+				w.drains = c.rate
+				w.restart()
+				pkg := people{7: true}
+				w.content.followers = pkg
+				var ids []job.ID
+				for range jobs {
+					ids = append(ids, w.submit(pkg, nil))
+					w.send(ids[len(ids)-1])
+				}
+				delivered := func() (n int) {
+					for _, id := range ids {
+						n += int(w.counts(id).Delivered)
+					}
+					return n
+				}
+				w.gw.connect(true, 7)
+				w.until("it gets the first", func() bool { return delivered() > 0 })
+				c.stop(w, ids)
+				w.until("nothing is open", func() bool {
+					return !slices.ContainsFunc(ids, func(id job.ID) bool { return w.counts(id).Open() > 0 })
+				})
+				if n := delivered(); n > c.want || name == "all" && n < jobs {
+					t.Errorf("%d of %d are delivered, want %d", n, jobs, c.want)
+				}
+				shown := 0
+				for _, id := range ids {
+					n := len(w.gw.shown(id))
+					shown += n
+					if n > 1 || n != int(w.counts(id).Delivered) {
+						t.Errorf("%s is shown %d times: %+v", id, n, w.counts(id))
+					}
+				}
+				w.reconcile(ids[0])
+				w.reconcile(ids[jobs-1])
+			})
+		})
+	}
+}
+
+func (w *world) cancel(ids ...job.ID) {
+	for _, id := range ids {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Cancel: true}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }

@@ -335,11 +335,7 @@ func (a *app) follow(part func(string, func(context.Context) error)) {
 
 // waitReady waits for the take-over from the former process.
 func (a *app) waitReady(ctx context.Context) error {
-	ready := []<-chan struct{}{a.jobs.Ready(), a.claims.Ready(), a.erased.Ready()}
-	if a.worker != nil {
-		ready = append(ready, a.worker.Ready())
-	}
-	for _, c := range ready {
+	for _, c := range []<-chan struct{}{a.jobs.Ready(), a.claims.Ready(), a.erased.Ready(), a.able()} {
 		select {
 		case <-c:
 		case <-ctx.Done():

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
 	"crier/scheduler/apta/timing"
 	"crier/state/natskv"
@@ -31,12 +30,7 @@ func (a *app) openEntry(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	starts, err := a.entry.Number(ctx, a.node.Name, a.node.Starts)
-	if err == nil && starts != a.node.Starts {
-		a.log.Warn("the data directory is begun anew; what its starts before accepted is in doubt", "name", a.node.Name, "start", starts)
-		err = datadir.Anew(a.cfg.Data, a.node, starts)
-	}
-	if err != nil {
+	if err := a.entry.Number(ctx, a.cfg.Data, a.node, a.log); err != nil {
 		return err
 	}
 	return a.entry.Dir(ctx, "keys", a.cfg.Keys)

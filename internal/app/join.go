@@ -108,6 +108,7 @@ func (a *app) openMember(context.Context) (err error) {
 		Listen: c.Listen, Advertise: c.Advertise, TLS: a.tls, Leases: member.NewLeases(a.coord),
 		Ledger: func() bool { return time.Since(a.claims.Heard()) < heardWithin },
 		Alive:  func() bool { return a.worker == nil || a.worker.Alive() },
+		Ready:  a.able,
 		Owned:  a.owned, Log: a.log,
 		Silenced: func(reason string) error { return datadir.Silenced(a.cfg.Data, *a.node, reason) }})
 	if err == nil {
@@ -115,6 +116,15 @@ func (a *app) openMember(context.Context) (err error) {
 		a.onClose("membership", func() error { a.member.Close(); return nil })
 	}
 	return err
+}
+
+// able is closed when this process can do what its roles are for: its worker has read on in its
+// index, which may take long after a long absence.
+func (a *app) able() <-chan struct{} {
+	if a.worker != nil {
+		return a.worker.Ready()
+	}
+	return a.jobs.Ready()
 }
 
 // waitMember waits until this process is a member that works.

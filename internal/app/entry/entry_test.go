@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"crier/internal/app/datadir"
 	"crier/job"
 	"crier/scheduler/apta/transport"
 	"crier/scheduler/apta/wire"
@@ -82,17 +83,29 @@ func TestANumberThatTheLedgerKnows(t *testing.T) {
 	}
 	for name, last := range map[string]uint32{"a": 3, "b": 4, "c": 5, "d": 6} {
 		for start, ok := range map[uint32]bool{1: false, last: false, last + 1: true} {
-			n, err := open().Number(t.Context(), name, start)
-			if ok && (n != start || err != nil) || !ok && (job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "cluster.adopt: [name]")) {
-				t.Errorf("start %d of %s: %d, %v", start, name, n, err)
+			dir, n := t.TempDir(), &datadir.Node{Name: name, Starts: start}
+			old := filepath.Join(dir, "accepted", "old")
+			if err := errors.Join(os.Mkdir(filepath.Dir(old), 0o700), os.WriteFile(old, nil, 0o600)); err != nil {
+				t.Fatal(err)
 			}
-			if n, err := open("name").Number(t.Context(), name, start); err != nil || n <= last || ok && n != start {
-				t.Errorf("start %d of %s, begun anew: %d, %v", start, name, n, err)
+			err := open().Number(t.Context(), dir, n, slog.Default())
+			if n.Starts != start || ok != (err == nil) || !ok && (job.CodeOf(err) != job.CodeConflict || !strings.Contains(err.Error(), "cluster.adopt: [name]")) {
+				t.Errorf("start %d of %s: %d, %v", start, name, n.Starts, err)
+			}
+			if err := open("name").Number(t.Context(), dir, n, slog.New(slog.DiscardHandler)); err != nil || n.Starts <= last || ok && n.Starts != start {
+				t.Errorf("start %d of %s, begun anew: %d, %v", start, name, n.Starts, err)
+			}
+			if _, err := os.Stat(old); (err == nil) != ok {
+				t.Errorf("start %d of %s: what an old copy says was accepted: %v", start, name, err)
+			}
+			again, err := datadir.Take(dir, name)
+			if !ok && (err != nil || again.Starts != n.Starts+1) {
+				t.Errorf("the start after %d of %s: %+v, %v", n.Starts, name, again, err)
 			}
 		}
 	}
-	if n, err := open().Number(t.Context(), "new", 1); n != 1 || err != nil {
-		t.Errorf("a process that nobody knows: %d, %v", n, err)
+	if err := open().Number(t.Context(), t.TempDir(), &datadir.Node{Name: "new", Starts: 1}, slog.Default()); err != nil {
+		t.Errorf("a process that nobody knows: %v", err)
 	}
 }
 

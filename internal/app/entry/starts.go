@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
+	"crier/internal/app/datadir"
 	"crier/internal/app/member"
 	"crier/job"
 	"crier/state/ledger"
@@ -17,20 +19,21 @@ const unclaimed = 64
 
 // Number looks whether the ledger knows a process of this name by the number of this start
 // or a later one: its data directory was lost, or is an old copy. By such a number it would be
-// taken for one that is over, and an old copy does not know what was accepted since. It gives the
-// number to go on with, which is another only if the name is among what is begun anew.
-func (d *Desk) Number(ctx context.Context, name string, start uint32) (uint32, error) {
-	last, err := lastStart(ctx, d.log, name)
+// taken for one that is over, and an old copy does not know what was accepted since. If the name is
+// among what is begun anew the directory goes on behind all that are known.
+func (d *Desk) Number(ctx context.Context, data string, n *datadir.Node, log *slog.Logger) error {
+	last, err := lastStart(ctx, d.log, n.Name)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("reading in the ledger which starts of this process there were: %w", err)
-	case last < start:
-		return start, nil
+		return fmt.Errorf("reading in the ledger which starts of this process there were: %w", err)
+	case last < n.Starts:
+		return nil
 	case slices.Contains(d.adopt, "name"):
-		return last + unclaimed, nil
+		log.Warn("the data directory is begun anew; what its starts before accepted is in doubt", "name", n.Name, "start", last+unclaimed)
+		return datadir.Anew(data, n, last+unclaimed)
 	}
-	return 0, job.Conflict(fmt.Sprintf("name: the ledger knows a process %q with the start number %d, and this data directory counts %d: it is another one, or an old copy; "+
-		"give this process the data directory that it had, or another name, or, if that directory is lost for good, start it once with cluster.adopt: [name]", name, last, start))
+	return job.Conflict(fmt.Sprintf("name: the ledger knows a process %q with the start number %d, and this data directory counts %d: it is another one, or an old copy; "+
+		"give this process the data directory that it had, or another name, or, if that directory is lost for good, start it once with cluster.adopt: [name]", n.Name, last, n.Starts))
 }
 
 // lastStart is the highest number of a start of a process by what it claimed, and by what

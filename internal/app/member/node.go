@@ -37,6 +37,9 @@ type Config struct {
 	Ledger func() bool
 	// Alive reports whether the process's own loops go on; who is stalled says no hello.
 	Alive func() bool
+	// Ready gives, when the member runs, what is closed when the process can do the work that
+	// others leave to it: until then it is ONLINE, and nobody does. Default: it can.
+	Ready func() <-chan struct{}
 	// Owned counts the claims that the process holds.
 	Owned func() int
 	// Silenced keeps what an operator wants of the member for its next start, whose
@@ -124,7 +127,12 @@ func (n *Node) Run(ctx context.Context) error {
 
 // lookAtSelf tells the core what the process itself is like.
 func (n *Node) lookAtSelf(ctx context.Context) error {
-	n.shell.Tell(apta.SelfCheck{OK: true})
+	able := make(chan struct{})
+	close(able)
+	var ready <-chan struct{} = able
+	if n.cfg.Ready != nil {
+		ready = n.cfg.Ready()
+	}
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	for {
@@ -133,6 +141,9 @@ func (n *Node) lookAtSelf(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ready:
+			n.shell.Tell(apta.SelfCheck{OK: true})
+			ready = nil
 		case <-t.C:
 		}
 	}

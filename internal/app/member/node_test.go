@@ -10,6 +10,7 @@ import (
 
 	"crier/internal/app/member"
 	"crier/scheduler/apta"
+	"crier/scheduler/apta/link"
 	"crier/scheduler/apta/timing"
 	"crier/state/coord"
 )
@@ -65,7 +66,9 @@ func TestACoreThatDoesNotAnswer(t *testing.T) {
 // it.
 func TestLeave(t *testing.T) {
 	store := coord.NewMemory(nil)
+	able := make(chan struct{})
 	n, err := member.New(member.Config{Core: apta.Config{Cluster: "a", ID: "m1", Incarnation: 1, Nonce: 1, Timers: timing.Fast()}, Listen: "127.0.0.1:0",
+		Ready:  func() <-chan struct{} { return able },
 		Leases: member.NewLeases(store), Ledger: func() bool { return true }, Alive: func() bool { return true }, Owned: func() int { return 0 },
 		Silenced: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -75,6 +78,18 @@ func TestLeave(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n.Snapshot().State != link.Online && ctx.Err() == nil { // it would work by now
+		<-tick.C
+	}
+	brief := time.After(time.Second) // alone it is at work in half of it
+	select {
+	case <-n.Working():
+		t.Fatal("it works, and is not able to yet")
+	case <-brief:
+	}
+	close(able)
 	select {
 	case <-n.Working():
 	case err := <-ended:
