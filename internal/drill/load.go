@@ -85,9 +85,10 @@ func (r *run) takeAccount(ctx context.Context) error {
 }
 
 // dismiss takes the followers out of the account when the drill is over, however it ended.
-// It takes no verdict away, and an interrupted drill does not wait for it for long.
+// It takes no verdict away, and an interrupted drill does not wait for it for long: a second for
+// each request beside the rest.
 func (r *run) dismiss(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin+time.Duration(len(r.people)/api.MaxIDs)*time.Second)
 	defer cancel()
 	for ids := range slices.Chunk(r.people, api.MaxIDs) {
 		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
