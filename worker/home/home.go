@@ -25,6 +25,7 @@ type State struct {
 	charged []Charged   // charges that are durable but not applied yet
 	most    int         // recipients that a pass looks at
 	limit   int         // messages that it drains to each
+	ahead   int         // recipients for whom it plans more than that
 }
 
 type phase uint8
@@ -51,7 +52,7 @@ type rangeState struct {
 	due    bool       // something was closed
 	wait   int        // ticks until the next pass may begin
 	owed   int        // charges under way
-	turn   int        // container at which the next pass begins
+	from   int        // container at which the next pass begins
 }
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
@@ -72,7 +73,7 @@ func (p *Pass) isEmpty() bool {
 
 // New makes the core.
 func New() *State {
-	return &State{ranges: map[job.Range]*rangeState{}, most: admitMost, limit: PassLimit}
+	return &State{ranges: map[job.Range]*rangeState{}, most: admitMost, limit: PassLimit, ahead: aheadMost}
 }
 
 // Event is one of Begin, End, Wanted, Ending, Found, Durable, Refused, Stale, Applied, Closed,
@@ -354,7 +355,7 @@ func (s *State) start(x *rangeState) []Effect {
 	x.rest = nil // the look tells
 	p, later := x.next, x.next.Who
 	if p.Who = idset.New(p.Range); later != nil {
-		p.Who, x.turn = admit(later, x.turn, s.most)
+		p.Who, x.from = admit(later, x.from, s.most)
 	}
 	x.next, x.now = Pass{Range: p.Range, Who: later}, p
 	x.phase = looking
@@ -388,7 +389,7 @@ func (s *State) found(f Findings) []Effect {
 		x.phase = idle
 		return s.start(x)
 	}
-	f.limit = s.limit
+	f.limit, f.ahead = s.limit, s.ahead
 	v := Plan(f)
 	x.after, x.held, x.rest, x.basis = v.After, v.More, v.Rest, f.Basis
 	var out []Effect

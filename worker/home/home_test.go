@@ -88,6 +88,7 @@ func newWorld(t *rapid.T) *world {
 		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{},
 		drops: map[job.Reason]int{}, script: map[job.Range]map[uint32][]job.ID{}}
 	w.s.limit = rapid.SampledFrom([]int{1, 3, PassLimit}).Draw(t, "limit")
+	w.s.ahead = rapid.SampledFrom([]int{1, aheadMost, aheadMost}).Draw(t, "ahead")
 	w.s.most = rapid.SampledFrom([]int{1, 2, admitMost}).Draw(t, "admitted")
 	w.cap = rapid.SampledFrom([]int{0, 1, 3}).Draw(t, "cap")
 	for i := range rapid.SampledFrom([]int{2, 5, PassLimit + 8}).Draw(t, "jobs") {

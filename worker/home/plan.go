@@ -68,6 +68,7 @@ type Findings struct {
 	// decided on it.
 	Basis uint64
 	limit int // default PassLimit
+	ahead int // default aheadMost
 	Job   func(job.ID) JobInfo
 }
 
@@ -232,7 +233,11 @@ func (p *plan) drains() {
 	slices.SortStableFunc(batches, func(a, b *batch) int {
 		return cmp.Or(cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
 	})
-	all := dealt{most: len(batches), limit: cmp.Or(p.f.limit, PassLimit), r: p.f.Range}
+	online := 0
+	for _, o := range p.f.Online {
+		online += o.Set.Card()
+	}
+	all := dealt{most: len(batches), limit: cmp.Or(p.f.limit, PassLimit), r: p.f.Range, ahead: online <= cmp.Or(p.f.ahead, aheadMost), full: idset.New(p.f.Range), more: p.v.More}
 	for _, b := range batches {
 		for _, o := range p.f.Online {
 			s := b.set.Clone()
@@ -300,6 +305,10 @@ func IsAt(entries []ledger.Entry, online []Online) bool {
 	return true
 }
 
+// aheadMost is for how many recipients online later turns are planned, too: it takes a step for each
+// of their messages. Where there are more, most of the time is not the look's.
+const aheadMost = 32
+
 // dealt deals drains to turns: of each recipient as many to one as a pass may take.
 type dealt struct {
 	turns []Turn
@@ -307,6 +316,9 @@ type dealt struct {
 	limit int
 	r     job.Range
 	taken map[uint32]int // how many a recipient has
+	ahead bool           // there are turns after the first; else:
+	full  *idset.Set     // who has as much as the first may take
+	more  *idset.Set     // and more
 }
 
 // deal adds what of a batch goes to one incarnation. It counts only when there are so many jobs
@@ -318,6 +330,10 @@ func (d *dealt) deal(b *batch, inc job.Incarnation, s *idset.Set) {
 	}
 	if d.taken == nil {
 		d.taken = map[uint32]int{}
+	}
+	if !d.ahead {
+		d.dealFirst(b, inc, s)
+		return
 	}
 	var parts []*idset.Set
 	for id := range s.All() {
@@ -334,6 +350,27 @@ func (d *dealt) deal(b *batch, inc job.Incarnation, s *idset.Set) {
 			d.add(n, b, inc, part)
 		}
 	}
+}
+
+// dealFirst deals to the first turn, and notes who has more.
+func (d *dealt) dealFirst(b *batch, inc job.Incarnation, s *idset.Set) {
+	if s.Intersects(d.full) {
+		left := s.Clone()
+		left.And(d.full)
+		d.more.Or(left)
+		s.AndNot(left)
+		left.Release()
+	}
+	for id := range s.All() {
+		if d.taken[id]++; d.taken[id] == d.limit {
+			d.full.Add(id)
+		}
+	}
+	if s.IsEmpty() {
+		s.Release()
+		return
+	}
+	d.add(0, b, inc, s)
 }
 
 func (d *dealt) add(n int, b *batch, inc job.Incarnation, s *idset.Set) {

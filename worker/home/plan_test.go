@@ -288,3 +288,22 @@ func TestOnePassDrainsAtMostItsLimit(t *testing.T) {
 		t.Errorf("more: %s", setText(v.More))
 	}
 }
+
+// Later turns are planned for few recipients only: for many it would take a step for each of
+// their messages, in a loop that must not stand.
+func TestTurnsArePlannedForFew(t *testing.T) {
+	for n, turns := range map[uint32]int{aheadMost: 2, aheadMost + 1: 0} {
+		who := idset.New(0)
+		for id := range n {
+			who.Add(id)
+		}
+		f := Findings{Online: []Online{{g1, who}}, Job: func(job.ID) JobInfo { return JobInfo{Known: true, Over: job.Parked} }}
+		for i := range 2*PassLimit + 1 {
+			f.Items = append(f.Items, parked.Item{Job: job.ID{byte(i)}, Number: parked.Number{Seq: uint64(i)}, Set: who})
+		}
+		v := Plan(f)
+		if len(v.Entries) != PassLimit || len(v.Rest) != turns || !v.More.Equal(who) {
+			t.Errorf("%d recipients: %d entries, %d turns later, %d have more", n, len(v.Entries), len(v.Rest), v.More.Card())
+		}
+	}
+}

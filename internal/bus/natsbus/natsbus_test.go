@@ -129,14 +129,7 @@ func TestTwoOnOneDirectoryAreNotRefused(t *testing.T) {
 // TestEmbeddedCluster starts three servers inside processes' reach of each other,
 // stores in a stream that all keep, and stops one.
 func TestEmbeddedCluster(t *testing.T) {
-	ports, err := servers.Ports(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var routes []string
-	for _, p := range ports {
-		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", p))
-	}
+	routes := routesOfThree(t)
 	var all [3]*natsbus.Server
 	came := make(chan error, 1)
 	for i := range all {
@@ -185,6 +178,19 @@ func TestEmbeddedCluster(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// routesOfThree are free addresses for three servers to reach each other.
+func routesOfThree(t *testing.T) (routes []string) {
+	t.Helper()
+	ports, err := servers.Ports(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ports {
+		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", p))
+	}
+	return routes
 }
 
 func connected(t *testing.T, s *natsbus.Server) *nats.Conn {

@@ -153,14 +153,7 @@ func TestEmbeddedServersAreTold(t *testing.T) {
 		t.Errorf("one that does not sync: %v", told(lax))
 	}
 
-	ports, err := servers.Ports(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var routes []string
-	for _, p := range ports {
-		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", p))
-	}
+	routes := routesOfThree(t)
 	var all [3]*natsbus.Server
 	for i := range all {
 		all[i] = start(t, natsbus.Config{Name: fmt.Sprint("told", i), Listen: "127.0.0.1:0", ClusterListen: routes[i], Routes: routes, Token: "secret", Logger: quiet})
