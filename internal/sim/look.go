@@ -148,8 +148,7 @@ func (s *start) sweepJob(j *jobs.Job) {
 		if !s.has(r) {
 			continue
 		}
-		cell := parsed(s.index.Cell(r, j.Spec.ID))
-		if cell.Counts.InDoubt == 0 && (!over || cell.Counts.Parked == 0) {
+		if !parsed(s.index.InDoubt(r, j.Spec.ID)) && (!over || !parsed(s.index.IsParked(r, j.Spec.ID))) {
 			continue
 		}
 		if s.w.rules.LateParkStays {

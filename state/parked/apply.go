@@ -102,23 +102,14 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 	return fmt.Errorf("%w: an entry of type %T", ErrLedger, e)
 }
 
-// count applies a difference to the job's cell and total. A tally is unsigned
+// count applies a difference to the job's total. A tally is unsigned
 // and wraps, so that a difference may hold negative numbers.
-func (t *txn) count(r job.Range, id job.ID, d *Tally, span *job.Span, parked *idset.Set) error {
-	cell, err := t.cell(r, id)
-	if err != nil {
-		return err
-	}
-	if span != nil && !cell.addSpan(*span) {
-		return fmt.Errorf("%w: block %s of %s is reserved already", ErrLedger, *span, id)
-	}
+func (t *txn) count(r job.Range, id job.ID, d *Tally, parked *idset.Set) error {
 	total, err := readTotal(t.ahead.rows, id)
 	if err != nil {
 		return err
 	}
-	cell.Counts.add(d, 1)
-	total.add(d, 1)
-	t.b.Put(cellKey(r, id), cell.bytes())
+	total.add(d)
 	var w bin.Writer
 	total.write(&w)
 	t.b.Put(globalKey(rowTotal, id[:]), w.B)
@@ -218,7 +209,23 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	} else if err := t.park(r, e.Job, rest, false); err != nil {
 		return err
 	}
-	return t.count(r, e.Job, &d, &e.Span, rest)
+	if err := t.cover(r, e.Job, e.Span); err != nil {
+		return err
+	}
+	return t.count(r, e.Job, &d, rest)
+}
+
+// cover notes that a block is reserved.
+func (t *txn) cover(r job.Range, id job.ID, s job.Span) error {
+	cell, err := t.cell(r, id)
+	if err != nil {
+		return err
+	}
+	if !cell.addSpan(s) {
+		return fmt.Errorf("%w: block %s of %s is reserved already", ErrLedger, s, id)
+	}
+	t.b.Put(cellKey(r, id), cell.bytes())
+	return nil
 }
 
 // verdicts ends the charges of a block that are wholly reserved with it, and gives whom
@@ -231,7 +238,7 @@ func (t *txn) verdicts(e *ledger.Reserve) ([]ledger.Drop, error) {
 	if err != nil {
 		return nil, err
 	}
-	cell.addSpan(e.Span) // count refuses one that is reserved
+	cell.addSpan(e.Span) // cover refuses one that is reserved
 	return t.charges().Reserved(&t.b, e.Job, e.Span, func(s job.Span) bool { return len(cell.Gaps(s)) == 0 })
 }
 
@@ -305,7 +312,7 @@ func (t *txn) drain(e *ledger.Drain) error {
 	if err != nil {
 		return err
 	}
-	return t.count(e.Range, e.Job, &Tally{Parked: -n, HandedOff: n}, nil, nil)
+	return t.count(e.Range, e.Job, &Tally{Parked: -n, HandedOff: n}, nil)
 }
 
 func (t *txn) outcome(e *ledger.Outcome) error {
@@ -321,7 +328,7 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	n := uint64(e.Set.Card())
 	d := Tally{Parked: -n}
 	*d.at(e.Outcome, e.Reason) += n
-	return t.count(e.Range, e.Job, &d, nil, nil)
+	return t.count(e.Range, e.Job, &d, nil)
 }
 
 // inRange reports whether all of the sets that have ids are of a range.

@@ -7,10 +7,11 @@ import (
 	"crier/job"
 )
 
-// Cell is where one job stands in one range.
+// Cell is what of one job is reserved in one range. How many of its recipients have which
+// outcome there is written nowhere: who is parked, in doubt or handed off has rows, and what
+// a drain and a done of one recipient change would otherwise be read and written for each.
 type Cell struct {
-	Spans  []job.Span // reserved, ascending, merged
-	Counts Tally
+	Spans []job.Span // ascending, merged
 }
 
 // Tally counts a job's recipients by outcome; what is pending is not in it.
@@ -54,14 +55,14 @@ func (t *Tally) at(o job.Outcome, reason job.Reason) *uint64 {
 	return &t.Dropped[reason&15]
 }
 
-// add adds another tally, or takes it away (sign −1).
-func (t *Tally) add(o *Tally, sign uint64) {
+// add adds another tally.
+func (t *Tally) add(o *Tally) {
 	mine, theirs := t.fields(), o.fields()
 	for i := range mine {
-		*mine[i] += *theirs[i] * sign
+		*mine[i] += *theirs[i]
 	}
 	for i := range t.Dropped {
-		t.Dropped[i] += o.Dropped[i] * sign
+		t.Dropped[i] += o.Dropped[i]
 	}
 }
 
@@ -104,7 +105,6 @@ func (c *Cell) bytes() []byte {
 	for _, s := range c.Spans {
 		w.Span(s)
 	}
-	c.Counts.write(&w)
 	return w.B
 }
 
@@ -114,7 +114,6 @@ func parseCell(b []byte) (Cell, error) {
 	for range r.Max(uint64(len(b))) {
 		c.Spans = append(c.Spans, r.Span())
 	}
-	c.Counts = readTally(r)
 	return c, r.Err(true)
 }
 

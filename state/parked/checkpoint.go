@@ -16,7 +16,7 @@ import (
 // value, each with its length in front, then an empty key. An index is restored from
 // it and goes on from its watermark; the records before that are not needed, except
 // those that hold the targets of a reserve that is still open.
-const checkpointMagic = "CP\x02"
+const checkpointMagic = "CP\x03"
 
 // ErrCheckpoint is wrapped by errors about bytes that are no checkpoint.
 var ErrCheckpoint = errors.New("not a checkpoint of the parked index")

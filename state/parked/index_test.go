@@ -149,7 +149,8 @@ func check(t fataler, x *parked.Index, h *history) {
 		equal(t, fmt.Sprint("total of ", id), must[parked.Tally](t)(x.Total(id)), h.tally(id, noRange))
 		for _, r := range testRanges {
 			cell := must[parked.Cell](t)(x.Cell(r, id))
-			equal(t, fmt.Sprint("cell of ", id, r), cell.Counts, h.tally(id, r))
+			equal(t, "any in doubt", must[bool](t)(x.InDoubt(r, id)), h.tally(id, r).InDoubt > 0)
+			equal(t, "any parked", must[bool](t)(x.IsParked(r, id)), h.tally(id, r).Parked > 0)
 			equal(t, "gaps", cell.Gaps(job.Span{Lo: uint64(r.Lo()), Hi: uint64(r.Lo()) + regionSize}), h.gaps(id, r))
 			isParked := func(s *status) bool { return s != nil && s.outcome == job.Parked }
 			equal(t, "parked in", ids(must[*idset.Set](t)(x.ParkedIn(r, id))), h.members(id, r, isParked))

@@ -11,14 +11,14 @@ import (
 
 // Rows of the index. What belongs to no range starts with 0xffff.
 //
-//	range 'c' job                          cell: spans reserved, counts
+//	range 'c' job                          cell: spans reserved
 //	range 'd' job ref inc how              recipients in doubt
 //	range 'o' job ref inc                  open targets of a reserve
 //	range 'p' page job seq entry flag      parked recipients of one page
 //	range 'f', 'h', 'k', 's', 'y'          the book of charges, see package charge
 //	0xffff 'j' journal                     journal: last n, sealed
-//	0xffff 't' job                         total of the job's cells
-//	0xffff 'W'                             watermark; another letter for rows of another form,
+//	0xffff 't' job                         counts of the job
+//	0xffff 'X'                             watermark; another letter for rows of another form,
 //	                                       so that an index of those counts as none
 const (
 	rowCell    = 'c'
@@ -27,7 +27,7 @@ const (
 	rowParked  = 'p'
 	rowJournal = 'j'
 	rowTotal   = 't'
-	rowMark    = 'W'
+	rowMark    = 'X'
 )
 
 var globalPrefix = []byte{0xff, 0xff}

@@ -2,6 +2,7 @@ package parked
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	"crier/internal/bin"
@@ -23,7 +24,7 @@ func readCell(rows charge.Rows, r job.Range, id job.ID) (Cell, error) {
 	return parseCell(b)
 }
 
-// Total reads the sum of a job's cells; absent is zero.
+// Total reads how many recipients of a job have which outcome; absent is zero.
 func (x *Index) Total(id job.ID) (Tally, error) { return readTotal(x.kv, id) }
 
 func readTotal(rows charge.Rows, id job.ID) (Tally, error) {
@@ -159,6 +160,32 @@ func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	}
 	return s, nil
 }
+
+// InDoubt reports whether anybody of a job is in doubt in a range.
+func (x *Index) InDoubt(r job.Range, id job.ID) (found bool, err error) {
+	err = x.scanDoubts(r, id, func(_ Doubt, how byte) { found = found || how != doubtDecided })
+	return found, err
+}
+
+// IsParked reports whether anybody of a job is parked in a range. Where nobody is, it asks the
+// store once a page.
+func (x *Index) IsParked(r job.Range, id job.ID) (bool, error) {
+	found := errors.New("a row")
+	for n := range page.Count {
+		prefix := jobPagePrefix(r, n, id)
+		err := x.kv.Scan(prefix, row.After(prefix), func(_, _ []byte) error { return found })
+		if errors.Is(err, found) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// Parkings changes whenever anybody is parked in a range, from the first MayWait of it on.
+func (x *Index) Parkings(r job.Range) uint64 { return x.people.Mark(r) }
 
 // Doubt is a job's recipients in doubt in one range.
 type Doubt struct {

@@ -133,7 +133,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		}
 	}
 	d.Delivered += uint64(moved.Card())
-	if err := t.count(e.Range, e.Job, d, nil, nil); err != nil {
+	if err := t.count(e.Range, e.Job, d, nil); err != nil {
 		return err
 	}
 	t.changes[len(t.changes)-1].Done = true
@@ -172,7 +172,7 @@ func (t *txn) doubt(e *ledger.Doubt) error {
 		t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range, Doubted: true, Set: all})
 	}
 	n := uint64(o.Set.Card())
-	return t.count(e.Range, e.Job, &Tally{HandedOff: -n, InDoubt: n}, nil, nil)
+	return t.count(e.Range, e.Job, &Tally{HandedOff: -n, InDoubt: n}, nil)
 }
 
 func (t *txn) putDoubt(key []byte, s *idset.Set) {
@@ -264,5 +264,5 @@ func (t *txn) decide(e *ledger.Decide) error {
 	if err := t.park(e.Range, e.Job, parked, true); err != nil {
 		return err
 	}
-	return t.count(e.Range, e.Job, &d, nil, parked)
+	return t.count(e.Range, e.Job, &d, parked)
 }

@@ -33,6 +33,8 @@ type Sweep struct {
 	// Erased gives who of a range asked to be forgotten behind a record of the ledger.
 	Erased func(seq uint64, r job.Range) *idset.Set
 	Post   func(context.Context, any)
+
+	bare bare
 }
 
 // Run looks, again and again, for all of them.
@@ -75,11 +77,13 @@ func (s *Sweep) once(ctx context.Context) error {
 		}
 	}
 	now = time.Now()
+	s.bare.begin(s.Index.Parkings)
 	for _, j := range live {
 		if err := s.endings(ctx, now, j); err != nil {
 			return err
 		}
 	}
+	s.bare.end()
 	return nil
 }
 
@@ -150,17 +154,31 @@ func (s *Sweep) endings(ctx context.Context, now time.Time, j jobs.Job) error {
 	if err != nil || total.InDoubt == 0 && (total.Parked == 0 || !over) {
 		return err
 	}
+	bare := s.bare.of(j.Spec.ID)
 	for r := range job.Range(job.Ranges) {
 		if !s.Holds(r) {
 			continue
 		}
-		cell, err := s.Index.Cell(r, j.Spec.ID)
+		left, err := s.left(r, j.Spec.ID, over, bare)
 		if err != nil {
 			return err
 		}
-		if cell.Counts.InDoubt > 0 || over && cell.Counts.Parked > 0 {
+		if left {
 			s.Post(ctx, home.Ending{Range: r, Job: j.Spec.ID})
 		}
 	}
 	return nil
+}
+
+// left reports whether a range has anybody to end of a job.
+func (s *Sweep) left(r job.Range, id job.ID, over bool, bare *ranges) (bool, error) {
+	doubt, err := s.Index.InDoubt(r, id)
+	if err != nil || doubt || !over || bare.has(r) {
+		return doubt, err
+	}
+	isParked, err := s.Index.IsParked(r, id)
+	if err == nil && !isParked {
+		bare.add(r)
+	}
+	return isParked, err
 }
