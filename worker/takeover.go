@@ -150,11 +150,11 @@ func (w *Worker) todo(pkg block.Package, o work.Offer) ([]job.Span, error) {
 		if s.IsEmpty() {
 			continue
 		}
-		cell, err := w.cfg.Index.Cell(r, o.Job)
+		reserved, err := w.cfg.Index.Reserved(r, o.Job)
 		if err != nil {
 			return nil, err
 		}
-		todo = append(todo, cell.Gaps(s)...)
+		todo = append(todo, reserved.Gaps(s)...)
 	}
 	return todo, nil
 }

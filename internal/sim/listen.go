@@ -228,8 +228,8 @@ func (s *start) todo(o offer) []job.Span {
 		if span.IsEmpty() || s.w.packageRange(o.id, r).IsEmpty() {
 			continue
 		}
-		cell := parsed(s.index.Cell(r, o.id))
-		todo = append(todo, cell.Gaps(span)...)
+		reserved := parsed(s.index.Reserved(r, o.id))
+		todo = append(todo, reserved.Gaps(span)...)
 	}
 	return todo
 }

@@ -2,13 +2,16 @@ package parked
 
 import (
 	"fmt"
+	"maps"
 
 	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
 	"crier/state/parked/page"
+	"crier/state/parked/spans"
 )
 
 // aheadMost is how many bytes of changes are held before they are written although their
@@ -26,6 +29,7 @@ type ahead struct {
 	mark    Number
 	open    map[string]*Open // as in Index; nil: gone
 	late    map[string]*Open // the same
+	totals  map[job.ID]Tally // of the jobs that it changes
 	pages   page.Kept
 	parked  []*idset.Set
 	held    []Change
@@ -34,7 +38,35 @@ type ahead struct {
 
 func newAhead(x *Index, j job.Journal, js journal) *ahead {
 	x.held.Drop() // of a record that could not be written
-	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}}
+	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}, totals: map[job.ID]Tally{}}
+}
+
+// totalsMost is for how many jobs a total is remembered: 1 MiB.
+const totalsMost = 4096
+
+// total gives the total of a job.
+func (a *ahead) total(id job.ID) (Tally, error) {
+	if t, ok := a.totals[id]; ok {
+		return t, nil
+	}
+	if t, ok := a.x.totals[id]; ok {
+		return t, nil
+	}
+	return readTotal(a.x.kv, id)
+}
+
+// expect looks at which pages entries are going to read.
+func (a *ahead) expect(entries []ledger.Entry) {
+	for _, e := range entries {
+		switch e := e.(type) {
+		case *ledger.Drain:
+			for _, s := range e.Targets.Sets {
+				a.pages.Expect(s)
+			}
+		case *ledger.Outcome:
+			a.pages.Expect(e.Set)
+		}
+	}
 }
 
 // take takes in a whole entry, behind which the watermark is next.
@@ -43,6 +75,9 @@ func (a *ahead) take(t *txn, next Number) error {
 		return err
 	}
 	a.js, a.mark = t.js, next
+	for _, c := range t.changes {
+		a.totals[c.Job] = c.Total
+	}
 	a.held = append(a.held, t.changes...)
 	a.parked = append(a.parked, t.parked...)
 	for _, k := range t.closed {
@@ -77,7 +112,21 @@ func (a *ahead) flush() error {
 	j.Uint(a.js.next)
 	j.Bool(a.js.sealed)
 	b.Put(globalKey(rowJournal, journalBytes(a.journal)), j.B)
+	for id, total := range a.totals {
+		var w bin.Writer
+		total.write(&w)
+		b.Put(globalKey(rowTotal, id[:]), w.B)
+	}
 	if err := a.rows.Hold(&b); err != nil {
+		return err
+	}
+	var gone []*idset.Set
+	err := a.pages.Emptied(func(id page.ID, p page.Page) {
+		s := idset.New(id.Range)
+		p.AddTo(s, id.Number)
+		gone = append(gone, s)
+	})
+	if err != nil {
 		return err
 	}
 	mu.Lock() // Where must not see half of an entry
@@ -90,10 +139,19 @@ func (a *ahead) flush() error {
 		s.Release()
 	}
 	a.parked = nil
+	for _, s := range gone { // only this goroutine adds anybody
+		a.x.people.Gone(s, a.x.people.Mark(s.Range))
+		s.Release()
+	}
 	mu.mark = a.mark
 	mu.journals[a.journal] = a.js
 	merge(mu.open, a.open)
 	merge(mu.late, a.late)
+	if len(a.x.totals)+len(a.totals) > totalsMost {
+		clear(a.x.totals)
+	}
+	maps.Copy(a.x.totals, a.totals)
+	clear(a.totals)
 	clear(a.open)
 	clear(a.late)
 	a.changes, a.held = append(a.changes, a.held...), nil
@@ -124,6 +182,8 @@ func (a *ahead) openOf(key string) (open, late *Open) {
 	return open, late
 }
 
-func (t *txn) cell(r job.Range, id job.ID) (Cell, error) { return readCell(t.ahead.rows, r, id) }
+func (t *txn) reserved(r job.Range, id job.ID) (spans.Set, error) {
+	return readReserved(t.ahead.rows, r, id)
+}
 
 func (t *txn) charges() charge.Book { return charge.Book{Rows: t.ahead.rows} }

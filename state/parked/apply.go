@@ -41,6 +41,7 @@ func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
 	if st.Seq == mark.Seq {
 		from = int(mark.Entry)
 	}
+	ahead.expect(rec.Entries[from:])
 	for i := from; i < len(rec.Entries); i++ {
 		at := Number{st.Seq, uint16(i)}
 		t := &txn{x: x, ahead: ahead, at: at, ref: job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, js: ahead.js}
@@ -48,6 +49,7 @@ func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
 		if !ahead.js.sealed { // rule 3: whatever follows a seal is void
 			if err := t.entry(ctx, rec.Entries[i]); err != nil {
 				err = fmt.Errorf("entry %d of record %d (%s/%d): %w", i, st.Seq, rec.Journal, rec.N, err)
+				ahead.pages = page.Kept{} // half of the entry may be in what it keeps
 				return ahead.changes, errors.Join(err, ahead.flush())
 			}
 		}
@@ -102,17 +104,14 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 	return fmt.Errorf("%w: an entry of type %T", ErrLedger, e)
 }
 
-// count applies a difference to the job's total. A tally is unsigned
+// count applies a difference to the job's total, once an entry. A tally is unsigned
 // and wraps, so that a difference may hold negative numbers.
 func (t *txn) count(r job.Range, id job.ID, d *Tally, parked *idset.Set) error {
-	total, err := readTotal(t.ahead.rows, id)
+	total, err := t.ahead.total(id)
 	if err != nil {
 		return err
 	}
 	total.add(d)
-	var w bin.Writer
-	total.write(&w)
-	t.b.Put(globalKey(rowTotal, id[:]), w.B)
 	t.changes = append(t.changes, Change{Job: id, Range: r, Parked: parked, Total: total})
 	return nil
 }
@@ -155,11 +154,11 @@ func (t *txn) charge(ctx context.Context, e *ledger.Charge) error {
 	if err != nil {
 		return err
 	}
-	cell, err := t.cell(e.Range(), e.Job)
+	reserved, err := t.reserved(e.Range(), e.Job)
 	if err != nil {
 		return err
 	}
-	if err := t.charges().Apply(&t.b, e, ids, cell.Gaps(e.Span)); err != nil {
+	if err := t.charges().Apply(&t.b, e, ids, reserved.Gaps(e.Span)); err != nil {
 		return fmt.Errorf("%w: charging block %s of %s: %w", ErrLedger, e.Span, e.Job, err)
 	}
 	return nil
@@ -217,14 +216,14 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 
 // cover notes that a block is reserved.
 func (t *txn) cover(r job.Range, id job.ID, s job.Span) error {
-	cell, err := t.cell(r, id)
+	reserved, err := t.reserved(r, id)
 	if err != nil {
 		return err
 	}
-	if !cell.addSpan(s) {
+	if !reserved.Add(s) {
 		return fmt.Errorf("%w: block %s of %s is reserved already", ErrLedger, s, id)
 	}
-	t.b.Put(cellKey(r, id), cell.bytes())
+	t.b.Put(reservedKey(r, id), reserved.Bytes())
 	return nil
 }
 
@@ -234,12 +233,12 @@ func (t *txn) verdicts(e *ledger.Reserve) ([]ledger.Drop, error) {
 	if charged, err := t.charges().Has(e.Range(), e.Job); err != nil || !charged {
 		return nil, err
 	}
-	cell, err := t.cell(e.Range(), e.Job)
+	reserved, err := t.reserved(e.Range(), e.Job)
 	if err != nil {
 		return nil, err
 	}
-	cell.addSpan(e.Span) // cover refuses one that is reserved
-	return t.charges().Reserved(&t.b, e.Job, e.Span, func(s job.Span) bool { return len(cell.Gaps(s)) == 0 })
+	reserved.Add(e.Span) // cover refuses one that is reserved
+	return t.charges().Reserved(&t.b, e.Job, e.Span, func(s job.Span) bool { return len(reserved.Gaps(s)) == 0 })
 }
 
 // takeOut takes a set out of what is left of a block; all of it must be there.
@@ -386,6 +385,7 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 		if err != nil {
 			return err
 		}
+		t.ahead.pages.Took(page.ID{Range: r, Number: n}, words)
 	}
 	if found != want {
 		return fmt.Errorf("%w: %d recipients of %s leave the park of range %s, %d are there", ErrLedger, want, id, r, found)

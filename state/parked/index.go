@@ -48,7 +48,8 @@ type Index struct {
 	Charges charge.Book
 
 	kv       kv.Store
-	held     *kv.Overlay // Apply's
+	held     *kv.Overlay      // Apply's
+	totals   map[job.ID]Tally // Apply's: of jobs that it met, as they are written
 	packages Packages
 	records  Records
 	people   waiting.People
@@ -94,7 +95,7 @@ type Change struct {
 
 // New opens the index kept in a store.
 func New(ctx context.Context, store kv.Store, packages Packages, records Records) (*Index, error) {
-	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), packages: packages, records: records}
+	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), totals: map[job.ID]Tally{}, packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.open = map[string]*Open{}
 	x.mu.late = map[string]*Open{}

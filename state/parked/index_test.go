@@ -20,6 +20,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked"
 	"crier/state/parked/kv"
+	"crier/state/parked/spans"
 )
 
 func init() { // before the command line, which may say otherwise
@@ -148,10 +149,10 @@ func check(t fataler, x *parked.Index, h *history) {
 	for _, id := range testJobs {
 		equal(t, fmt.Sprint("total of ", id), must[parked.Tally](t)(x.Total(id)), h.tally(id, noRange))
 		for _, r := range testRanges {
-			cell := must[parked.Cell](t)(x.Cell(r, id))
+			reserved := must[spans.Set](t)(x.Reserved(r, id))
 			equal(t, "any in doubt", must[bool](t)(x.InDoubt(r, id)), h.tally(id, r).InDoubt > 0)
 			equal(t, "any parked", must[bool](t)(x.IsParked(r, id)), h.tally(id, r).Parked > 0)
-			equal(t, "gaps", cell.Gaps(job.Span{Lo: uint64(r.Lo()), Hi: uint64(r.Lo()) + regionSize}), h.gaps(id, r))
+			equal(t, "gaps", reserved.Gaps(job.Span{Lo: uint64(r.Lo()), Hi: uint64(r.Lo()) + regionSize}), h.gaps(id, r))
 			isParked := func(s *status) bool { return s != nil && s.outcome == job.Parked }
 			equal(t, "parked in", ids(must[*idset.Set](t)(x.ParkedIn(r, id))), h.members(id, r, isParked))
 		}
@@ -684,18 +685,4 @@ func TestReadersBesideApply(t *testing.T) {
 	apply(t, x, h.records...)
 	close(stop)
 	<-done
-}
-
-func TestGaps(t *testing.T) {
-	c := parked.Cell{Spans: []job.Span{{Lo: 10, Hi: 20}, {Lo: 30, Hi: 40}}}
-	for _, x := range []struct{ in, want string }{
-		{"[0, 50)", "[[0, 10) [20, 30) [40, 50)]"}, {"[12, 18)", "[]"}, {"[15, 35)", "[[20, 30)]"}, {"[20, 30)", "[[20, 30)]"},
-		{"[22, 24)", "[[22, 24)]"}, {"[25, 60)", "[[25, 30) [40, 60)]"}, {"[40, 41)", "[[40, 41)]"}, {"[5, 5)", "[]"},
-	} {
-		var s job.Span
-		fmt.Sscanf(x.in, "[%d, %d)", &s.Lo, &s.Hi)
-		if got := fmt.Sprint(c.Gaps(s)); got != x.want {
-			t.Errorf("gaps in %s: %s, want %s", x.in, got, x.want)
-		}
-	}
 }

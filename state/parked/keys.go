@@ -11,7 +11,7 @@ import (
 
 // Rows of the index. What belongs to no range starts with 0xffff.
 //
-//	range 'c' job                          cell: spans reserved
+//	range 'c' job                          spans that are reserved
 //	range 'd' job ref inc how              recipients in doubt
 //	range 'o' job ref inc                  open targets of a reserve
 //	range 'p' page job seq entry flag      parked recipients of one page
@@ -21,13 +21,13 @@ import (
 //	0xffff 'X'                             watermark; another letter for rows of another form,
 //	                                       so that an index of those counts as none
 const (
-	rowCell    = 'c'
-	rowDoubt   = 'd'
-	rowOpen    = 'o'
-	rowParked  = 'p'
-	rowJournal = 'j'
-	rowTotal   = 't'
-	rowMark    = 'X'
+	rowReserved = 'c'
+	rowDoubt    = 'd'
+	rowOpen     = 'o'
+	rowParked   = 'p'
+	rowJournal  = 'j'
+	rowTotal    = 't'
+	rowMark     = 'X'
 )
 
 var globalPrefix = []byte{0xff, 0xff}
@@ -41,7 +41,7 @@ func globalKey(row byte, more ...[]byte) []byte {
 	return k
 }
 
-func cellKey(r job.Range, id job.ID) []byte { return row.Key(r, rowCell, id[:]) }
+func reservedKey(r job.Range, id job.ID) []byte { return row.Key(r, rowReserved, id[:]) }
 
 // openKey names the open targets of one reserve at one incarnation.
 func openKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation) []byte {

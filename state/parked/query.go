@@ -11,17 +11,20 @@ import (
 	"crier/state/parked/charge"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
+	"crier/state/parked/spans"
 )
 
-// Cell reads where a job stands in a range; absent is empty.
-func (x *Index) Cell(r job.Range, id job.ID) (Cell, error) { return readCell(x.kv, r, id) }
+// Reserved reads what of a job is reserved in a range. How many recipients there have which outcome
+// is written nowhere: who is parked, in doubt or handed off has rows, and every drain and done of
+// one recipient would change it.
+func (x *Index) Reserved(r job.Range, id job.ID) (spans.Set, error) { return readReserved(x.kv, r, id) }
 
-func readCell(rows charge.Rows, r job.Range, id job.ID) (Cell, error) {
-	b, err := rows.Get(cellKey(r, id))
+func readReserved(rows charge.Rows, r job.Range, id job.ID) (spans.Set, error) {
+	b, err := rows.Get(reservedKey(r, id))
 	if err != nil || b == nil {
-		return Cell{}, err
+		return nil, err
 	}
-	return parseCell(b)
+	return spans.Parse(b)
 }
 
 // Total reads how many recipients of a job have which outcome; absent is zero.
@@ -315,8 +318,8 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	r := who.Range()
-	cell, err := x.Cell(r, id)
-	if err != nil || !cell.Covers(who) {
+	reserved, err := x.Reserved(r, id)
+	if err != nil || !reserved.Has(who) {
 		return job.Pending, err
 	}
 	for _, o := range x.mu.open {

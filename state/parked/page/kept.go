@@ -4,18 +4,20 @@ import (
 	"bytes"
 	"slices"
 
+	"crier/internal/idset"
 	"crier/job"
 )
 
-// Kept keeps rows of pages that are read again and again: the drains of a login are neighbours in
-// a record of the ledger, and all in one page, of which a scan for each of them would look up the same
-// blocks. The zero value keeps nothing yet. It belongs to one goroutine.
+// Kept keeps rows of pages that one record of the ledger reads again and again: the drains of a
+// login are neighbours in it, and all in one page, of which a scan for each of them would look up
+// the same blocks. The zero value keeps nothing yet. It belongs to one goroutine.
 //
 // Memory: 16 MiB, and the rows of one page more.
 type Kept struct {
-	touched map[ID]int
-	rows    map[ID][]Row
-	bytes   int
+	reads map[ID]int // that are to come
+	rows  map[ID][]Row
+	taken map[ID]*Page // who was taken out of rows that are kept
+	bytes int
 }
 
 // ID names a page.
@@ -27,25 +29,38 @@ type ID struct {
 // Row is a row of a page, by its key in the store. Its value is nil if it is gone.
 type Row struct{ Key, Value []byte }
 
-const (
-	touches  = 2        // from how many readings on the rows of a page are kept
-	keptMost = 16 << 20 // bytes
-)
+const keptMost = 16 << 20 // bytes
+
+// Expect says that the page of each id of a set is going to be read, where these are a handful.
+func (k *Kept) Expect(s *idset.Set) {
+	if s.IsEmpty() {
+		return
+	}
+	few, ok := s.Few()
+	if !ok {
+		return
+	}
+	if k.reads == nil {
+		k.reads = map[ID]int{}
+	}
+	for i, id := range few {
+		if n := Number(id); i == 0 || n != Number(few[i-1]) {
+			k.reads[ID{s.Range, n}]++
+		}
+	}
+}
 
 // Rows gives the rows of a page, ascending, of which the caller changes the values as the rows
-// change; or nil, if they are not kept: it is then read for the first times. scan reads them.
+// change; or nil, if they are not worth keeping: it is read once. scan reads them.
 func (k *Kept) Rows(id ID, scan func(fn func(key, value []byte) error) error) ([]Row, error) {
 	if rows := k.rows[id]; rows != nil {
 		return rows, nil
 	}
-	if k.touched == nil {
-		k.touched = map[ID]int{}
-	}
-	if k.touched[id]++; k.touched[id] < touches {
+	if k.reads[id] < 2 {
 		return nil, nil
 	}
 	if k.rows == nil || k.bytes >= keptMost {
-		k.rows, k.bytes = map[ID][]Row{}, 0
+		k.rows, k.taken, k.bytes = map[ID][]Row{}, map[ID]*Page{}, 0
 	}
 	rows := []Row{}
 	err := scan(func(key, value []byte) error {
@@ -74,8 +89,47 @@ func With(rows []Row, prefix []byte) (some []*Row) {
 	return some
 }
 
-// Forget is to be called when a row is added to a page.
+// Forget is to be called when a row is added to a page, which is not kept from then on.
 func (k *Kept) Forget(id ID) {
 	delete(k.rows, id)
-	delete(k.touched, id)
+	delete(k.taken, id)
+	delete(k.reads, id)
+}
+
+// Took notes who of a page was taken out of its rows.
+func (k *Kept) Took(id ID, words []uint64) {
+	if k.rows[id] == nil {
+		return
+	}
+	if k.taken[id] == nil {
+		k.taken[id] = &Page{}
+	}
+	for i, w := range words {
+		k.taken[id][i] |= w
+	}
+}
+
+// Emptied calls fn with those of each page who were taken out of rows since it was called before and
+// are in none now.
+func (k *Kept) Emptied(fn func(ID, Page)) error {
+	for id, taken := range k.taken {
+		out := *taken
+		for _, x := range k.rows[id] {
+			if x.Value == nil {
+				continue
+			}
+			var p Page
+			if err := Parse(x.Value, &p); err != nil {
+				return err
+			}
+			for i, w := range p {
+				out[i] &^= w
+			}
+		}
+		if !out.IsEmpty() {
+			fn(id, out)
+		}
+	}
+	clear(k.taken)
+	return nil
 }

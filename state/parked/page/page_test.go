@@ -54,7 +54,7 @@ func TestAPageIsItsIDs(t *testing.T) {
 	})
 }
 
-// TestKeptRows: from the third reading on the rows of a page are kept, as the caller changes them,
+// TestKeptRows: the rows of a page that is read more than once are kept, as the caller changes them,
 // until one is added.
 func TestKeptRows(t *testing.T) {
 	var k Kept
@@ -68,10 +68,15 @@ func TestKeptRows(t *testing.T) {
 		}
 		return nil
 	}
-	for i := range 5 {
-		rows, err := k.Rows(id, scan)
-		if err != nil || (rows != nil) != (i >= touches-1) || (k.Has(id) != nil) != (rows != nil) || reads > 1 {
-			t.Fatalf("reading %d: %d rows after %d scans, %v", i+1, len(rows), reads, err)
+	first := job.Range(1).Lo() + 7<<Bits
+	k.Expect(idset.Of(first))
+	if rows, err := k.Rows(id, scan); rows != nil || err != nil || reads != 0 {
+		t.Fatalf("%d rows are kept of what is read once, %v", len(rows), err)
+	}
+	k.Expect(idset.Of(first, first+1))
+	for range 3 {
+		if rows, err := k.Rows(id, scan); err != nil || len(rows) != 4 || len(k.Has(id)) != 4 || reads != 1 {
+			t.Fatalf("%d rows after %d scans, %v", len(rows), reads, err)
 		}
 	}
 	for _, x := range With(k.Has(id), []byte("a")) {
@@ -82,13 +87,34 @@ func TestKeptRows(t *testing.T) {
 	if got := string(With(k.Has(id), []byte("a"))[0].Key); got != "a2" || len(With(k.Has(id), []byte("a"))) != 1 || len(With(k.Has(id), []byte("d"))) != 0 {
 		t.Errorf("one is gone, and %s is first", got)
 	}
+	var row, out Page
+	row[0] = 0b0110
+	for _, x := range With(k.Has(id), []byte("b")) {
+		x.Value = row.Bytes()
+	}
+	for _, x := range append(With(k.Has(id), []byte("a")), With(k.Has(id), []byte("c"))...) {
+		x.Value = nil
+	}
+	emptied := func() (calls int) {
+		if err := k.Emptied(func(at ID, p Page) { calls, out = calls+1, p }); err != nil {
+			t.Fatal(err)
+		}
+		return calls
+	}
+	words := make([]uint64, Words)
+	words[0] = 0b1100
+	k.Took(id, words)
+	if k.Took(ID{5, 5}, words); emptied() != 1 || out != (Page{0b1000}) || emptied() != 0 {
+		t.Errorf("%b are in no row any more, want the one that row b has not, once", out[0])
+	}
+	k.Took(id, words)
 	k.Forget(id)
-	if k.Has(id) != nil {
+	if k.Has(id) != nil || emptied() != 0 {
 		t.Error("a row was added, and the rows are kept")
 	}
 	fault := errors.New("no disk")
-	for range touches {
-		k.Rows(ID{2, 2}, func(func(key, value []byte) error) error { return fault })
+	for range 2 {
+		k.Expect(idset.Of(job.Range(2).Lo() + 2<<Bits))
 	}
 	if _, err := k.Rows(ID{2, 2}, func(func(key, value []byte) error) error { return fault }); !errors.Is(err, fault) || k.Has(ID{2, 2}) != nil {
 		t.Errorf("they could not be read: %v", err)

@@ -1,18 +1,9 @@
 package parked
 
 import (
-	"slices"
-
 	"crier/internal/bin"
 	"crier/job"
 )
-
-// Cell is what of one job is reserved in one range. How many of its recipients have which
-// outcome there is written nowhere: who is parked, in doubt or handed off has rows, and what
-// a drain and a done of one recipient change would otherwise be read and written for each.
-type Cell struct {
-	Spans []job.Span // ascending, merged
-}
 
 // Tally counts a job's recipients by outcome; what is pending is not in it.
 type Tally struct {
@@ -97,72 +88,4 @@ func readTally(r *bin.Reader) Tally {
 		t.Dropped[i] = r.Uint()
 	}
 	return t
-}
-
-func (c *Cell) bytes() []byte {
-	var w bin.Writer
-	w.Uint(uint64(len(c.Spans)))
-	for _, s := range c.Spans {
-		w.Span(s)
-	}
-	return w.B
-}
-
-func parseCell(b []byte) (Cell, error) {
-	r := bin.NewReader(b)
-	var c Cell
-	for range r.Max(uint64(len(b))) {
-		c.Spans = append(c.Spans, r.Span())
-	}
-	return c, r.Err(true)
-}
-
-// addSpan puts a span in and merges what touches; it reports false, and changes
-// nothing, if the span overlaps one that is there.
-func (c *Cell) addSpan(s job.Span) bool {
-	i, _ := slices.BinarySearchFunc(c.Spans, s, func(a, b job.Span) int {
-		if a.Lo < b.Lo {
-			return -1
-		}
-		return 1
-	})
-	if i > 0 && c.Spans[i-1].Hi > s.Lo || i < len(c.Spans) && s.Hi > c.Spans[i].Lo {
-		return false
-	}
-	c.Spans = slices.Insert(c.Spans, i, s)
-	if i+1 < len(c.Spans) && c.Spans[i].Hi == c.Spans[i+1].Lo {
-		c.Spans[i].Hi = c.Spans[i+1].Hi
-		c.Spans = slices.Delete(c.Spans, i+1, i+2)
-	}
-	if i > 0 && c.Spans[i-1].Hi == c.Spans[i].Lo {
-		c.Spans[i-1].Hi = c.Spans[i].Hi
-		c.Spans = slices.Delete(c.Spans, i, i+1)
-	}
-	return true
-}
-
-// Covers reports whether the recipient's block is reserved.
-func (c *Cell) Covers(r job.Recipient) bool {
-	return slices.ContainsFunc(c.Spans, func(s job.Span) bool { return s.Has(r) })
-}
-
-// Gaps lists what of a span no reserve covers.
-func (c *Cell) Gaps(s job.Span) []job.Span {
-	var gaps []job.Span
-	for _, x := range c.Spans {
-		if x.Hi <= s.Lo {
-			continue
-		}
-		if x.Lo >= s.Hi {
-			break
-		}
-		if x.Lo > s.Lo {
-			gaps = append(gaps, job.Span{Lo: s.Lo, Hi: x.Lo})
-		}
-		s.Lo = x.Hi
-	}
-	if !s.IsEmpty() {
-		gaps = append(gaps, s)
-	}
-	return gaps
 }
