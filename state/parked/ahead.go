@@ -41,7 +41,7 @@ func newAhead(x *Index, j job.Journal, js journal) *ahead {
 	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}, totals: map[job.ID]Tally{}}
 }
 
-// totalsMost is for how many jobs a total is remembered: 1 MiB.
+// totalsMost is of how many jobs the totals are remembered: 1 MiB.
 const totalsMost = 4096
 
 // total gives the total of a job.
@@ -49,10 +49,7 @@ func (a *ahead) total(id job.ID) (Tally, error) {
 	if t, ok := a.totals[id]; ok {
 		return t, nil
 	}
-	if t, ok := a.x.totals[id]; ok {
-		return t, nil
-	}
-	return readTotal(a.x.kv, id)
+	return a.x.Total(id)
 }
 
 // expect looks at which pages entries are going to read.
@@ -147,10 +144,10 @@ func (a *ahead) flush() error {
 	mu.journals[a.journal] = a.js
 	merge(mu.open, a.open)
 	merge(mu.late, a.late)
-	if len(a.x.totals)+len(a.totals) > totalsMost {
-		clear(a.x.totals)
+	if len(mu.totals)+len(a.totals) > totalsMost {
+		clear(mu.totals)
 	}
-	maps.Copy(a.x.totals, a.totals)
+	maps.Copy(mu.totals, a.totals)
 	clear(a.totals)
 	clear(a.open)
 	clear(a.late)

@@ -48,8 +48,7 @@ type Index struct {
 	Charges charge.Book
 
 	kv       kv.Store
-	held     *kv.Overlay      // Apply's
-	totals   map[job.ID]Tally // Apply's: of jobs that it met, as they are written
+	held     *kv.Overlay // Apply's
 	packages Packages
 	records  Records
 	people   waiting.People
@@ -60,6 +59,7 @@ type Index struct {
 		journals map[job.Journal]journal
 		open     map[string]*Open // by openKey; bounded by the open blocks
 		late     map[string]*Open // the same of reserves in doubt whose incarnation may still answer
+		totals   map[job.ID]Tally // some, as they are written: of totalsMost jobs at most
 	}
 }
 
@@ -95,10 +95,11 @@ type Change struct {
 
 // New opens the index kept in a store.
 func New(ctx context.Context, store kv.Store, packages Packages, records Records) (*Index, error) {
-	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), totals: map[job.ID]Tally{}, packages: packages, records: records}
+	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.open = map[string]*Open{}
 	x.mu.late = map[string]*Open{}
+	x.mu.totals = map[job.ID]Tally{}
 	if err := x.load(ctx); err != nil {
 		return nil, fmt.Errorf("opening the parked index: %w", err)
 	}

@@ -27,16 +27,20 @@ func readReserved(rows charge.Rows, r job.Range, id job.ID) (spans.Set, error) {
 	return spans.Parse(b)
 }
 
-// Total reads how many recipients of a job have which outcome; absent is zero.
-func (x *Index) Total(id job.ID) (Tally, error) { return readTotal(x.kv, id) }
-
-func readTotal(rows charge.Rows, id job.ID) (Tally, error) {
-	b, err := rows.Get(globalKey(rowTotal, id[:]))
+// Total tells how many recipients of a job have which outcome; absent is zero.
+func (x *Index) Total(id job.ID) (Tally, error) {
+	x.mu.RLock()
+	t, ok := x.mu.totals[id]
+	x.mu.RUnlock()
+	if ok {
+		return t, nil
+	}
+	b, err := x.kv.Get(globalKey(rowTotal, id[:]))
 	if err != nil || b == nil {
 		return Tally{}, err
 	}
 	r := bin.NewReader(b)
-	t := readTally(r)
+	t = readTally(r)
 	return t, r.Err(true)
 }
 

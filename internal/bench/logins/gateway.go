@@ -234,6 +234,13 @@ func (g *gateway) recorded(m bus.Msg) {
 	}
 }
 
+// unrecorded is how many reserves were reported on and are not recorded.
+func (g *gateway) unrecorded() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.reports)
+}
+
 // anew tells a home everything that has lost what it was told.
 func (g *gateway) anew(m bus.Msg) {
 	p, err := handoff.ParseAnew(m.Data)

@@ -169,6 +169,9 @@ func (l *Run) measure(ctx context.Context, come *arrivals, res *Result) error {
 		return err
 	}
 	res.LoginsPerS, res.Saturated = float64(len(took))/seconds, latencyOf(took)
+	if err := come.recorded(ctx); err != nil { // what saturation left behind is no part of what is below it
+		return err
+	}
 	res.LoadPerS = res.LoginsPerS * l.Load
 	l.say("%.0f logins a second; now %.0f", res.LoginsPerS, res.LoadPerS)
 	if took, err = come.open(ctx, res.LoadPerS, l.Lasts); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crier/internal/bus"
+	"crier/internal/pause"
 	"crier/job"
 	"crier/presence/handoff"
 )
@@ -249,6 +250,18 @@ func (a *arrivals) leave(ctx context.Context) error {
 	for _, g := range a.gateways {
 		if err := g.told(ctx); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// recorded waits until all that was taken is recorded.
+func (a *arrivals) recorded(ctx context.Context) error {
+	for _, g := range a.gateways {
+		for g.unrecorded() > 0 {
+			if !pause.For(ctx, 5*time.Millisecond) {
+				return ctx.Err()
+			}
 		}
 	}
 	return nil
