@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"crier/internal/tail"
 )
 
 // Life is what a process does.
@@ -282,34 +284,11 @@ func (p *Process) await(ctx context.Context, ended <-chan struct{}, whole bool) 
 	})
 	switch {
 	case over:
-		return fmt.Errorf("%s ended before it was ready; its log, %s, ends with:\n%s", p.Name, p.Log, tail(p.Log, p.logged))
+		return fmt.Errorf("%s ended before it was ready; its log, %s, ends with:\n%s", p.Name, p.Log, tail.Of(p.Log, p.logged))
 	case err != nil && ctx.Err() == nil:
 		return fmt.Errorf("%s runs, and is not ready after %s: %w; it goes on (crier cluster start %s waits again), and its log is %s", p.Name, readyWithin, err, p.Name, p.Log)
 	case err != nil:
 		return fmt.Errorf("%s is not ready: %w; its log is %s", p.Name, err, p.Log)
 	}
 	return nil
-}
-
-// tailSize is how much of a log is shown, in bytes; the last line is whole in any case.
-const tailSize = 500
-
-// tail is the last lines of a file behind a number of bytes.
-func tail(path string, from int64) string {
-	b, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		return err.Error()
-	}
-	text := strings.TrimSpace(string(b[min(from, int64(len(b))):]))
-	if text == "" {
-		return "nothing since it was started"
-	}
-	lines := strings.Split(text, "\n")
-	first := len(lines) - 1
-	for size := len(lines[first]); first > 0; first-- {
-		if size += len(lines[first-1]) + 1; size > tailSize {
-			break
-		}
-	}
-	return strings.Join(lines[first:], "\n")
 }

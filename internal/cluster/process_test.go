@@ -154,27 +154,6 @@ func TestWhatSomebodyElseStartedEnds(t *testing.T) {
 	}
 }
 
-// What is shown of a log is whole lines of this start.
-func TestTail(t *testing.T) {
-	long := strings.Repeat("x", 2*tailSize)
-	for name, x := range map[string]struct{ before, since, want string }{
-		"few":          {"old\n", "one\ntwo\n", "one\ntwo"},
-		"nothing":      {"old\n", "", "nothing since it was started"},
-		"a long line":  {"old\n", "one\n" + long + "\n", long},
-		"before long":  {"old\n", long + "\nlast\n", "last"},
-		"just as many": {"", "y\n" + strings.Repeat("z", tailSize-2), "y\n" + strings.Repeat("z", tailSize-2)},
-		"one too many": {"", "y\n" + strings.Repeat("z", tailSize-1), strings.Repeat("z", tailSize-1)},
-	} {
-		path := filepath.Join(t.TempDir(), "log")
-		if err := os.WriteFile(path, []byte(x.before+x.since), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got := tail(path, int64(len(x.before))); got != x.want {
-			t.Errorf("%s: %q, want %q", name, got, x.want)
-		}
-	}
-}
-
 // One that fails keeps no other from being started, waited for and reported, each with what
 // it said this time.
 func TestAWaveReportsAllThatFail(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"crier/api/client"
+	"crier/internal/tail"
 )
 
 // Ready is what a server writes to its ready file.
@@ -46,9 +47,11 @@ type Config struct {
 // Server is a running server process.
 type Server struct {
 	Ready
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error
+	cmd    *exec.Cmd
+	log    string
+	logged int64 // bytes of the log that were there before it was started
+	done   chan struct{}
+	err    error
 }
 
 const (
@@ -70,6 +73,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("opening the server's log: %w", err)
 	}
 	defer log.Close()
+	before, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("looking how long the server's log is: %w", err)
+	}
 	args := append([]string{"serve", "--data", filepath.Join(cfg.Dir, "data"), "--listen", cfg.Listen, "--ready-file", ready}, cfg.Args...)
 	cmd := exec.Command(cfg.Binary, args...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -77,11 +84,11 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", cfg.Binary, err)
 	}
-	s := &Server{cmd: cmd, done: make(chan struct{})}
+	s := &Server{cmd: cmd, log: log.Name(), logged: before, done: make(chan struct{})}
 	go func() { s.err = cmd.Wait(); close(s.done) }()
 	if err := s.await(ctx, ready); err != nil {
 		s.Kill()
-		return nil, fmt.Errorf("%w; its log is %s", err, log.Name())
+		return nil, err
 	}
 	return s, nil
 }
@@ -100,9 +107,9 @@ func (s *Server) await(ctx context.Context, ready string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.done:
-			return fmt.Errorf("the server ended before it was ready: %v", s.err)
+			return fmt.Errorf("the server ended before it was ready: %v; its log ends with:\n%s", s.err, tail.Of(s.log, s.logged))
 		case <-limit:
-			return errors.New("the server was not ready in time")
+			return fmt.Errorf("the server was not ready within %s; its log ends with:\n%s", readyWithin, tail.Of(s.log, s.logged))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
