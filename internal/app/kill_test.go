@@ -64,16 +64,19 @@ type trial struct {
 	members map[job.Recipient]crowd.Kind
 	due     map[job.Recipient]bool
 	tokens  map[job.Recipient]string
+	refused map[job.Recipient]job.Reason // who is not due, and why, but for the control group
 }
 
 const (
 	killPackage = 2_000_000
 	killClients = 500
+	killCap     = 2
+	killControl = 10 // percent
 )
 
-// TestKill kills the server with SIGKILL when a seeded part of a job is done, starts
-// it again, and compares what the clients saw with what the ledger says. CRIER_KILLS
-// is the number of kills; 3 by default.
+// TestKill kills the server with SIGKILL when a seeded part of a job is done, which goes through
+// every filter, starts it again, and compares what the clients saw with what the ledger says.
+// CRIER_KILLS is the number of kills; 3 by default.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	kills := 3
@@ -95,11 +98,12 @@ func TestKill(t *testing.T) {
 func kill(t *testing.T, rng *rand.Rand) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	x := &trial{t: t, members: map[job.Recipient]crowd.Kind{}, due: map[job.Recipient]bool{}}
+	x := &trial{t: t, members: map[job.Recipient]crowd.Kind{}, due: map[job.Recipient]bool{}, refused: map[job.Recipient]job.Reason{}}
 	x.start(ctx)
 	x.populate(ctx, rng)
-	j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "killed", Audience: api.AudienceFollowers, Body: "once", Rate: killClients / 12,
-		IdempotencyKey: "kill"})
+	submit := api.SubmitJob{Account: "killed", Audience: api.AudienceFollowers, Body: "once", Rate: killClients / 12, ExcludeSegments: []string{"out"},
+		ControlGroup: killControl, SendOnce: &api.SendOnce{Key: "once"}, IdempotencyKey: "kill"}
+	j, err := x.svc.SubmitJob(ctx, submit)
 	x.must(err)
 	at := 0.05 + 0.9*rng.Float64()
 	done := x.watchTo(ctx, j.Job, at)
@@ -110,8 +114,7 @@ func kill(t *testing.T, rng *rand.Rand) {
 	t.Logf("killed with %.1f %% of the blocks done", 100*done)
 	x.cfg.Listen = mustHost(t, x.srv.API)
 	x.restart(ctx)
-	again, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "killed", Audience: api.AudienceFollowers, Body: "once", Rate: killClients / 12,
-		IdempotencyKey: "kill"})
+	again, err := x.svc.SubmitJob(ctx, submit)
 	x.must(err)
 	if again.Job != j.Job {
 		t.Fatalf("the same submit after the crash made another job: %s, not %s", again.Job, j.Job)
@@ -121,6 +124,7 @@ func kill(t *testing.T, rng *rand.Rand) {
 	if j.State != job.Sent {
 		t.Fatalf("after the restart the job is %s: %s", j.State, j.Reason)
 	}
+	x.holdOut(ctx, j.Job)
 	x.quiet(ctx, j.Job)
 	x.judge(ctx, j.Job)
 }
@@ -143,7 +147,7 @@ func mustHost(t *testing.T, s string) string {
 func (x *trial) start(ctx context.Context) {
 	path, err := binary()
 	x.must(err)
-	x.cfg = proc.Config{Binary: path, Dir: x.t.TempDir()}
+	x.cfg = proc.Config{Binary: path, Dir: x.t.TempDir(), Args: []string{fmt.Sprintf("--frequency-cap=%d", killCap), "--frequency-zone=" + noonZone()}}
 	x.restart(ctx)
 	x.child, err = proc.StartChild(path, "demo", "crowd")
 	x.must(err)
@@ -185,23 +189,50 @@ func (x *trial) populate(ctx context.Context, rng *rand.Rand) {
 	x.must(err)
 	kinds := []crowd.Kind{crowd.Speaks, crowd.Speaks, crowd.Speaks, crowd.Speaks, crowd.Speaks, crowd.Speaks, crowd.Slow, crowd.Restless, crowd.Mute, crowd.Deaf}
 	var members []crowd.Member
-	var suppressed []job.Recipient
+	why := map[job.Reason][]job.Recipient{}
 	for i, id := range online {
 		token, err := x.svc.MintToken(ctx, api.MintToken{Recipient: &id})
 		x.must(err)
 		m := crowd.Member{Recipient: id, Token: token.Token, Kind: kinds[rng.IntN(len(kinds))]}
 		members = append(members, m)
 		x.members[id] = m.Kind
-		x.due[id] = true
-		if i%25 == 0 {
-			suppressed = append(suppressed, id)
-			delete(x.due, id)
+		reason := []job.Reason{job.ReasonSuppressed, job.ReasonTargeting, job.ReasonSendOnce, job.ReasonFrequency, job.NoReason}[min(i%25, 4)]
+		if reason == job.NoReason || reason >= job.ReasonSendOnce && m.Kind != crowd.Speaks {
+			x.due[id] = true // the latter have to acknowledge what comes before
+			continue
 		}
+		x.refused[id] = reason
+		why[reason] = append(why[reason], id)
 	}
-	_, err = x.svc.AddSuppressed(ctx, api.SuppressionChange{IDs: suppressed})
+	_, err = x.svc.AddSuppressed(ctx, api.SuppressionChange{IDs: why[job.ReasonSuppressed]})
 	x.must(err)
+	for name, ids := range map[string][]job.Recipient{"out": why[job.ReasonTargeting], "got it": why[job.ReasonSendOnce], "got much": why[job.ReasonFrequency]} {
+		_, err := x.svc.CreateSegment(ctx, api.CreateSegment{Name: name})
+		x.must(err)
+		_, err = x.svc.AddToSegment(ctx, name, ids)
+		x.must(err)
+	}
 	var rep crowd.Report
 	x.must(x.child.Ask(crowd.Request{Connect: members}, &rep))
+	x.before(ctx, "got it", len(why[job.ReasonSendOnce]), &api.SendOnce{Key: "once"})
+	for range killCap {
+		x.before(ctx, "got much", len(why[job.ReasonFrequency]), nil)
+	}
+}
+
+// before sends to a segment, whose n clients acknowledge.
+func (x *trial) before(ctx context.Context, segment string, n int, once *api.SendOnce) {
+	j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "killed", Audience: api.AudienceFollowers, Body: "before", IncludeSegments: []string{segment}, SendOnce: once})
+	x.must(err)
+	for j.Counts.Delivered < uint64(n) {
+		select {
+		case <-ctx.Done():
+			x.t.Fatalf("before the kill %d of the %d clients of %q have acknowledged", j.Counts.Delivered, n, segment)
+		case <-time.After(50 * time.Millisecond):
+		}
+		j, err = x.svc.GetJob(ctx, j.Job)
+		x.must(err)
+	}
 }
 
 // watchTo follows the job until a part of its blocks is done and gives that part.
@@ -218,6 +249,17 @@ func (x *trial) watchTo(ctx context.Context, id job.ID, part float64) float64 {
 		x.t.Fatal(err)
 	}
 	return done
+}
+
+// holdOut takes the control group out of who is due.
+func (x *trial) holdOut(ctx context.Context, id job.ID) {
+	for r := range x.due {
+		e, err := x.svc.ExplainJob(ctx, id, r)
+		x.must(err)
+		if e.Reason == job.ReasonControl {
+			delete(x.due, r)
+		}
+	}
 }
 
 // quiet waits until nobody is handed off and every client that speaks and is due
@@ -260,15 +302,9 @@ func (x *trial) judge(ctx context.Context, id job.ID) {
 	}
 	var rep crowd.Report
 	x.must(x.child.Ask(crowd.Request{Report: &id}, &rep))
-	doubt, delivered := uint64(0), uint64(0)
+	doubt, delivered, dropped := uint64(0), uint64(0), map[job.Reason]uint64{}
 	for r := range x.members {
 		shown := rep.Shown[r]
-		if !x.due[r] {
-			if shown > 0 {
-				t.Errorf("recipient %s is suppressed and showed it", r)
-			}
-			continue
-		}
 		e, err := x.svc.ExplainJob(ctx, id, r)
 		x.must(err)
 		switch e.Outcome {
@@ -276,8 +312,17 @@ func (x *trial) judge(ctx context.Context, id job.ID) {
 			doubt++
 		case job.Delivered:
 			delivered++
+		case job.Dropped:
+			dropped[e.Reason]++
 		}
+		why := x.refused[r]
 		switch {
+		case e.Outcome == job.Dropped && shown > 0:
+			t.Errorf("recipient %s is dropped for %s and showed it", r, e.Reason)
+		case e.Outcome == job.Dropped && e.Reason == job.ReasonControl && why != job.ReasonSuppressed && why != job.ReasonTargeting:
+		case why != job.NoReason && (e.Outcome != job.Dropped || e.Reason != why):
+			t.Errorf("recipient %s is %s (%s), want it dropped for %s", r, e.Outcome, e.Reason, why)
+		case why != job.NoReason:
 		case x.speaks(r) && (shown != 1 || e.Outcome != job.Delivered):
 			t.Errorf("recipient %s (%s) showed it %d times and is %s: %+v", r, x.members[r], shown, e.Outcome, e.Evidence)
 		case shown > 1:
@@ -292,6 +337,14 @@ func (x *trial) judge(ctx context.Context, id job.ID) {
 	if rec.InDoubt == 0 {
 		t.Error("nobody is in doubt although some clients never acknowledge")
 	}
-	t.Logf("delivered %d, in doubt %d, parked %d; clients' last errors %v", rec.Delivered, rec.InDoubt, rec.Parked, rep.Errors)
+	for _, reason := range []job.Reason{job.ReasonSuppressed, job.ReasonTargeting, job.ReasonSendOnce, job.ReasonFrequency} {
+		if n := rec.Dropped[reason]; n != dropped[reason] || n == 0 { // nobody else has cause for it
+			t.Errorf("reconcile says %d are dropped for %s; explained one by one they are %d", n, reason, dropped[reason])
+		}
+	}
+	if share := 100 * float64(rec.Dropped[job.ReasonControl]) / killPackage; share < killControl-0.2 || share > killControl+0.2 {
+		t.Errorf("%.2f %% are in the control group, want %d", share, killControl)
+	}
+	t.Logf("delivered %d, in doubt %d, parked %d, dropped %v; clients' last errors %v", rec.Delivered, rec.InDoubt, rec.Parked, rec.Dropped, rep.Errors)
 	x.must(x.srv.Stop())
 }
