@@ -157,11 +157,7 @@ func IsLeftOver(store kv.Store) (bool, error) {
 	if err != nil || mark > 0 {
 		return false, err
 	}
-	found := errors.New("a row")
-	if err = store.Scan(nil, nil, func(_, _ []byte) error { return found }); errors.Is(err, found) {
-		return true, nil
-	}
-	return false, err
+	return hasRow(store, nil, nil)
 }
 
 func parseMark(b []byte) (Number, error) {

@@ -9,6 +9,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/parked/charge"
+	"crier/state/parked/kv"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 	"crier/state/parked/spans"
@@ -177,18 +178,24 @@ func (x *Index) InDoubt(r job.Range, id job.ID) (found bool, err error) {
 // IsParked reports whether anybody of a job is parked in a range. Where nobody is, it asks the
 // store once a page.
 func (x *Index) IsParked(r job.Range, id job.ID) (bool, error) {
-	found := errors.New("a row")
 	for n := range page.Count {
 		prefix := jobPagePrefix(r, n, id)
-		err := x.kv.Scan(prefix, row.After(prefix), func(_, _ []byte) error { return found })
-		if errors.Is(err, found) {
-			return true, nil
-		}
-		if err != nil {
-			return false, err
+		if has, err := hasRow(x.kv, prefix, row.After(prefix)); has || err != nil {
+			return has, err
 		}
 	}
 	return false, nil
+}
+
+var errRow = errors.New("there is a row")
+
+// hasRow reports whether a store has any row from start on and before end.
+func hasRow(store kv.Store, start, end []byte) (bool, error) {
+	err := store.Scan(start, end, func(_, _ []byte) error { return errRow })
+	if errors.Is(err, errRow) {
+		return true, nil
+	}
+	return false, err
 }
 
 // Parkings changes whenever anybody is parked in a range, from the first MayWait of it on.

@@ -6,10 +6,10 @@ import "crier/job"
 // little is left is not looked for in every range, round by round. What it says holds until
 // anybody is parked in the range again. The zero value knows nothing; it belongs to one goroutine.
 //
-// Memory: 8 KiB for each job that is over and has somebody parked, and 1 MiB.
+// Memory: 512 bytes for each job that is over and has somebody waiting, and 32 KiB.
 type bare struct {
-	jobs     map[job.ID]*ranges
-	asked    map[job.ID]bool // in this round
+	jobs     map[job.ID]*ranges // in which nobody is parked
+	asked    map[job.ID]bool    // in this round
 	parkings [job.Ranges]uint64
 }
 

@@ -8,6 +8,8 @@ import (
 	"math"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/jobs"
@@ -34,15 +36,24 @@ type Sweep struct {
 	Erased func(seq uint64, r job.Range) *idset.Set
 	Post   func(context.Context, any)
 
-	bare bare
+	bare bare // over's
 }
 
-// Run looks, again and again, for all of them.
+// Run looks, again and again, for all of them. Jobs that are over are gone through beside the rest:
+// in a range of which little is left that takes milliseconds, and nobody who is online may wait for it.
 func (s *Sweep) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, round := range []func(context.Context) error{s.waiting, s.over} {
+		g.Go(func() error { return again(ctx, round) })
+	}
+	return g.Wait()
+}
+
+func again(ctx context.Context, round func(context.Context) error) error {
 	t := time.NewTicker(Every)
 	defer t.Stop()
 	for {
-		if err := s.once(ctx); err != nil {
+		if err := round(ctx); err != nil {
 			return err
 		}
 		select {
@@ -53,7 +64,8 @@ func (s *Sweep) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Sweep) once(ctx context.Context) error {
+// waiting tells the homes who waits and should be looked at.
+func (s *Sweep) waiting(ctx context.Context) error {
 	now, live := time.Now(), s.Jobs.Live()
 	resend := map[job.ID]bool{}
 	for _, j := range live {
@@ -76,9 +88,14 @@ func (s *Sweep) once(ctx context.Context) error {
 			s.Post(ctx, home.Wanted{Who: set})
 		}
 	}
-	now = time.Now()
+	return nil
+}
+
+// over asks the homes to end what is left of jobs.
+func (s *Sweep) over(ctx context.Context) error {
+	now := time.Now()
 	s.bare.begin(s.Index.Parkings)
-	for _, j := range live {
+	for _, j := range s.Jobs.Live() {
 		if err := s.endings(ctx, now, j); err != nil {
 			return err
 		}
@@ -159,7 +176,7 @@ func (s *Sweep) endings(ctx context.Context, now time.Time, j jobs.Job) error {
 		if !s.Holds(r) {
 			continue
 		}
-		left, err := s.left(r, j.Spec.ID, over, bare)
+		left, err := s.left(r, j.Spec.ID, over && total.Parked > 0, bare)
 		if err != nil {
 			return err
 		}
@@ -170,10 +187,14 @@ func (s *Sweep) endings(ctx context.Context, now time.Time, j jobs.Job) error {
 	return nil
 }
 
-// left reports whether a range has anybody to end of a job.
-func (s *Sweep) left(r job.Range, id job.ID, over bool, bare *ranges) (bool, error) {
+// left reports whether a range has anybody of a job who is in doubt or, if that matters, parked.
+func (s *Sweep) left(r job.Range, id job.ID, parked bool, bare *ranges) (bool, error) {
+	reserved, err := s.Index.Reserved(r, id)
+	if err != nil || len(reserved) == 0 {
+		return false, err
+	}
 	doubt, err := s.Index.InDoubt(r, id)
-	if err != nil || doubt || !over || bare.has(r) {
+	if err != nil || doubt || !parked || bare.has(r) {
 		return doubt, err
 	}
 	isParked, err := s.Index.IsParked(r, id)

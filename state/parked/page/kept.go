@@ -12,7 +12,7 @@ import (
 // login are neighbours in it, and all in one page, of which a scan for each of them would look up
 // the same blocks. The zero value keeps nothing yet. It belongs to one goroutine.
 //
-// Memory: 16 MiB, and the rows of one page more.
+// Memory: 16 MiB, the rows of one page more, and 128 bytes for each page that is kept.
 type Kept struct {
 	reads map[ID]int // that are to come
 	rows  map[ID][]Row
