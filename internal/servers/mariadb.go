@@ -98,6 +98,8 @@ func install(ctx context.Context, dir string) error {
 	}
 	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--user="+username(), "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--datadir="+data, "--force")
+	// Its server removes the temporary tables that it finds: another's, in a directory that they share.
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(dir, "tmp"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making MariaDB's tables in %s: %w: %s", data, err, out)
 	}
