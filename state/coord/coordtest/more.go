@@ -63,6 +63,20 @@ func pass(t *testing.T, d time.Duration) {
 	}
 }
 
+// untilAnswers waits until a store that was away gives a key.
+func untilAnswers(t *testing.T, s coord.Store, key string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; pass(t, 10*time.Millisecond) {
+		_, err := s.Get(t.Context(), key)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("a store that is back does not answer: %v", err)
+		}
+	}
+}
+
 // writeAtRandom creates, changes and deletes keys w/0 to w/7 until its context ends,
 // in two goroutines with keys of their own.
 func writeAtRandom(ctx context.Context, t *testing.T, stores ...coord.Store) (wait func()) {
@@ -249,6 +263,7 @@ func RunOutage(t *testing.T, o Outage) {
 	w.until("the lease is gone, the value is there", func() bool {
 		return w.state["member/1"] == "" && w.state["job/1"] == "one" && w.looks > looks
 	})
+	untilAnswers(t, o.A, "job/1") // each end comes back on its own
 	put(t, o.A, "job/1", "two", v)
 	w.until("a new value", func() bool { return w.state["job/1"] == "two" })
 	w.mu.Lock()
