@@ -25,6 +25,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/feed"
 	"crier/state/parked/kv"
 	"crier/worker/tenure"
 )
@@ -201,12 +202,10 @@ func newFleet(w *world, names ...string) *fleet {
 	wg.Go(func() { w.table.Run(ctx) })
 	wg.Go(func() { w.claims.Run(ctx) })
 	wg.Go(func() {
-		w.log.Follow(ctx, 1, ledger.AllJournals, func(st ledger.Stored) error {
-			if _, err := w.index.Apply(ctx, st); err != nil {
-				w.t.Errorf("the ledger: %v", err)
-			}
-			return nil
-		}, nil)
+		err := feed.Follow(ctx, w.index, w.log, func([]ledger.Stored, []parked.Change) error { return nil })
+		if ctx.Err() == nil {
+			w.t.Errorf("the ledger: %v", err)
+		}
 	})
 	<-w.table.Ready()
 	<-w.claims.Ready()

@@ -9,6 +9,7 @@ import (
 	"crier/internal/work"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/feed"
 	"crier/worker/block"
 	"crier/worker/outbound"
 )
@@ -37,12 +38,8 @@ func (w *Worker) takeOver(ctx context.Context) ([]outbound.Inherited, error) {
 			return nil, fmt.Errorf("sealing journal %s: %w", j, err)
 		}
 	}
-	err = ledger.ReadAll(ctx, w.cfg.Log, w.cfg.Index.Watermark(), ledger.AllJournals, func(st ledger.Stored) error {
-		_, err := w.cfg.Index.Apply(ctx, st)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the ledger: %w", err)
+	if err := feed.CatchUp(ctx, w.cfg.Index, w.cfg.Log); err != nil {
+		return nil, err
 	}
 	return w.inherit(ctx)
 }

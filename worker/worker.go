@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/feed"
 	"crier/worker/arrivals"
 	"crier/worker/block"
 	"crier/worker/holds"
@@ -265,17 +267,15 @@ func (w *Worker) pulse(ctx context.Context) error {
 
 // feed passes journal records on to the index, in the order of the ledger.
 func (w *Worker) feed(ctx context.Context) error {
-	from := w.cfg.Index.Watermark()
 	known := w.cfg.Index.Journals()
-	return w.cfg.Log.Follow(ctx, from, ledger.AllJournals, func(st ledger.Stored) error {
-		changes, err := w.cfg.Index.Apply(ctx, st)
-		if err != nil {
-			return fmt.Errorf("feeding the parked index: %w", err)
+	return feed.Follow(ctx, w.cfg.Index, w.cfg.Log, func(records []ledger.Stored, changes []parked.Change) error {
+		ev := applied{}
+		for _, st := range records {
+			if err := w.noteJournal(ctx, st, known); err != nil {
+				return err
+			}
+			ev.seq = st.Seq
 		}
-		if err := w.noteJournal(ctx, st, known); err != nil {
-			return err
-		}
-		ev := applied{seq: st.Seq}
 		for _, c := range changes {
 			if !w.holds.Has(c.Range) {
 				c.Parked.Release()
@@ -293,9 +293,11 @@ func (w *Worker) feed(ctx context.Context) error {
 			}
 			c.Parked.Release()
 		}
+		slices.Sort(ev.ranges)
+		ev.ranges = slices.Compact(ev.ranges)
 		w.post(ctx, ev)
 		return nil
-	}, nil)
+	})
 }
 
 // noteJournal tells the loop about a journal that is new, or whose seal is applied now.

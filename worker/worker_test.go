@@ -16,6 +16,7 @@ import (
 	"crier/presence/gateway"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/feed"
 	"crier/state/parked/kv"
 	"crier/worker/home"
 	"crier/worker/lane"
@@ -119,11 +120,7 @@ func (w *world) sameWhenRebuilt() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	err = ledger.ReadAll(context.Background(), w.log, 1, ledger.AllJournals, func(st ledger.Stored) error {
-		_, err := x.Apply(context.Background(), st)
-		return err
-	})
-	if err != nil {
+	if err := feed.CatchUp(context.Background(), x, w.log); err != nil {
 		w.t.Fatal(err)
 	}
 	dump := func(x *parked.Index) []byte {

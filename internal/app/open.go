@@ -45,6 +45,7 @@ import (
 	"crier/state/outbox"
 	"crier/state/overstay"
 	"crier/state/parked"
+	"crier/state/parked/feed"
 	"crier/state/parked/kv"
 	"crier/state/parked/level"
 	"crier/state/proof"
@@ -354,8 +355,5 @@ func (a *app) openService(ctx context.Context) error {
 
 // feedIndex keeps the index of a process that has no worker.
 func (a *app) feedIndex(ctx context.Context) error {
-	return a.streams.ledger.Follow(ctx, a.index.Watermark(), ledger.AllJournals, func(st ledger.Stored) error {
-		_, err := a.index.Apply(ctx, st)
-		return err
-	}, nil)
+	return feed.Follow(ctx, a.index, a.streams.ledger, func([]ledger.Stored, []parked.Change) error { return nil })
 }

@@ -64,7 +64,7 @@ var arrowTable = []Arrow{
 
 	{"scheduler/apta/...", []string{"job", "internal/pause"}, "membership knows members, shards and time; what is placed by it is its users' business"},
 	{"scheduler/...", with("internal/bus", "internal/guard", "internal/inhand", "internal/work", "state/claims", "state/jobs", "state/ledger", "state/parked"), "the scheduler never imports the worker: they meet in internal/work and in the ledger"},
-	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/inhand", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/erased", "state/jobs", "state/ledger", "state/parked"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
+	{"worker/...", with("filters", "internal/bus", "internal/crew", "internal/guard", "internal/inhand", "internal/work", "presence", "presence/handoff", "presence/lease", "state/claims", "state/erased", "state/jobs", "state/ledger", "state/parked", "state/parked/crowd", "state/parked/feed"), "the worker never imports the scheduler nor a gateway: they meet in messages and in the ledger"},
 
 	{"api", []string{"job"}, "the interface is for users of any implementation"},
 	{"api/problem", []string{"job"}, "what an error code means does not depend on what was asked for"},

@@ -11,38 +11,47 @@ import (
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
 	"crier/state/parked/page"
+	"crier/state/parked/row"
 	"crier/state/parked/spans"
 )
 
 // aheadMost is how many bytes of changes are held before they are written although their
-// record goes on. An entry may add some megabytes to it.
+// records go on. An entry may add some megabytes to it.
 const aheadMost = 4 << 20
 
-// ahead is how the index will be when the entries of a record that are taken in are written:
-// in one batch, for a batch costs as much as dozens of rows. The entries that follow
-// see it; readers see the index as it was until all of it is written.
+// ahead is how the index will be when the entries that are taken in are written: in one batch,
+// for a batch costs as much as dozens of rows, and what opens and closes within it costs none.
+// The entries that follow see it; readers see the index as it was until all of it is written.
 type ahead struct {
-	x       *Index
-	rows    *kv.Overlay
-	journal job.Journal
-	js      journal
-	mark    Number
-	open    map[string]*Open // as in Index; nil: gone
-	late    map[string]*Open // the same
-	totals  map[job.ID]Tally // of the jobs that it changes
-	pages   page.Kept
-	parked  []*idset.Set
-	held    []Change
-	changes []Change // of what is written
+	x        *Index
+	rows     *kv.Overlay
+	journals map[job.Journal]journal // that it changes
+	mark     Number
+	open     map[string]*Open // as in Index; nil: gone
+	late     map[string]*Open // the same
+	totals   map[job.ID]Tally // of the jobs that it changes
+	pages    page.Kept
+	doubtful []job.Range // with new rows of doubt
+	parked   []*idset.Set
+	held     []Change
+	changes  []Change // of what is written
 }
 
-func newAhead(x *Index, j job.Journal, js journal) *ahead {
-	x.held.Drop() // of a record that could not be written
-	return &ahead{x: x, rows: x.held, journal: j, js: js, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}, totals: map[job.ID]Tally{}}
+func newAhead(x *Index) *ahead {
+	x.held.Drop() // what could not be written
+	return &ahead{x: x, rows: x.held, journals: map[job.Journal]journal{}, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}, totals: map[job.ID]Tally{}}
 }
 
 // totalsMost is of how many jobs the totals are remembered: 1 MiB.
 const totalsMost = 4096
+
+// journal gives the state of a journal.
+func (a *ahead) journal(j job.Journal) journal {
+	if js, ok := a.journals[j]; ok {
+		return js
+	}
+	return a.x.mu.journals[j] // written by this goroutine only
+}
 
 // total gives the total of a job.
 func (a *ahead) total(id job.ID) (Tally, error) {
@@ -71,7 +80,7 @@ func (a *ahead) take(t *txn, next Number) error {
 	if err := a.rows.Hold(&t.b); err != nil {
 		return err
 	}
-	a.js, a.mark = t.js, next
+	a.journals[t.ref.Journal], a.mark = t.js, next
 	for _, c := range t.changes {
 		a.totals[c.Job] = c.Total
 	}
@@ -102,13 +111,16 @@ func (a *ahead) flush() error {
 		return nil
 	}
 	var b kv.Batch
-	var w, j bin.Writer
+	var w bin.Writer
 	w.Uint(a.mark.Seq)
 	w.Uint(uint64(a.mark.Entry))
 	b.Put(globalKey(rowMark), w.B)
-	j.Uint(a.js.next)
-	j.Bool(a.js.sealed)
-	b.Put(globalKey(rowJournal, journalBytes(a.journal)), j.B)
+	for j, js := range a.journals {
+		var w bin.Writer
+		w.Uint(js.next)
+		w.Bool(js.sealed)
+		b.Put(globalKey(rowJournal, row.Journal(j)), w.B)
+	}
 	for id, total := range a.totals {
 		var w bin.Writer
 		total.write(&w)
@@ -136,18 +148,23 @@ func (a *ahead) flush() error {
 		s.Release()
 	}
 	a.parked = nil
+	for _, r := range a.doubtful {
+		a.x.doubtful.Add(r)
+	}
+	a.doubtful = nil
 	for _, s := range gone { // only this goroutine adds anybody
 		a.x.people.Gone(s, a.x.people.Mark(s.Range))
 		s.Release()
 	}
 	mu.mark = a.mark
-	mu.journals[a.journal] = a.js
+	maps.Copy(mu.journals, a.journals)
 	merge(mu.open, a.open)
 	merge(mu.late, a.late)
 	if len(mu.totals)+len(a.totals) > totalsMost {
 		clear(mu.totals)
 	}
 	maps.Copy(mu.totals, a.totals)
+	clear(a.journals)
 	clear(a.totals)
 	clear(a.open)
 	clear(a.late)

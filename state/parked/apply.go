@@ -16,52 +16,59 @@ import (
 	"crier/state/parked/row"
 )
 
-// Apply takes in one journal record. Records must come in the order of the
-// ledger; one that was applied before changes nothing. An error leaves the index
-// as it was after the last whole entry, or one before it; what changed until then is given.
-func (x *Index) Apply(ctx context.Context, st ledger.Stored) ([]Change, error) {
-	mark := x.mu.mark // written by this goroutine only
-	if st.Seq < mark.Seq {
-		return nil, nil
+// Apply takes in journal records, which readers see together. They must come in the order of the
+// ledger; one that was applied before changes nothing. An error leaves the index as it was after
+// the last whole entry, or one before it; what changed until then is given.
+func (x *Index) Apply(ctx context.Context, records ...ledger.Stored) ([]Change, error) {
+	ahead := newAhead(x)
+	for _, st := range records {
+		if err := ahead.record(ctx, st); err != nil {
+			ahead.pages = page.Kept{} // half of an entry may be in what it keeps
+			return ahead.changes, errors.Join(err, ahead.flush())
+		}
+	}
+	return ahead.changes, ahead.flush()
+}
+
+// record takes in one record.
+func (a *ahead) record(ctx context.Context, st ledger.Stored) error {
+	if st.Seq < a.mark.Seq {
+		return nil
 	}
 	rec, err := ledger.ParseRecord(st.Data)
 	if err != nil {
-		return nil, fmt.Errorf("record %d: %w", st.Seq, err)
+		return fmt.Errorf("record %d: %w", st.Seq, err)
 	}
-	js := x.mu.journals[rec.Journal]
-	resumed := st.Seq == mark.Seq && mark.Entry > 0
+	js := a.journal(rec.Journal)
+	resumed := st.Seq == a.mark.Seq && a.mark.Entry > 0
 	if !js.sealed && !resumed && rec.N != js.next {
-		return nil, fmt.Errorf("%w: record %d is %s/%d, want number %d", ErrLedger, st.Seq, rec.Journal, rec.N, js.next)
+		return fmt.Errorf("%w: record %d is %s/%d, want number %d", ErrLedger, st.Seq, rec.Journal, rec.N, js.next)
 	}
 	if len(rec.Entries) == 0 {
-		return nil, fmt.Errorf("%w: record %d (%s/%d) has no entries", ErrLedger, st.Seq, rec.Journal, rec.N)
+		return fmt.Errorf("%w: record %d (%s/%d) has no entries", ErrLedger, st.Seq, rec.Journal, rec.N)
 	}
-	ahead := newAhead(x, rec.Journal, js)
 	from := 0
-	if st.Seq == mark.Seq {
-		from = int(mark.Entry)
+	if st.Seq == a.mark.Seq {
+		from = int(a.mark.Entry)
 	}
-	ahead.expect(rec.Entries[from:])
+	a.expect(rec.Entries[from:])
 	for i := from; i < len(rec.Entries); i++ {
-		at := Number{st.Seq, uint16(i)}
-		t := &txn{x: x, ahead: ahead, at: at, ref: job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, js: ahead.js}
+		t := &txn{x: a.x, ahead: a, at: Number{st.Seq, uint16(i)}, ref: job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, js: a.journal(rec.Journal)}
 		t.js.next = rec.N + 1
-		if !ahead.js.sealed { // rule 3: whatever follows a seal is void
+		if !t.js.sealed { // rule 3: whatever follows a seal is void
 			if err := t.entry(ctx, rec.Entries[i]); err != nil {
-				err = fmt.Errorf("entry %d of record %d (%s/%d): %w", i, st.Seq, rec.Journal, rec.N, err)
-				ahead.pages = page.Kept{} // half of the entry may be in what it keeps
-				return ahead.changes, errors.Join(err, ahead.flush())
+				return fmt.Errorf("entry %d of record %d (%s/%d): %w", i, st.Seq, rec.Journal, rec.N, err)
 			}
 		}
 		next := Number{st.Seq, uint16(i) + 1}
 		if i == len(rec.Entries)-1 {
 			next = Number{st.Seq + 1, 0}
 		}
-		if err := ahead.take(t, next); err != nil {
-			return ahead.changes, err
+		if err := a.take(t, next); err != nil {
+			return err
 		}
 	}
-	return ahead.changes, ahead.flush()
+	return nil
 }
 
 // txn is the work of one entry: all of it or nothing.
@@ -294,7 +301,11 @@ func (t *txn) putOpen(o *Open) {
 	if !o.whole {
 		w.Set(o.Set)
 	}
-	t.b.Put(openKey(o.Range, o.Job, o.Ref, o.Inc), w.B)
+	put := t.b.Put
+	if o.At == t.at && o.Ref == t.ref {
+		put = t.b.Create
+	}
+	put(openKey(o.Range, o.Job, o.Ref, o.Inc), w.B)
 	t.opened = append(t.opened, o)
 }
 
@@ -353,7 +364,7 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 	}
 	for n, words := range page.All(s) {
 		p := page.Page(words)
-		t.b.Put(parkedKey(r, n, id, t.at, flagged), p.Bytes())
+		t.b.Create(parkedKey(r, n, id, t.at, flagged), p.Bytes())
 		t.ahead.pages.Forget(page.ID{Range: r, Number: n})
 	}
 	return nil
@@ -396,7 +407,7 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 // scanPage calls fn with the rows of a job in a page; it gives the row's new value, nil if it goes,
 // or the old one. few says that the entry is about a handful of ids.
 func (t *txn) scanPage(r job.Range, n int, id job.ID, few bool, fn func(value []byte) ([]byte, error)) error {
-	prefix := jobPagePrefix(r, n, id)
+	prefix := page.JobPrefix(r, n, id)
 	change := func(k, v []byte) ([]byte, error) {
 		after, err := fn(v)
 		switch {
@@ -413,7 +424,7 @@ func (t *txn) scanPage(r job.Range, n int, id job.ID, few bool, fn func(value []
 	}
 	kept, err := t.ahead.pages.Has(page.ID{Range: r, Number: n}), error(nil)
 	if kept == nil && few {
-		kept, err = t.ahead.pages.Rows(page.ID{Range: r, Number: n}, func(fn func(k, v []byte) error) error { return scan(pagePrefix(r, n), fn) })
+		kept, err = t.ahead.pages.Rows(page.ID{Range: r, Number: n}, func(fn func(k, v []byte) error) error { return scan(page.Prefix(r, n), fn) })
 	}
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ type Index struct {
 	packages Packages
 	records  Records
 	people   waiting.People
+	doubtful waiting.Ranges // with rows of doubt
 
 	mu struct {
 		sync.RWMutex
@@ -131,6 +132,7 @@ func (x *Index) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		x.doubtful.Add(r) // perhaps
 		if err := x.scanDoubts(r, job.ID{}, x.loadLate); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/crowd"
 	"crier/state/parked/kv"
 	"crier/state/parked/spans"
 )
@@ -52,14 +53,16 @@ func newIndex(t fataler, db kv.Store, h *history) *parked.Index {
 	return x
 }
 
+// apply applies records, some of them together.
 func apply(t fataler, x *parked.Index, records ...ledger.Stored) []parked.Change {
 	var all []parked.Change
-	for _, st := range records {
-		changes, err := x.Apply(context.Background(), st)
+	for n := 1; len(records) > 0; n++ {
+		together := min(1+n%4, len(records))
+		changes, err := x.Apply(context.Background(), records[:together]...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, changes...)
+		all, records = append(all, changes...), records[together:]
 	}
 	return all
 }
@@ -237,10 +240,10 @@ func checkWaiting(t fataler, x *parked.Index, h *history, r job.Range, all *idse
 	must[[]parked.Item](t)(x.ParkedOf(waiting)) // which finds for whom there is nothing
 	equal(t, "all parked", ids(must[*idset.Set](t)(x.MayWait(r))), ids(all))
 	for most := range 3 {
-		c := parked.Crowd{Cap: most, Of: map[job.ID]parked.Member{}}
+		c := crowd.Limits{Cap: most, Of: map[job.ID]crowd.Member{}}
 		for _, id := range testJobs {
 			if h.dice.IntN(4) > 0 {
-				c.Of[id] = parked.Member{Group: h.dice.IntN(3), Counts: h.dice.IntN(4) > 0}
+				c.Of[id] = crowd.Member{Group: h.dice.IntN(3), Counts: h.dice.IntN(4) > 0}
 			}
 		}
 		items, groups, want := map[uint32]int{}, map[[2]int]int{}, idset.New(r)

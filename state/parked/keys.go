@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"crier/internal/bin"
 	"crier/job"
+	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
 
@@ -24,7 +24,6 @@ const (
 	rowReserved = 'c'
 	rowDoubt    = 'd'
 	rowOpen     = 'o'
-	rowParked   = 'p'
 	rowJournal  = 'j'
 	rowTotal    = 't'
 	rowMark     = 'X'
@@ -45,29 +44,11 @@ func reservedKey(r job.Range, id job.ID) []byte { return row.Key(r, rowReserved,
 
 // openKey names the open targets of one reserve at one incarnation.
 func openKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation) []byte {
-	return row.Key(r, rowOpen, id[:], refBytes(ref), incBytes(inc))
+	return row.Key(r, rowOpen, id[:], row.Ref(ref), row.Incarnation(inc))
 }
 
 func doubtKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation, how byte) []byte {
-	return row.Key(r, rowDoubt, id[:], refBytes(ref), incBytes(inc), []byte{how})
-}
-
-func refBytes(ref job.Ref) []byte {
-	var w bin.Writer
-	w.Ref(ref)
-	return w.B
-}
-
-func incBytes(inc job.Incarnation) []byte {
-	var w bin.Writer
-	w.Incarnation(inc)
-	return w.B
-}
-
-func journalBytes(j job.Journal) []byte {
-	var w bin.Writer
-	w.Journal(j)
-	return w.B
+	return row.Key(r, rowDoubt, id[:], row.Ref(ref), row.Incarnation(inc), []byte{how})
 }
 
 // Number is a park number: the place in the ledger of the record that parked
@@ -77,24 +58,10 @@ type Number struct {
 	Entry uint16
 }
 
-func pagePrefix(r job.Range, page int) []byte {
-	return row.Key(r, rowParked, pageBytes(page))
-}
-
-func pageBytes(page int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(page)) }
-
-// pageOf and jobOf read their part of the key of a row of parked recipients.
-func pageOf(k []byte) int   { return int(binary.BigEndian.Uint16(k[3:])) }
-func jobOf(k []byte) job.ID { return job.ID(k[5:21]) }
-
-func jobPagePrefix(r job.Range, page int, id job.ID) []byte {
-	return row.Key(r, rowParked, pageBytes(page), id[:])
-}
-
-func parkedKey(r job.Range, page int, id job.ID, n Number, flagged bool) []byte {
-	k := jobPagePrefix(r, page, id)
-	k = binary.BigEndian.AppendUint64(k, n.Seq)
-	k = binary.BigEndian.AppendUint16(k, n.Entry)
+func parkedKey(r job.Range, n int, id job.ID, at Number, flagged bool) []byte {
+	k := page.JobPrefix(r, n, id)
+	k = binary.BigEndian.AppendUint64(k, at.Seq)
+	k = binary.BigEndian.AppendUint16(k, at.Entry)
 	if flagged {
 		return append(k, 1)
 	}
@@ -114,7 +81,7 @@ func parseParkedKey(k []byte) (parkedRow, error) {
 	if len(k) != 2+1+2+16+8+2+1 {
 		return p, fmt.Errorf("parked row key of %d bytes", len(k))
 	}
-	p.page, p.job = pageOf(k), jobOf(k)
+	p.page, p.job = page.NumberIn(k), page.JobIn(k)
 	p.number.Seq = binary.BigEndian.Uint64(k[21:])
 	p.number.Entry = binary.BigEndian.Uint16(k[29:])
 	p.flagged = k[31] == 1

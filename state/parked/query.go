@@ -9,6 +9,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/parked/charge"
+	"crier/state/parked/crowd"
 	"crier/state/parked/kv"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
@@ -75,13 +76,13 @@ func (x *Index) ParkedOf(who *idset.Set) ([]Item, error) {
 func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
 	return x.people.In(r, func() (*idset.Set, error) {
 		s := idset.New(r)
-		prefix := row.Key(r, rowParked)
+		prefix := row.Key(r, page.Letter)
 		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 			var p page.Page
 			if err := page.Parse(v, &p); err != nil {
 				return err
 			}
-			p.AddTo(s, pageOf(k))
+			p.AddTo(s, page.NumberIn(k))
 			return nil
 		})
 		return s, err
@@ -91,7 +92,7 @@ func (x *Index) MayWait(r job.Range) (*idset.Set, error) {
 func (x *Index) itemsOf(who *idset.Set) ([]Item, error) {
 	var items []Item
 	for n, words := range page.All(who) {
-		prefix := pagePrefix(who.Range, n)
+		prefix := page.Prefix(who.Range, n)
 		if err := x.scanParked(who.Range, prefix, words, &items); err != nil {
 			return nil, err
 		}
@@ -149,11 +150,14 @@ func b2i(b bool) int {
 	return 0
 }
 
+// Crowded gives the recipients of a range for whom too much is parked.
+func (x *Index) Crowded(r job.Range, c crowd.Limits) (*idset.Set, error) { return crowd.In(x.kv, r, c) }
+
 // ParkedIn gives the recipients of a job that are parked in a range.
 func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	s := idset.New(r)
 	for n := range page.Count {
-		prefix := jobPagePrefix(r, n, id)
+		prefix := page.JobPrefix(r, n, id)
 		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 			var p page.Page
 			if err := page.Parse(v, &p); err != nil {
@@ -179,7 +183,7 @@ func (x *Index) InDoubt(r job.Range, id job.ID) (found bool, err error) {
 // store once a page.
 func (x *Index) IsParked(r job.Range, id job.ID) (bool, error) {
 	for n := range page.Count {
-		prefix := jobPagePrefix(r, n, id)
+		prefix := page.JobPrefix(r, n, id)
 		if has, err := hasRow(x.kv, prefix, row.After(prefix)); has || err != nil {
 			return has, err
 		}
@@ -224,11 +228,17 @@ func (x *Index) DoubtIn(r job.Range, id job.ID) ([]Doubt, error) {
 }
 
 func (x *Index) scanDoubts(r job.Range, id job.ID, fn func(d Doubt, how byte)) error {
+	mark, may := x.doubtful.Has(r)
+	if !may {
+		return nil
+	}
 	prefix := row.Key(r, rowDoubt)
 	if !id.IsZero() {
 		prefix = row.Key(r, rowDoubt, id[:])
 	}
-	return x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+	found := !id.IsZero()
+	err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+		found = true
 		kr := bin.NewReader(k[3:])
 		d := Doubt{Range: r, Job: kr.JobID(), Ref: kr.Ref(), Inc: kr.Incarnation()}
 		how := kr.Byte()
@@ -244,6 +254,10 @@ func (x *Index) scanDoubts(r job.Range, id job.ID, fn func(d Doubt, how byte)) e
 		fn(d, how)
 		return nil
 	})
+	if err == nil && !found {
+		x.doubtful.None(r, mark)
+	}
+	return err
 }
 
 // OpenReserves lists what is open of the journals for which want is true, by
@@ -351,7 +365,7 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	}
 	n := page.Number(uint32(who))
 	var items []Item
-	if err := x.scanParked(r, jobPagePrefix(r, n, id), page.Of(idset.Of(uint32(who)), n), &items); err != nil {
+	if err := x.scanParked(r, page.JobPrefix(r, n, id), page.Of(idset.Of(uint32(who)), n), &items); err != nil {
 		return job.Pending, err
 	}
 	switch {

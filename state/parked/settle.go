@@ -179,6 +179,7 @@ func (t *txn) putDoubt(key []byte, s *idset.Set) {
 	var w bin.Writer
 	w.Set(s)
 	t.b.Put(key, w.B)
+	t.ahead.doubtful = append(t.ahead.doubtful, s.Range)
 }
 
 // addDoubt joins recipients with those who are in the row already: a reserve's

@@ -7,7 +7,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
-	"crier/state/parked"
+	"crier/state/parked/crowd"
 )
 
 // Who waits for too much: of the messages with one collapse key the older ones are dropped,
@@ -134,14 +134,14 @@ func (p *plan) limit(batches []*batch) {
 
 // Crowd says of which jobs too much may be parked for somebody, given all of which anybody is
 // parked: of none if nobody can have two with one key, or more than the cap.
-func Crowd(most int, waiting map[job.ID]JobInfo) parked.Crowd {
+func Crowd(most int, waiting map[job.ID]JobInfo) crowd.Limits {
 	groups, size, counts := map[keyed]int{}, map[int]int{}, 0
-	c := parked.Crowd{Cap: most, Of: map[job.ID]parked.Member{}}
+	c := crowd.Limits{Cap: most, Of: map[job.ID]crowd.Member{}}
 	for id, info := range waiting {
 		if !info.Known || info.Over != job.Parked {
 			continue
 		}
-		m := parked.Member{Counts: !info.Withdraws}
+		m := crowd.Member{Counts: !info.Withdraws}
 		if m.Counts {
 			counts++
 		}

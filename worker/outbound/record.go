@@ -146,7 +146,9 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 // nothing is open, else to just before the first that is.
 func (s *State) close(c *channel, f *flight) {
 	f.closed, f.open, f.left, f.latest = true, nil, nil, nil
-	c.flights = slices.DeleteFunc(c.flights, func(x *flight) bool { return x == f })
+	if i, there := c.place(f.Ref); there && c.flights[i] == f {
+		c.flights = slices.Delete(c.flights, i, i+1)
+	}
 	if c.high.Before(f.Ref) || c.high.IsZero() {
 		c.high = f.Ref
 	}

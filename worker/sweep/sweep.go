@@ -14,6 +14,7 @@ import (
 	"crier/job"
 	"crier/state/jobs"
 	"crier/state/parked"
+	"crier/state/parked/crowd"
 	"crier/worker/home"
 )
 
@@ -105,12 +106,12 @@ func (s *Sweep) over(ctx context.Context) error {
 }
 
 // crowd says when too much is parked for somebody.
-func (s *Sweep) crowd(now time.Time, live []jobs.Job) (parked.Crowd, error) {
+func (s *Sweep) crowd(now time.Time, live []jobs.Job) (crowd.Limits, error) {
 	waiting := map[job.ID]home.JobInfo{}
 	for _, j := range live {
 		total, err := s.Index.Total(j.Spec.ID)
 		if err != nil {
-			return parked.Crowd{}, err
+			return crowd.Limits{}, err
 		}
 		if total.Parked > 0 {
 			waiting[j.Spec.ID] = s.Info(j, now)
@@ -134,7 +135,7 @@ func oldestOf(live []jobs.Job) uint64 {
 // may end (rule 18), by what their clients said at their hello, or because the job is to be
 // sent again. Online or not, it gives for whom too much is parked, and who may be parked and
 // asked to be forgotten behind the record oldest.
-func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c parked.Crowd, oldest uint64) (*idset.Set, error) {
+func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c crowd.Limits, oldest uint64) (*idset.Set, error) {
 	set, err := s.Index.MayWait(r)
 	if err != nil {
 		return nil, err

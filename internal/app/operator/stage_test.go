@@ -20,6 +20,7 @@ import (
 	"crier/state/jobs"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/parked/feed"
 	"crier/state/parked/kv"
 )
 
@@ -93,10 +94,7 @@ func (s *stage) open(m Membership, counts Counts) *Operator {
 	run("jobs", table.Run)
 	run("claims", claimed.Run)
 	run("index", func(ctx context.Context) error {
-		return s.log.Follow(ctx, 1, ledger.AllJournals, func(st ledger.Stored) error {
-			_, err := index.Apply(ctx, st)
-			return err
-		}, nil)
+		return feed.Follow(ctx, index, s.log, func([]ledger.Stored, []parked.Change) error { return nil })
 	})
 	synctest.Wait() // all is read before the first look
 	run("operator", o.Run)

@@ -51,11 +51,19 @@ type Batch struct {
 // Op is one change: a Put, or a delete if Value is nil.
 type Op struct {
 	Key, Value []byte
+	New        bool // it is a Create
 }
 
 // Put sets a key.
 func (b *Batch) Put(key, value []byte) {
-	b.Ops = append(b.Ops, Op{bytes.Clone(key), append([]byte{}, value...)})
+	b.Ops = append(b.Ops, Op{Key: bytes.Clone(key), Value: append([]byte{}, value...)})
+}
+
+// Create is a Put of a key of which the caller knows that the store does not have it: what is
+// created and deleted before it is written need not be written.
+func (b *Batch) Create(key, value []byte) {
+	b.Put(key, value)
+	b.Ops[len(b.Ops)-1].New = true
 }
 
 // Delete removes a key; one that is absent is no error.

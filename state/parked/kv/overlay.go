@@ -15,9 +15,19 @@ import (
 // Memory: what it holds, until it is flushed; see Bytes.
 type Overlay struct {
 	under Store
-	rows  *memdb.DB // of a key: the value behind a 1, or a 0 if it is deleted
+	rows  *memdb.DB // of a key: what is held of it, and behind that its value, if it has one
 	bytes int
+	// unsure: a Flush failed, and what it was to write may be in the store after all, of which
+	// nobody can know any more that it does not have a key.
+	unsure bool
 }
+
+// What is held of a key, in its first byte.
+const (
+	deleted = iota
+	put
+	created // the store does not have it
+)
 
 // NewOverlay makes one that holds nothing.
 func NewOverlay(under Store) *Overlay {
@@ -30,7 +40,7 @@ func (o *Overlay) Get(key []byte) ([]byte, error) {
 	switch {
 	case err != nil: // the one error there is: it holds no such key
 		return o.under.Get(key)
-	case v[0] == 0:
+	case v[0] == deleted:
 		return nil, nil
 	}
 	return append([]byte{}, v[1:]...), nil
@@ -79,7 +89,7 @@ func (o *Overlay) between(start, end []byte) (ops []Op) {
 
 func opOf(key, held []byte) Op {
 	op := Op{Key: bytes.Clone(key)}
-	if held[0] == 1 {
+	if held[0] != deleted {
 		op.Value = append([]byte{}, held[1:]...)
 	}
 	return op
@@ -89,10 +99,18 @@ func opOf(key, held []byte) Op {
 func (o *Overlay) Hold(b *Batch) error {
 	var v []byte
 	for _, op := range b.Ops {
-		v = append(v[:0], 0)
+		how := byte(deleted)
 		if op.Value != nil {
-			v = append(append(v[:0], 1), op.Value...)
+			how = put
 		}
+		if was, err := o.rows.Get(op.Key); op.New && err != nil && !o.unsure || err == nil && was[0] == created {
+			if op.Value == nil {
+				o.rows.Delete(op.Key) // it is there
+				continue
+			}
+			how = created
+		}
+		v = append(append(v[:0], how), op.Value...)
 		if err := o.rows.Put(op.Key, v); err != nil {
 			return fmt.Errorf("holding a change of the store: %w", err)
 		}
@@ -108,6 +126,7 @@ func (o *Overlay) Bytes() int { return o.bytes }
 // store does not take is held on.
 func (o *Overlay) Flush() error {
 	if err := o.under.Write(&Batch{Ops: o.between(nil, nil)}); err != nil {
+		o.unsure = true
 		return err
 	}
 	o.Drop()

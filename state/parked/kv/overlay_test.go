@@ -4,17 +4,34 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
+// unsure is a store that writes and says that it did not.
+type unsure struct {
+	*Memory
+	fails bool
+}
+
+func (u *unsure) Write(b *Batch) error {
+	err := u.Memory.Write(b)
+	if u.fails {
+		err = ErrNotWritten
+	}
+	return err
+}
+
 // TestAnOverlayIsTheStoreToCome: what an overlay shows is what a store has to which each
-// batch was written at once, and a flush makes the store under it so.
+// batch was written at once, and a flush makes the store under it so, also when the one before
+// failed, of which nobody knows whether it was written, and its changes were made again.
 func TestAnOverlayIsTheStoreToCome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		under, want := NewMemory(), NewMemory()
+		under, want := &unsure{Memory: NewMemory()}, NewMemory()
 		o := NewOverlay(under)
+		var since []Batch // the last flush
 		key := rapid.SliceOfN(rapid.ByteRange(0, 3), 0, 3)
 		rows := func(scan func(a, b []byte, fn func(k, v []byte) error) error, a, b []byte) (all []string) {
 			if err := scan(a, b, func(k, v []byte) error { all = append(all, fmt.Sprintf("%x=%x", k, v)); return nil }); err != nil {
@@ -27,6 +44,8 @@ func TestAnOverlayIsTheStoreToCome(t *testing.T) {
 			for range rapid.IntRange(0, 5).Draw(t, "changes") {
 				if k := key.Draw(t, "key"); rapid.Bool().Draw(t, "delete") {
 					b.Delete(k)
+				} else if has, _ := want.Get(k); has == nil && rapid.Bool().Draw(t, "create") && !slices.ContainsFunc(b.Ops, func(op Op) bool { return bytes.Equal(op.Key, k) }) {
+					b.Create(k, key.Draw(t, "value"))
 				} else {
 					b.Put(k, key.Draw(t, "value"))
 				}
@@ -34,6 +53,7 @@ func TestAnOverlayIsTheStoreToCome(t *testing.T) {
 			if err := errors.Join(o.Hold(&b), want.Write(&b)); err != nil {
 				t.Fatal(err)
 			}
+			since = append(since, b)
 			a, z := key.Draw(t, "start"), key.Draw(t, "end")
 			if rapid.Bool().Draw(t, "to the last") {
 				z = nil
@@ -48,6 +68,19 @@ func TestAnOverlayIsTheStoreToCome(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "flush") > 0 {
 				continue
 			}
+			if under.fails = rapid.IntRange(0, 3).Draw(t, "fails") == 0; under.fails {
+				if err := o.Flush(); !errors.Is(err, ErrNotWritten) {
+					t.Fatalf("not flushed: %v", err)
+				}
+				o.Drop()
+				for _, b := range since {
+					if err := o.Hold(&b); err != nil {
+						t.Fatal(err)
+					}
+				}
+				continue
+			}
+			since = nil
 			if err := o.Flush(); err != nil || o.Bytes() != 0 {
 				t.Fatalf("flushed, %d bytes held: %v", o.Bytes(), err)
 			}

@@ -41,3 +41,24 @@ func Set(b []byte) (*idset.Set, error) {
 	s := r.Set()
 	return s, r.Err(true)
 }
+
+// Ref is a part of a key.
+func Ref(ref job.Ref) []byte {
+	var w bin.Writer
+	w.Ref(ref)
+	return w.B
+}
+
+// Incarnation is a part of a key.
+func Incarnation(inc job.Incarnation) []byte {
+	var w bin.Writer
+	w.Incarnation(inc)
+	return w.B
+}
+
+// Journal is a part of a key.
+func Journal(j job.Journal) []byte {
+	var w bin.Writer
+	w.Journal(j)
+	return w.B
+}

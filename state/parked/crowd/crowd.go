@@ -1,4 +1,5 @@
-package parked
+// Package crowd finds for whom too much is parked.
+package crowd
 
 import (
 	"math/bits"
@@ -9,29 +10,34 @@ import (
 	"crier/state/parked/row"
 )
 
-// Crowd says when too much is parked for one recipient. Its zero value: never.
-type Crowd struct {
+// Limits says when too much is parked for one recipient. Its zero value: never.
+type Limits struct {
 	Cap int // the most items of one recipient; 0 is any number
 	// Of has the jobs that matter. What is parked of another is neither counted nor replaced.
 	Of map[job.ID]Member
 }
 
-// Member is what a job is in a crowd.
+// Member is what a job is in it.
 type Member struct {
 	Group  int  // of the jobs of which one is enough for a recipient; 0: none
 	Counts bool // towards the cap
 }
 
-// Crowded gives the recipients of a range for whom too much is parked. It reads each row once,
-// those of a page with more rows than the cap twice.
-func (x *Index) Crowded(r job.Range, c Crowd) (*idset.Set, error) {
+// Rows reads the rows of the index; kv.Store has it.
+type Rows interface {
+	Scan(start, end []byte, fn func(key, value []byte) error) error
+}
+
+// In gives the recipients of a range for whom too much is parked. It reads each row once, those of
+// a page with more rows than the cap twice.
+func In(rows Rows, r job.Range, c Limits) (*idset.Set, error) {
 	crowded := idset.New(r)
 	if len(c.Of) == 0 {
 		return crowded, nil
 	}
-	w := &crowding{x: x, c: c, crowded: crowded, page: -1}
-	prefix := row.Key(r, rowParked)
-	err := x.kv.Scan(prefix, row.After(prefix), w.take)
+	w := &crowding{from: rows, c: c, crowded: crowded, page: -1}
+	prefix := row.Key(r, page.Letter)
+	err := rows.Scan(prefix, row.After(prefix), w.take)
 	if err == nil {
 		err = w.endPage()
 	}
@@ -39,8 +45,8 @@ func (x *Index) Crowded(r job.Range, c Crowd) (*idset.Set, error) {
 }
 
 type crowding struct {
-	x       *Index
-	c       Crowd
+	from    Rows
+	c       Limits
 	crowded *idset.Set
 	page    int                // the one that the scan is at; -1: none yet
 	job     job.ID             // of the last row
@@ -55,14 +61,14 @@ func (w *crowding) take(k, v []byte) error {
 	if err := page.Parse(v, &p); err != nil {
 		return err
 	}
-	at := pageOf(k)
+	at := page.NumberIn(k)
 	if at != w.page {
 		if err := w.endPage(); err != nil {
 			return err
 		}
 		w.page = at
 	}
-	if id := jobOf(k); id != w.job {
+	if id := page.JobIn(k); id != w.job {
 		w.job, w.member = id, w.c.Of[id]
 	}
 	if w.member.Counts {
@@ -96,9 +102,9 @@ func (w *crowding) endPage() error {
 // count finds who of a page has more items than may be.
 func (w *crowding) count() error {
 	var items [1 << page.Bits]int
-	prefix := pagePrefix(w.crowded.Range, w.page)
-	return w.x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-		if !w.c.Of[jobOf(k)].Counts {
+	prefix := page.Prefix(w.crowded.Range, w.page)
+	return w.from.Scan(prefix, row.After(prefix), func(k, v []byte) error {
+		if !w.c.Of[page.JobIn(k)].Counts {
 			return nil
 		}
 		var p page.Page
