@@ -31,7 +31,6 @@ type (
 	controlsCaughtUp struct{ at time.Time }
 	applied          struct {
 		seq    uint64
-		ranges []job.Range
 		online []*idset.Set // parked just now, and online
 	}
 	assign struct {
@@ -295,9 +294,6 @@ func (l *loop) assign(now time.Time, ev assign) {
 
 func (l *loop) applied(ev applied) {
 	l.doHome(l.home.Step(home.Applied{Seq: ev.seq}))
-	for _, r := range ev.ranges {
-		l.doHome(l.home.Step(home.Closed{Range: r}))
-	}
 	for _, s := range ev.online {
 		l.doHome(l.home.Step(home.Wanted{Who: s}))
 	}
@@ -385,6 +381,8 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 					l.doOutbound(l.outbound.Step(time.Now(), outbound.Recorded{Key: e.Key}))
 				}
 			})
+		case outbound.Freed:
+			l.doHome(l.home.Step(home.Closed{Range: e.Range, Who: e.Who}))
 		case outbound.Tell:
 			l.tells = append(l.tells, e.Recorded)
 		case outbound.Handled:

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -277,12 +276,7 @@ func (w *Worker) feed(ctx context.Context) error {
 			ev.seq = st.Seq
 		}
 		for _, c := range changes {
-			if !w.holds.Has(c.Range) {
-				c.Parked.Release()
-				continue
-			}
-			ev.ranges = append(ev.ranges, c.Range)
-			if c.Parked.IsEmpty() {
+			if !w.holds.Has(c.Range) || c.Parked.IsEmpty() {
 				c.Parked.Release()
 				continue
 			}
@@ -293,8 +287,6 @@ func (w *Worker) feed(ctx context.Context) error {
 			}
 			c.Parked.Release()
 		}
-		slices.Sort(ev.ranges)
-		ev.ranges = slices.Compact(ev.ranges)
 		w.post(ctx, ev)
 		return nil
 	})

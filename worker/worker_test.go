@@ -672,6 +672,35 @@ func TestWhoHasMuchGetsItInTurns(t *testing.T) {
 	}
 }
 
+// Whose client answers slowly gets no more than a connection may have unsettled, as fast as it
+// answers: nothing is drained in vain and parked again.
+func TestWhoHasMuchAndAnswersSlowly(t *testing.T) {
+	const jobs, answers = 10*home.PassLimit + 3, 200 * time.Millisecond
+	inWorld(t, 43, func(w *world) {
+		pkg := people{7: true}
+		w.content.followers = pkg
+		var ids []job.ID
+		for range jobs {
+			ids = append(ids, w.submit(pkg, nil))
+			w.send(ids[len(ids)-1])
+		}
+		before, began := w.worker.Stats().Drains.Load(), time.Now()
+		w.gw.slow = answers
+		w.gw.connect(true, 7)
+		w.until("all are delivered", func() bool {
+			return !slices.ContainsFunc(ids, func(id job.ID) bool { return w.counts(id).Delivered == 0 })
+		})
+		took, drains := time.Since(began), w.worker.Stats().Drains.Load()-before
+		t.Logf("%d messages took %s and %d drains", jobs, took, drains)
+		if drains != jobs {
+			t.Errorf("%d drains for %d messages", drains, jobs)
+		}
+		if most := (jobs/(2*home.PassLimit)+1)*answers + time.Second; took > most {
+			t.Errorf("it took %s, at most %s is meant", took, most)
+		}
+	})
+}
+
 func (w *world) cancel(ids ...job.ID) {
 	for _, id := range ids {
 		if _, err := w.table.Control(context.Background(), id, job.Control{Cancel: true}); err != nil {

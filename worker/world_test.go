@@ -423,6 +423,7 @@ type host struct {
 	subs    []bus.Subscription
 	events  []gateway.Event
 	busy    bool
+	slow    time.Duration               // clients acknowledge so late
 	deaf    bool                        // no request reaches it
 	dumb    bool                        // of what it says only that it needs a body arrives
 	untold  atomic.Bool                 // it does not hear what was recorded
@@ -648,8 +649,13 @@ func (h *host) receive(c *client, id job.ID) {
 	if c.speaks {
 		c.have[id] = true
 	}
-	if !c.deaf {
-		h.events = append(h.events, gateway.Acked{Conn: c.conn, IDs: []job.ID{id}})
+	ack := gateway.Acked{Conn: c.conn, IDs: []job.ID{id}}
+	switch {
+	case c.deaf:
+	case h.slow > 0:
+		time.AfterFunc(h.slow, func() { h.post(ack) })
+	default:
+		h.events = append(h.events, ack)
 	}
 }
 

@@ -204,6 +204,8 @@ func (s *start) doOutbound(effects []outbound.Effect) {
 					s.doOutbound(s.outbound.Step(s.now(), outbound.Recorded{Key: e.Key}))
 				}
 			})
+		case outbound.Freed:
+			s.doHome(s.home.Step(home.Closed{Range: e.Range, Who: e.Who}))
 		case outbound.Tell:
 			if s.tellBoth(e.Recorded) {
 				continue

@@ -240,14 +240,9 @@ func (s *start) feed(st ledger.Stored) {
 	s.refundAgain(st)
 	s.noteJournal(st)
 	s.w.compareIndex(s)
-	var ranges []job.Range
 	var online []*idset.Set
 	for _, c := range changes {
-		if !s.has(c.Range) {
-			continue
-		}
-		ranges = append(ranges, c.Range)
-		if c.Parked.IsEmpty() || s.w.rules.Stranded {
+		if !s.has(c.Range) || c.Parked.IsEmpty() || s.w.rules.Stranded {
 			continue
 		}
 		// No stranding (rule 20): the row is in the index; who is online now will not
@@ -258,9 +253,6 @@ func (s *start) feed(st ledger.Stored) {
 	}
 	s.post(func() {
 		s.doHome(s.home.Step(home.Applied{Seq: st.Seq}))
-		for _, r := range ranges {
-			s.doHome(s.home.Step(home.Closed{Range: r}))
-		}
 		for _, on := range online {
 			s.doHome(s.home.Step(home.Wanted{Who: on}))
 		}

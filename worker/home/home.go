@@ -34,7 +34,6 @@ const (
 	idle phase = iota
 	looking
 	appending
-	applying
 )
 
 type rangeState struct {
@@ -42,17 +41,19 @@ type rangeState struct {
 	last   uint64 // sequence of the last entry that is durable
 	phase  phase
 	next   Pass
-	now    Pass   // the one under way
-	until  uint64 // sequence that must be applied
-	after  []handoff.Settle
-	held   *idset.Set // who has more waiting than the pass under way takes
-	more   *idset.Set // the same of passes that are durable; they get it when something is closed
-	rest   []Turn     // what they get then, as long as nothing else is to be looked at; for some ticks
-	basis  uint64     // of the look
-	due    bool       // something was closed
-	wait   int        // ticks until the next pass may begin
-	owed   int        // charges under way
-	from   int        // container at which the next pass begins
+	now    Pass             // the one under way
+	after  []handoff.Settle // of it
+	until  uint64           // sequence that must be applied before the next look
+	owing  []handoff.Settle // by then
+	held   *idset.Set       // who has more waiting than the pass under way takes
+	more   *idset.Set       // the same of passes that are durable
+	load   map[uint32]int   // of those: how many messages drained to them are not closed; without those who have none
+	ready  *idset.Set       // those of more who have room for another turn
+	rest   []Turn           // what they get then, as long as nothing else is to be looked at; for some ticks
+	basis  uint64           // of the look
+	wait   int              // ticks until the next pass may begin
+	owed   int              // charges under way
+	from   int              // container at which the next pass begins
 }
 
 // refusedTicks is how many ticks a pass waits after its entries were refused: the
@@ -125,9 +126,12 @@ type Stale struct{ Range job.Range }
 // Applied says that the index has everything up to and including Seq.
 type Applied struct{ Seq uint64 }
 
-// Closed says that a done of the range is applied: who had more waiting than one
-// pass takes may get it now.
-type Closed struct{ Range job.Range }
+// Closed says of whom one message is not at an incarnation any more, which the ledger has: who had
+// more waiting than one pass takes may have room for it.
+type Closed struct {
+	Range job.Range
+	Who   *idset.Set // for reading
+}
 
 // Charge asks for a charge to be made durable and applied, by a number of the asker's.
 type Charge struct {
@@ -244,23 +248,16 @@ func (s *State) Step(ev Event) []Effect {
 		x.again(x.now, 0)
 		return s.start(x)
 	case Durable:
-		x := s.ranges[ev.Range]
-		x.phase, x.until, x.last = applying, ev.Seq, max(x.last, ev.Seq)
-		if ev.Partly {
-			x.rest = nil // who lacks something of this turn is not to get the next one's before
-		}
-		x.keep()
-		s.waiting = append(s.waiting, ev.Range)
-		return s.arrive()
+		return s.durable(ev)
 	case Applied:
 		s.applied = max(s.applied, ev.Seq)
 		return s.arrive()
 	case Closed:
 		x := s.ranges[ev.Range]
-		if x == nil || x.more.IsEmpty() {
+		if x == nil || len(x.load) == 0 {
 			return nil
 		}
-		x.due = true
+		x.closed(ev.Who, s.limit)
 		return s.start(x)
 	case Charge:
 		return s.charge(ev)
@@ -270,6 +267,22 @@ func (s *State) Step(ev Event) []Effect {
 		return s.tick()
 	}
 	return nil
+}
+
+// durable ends a pass; the next look waits until the index has it.
+func (s *State) durable(ev Durable) []Effect {
+	x := s.ranges[ev.Range]
+	x.phase, x.now = idle, Pass{}
+	x.until, x.last = max(x.until, ev.Seq), max(x.last, ev.Seq)
+	x.owing, x.after = append(x.owing, x.after...), nil
+	x.keep(s.limit, ev.Partly)
+	if !slices.Contains(s.waiting, ev.Range) {
+		s.waiting = append(s.waiting, ev.Range)
+	}
+	if x.until > s.applied {
+		return s.start(x)
+	}
+	return s.arrive()
 }
 
 // charge has a charge appended while its range is this worker's.
@@ -322,32 +335,25 @@ func (x *rangeState) again(p Pass, ticks int) {
 	x.phase, x.wait, x.after, x.held, x.now, x.rest = idle, ticks, nil, nil, Pass{}, nil
 }
 
-// keep remembers who has more waiting than the pass took.
-func (x *rangeState) keep() {
-	if x.more == nil {
-		x.more = x.held
-	} else if x.held != nil {
-		x.more.Or(x.held)
-	}
-	x.held = nil
-}
-
 // start begins a pass if none is under way, or lets the range go.
 func (s *State) start(x *rangeState) []Effect {
-	if x.phase == idle && x.ending && x.owed == 0 {
+	if x.phase == idle && x.ending && x.owed == 0 && x.until <= s.applied {
 		delete(s.ranges, x.next.Range)
 		return []Effect{Quiet{x.next.Range, x.last}}
 	}
 	if x.phase != idle || x.ending || x.wait > 0 {
 		return nil
 	}
-	if x.due {
-		x.due = false
-		if x.next.isEmpty() && len(x.rest) > 0 && within(x.more, x.rest[0].Who) {
-			return x.goOn()
-		}
-		x.want(x.next.Range, x.more)
-		x.more = nil
+	if x.next.isEmpty() && len(x.rest) > 0 && !x.ready.IsEmpty() && within(x.more, x.ready) && within(x.more, x.rest[0].Who) {
+		return x.goOn()
+	}
+	if x.until > s.applied {
+		return nil
+	}
+	if !x.ready.IsEmpty() {
+		x.want(x.next.Range, x.ready)
+		x.more.AndNot(x.ready)
+		x.ready = nil
 	}
 	if x.next.isEmpty() {
 		return nil
@@ -360,24 +366,6 @@ func (s *State) start(x *rangeState) []Effect {
 	x.next, x.now = Pass{Range: p.Range, Who: later}, p
 	x.phase = looking
 	return []Effect{Look{p}}
-}
-
-// goOn takes the next turn of what the last look found.
-func (x *rangeState) goOn() []Effect {
-	t := x.rest[0]
-	x.rest, x.more = x.rest[1:], nil
-	if len(x.rest) > 0 {
-		x.held = x.rest[0].Who.Clone() // whoever is in a later one is in this
-	}
-	x.now, x.phase = Pass{Range: x.next.Range, Who: t.Who}, appending
-	return []Effect{Append{Range: x.next.Range, Entries: t.Entries, Urgent: t.Urgent, Basis: x.basis, Who: t.Who}}
-}
-
-func within(s, of *idset.Set) bool {
-	left := s.Clone()
-	defer left.Release()
-	left.AndNot(of)
-	return left.IsEmpty()
 }
 
 func (s *State) found(f Findings) []Effect {
@@ -414,10 +402,10 @@ func (s *State) arrive() []Effect {
 			left = append(left, r)
 			continue
 		}
-		for _, m := range x.after {
+		for _, m := range x.owing {
 			out = append(out, Settle{m})
 		}
-		x.phase, x.after, x.now = idle, nil, Pass{}
+		x.owing = nil
 		out = append(out, s.start(x)...)
 	}
 	s.waiting = left

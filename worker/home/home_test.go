@@ -71,6 +71,7 @@ type world struct {
 	drops   map[job.Reason]int                // how many recipients passes dropped
 	turns   int                               // without a look
 	stale   int                               // the same, and not taken
+	out     map[place]bool                    // drained since the last look at its range, and not done
 	script  map[job.Range]map[uint32][]job.ID // what is left to be drained of what the last look found
 }
 
@@ -86,7 +87,7 @@ func newWorld(t *rapid.T) *world {
 	w := &world{t: t, s: begun(), jobs: map[job.ID]JobInfo{}, online: map[uint32]bool{}, parked: map[place]uint64{}, doubt: map[place]bool{},
 		open: map[place]bool{}, over: map[place]string{}, passes: map[job.Range]*pass{}, wanted: map[uint32]bool{}, hellos: map[uint32]int{},
 		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{},
-		drops: map[job.Reason]int{}, script: map[job.Range]map[uint32][]job.ID{}}
+		drops: map[job.Reason]int{}, out: map[place]bool{}, script: map[job.Range]map[uint32][]job.ID{}}
 	w.s.limit = rapid.SampledFrom([]int{1, 3, PassLimit}).Draw(t, "limit")
 	w.s.ahead = rapid.SampledFrom([]int{1, aheadMost, aheadMost}).Draw(t, "ahead")
 	w.s.most = rapid.SampledFrom([]int{1, 2, admitMost}).Draw(t, "admitted")
@@ -143,9 +144,10 @@ func (w *world) take(effects []Effect) {
 
 // goOn holds a turn that needs no look against the pass before it. Its jobs may be others since.
 func (w *world) goOn(e Append) {
-	if x := w.passes[e.Range]; w.away[e.Range] || x == nil || !x.found || x.seq == 0 || x.seq > w.told || len(e.Entries) == 0 || len(e.Urgent) != len(e.Entries) {
-		w.t.Fatalf("a turn of range %s behind %+v, %d is applied", e.Range, x, w.told)
+	if x := w.passes[e.Range]; w.away[e.Range] || x == nil || !x.found || x.seq == 0 || len(e.Entries) == 0 || len(e.Urgent) != len(e.Entries) {
+		w.t.Fatalf("a turn of range %s behind %+v", e.Range, x)
 	}
+	w.roomy(e.Who)
 	p := &pass{now: Pass{Range: e.Range, Who: idset.New(e.Range)}, found: true, entries: e.Entries, urgent: e.Urgent}
 	stale := rapid.IntRange(0, 9).Draw(w.t, "stale") == 0
 	for _, x := range e.Entries {
@@ -168,6 +170,19 @@ func (w *world) goOn(e Append) {
 	w.judgeDrains(e)
 	w.judgeOrder(e)
 	w.turns++
+}
+
+// roomy: who gets another turn without a look has at most one that is not closed.
+func (w *world) roomy(who *idset.Set) {
+	has := map[uint32]int{}
+	for p := range w.out {
+		has[p.who]++
+	}
+	for id := range who.All() {
+		if has[id] > w.s.limit {
+			w.t.Fatalf("another turn for %d, of whom %d messages are not closed", id, has[id])
+		}
+	}
 }
 
 // isQuiet: what was under way is applied, and the last of it is known.
@@ -260,6 +275,7 @@ func (w *world) back(p Pass) {
 // judge holds decisions against the jobs.
 func (w *world) judge(e Append) {
 	w.judgeDrops(e)
+	maps.DeleteFunc(w.out, func(p place, _ bool) bool { return rangeOf(p.who) == e.Range })
 	w.judgeDrains(e)
 	w.judgeOrder(e)
 }
@@ -302,6 +318,7 @@ func (w *world) judgeDrains(e Append) {
 			w.t.Fatalf("%s is drained: %+v", d.Job, info)
 		}
 		for who := range d.Targets.Union(e.Range).All() {
+			w.out[place{d.Job, who}] = true
 			if drained[who]++; drained[who] > w.s.limit {
 				w.t.Fatalf("%d messages drained to %d in one pass", drained[who], who)
 			}
@@ -562,6 +579,7 @@ func (w *world) done(p place, how string) {
 	w.seq++
 	w.applyAll()
 	delete(w.open, p)
+	delete(w.out, p)
 	switch how {
 	case "not here":
 		w.parked[p] = w.seq
@@ -573,7 +591,7 @@ func (w *world) done(p place, how string) {
 	default:
 		w.over[p] = how
 	}
-	w.step(Closed{rangeOf(p.who)})
+	w.step(Closed{rangeOf(p.who), idset.Of(p.who)})
 }
 
 func (w *world) login(who uint32, have []job.ID) {

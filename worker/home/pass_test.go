@@ -83,24 +83,47 @@ func TestAPassThatCameToNothingIsMadeAgainWhole(t *testing.T) {
 	}
 }
 
-func TestWhoHasMoreGetsItWhenSomethingIsClosed(t *testing.T) {
+// Two turns are under way for whoever has more: another follows when one of them is closed,
+// whether or not the index has those before.
+func TestWhoHasMoreGetsItWhenThereIsRoom(t *testing.T) {
 	s := begun()
-	s.Step(Wanted{Who: idset.Of(1)})
-	s.Step(Found{drainable(1, PassLimit+1)})
-	s.Step(Durable{Range: 0, Seq: 7})
-	s.Step(Wanted{Who: idset.Of(2)})
-	oneLook(t, s.Step(Applied{7}))
-	s.Step(Found{drainable(2, PassLimit+1)})
-	s.Step(Durable{Range: 0, Seq: 8})
-	s.Step(Applied{8})
-	if got := looks(s.Step(Tick{})); len(got) > 0 {
-		t.Fatal("the rest is looked at before there is room")
+	turn := func(effects []Effect) (to string) {
+		for _, e := range effects {
+			if a, ok := e.(Append); ok && !a.Looked {
+				to += setText(a.Who)
+			}
+		}
+		return to
 	}
-	if p := oneLook(t, s.Step(Closed{0})); setText(p.Who) != "1 2" {
-		t.Fatalf("looks at [%s], want those who have more: 1 2", setText(p.Who))
+	s.Step(Wanted{Who: idset.Of(1)})
+	s.Step(Found{drainable(1, 3*PassLimit+1)})
+	if got := turn(s.Step(Durable{Range: 0, Seq: 7})); got != "1" {
+		t.Fatalf("behind the first turn one is for [%s], want 1", got)
+	}
+	if got := s.Step(Durable{Range: 0, Seq: 8}); len(got) > 0 {
+		t.Fatalf("behind two that are not closed: %v", got)
+	}
+	for range PassLimit - 1 {
+		if got := append(s.Step(Closed{0, idset.Of(1, 2)}), s.Step(Closed{0, idset.Of(3)})...); len(got) > 0 {
+			t.Fatalf("there is no room yet: %v", got)
+		}
+	}
+	if got := turn(s.Step(Closed{0, idset.Of(1)})); got != "1" {
+		t.Fatalf("when a turn is closed one is for [%s], want 1", got)
+	}
+	s.Step(Durable{Range: 0, Seq: 9})
+	s.Step(Wanted{Who: idset.Of(2)})
+	s.Step(Closed{0, idset.Of(1)})
+	for range PassLimit {
+		if got := s.Step(Closed{0, idset.Of(1)}); len(got) > 0 {
+			t.Fatalf("somebody else is to be looked at, and the index does not have what was decided: %v", got)
+		}
+	}
+	if p := oneLook(t, s.Step(Applied{9})); setText(p.Who) != "1 2" {
+		t.Fatalf("looks at [%s], want who has more and who was wanted: 1 2", setText(p.Who))
 	}
 	s.Step(Found{Findings{Job: allKnown}})
-	if got := looks(s.Step(Closed{0})); len(got) > 0 {
+	if got := looks(s.Step(Closed{0, idset.Of(1)})); len(got) > 0 {
 		t.Fatal("nobody has more any longer")
 	}
 }
@@ -165,7 +188,7 @@ func TestARangeIsLetGoWhenItsPassIsApplied(t *testing.T) {
 	if got := quiet(s.Step(Applied{9})); !slices.Equal(got, []Quiet{{0, 9}}) {
 		t.Fatalf("%v, want range 0 to be let go after record 9", got)
 	}
-	for _, ev := range []Event{Wanted{Who: idset.Of(2)}, Ending{0, jobA}, Closed{0}, Tick{}, End{0}} {
+	for _, ev := range []Event{Wanted{Who: idset.Of(2)}, Ending{0, jobA}, Closed{0, idset.Of(1)}, Tick{}, End{0}} {
 		if got := s.Step(ev); len(got) > 0 {
 			t.Fatalf("%v after %T for a range that is another's", got, ev)
 		}

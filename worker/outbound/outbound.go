@@ -180,7 +180,7 @@ func (Recorded) event()  {}
 func (Over) event()      {}
 func (Tick) event()      {}
 
-// Effect is one of Send, SendFence, Append, Tell, Handled.
+// Effect is one of Send, SendFence, Append, Tell, Freed, Handled.
 type Effect interface{ effect() }
 
 // Send asks a gateway; the answer comes back as Answered or Lost.
@@ -204,6 +204,13 @@ type Append struct {
 // Tell publishes what was recorded to the gateway.
 type Tell struct{ Recorded *handoff.Recorded }
 
+// Freed says of which recipients of a range one message is not at an incarnation any more, as the
+// ledger has it.
+type Freed struct {
+	Range job.Range
+	Who   *idset.Set
+}
+
 // Handled says that every gateway of a reserve answered, or that the lane has
 // waited long enough.
 type Handled struct{ Ref job.Ref }
@@ -212,6 +219,7 @@ func (Send) effect()      {}
 func (SendFence) effect() {}
 func (Append) effect()    {}
 func (Tell) effect()      {}
+func (Freed) effect()     {}
 func (Handled) effect()   {}
 
 // Step takes one event in and says what to do.

@@ -592,6 +592,34 @@ func TestSilenceAfterAnAcceptanceIsDoubtAndEndsWithTheNextReport(t *testing.T) {
 	}
 }
 
+// Room is there for whoever a recorded done took away, and for all when the last word is doubt.
+func TestRoomIsThereWhenTheLedgerHasIt(t *testing.T) {
+	freed := func(effects []Effect) string {
+		f := only[Freed](t, effects)
+		if f.Range != testRange {
+			t.Fatalf("%+v", f)
+		}
+		return fmt.Sprint(slices.Collect(f.Who.All()))
+	}
+	one, two := testRange.Lo()+1, testRange.Lo()+2
+	s := New(job.Journal{Worker: "w", Incarnation: 1})
+	ev, k := quiet(1)
+	s.Step(start, ev)
+	none[Freed](t, s.Step(start, Answered{k, accepted(k, 1, handoff.Report{NotHere: idset.Of(one)})}))
+	if got := freed(s.Step(start, Recorded{k})); got != fmt.Sprint([]uint32{one}) {
+		t.Errorf("freed %s when one is recorded", got)
+	}
+	now := start.Add(2 * DoubtAfter)
+	only[Append](t, s.Step(now, Tick{}))
+	none[Freed](t, s.Step(now, Recorded{k})) // it may have it
+	if doubt := only[Append](t, s.Step(now, Answered{k, &handoff.Answer{Kind: handoff.Unreadable}})).Entry.(*ledger.Doubt); !doubt.Final {
+		t.Fatalf("%+v", doubt)
+	}
+	if got := freed(s.Step(now, Recorded{k})); got != fmt.Sprint([]uint32{two}) {
+		t.Errorf("freed %s when doubt is final", got)
+	}
+}
+
 func TestAReportOfAnothersJournalIsNotAnswered(t *testing.T) {
 	s := New(job.Journal{Worker: "w", Incarnation: 2})
 	p := &handoff.Report{Ref: job.Ref{Journal: job.Journal{Worker: "w", Incarnation: 1}, N: 3}, Inc: job.Incarnation{Gateway: "g", Start: 1}, Version: 2, Rest: handoff.RestAcked}

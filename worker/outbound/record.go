@@ -126,9 +126,15 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 	case aDoubt:
 		f.doubted = true
 	case aFinalDoubt:
+		out = append(out, Freed{f.rng, f.open})
 		s.close(c, f) // the home decides it
-		return nil
+		return out
 	case aDone:
+		freed := f.open.Clone()
+		if !f.left.IsEmpty() {
+			freed.AndNot(f.left)
+		}
+		out = append(out, Freed{f.rng, freed})
 		f.open = f.left
 		if f.open.IsEmpty() {
 			s.close(c, f)
