@@ -90,7 +90,6 @@ type Change struct {
 	// there, and an immediate drain would come back as fast. They wait for their
 	// next login or the sweep.
 	Parked *idset.Set
-	Done   bool  // it was a done: its recipients may have room for more
 	Total  Tally // of the job, after it
 }
 

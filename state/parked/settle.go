@@ -133,11 +133,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		}
 	}
 	d.Delivered += uint64(moved.Card())
-	if err := t.count(e.Range, e.Job, d, nil); err != nil {
-		return err
-	}
-	t.changes[len(t.changes)-1].Done = true
-	return nil
+	return t.count(e.Range, e.Job, d, nil)
 }
 
 func (t *txn) doubt(e *ledger.Doubt) error {
