@@ -43,7 +43,8 @@ const (
 	defaultBlockCache  = 64 << 20
 	bloomBits          = 10
 	tableBytes         = 8 << 20
-	openFiles          = 256
+	tableBlockBytes    = 16 << 10
+	openFiles          = 1024
 )
 
 // Config says where the store is and what memory it has.
@@ -54,8 +55,8 @@ type Config struct {
 	// It also bounds the journals that are read at a start. Default 32 MiB.
 	WriteBuffer int
 	// BlockCache is the bytes of blocks kept for reading. Default 64 MiB: those
-	// that say where the others are, 25 MiB of ten million recipients with ten messages each, are read
-	// for every login, and whoever logs in reads blocks that nobody reads again soon.
+	// that say where the others are, some 30 MiB for ten million recipients with ten messages each,
+	// are read for every login, and whoever logs in reads blocks that nobody reads again soon.
 	BlockCache int
 	// Now is the clock that spaces attempts to open again. Default time.Now.
 	Now func() time.Time
@@ -136,6 +137,7 @@ func openDB(cfg Config) (*database, error) {
 		BlockCacheCapacity:           cfg.BlockCache,
 		OpenFilesCacheCapacity:       openFiles,
 		CompactionTableSize:          tableBytes,
+		BlockSize:                    tableBlockBytes,
 	})
 	if err != nil {
 		return nil, errors.Join(classify(err), stor.Close())
