@@ -7,11 +7,13 @@
 package projection
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,21 +113,44 @@ func (r *Recorder) recordCounts(ctx context.Context) {
 	}
 }
 
-// recordOnce projects each job's counts by itself: one whose acceptance is not
-// projected yet is left for the next round.
+// countsTogether is of how many jobs the counts are one transaction: nobody else writes meanwhile.
+const countsTogether = 100
+
+// recordOnce projects the counts of all jobs. One whose acceptance is not projected yet is left for the
+// next round.
 func (r *Recorder) recordOnce(ctx context.Context) error {
 	var errs []error
+	var all []sql.JobCounts
 	for _, j := range r.Jobs.Live() {
 		if j.State < job.Sending {
 			continue
 		}
 		counts, seq, err := r.Tally(j.Spec)
 		if err == nil {
-			err = r.Store.Project(ctx, sql.Projection{Recorder: recorderName, Counts: []sql.JobCounts{{Job: j.Spec.ID, AsOf: seq, Counts: counts}}})
-		}
-		if job.CodeOf(err) != job.CodeNotFound {
+			all = append(all, sql.JobCounts{Job: j.Spec.ID, AsOf: seq, Counts: counts})
+		} else if job.CodeOf(err) != job.CodeNotFound {
 			errs = append(errs, err)
 		}
+	}
+	slices.SortFunc(all, func(a, b sql.JobCounts) int { return bytes.Compare(a.Job[:], b.Job[:]) })
+	for some := range slices.Chunk(all, countsTogether) {
+		errs = append(errs, r.projectCounts(ctx, some))
+	}
+	return errors.Join(errs...)
+}
+
+// projectCounts projects some counts together, or, if one of the jobs is not there, each by itself.
+func (r *Recorder) projectCounts(ctx context.Context, some []sql.JobCounts) error {
+	err := r.Store.Project(ctx, sql.Projection{Recorder: recorderName, Counts: some})
+	switch {
+	case job.CodeOf(err) != job.CodeNotFound:
+		return err
+	case len(some) == 1:
+		return nil
+	}
+	var errs []error
+	for i := range some {
+		errs = append(errs, r.projectCounts(ctx, some[i:i+1]))
 	}
 	return errors.Join(errs...)
 }

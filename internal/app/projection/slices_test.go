@@ -270,3 +270,35 @@ func TestNothingOfARecorderGoesOn(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A job that is not projected yet keeps no other's counts from being so.
+func TestCountsOfJobsThatAreThere(t *testing.T) {
+	x := newTrial(t)
+	var some []sql.JobCounts
+	now := time.Now().UTC()
+	for i := range 5 {
+		spec := x.spec
+		spec.ID = job.NewID(now, [10]byte{2, byte(i)})
+		some = append(some, sql.JobCounts{Job: spec.ID, AsOf: 7, Counts: job.Counts{Package: 10, Pending: uint64(i), Delivered: 10 - uint64(i)}})
+		if i == 2 {
+			continue
+		}
+		first := job.Transition{Job: spec.ID, Version: 1, State: job.Submitted, At: now.Format(time.RFC3339Nano), Spec: spec}
+		if err := x.Store.Project(t.Context(), sql.Projection{Recorder: recorderName, Transitions: []job.Transition{first}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.projectCounts(t.Context(), some); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range some {
+		got, err := x.Store.Get(t.Context(), c.Job)
+		if i == 2 {
+			if job.CodeOf(err) != job.CodeNotFound {
+				t.Errorf("the job that is not there: %v", err)
+			}
+		} else if err != nil || got.CountsAsOf != 7 || got.Counts.Delivered != c.Counts.Delivered {
+			t.Errorf("job %d has %+v, %v", i, got, err)
+		}
+	}
+}
