@@ -46,9 +46,9 @@ type Waits struct {
 
 // Used is how many messages a recipient was charged on a day.
 type Used struct {
-	Account   string `json:"account,omitzero" doc:"Absent: of all accounts together, of which only keys of the default tenant are told."`
-	AccountID uint32 `json:"account_id,omitzero"`
-	Messages  int    `json:"messages"`
+	Account   string  `json:"account,omitzero" doc:"Absent: of all accounts together, of which only keys of the default tenant are told."`
+	AccountID *uint32 `json:"account_id,omitzero"`
+	Messages  int     `json:"messages"`
 }
 
 // Erase asks to forget a recipient.

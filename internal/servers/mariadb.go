@@ -86,22 +86,29 @@ func PrepareMariaDB(ctx context.Context, cfg MariaDBConfig) (*Database, error) {
 	return db, nil
 }
 
-// install makes the server's own tables, if they are not there.
+// install makes the server's own tables, if they are not there, in a directory that gets its name
+// when they are whole.
 func install(ctx context.Context, dir string) error {
-	data := filepath.Join(dir, "data")
-	if _, err := os.Stat(filepath.Join(data, "mysql")); err == nil || !errors.Is(err, fs.ErrNotExist) {
+	data, half := filepath.Join(dir, "data"), filepath.Join(dir, "data.new")
+	if _, err := os.Stat(data); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if err := os.RemoveAll(half); err != nil {
+		return fmt.Errorf("removing MariaDB's tables of a start that was killed: %w", err)
 	}
 	path, err := binary("mariadb-install-db", "mariadb-server")
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--user="+username(), "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--datadir="+data, "--force")
+		"--skip-test-db", "--datadir="+half, "--force")
 	// Its server removes the temporary tables that it finds: another's, in a directory that they share.
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(dir, "tmp"))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("making MariaDB's tables in %s: %w: %s", data, err, out)
+		return fmt.Errorf("making MariaDB's tables in %s: %w: %s", half, err, out)
+	}
+	if err := os.Rename(half, data); err != nil {
+		return fmt.Errorf("naming MariaDB's tables: %w", err)
 	}
 	return nil
 }

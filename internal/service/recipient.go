@@ -92,7 +92,7 @@ func (s *Service) used(ctx context.Context, c api.Caller, out *api.Recipient) er
 			if err != nil {
 				return err
 			}
-			u.Account, u.AccountID = a.Name, number
+			u.Account, u.AccountID = a.Name, &number
 		}
 		out.Frequency = append(out.Frequency, u)
 	}

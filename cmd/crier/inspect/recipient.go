@@ -104,7 +104,7 @@ func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
 	}
 	for _, u := range x.Frequency {
 		account := "all accounts"
-		if u.AccountID != 0 {
+		if u.AccountID != nil {
 			account = u.Account
 		}
 		add("charged "+x.Day, "%s of %s", out.Many(uint64(u.Messages), "message"), account)
