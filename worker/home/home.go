@@ -47,7 +47,7 @@ type rangeState struct {
 	owing  []handoff.Settle // by then
 	held   *idset.Set       // who has more waiting than the pass under way takes
 	more   *idset.Set       // the same of passes that are durable
-	load   map[uint32]int   // of those: how many messages drained to them are not closed; without those who have none
+	load   map[uint32]load  // of those: what they have got and is not closed; without those who have nothing
 	ready  *idset.Set       // those of more who have room for another turn
 	rest   []Turn           // what they get then, as long as nothing else is to be looked at; for some ticks
 	basis  uint64           // of the look
@@ -221,6 +221,7 @@ func (s *State) Step(ev Event) []Effect {
 		if x == nil {
 			return nil
 		}
+		x.leaveOut(ev.Who, ev.Logins, s.limit)
 		x.want(ev.Who.Range, ev.Who)
 		x.next.Logins = append(x.next.Logins, ev.Logins...)
 		return s.start(x)

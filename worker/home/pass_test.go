@@ -128,6 +128,43 @@ func TestWhoHasMoreGetsItWhenThereIsRoom(t *testing.T) {
 	}
 }
 
+// Who has no room is not looked at because a sweep finds them, or not often; who logs in is.
+func TestWhoHasNoRoomIsLeftOut(t *testing.T) {
+	full := func() *State {
+		s := begun()
+		s.Step(Wanted{Who: idset.Of(1)})
+		s.Step(Found{drainable(1, 3*PassLimit+1)})
+		s.Step(Durable{Range: 0, Seq: 7})
+		s.Step(Durable{Range: 0, Seq: 8})
+		s.Step(Applied{8})
+		return s
+	}
+	s := full()
+	for range foundMost {
+		if got := looks(s.Step(Wanted{Who: idset.Of(1)})); len(got) > 0 {
+			t.Fatalf("looks at [%s], who has no room", setText(got[0].Who))
+		}
+	}
+	if p := oneLook(t, s.Step(Wanted{Who: idset.Of(1)})); setText(p.Who) != "1" {
+		t.Errorf("looks at [%s] after so long, want 1", setText(p.Who))
+	}
+	if p := oneLook(t, full().Step(Wanted{Who: idset.Of(1, 2)})); setText(p.Who) != "2" {
+		t.Errorf("looks at [%s], want who has room: 2", setText(p.Who))
+	}
+	if p := oneLook(t, full().Step(Wanted{Who: idset.Of(1), Logins: []Login{login(1, g2)}})); setText(p.Who) != "1" {
+		t.Errorf("looks at [%s], want who logs in: 1", setText(p.Who))
+	}
+	s = full()
+	s.Step(Wanted{Who: idset.Of(1)})
+	turns := 0
+	for range PassLimit {
+		turns += len(s.Step(Closed{0, idset.Of(1)}))
+	}
+	if turns != 1 {
+		t.Errorf("%d turns when there is room, want 1", turns)
+	}
+}
+
 func TestClientsForgetWhatADecisionEndedOnlyWhenItIsApplied(t *testing.T) {
 	s := begun()
 	l := login(1, g2, jobA)

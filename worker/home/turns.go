@@ -6,6 +6,42 @@ import "crier/internal/idset"
 // a time. A turn that the last look found needs no look of its own, and does not wait until the
 // index has the one before.
 
+// load is what somebody has who has more waiting.
+type load struct {
+	open  int // messages drained to them that are not closed
+	found int // how often they were found waiting while that was too much
+}
+
+// foundMost is how often somebody is found waiting in vain, by a sweep every 3 s, before they are looked
+// at all the same: whatever was to close something may be gone.
+const foundMost = 20
+
+// leaveOut takes those out of who was found waiting who get more when they have room for it, and not
+// before: a client that never answers would have it drained and parked again by every sweep. Who
+// logs in has another connection, and room.
+func (x *rangeState) leaveOut(who *idset.Set, logins []Login, limit int) {
+	if len(x.load) == 0 {
+		return
+	}
+	for _, l := range logins {
+		delete(x.load, uint32(l.Recipient))
+	}
+	out := idset.New(who.Range)
+	defer out.Release()
+	for id, l := range x.load {
+		if l.open <= limit || !who.Has(id) || !x.more.Has(id) {
+			continue
+		}
+		if l.found++; l.found > foundMost {
+			delete(x.load, id)
+			continue
+		}
+		x.load[id] = l
+		out.Add(id)
+	}
+	who.AndNot(out)
+}
+
 // keep remembers who has more waiting than the pass took, which drained as many to each of them as
 // it may; unless it was appended partly: who lacks something of this turn is not to get the next
 // one's before, and another look tells what they lack.
@@ -18,12 +54,12 @@ func (x *rangeState) keep(limit int, partly bool) {
 		return
 	}
 	if x.more == nil {
-		x.more, x.load = idset.New(x.held.Range), map[uint32]int{}
+		x.more, x.load = idset.New(x.held.Range), map[uint32]load{}
 	}
 	x.more.Or(x.held)
 	for id := range x.held.All() {
 		if !partly {
-			x.load[id] += limit
+			x.load[id] = load{open: x.load[id].open + limit}
 		}
 		x.makeReady(id, limit)
 	}
@@ -33,7 +69,7 @@ func (x *rangeState) keep(limit int, partly bool) {
 // makeReady lets somebody have another turn who has at most one that is not closed: two fit into what
 // a connection may have unsettled (rule 14).
 func (x *rangeState) makeReady(id uint32, limit int) {
-	if x.load[id] > limit || !x.more.Has(id) {
+	if x.load[id].open > limit || !x.more.Has(id) {
 		return
 	}
 	if x.ready == nil {
@@ -45,16 +81,16 @@ func (x *rangeState) makeReady(id uint32, limit int) {
 // closed notes of whom one message is closed.
 func (x *rangeState) closed(who *idset.Set, limit int) {
 	for id := range who.All() {
-		n, ok := x.load[id]
+		l, ok := x.load[id]
 		if !ok {
 			continue
 		}
-		if n--; n > 0 {
-			x.load[id] = n
+		if l = (load{open: l.open - 1}); l.open > 0 {
+			x.load[id] = l
 		} else {
 			delete(x.load, id)
 		}
-		if n <= limit {
+		if l.open <= limit {
 			x.makeReady(id, limit)
 		}
 	}
