@@ -72,6 +72,7 @@ type world struct {
 	turns   int                               // without a look
 	stale   int                               // the same, and not taken
 	out     map[place]bool                    // drained since the last look at its range, and not done
+	late    map[uint32]int                    // of each, how many older ones were done since
 	script  map[job.Range]map[uint32][]job.ID // what is left to be drained of what the last look found
 }
 
@@ -87,7 +88,7 @@ func newWorld(t *rapid.T) *world {
 	w := &world{t: t, s: begun(), jobs: map[job.ID]JobInfo{}, online: map[uint32]bool{}, parked: map[place]uint64{}, doubt: map[place]bool{},
 		open: map[place]bool{}, over: map[place]string{}, passes: map[job.Range]*pass{}, wanted: map[uint32]bool{}, hellos: map[uint32]int{},
 		ending: map[job.Range][]job.ID{}, settled: map[string]bool{}, away: map[job.Range]bool{}, quiet: map[job.Range]bool{}, last: map[job.Range]uint64{},
-		drops: map[job.Reason]int{}, out: map[place]bool{}, script: map[job.Range]map[uint32][]job.ID{}}
+		drops: map[job.Reason]int{}, out: map[place]bool{}, late: map[uint32]int{}, script: map[job.Range]map[uint32][]job.ID{}}
 	w.s.limit = rapid.SampledFrom([]int{1, 3, PassLimit}).Draw(t, "limit")
 	w.s.ahead = rapid.SampledFrom([]int{1, aheadMost, aheadMost}).Draw(t, "ahead")
 	w.s.most = rapid.SampledFrom([]int{1, 2, admitMost}).Draw(t, "admitted")
@@ -172,14 +173,15 @@ func (w *world) goOn(e Append) {
 	w.turns++
 }
 
-// roomy: who gets another turn without a look has at most one that is not closed.
+// roomy: who gets another turn without a look has at most one that is not closed. What is closed of
+// before the look counts, too: the home keeps no list of what it drained.
 func (w *world) roomy(who *idset.Set) {
 	has := map[uint32]int{}
 	for p := range w.out {
 		has[p.who]++
 	}
 	for id := range who.All() {
-		if has[id] > w.s.limit {
+		if has[id]-w.late[id] > w.s.limit {
 			w.t.Fatalf("another turn for %d, of whom %d messages are not closed", id, has[id])
 		}
 	}
@@ -276,6 +278,7 @@ func (w *world) back(p Pass) {
 func (w *world) judge(e Append) {
 	w.judgeDrops(e)
 	maps.DeleteFunc(w.out, func(p place, _ bool) bool { return rangeOf(p.who) == e.Range })
+	maps.DeleteFunc(w.late, func(who uint32, _ int) bool { return rangeOf(who) == e.Range })
 	w.judgeDrains(e)
 	w.judgeOrder(e)
 }
@@ -579,6 +582,9 @@ func (w *world) done(p place, how string) {
 	w.seq++
 	w.applyAll()
 	delete(w.open, p)
+	if !w.out[p] {
+		w.late[p.who]++
+	}
 	delete(w.out, p)
 	switch how {
 	case "not here":

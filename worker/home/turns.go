@@ -78,7 +78,8 @@ func (x *rangeState) makeReady(id uint32, limit int) {
 	x.ready.Add(id)
 }
 
-// closed notes of whom one message is closed.
+// closed notes of whom one message is closed. It may be one from before they had more, or before they
+// logged in again: then some may come back for lack of room, and wait for the next sweep.
 func (x *rangeState) closed(who *idset.Set, limit int) {
 	for id := range who.All() {
 		l, ok := x.load[id]
