@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -92,9 +94,14 @@ func (p *Process) await(ctx context.Context, ready func(context.Context) error) 
 // PID is the process's number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Signal sends a signal: SIGSTOP pauses, SIGCONT goes on.
+// Signal sends a signal: SIGSTOP pauses, and returns when no thread of the process runs any more;
+// SIGCONT goes on.
 func (p *Process) Signal(s syscall.Signal) error {
-	if err := p.cmd.Process.Signal(s); err != nil {
+	err := p.cmd.Process.Signal(s)
+	if err == nil && s == syscall.SIGSTOP {
+		err = unix.Waitid(unix.P_PID, p.PID(), nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
 		return fmt.Errorf("sending %s to %s: %w", s, p.Name, err)
 	}
 	return nil
