@@ -227,6 +227,9 @@ func (x *fragile) finish(ctx context.Context) {
 	}
 	for _, o := range x.orders {
 		x.settled(ctx, o)
+		if o.ends == "recall" {
+			x.takenBack(ctx, o)
+		}
 		x.verdict(ctx, o)
 	}
 	x.must(x.srv.Stop())
@@ -253,6 +256,17 @@ func (x *fragile) settled(ctx context.Context, o *order) {
 			return j.State.Terminal() && j.Counts.Parked == 0
 		}
 		return j.State == job.Sent && j.Counts.Delivered == uint64(len(x.screens)+len(x.restless))
+	})
+}
+
+// takenBack waits until a recalled job's withdrawal has come to whoever showed it: it is a job of its
+// own, and who was away has much that waits.
+func (x *fragile) takenBack(ctx context.Context, o *order) {
+	x.eventually(ctx, "crash "+o.point+": all who were shown job "+o.id.String()+" take it back", time.Minute, func() bool {
+		return !slices.ContainsFunc(slices.Concat(x.screens, x.restless), func(s *screen) bool {
+			n, back := s.got(o.id)
+			return back < n
+		})
 	})
 }
 
