@@ -202,7 +202,7 @@ func newFleet(w *world, names ...string) *fleet {
 	wg.Go(func() { w.table.Run(ctx) })
 	wg.Go(func() { w.claims.Run(ctx) })
 	wg.Go(func() {
-		err := feed.Follow(ctx, w.index, w.log, func([]ledger.Stored, []parked.Change) error { return nil })
+		err := feed.Follow(ctx, w.index, w.log, nil)
 		if ctx.Err() == nil {
 			w.t.Errorf("the ledger: %v", err)
 		}

@@ -351,11 +351,7 @@ func TestADrainOfMoreThanAPassKeepsItsRate(t *testing.T) {
 		const n = 200
 		pkg := people{7: true}
 		w.content.followers = pkg
-		var ids []job.ID
-		for range n {
-			ids = append(ids, w.submit(pkg, nil))
-			w.send(ids[len(ids)-1])
-		}
+		ids := w.sendAll(pkg, n)
 		start := time.Now()
 		w.gw.connect(true, 7)
 		for _, id := range ids {
@@ -637,11 +633,7 @@ func TestWhoHasMuchGetsItInTurns(t *testing.T) {
 				w.restart()
 				pkg := people{7: true}
 				w.content.followers = pkg
-				var ids []job.ID
-				for range jobs {
-					ids = append(ids, w.submit(pkg, nil))
-					w.send(ids[len(ids)-1])
-				}
+				ids := w.sendAll(pkg, jobs)
 				delivered := func() (n int) {
 					for _, id := range ids {
 						n += int(w.counts(id).Delivered)
@@ -679,11 +671,7 @@ func TestWhoHasMuchAndAnswersSlowly(t *testing.T) {
 	inWorld(t, 43, func(w *world) {
 		pkg := people{7: true}
 		w.content.followers = pkg
-		var ids []job.ID
-		for range jobs {
-			ids = append(ids, w.submit(pkg, nil))
-			w.send(ids[len(ids)-1])
-		}
+		ids := w.sendAll(pkg, jobs)
 		before, began := w.worker.Stats().Drains.Load(), time.Now()
 		w.gw.slow = answers
 		w.gw.connect(true, 7)
@@ -699,6 +687,15 @@ func TestWhoHasMuchAndAnswersSlowly(t *testing.T) {
 			t.Errorf("it took %s, at most %s is meant", took, most)
 		}
 	})
+}
+
+// sendAll sends so many jobs, one after the other.
+func (w *world) sendAll(pkg people, n int) (ids []job.ID) {
+	for range n {
+		ids = append(ids, w.submit(pkg, nil))
+		w.send(ids[len(ids)-1])
+	}
+	return ids
 }
 
 func (w *world) cancel(ids ...job.ID) {

@@ -355,5 +355,5 @@ func (a *app) openService(ctx context.Context) error {
 
 // feedIndex keeps the index of a process that has no worker.
 func (a *app) feedIndex(ctx context.Context) error {
-	return feed.Follow(ctx, a.index, a.streams.ledger, func([]ledger.Stored, []parked.Change) error { return nil })
+	return feed.Follow(ctx, a.index, a.streams.ledger, nil)
 }

@@ -210,7 +210,7 @@ func (ChargeEnded) effect()  {}
 func (s *State) Step(ev Event) []Effect {
 	switch ev := ev.(type) {
 	case Begin:
-		s.ranges[ev.Range] = &rangeState{next: Pass{Range: ev.Range}}
+		s.ranges[ev.Range] = &rangeState{next: Pass{Range: ev.Range}, more: idset.New(ev.Range), load: map[uint32]load{}}
 	case End:
 		if x := s.ranges[ev.Range]; x != nil {
 			x.ending = true

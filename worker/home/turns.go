@@ -1,6 +1,11 @@
 package home
 
-import "crier/internal/idset"
+import (
+	"maps"
+	"slices"
+
+	"crier/internal/idset"
+)
 
 // Turns: who has more waiting than one pass takes gets it turn after turn, two of them under way at
 // a time. A turn that the last look found needs no look of its own, and does not wait until the
@@ -28,7 +33,12 @@ func (x *rangeState) leaveOut(who *idset.Set, logins []Login, limit int) {
 	}
 	out := idset.New(who.Range)
 	defer out.Release()
-	for id, l := range x.load {
+	ids := maps.Keys(x.load)
+	if few, ok := who.Few(); ok { // a login, most often
+		ids = slices.Values(few)
+	}
+	for id := range ids {
+		l := x.load[id]
 		if l.open <= limit || !who.Has(id) || !x.more.Has(id) {
 			continue
 		}
@@ -52,9 +62,6 @@ func (x *rangeState) keep(limit int, partly bool) {
 	if x.held.IsEmpty() {
 		x.held = nil
 		return
-	}
-	if x.more == nil {
-		x.more, x.load = idset.New(x.held.Range), map[uint32]load{}
 	}
 	x.more.Or(x.held)
 	for id := range x.held.All() {

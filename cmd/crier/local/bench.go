@@ -100,6 +100,9 @@ func login(c *cli.CLI) *cobra.Command {
 
 func loginGrid(r logins.Result) out.Grid {
 	took := func(l logins.Latency) string {
+		if l.Logins == 0 {
+			return "not measured: nobody was left who had not come"
+		}
 		return fmt.Sprintf("%.1f ms, p99 %.1f ms, at most %.1f ms", l.P50, l.P99, l.Max)
 	}
 	g := out.Grid{States: []string{"conserved"}, Rows: [][]string{

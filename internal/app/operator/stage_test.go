@@ -94,7 +94,7 @@ func (s *stage) open(m Membership, counts Counts) *Operator {
 	run("jobs", table.Run)
 	run("claims", claimed.Run)
 	run("index", func(ctx context.Context) error {
-		return feed.Follow(ctx, index, s.log, func([]ledger.Stored, []parked.Change) error { return nil })
+		return feed.Follow(ctx, index, s.log, nil)
 	})
 	synctest.Wait() // all is read before the first look
 	run("operator", o.Run)

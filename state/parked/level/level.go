@@ -55,8 +55,8 @@ type Config struct {
 	// It also bounds the journals that are read at a start. Default 32 MiB.
 	WriteBuffer int
 	// BlockCache is the bytes of blocks kept for reading. Default 64 MiB: those
-	// that say where the others are, some 30 MiB for ten million recipients with ten messages each,
-	// are read for every login, and whoever logs in reads blocks that nobody reads again soon.
+	// that say where the others are must stay in it, for they are read for every login, and whoever
+	// logs in reads others that nobody reads again soon.
 	BlockCache int
 	// Now is the clock that spaces attempts to open again. Default time.Now.
 	Now func() time.Time
