@@ -665,7 +665,8 @@ func TestWhoHasMuchGetsItInTurns(t *testing.T) {
 }
 
 // Whose client answers slowly gets no more than a connection may have unsettled, as fast as it
-// answers: nothing is drained in vain and parked again.
+// answers. A hand-off may overtake the word to the gateway that there is room for it, and is parked
+// again; by turns that do not wait for room, that is so of most.
 func TestWhoHasMuchAndAnswersSlowly(t *testing.T) {
 	const jobs, answers = 10*home.PassLimit + 3, 200 * time.Millisecond
 	inWorld(t, 43, func(w *world) {
@@ -680,10 +681,10 @@ func TestWhoHasMuchAndAnswersSlowly(t *testing.T) {
 		})
 		took, drains := time.Since(began), w.worker.Stats().Drains.Load()-before
 		t.Logf("%d messages took %s and %d drains", jobs, took, drains)
-		if drains != jobs {
+		if drains < jobs || drains > 2*jobs {
 			t.Errorf("%d drains for %d messages", drains, jobs)
 		}
-		if most := (jobs/(2*home.PassLimit)+1)*answers + time.Second; took > most {
+		if most := (jobs/(2*home.PassLimit)+1)*answers + 4*time.Second; took > most {
 			t.Errorf("it took %s, at most %s is meant", took, most)
 		}
 	})
