@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -51,8 +52,8 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringVar(&f.collapseKey, "collapse-key", "", "of the account's messages with this key only the newest waits for a recipient, and is displayed")
 	set.BoolVar(&f.once, "send-once", false, "whoever got this message before does not get it again")
 	set.StringVar(&f.onceKey, "send-once-key", "", "the same for whoever got a message with this key")
-	set.StringVar(&f.onceWindow, "send-once-window", "30d", "for how long, such as 36h or 7d")
-	set.StringVar(&f.onceScope, "send-once-scope", api.ScopeAccount, "account or all: whose messages count")
+	set.StringVar(&f.onceWindow, "send-once-window", "", "for how long, such as 36h or 7d (default 30d)")
+	set.StringVar(&f.onceScope, "send-once-scope", "", "account or all: whose messages count (default account)")
 	set.StringVar(&f.webhook, "webhook", "", "URL that is told, by a signed POST, when the job is over; see \"crier webhook\"")
 	set.StringSliceVar(&f.webhookOn, "webhook-on", nil, "states of the job of which the webhook is told, separated by commas (default: those that end it)")
 	set.StringVar(&f.displayAt, "display-at", "", "when clients show it, such as 2026-05-01T12:00:00Z (default: at once)")
@@ -218,16 +219,19 @@ func (f submitFlags) hook() (*job.Webhook, error) {
 // sendOnce reads the flags of what is sent once; nil if it is not asked for.
 func (f submitFlags) sendOnce() (*api.SendOnce, error) {
 	if !f.once && f.onceKey == "" {
+		if f.onceWindow != "" || f.onceScope != "" {
+			return nil, cli.Usage("--send-once-window and --send-once-scope say how long and where, and --send-once or --send-once-key that it is: give one of these, too")
+		}
 		return nil, nil
 	}
-	window, err := api.ParseDuration(f.onceWindow)
+	window, err := api.ParseDuration(cmp.Or(f.onceWindow, "30d"))
 	switch {
 	case err != nil:
 		return nil, cli.Usage("--send-once-window %q: want a length of time such as 36h or 7d", f.onceWindow)
 	case window <= 0:
 		return nil, cli.Usage("--send-once-window %s: want more than 0", f.onceWindow)
 	}
-	return &api.SendOnce{Key: f.onceKey, Window: window, Scope: f.onceScope}, nil
+	return &api.SendOnce{Key: f.onceKey, Window: window, Scope: cmp.Or(f.onceScope, api.ScopeAccount)}, nil
 }
 
 // body reads the message: the text itself, or a file after @.

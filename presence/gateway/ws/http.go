@@ -3,6 +3,7 @@ package ws
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"net/http"
@@ -165,13 +166,24 @@ func retryLater(w http.ResponseWriter, detail string) {
 	problem(w, http.StatusServiceUnavailable, detail)
 }
 
-// problem answers in the form of RFC 9457.
+// codes are what the API calls such answers; of the other statuses the request itself is at fault.
+var codes = map[int]string{
+	http.StatusUnauthorized:          string(job.CodeDenied),
+	http.StatusNotFound:              string(job.CodeNotFound),
+	http.StatusMethodNotAllowed:      "method_not_allowed",
+	http.StatusRequestEntityTooLarge: string(job.CodeTooLarge),
+	http.StatusServiceUnavailable:    string(job.CodeUnavailable),
+}
+
+// problem answers in the form of RFC 9457, with a code as the API's problems have one.
 func problem(w http.ResponseWriter, status int, detail string) {
 	b, err := json.Marshal(struct {
+		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
-	}{http.StatusText(status), status, detail})
+		Code   string `json:"code"`
+	}{"about:blank", http.StatusText(status), status, detail, cmp.Or(codes[status], string(job.CodeInvalid))})
 	if err != nil {
 		b = []byte(strconv.Itoa(status))
 	}

@@ -273,6 +273,10 @@ func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ids := jobIDs(*body.IDs)
+	if len(ids) < len(*body.IDs) { // a device's program would believe it has acknowledged
+		problem(w, http.StatusUnprocessableEntity, fmt.Sprintf("nothing is acknowledged: %s", faulty(*body.IDs)))
+		return
+	}
 	g.counters.acks.Add(uint64(len(ids)))
 	taken := make(chan bool, 1)
 	g.post(func() {
@@ -293,6 +297,16 @@ func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request) {
 	case <-g.done:
 		retryLater(w, "the gateway is stopping")
 	}
+}
+
+// faulty says what is wrong with a list of which jobIDs does not take all.
+func faulty(list []string) string {
+	for i, text := range list[:min(len(list), maxIDs)] {
+		if _, err := job.ParseID(text); err != nil {
+			return fmt.Sprintf("/ids/%d is not the id of a message, as its event has it", i)
+		}
+	}
+	return fmt.Sprintf("%d ids; send at most %d at a time", len(list), maxIDs)
 }
 
 // allowOrigin lets pages of every origin ask: the token says who it is, not a cookie. It

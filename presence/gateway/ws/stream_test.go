@@ -200,7 +200,8 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		{http.MethodPost, "/v1/stream/ack?connection=99", "r1", `{"ids":[]}`, 404}, {http.MethodPost, "/v1/stream/ack?connection=x", "r1", `{"ids":[]}`, 400},
 		{http.MethodPost, "/v1/stream/ack", "r1", `{"ids":[]}`, 400}, {http.MethodPost, r.ack, "r1", `{}`, 400}, {http.MethodPost, r.ack, "r1", `[1]`, 400},
 		{http.MethodPost, r.ack, "r1", ``, 400}, {http.MethodPost, r.ack, "r1", `{"ids":["` + strings.Repeat("x", maxFrame) + `"]}`, 413},
-		{http.MethodPost, r.ack, "r1", `{"ids":["not one of ours"]}`, 204}, {http.MethodOptions, r.ack, "", "", 204}, {http.MethodOptions, "/v1/stream", "", "", 204},
+		{http.MethodPost, r.ack, "r1", `{"ids":["not one of ours"]}`, 422}, {http.MethodPost, r.ack, "r1", `{"ids":["` + jobID(9).String() + `"]}`, 204},
+		{http.MethodPost, r.ack, "r1", `{"ids":["` + jobID(9).String() + `","job_..."]}`, 422}, {http.MethodOptions, r.ack, "", "", 204}, {http.MethodOptions, "/v1/stream", "", "", 204},
 	} {
 		req, err := http.NewRequest(c.method, w.url+c.path, strings.NewReader(c.body))
 		if err != nil {
@@ -216,6 +217,12 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		}
 		if c.want >= 400 && resp.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s %.60s: it is no problem, but %s", c.method, c.path, resp.Header.Get("Content-Type"))
+		}
+		if c.want >= 400 {
+			var p struct{ Type, Title, Detail, Code string }
+			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type == "" || p.Title == "" || p.Detail == "" || p.Code == "" {
+				t.Errorf("%s %.60s: the problem says %+v, %v", c.method, c.path, p, err)
+			}
 		}
 		resp.Body.Close()
 	}
