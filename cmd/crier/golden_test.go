@@ -101,6 +101,31 @@ func overstay(t *testing.T, fake *apitest.Fake, text string) {
 	fake.Overstay(id, time.Date(2026, 1, 2, 3, 14, 0, 0, time.UTC), 2)
 }
 
+// A list of nothing says so on standard error, each in the same words, and nothing at all
+// where a program reads.
+func TestEmptyLists(t *testing.T) {
+	empty := apitest.New()
+	empty.Steer(func(c *apitest.Cluster) { *c = apitest.Cluster{} })
+	run := func(words ...string) (stdout, stderr string) {
+		var o, e bytes.Buffer
+		c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Now: time.Now,
+			Dial: func(string, string) (api.Service, error) { return empty, nil }}}
+		if code := c.main(t.Context(), words); code != 0 {
+			t.Errorf("%q: exit code %d, %s", words, code, &e)
+		}
+		return o.String(), e.String()
+	}
+	for args, of := range map[string]string{"account ls": "accounts", "job ls": "jobs", "job ls --stuck": "jobs that overstay their state", "package ls": "packages", "segment ls": "segments",
+		"audit ls": "acts", "key ls": "keys", "lane ls": "lanes", "journal ls": "journals", "member ls": "members"} {
+		if stdout, stderr := run(strings.Fields(args)...); stdout != "" || stderr != "no "+of+" found\n" {
+			t.Errorf("%s: %q and %q", args, stdout, stderr)
+		}
+		if stdout, stderr := run(append(strings.Fields(args), "-o", "jsonl")...); stderr != "" || strings.Count(stdout, "\n") > 1 {
+			t.Errorf("%s as JSON lines: %q and %q", args, stdout, stderr)
+		}
+	}
+}
+
 // The help of every command fits a terminal, but for words that are wider.
 func TestHelpFits(t *testing.T) {
 	t.Setenv("CRIER_DATA", "/data") // which the help of --data repeats

@@ -48,7 +48,7 @@ func (c *commands) jobList() *cobra.Command {
 // stuckGrid says of each job why it should have gone on, who is to move it on, and what it
 // waits on.
 func stuckGrid(p *out.Printer, all []api.Job) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "late", Right: true}, {Name: "owner", Wide: true},
+	g := out.Grid{Of: "jobs that overstay their state", Columns: []out.Column{{Name: "job"}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "late", Right: true}, {Name: "owner", Wide: true},
 		{Name: "tries", Right: true, Wide: true}, {Name: "account", Flex: 1, Wide: true}, {Name: "waiting on", Flex: 1, Wrap: true}}}
 	for _, j := range all {
 		g.Rows = append(g.Rows, []string{j.Job.String(), j.State.String(), out.Span(p.Now.Sub(j.UpdatedAt)), out.Span(p.Now.Sub(j.Due)), j.Owner,
@@ -71,7 +71,7 @@ func stateWords(j api.Job) string {
 }
 
 func jobGrid(p *out.Printer, all []api.Job) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "job"}, {Name: "state", State: true, Flex: 2, Wrap: true}, {Name: "account", Flex: 1}, {Name: "total", Right: true}, {Name: "handled", Right: true, Wide: true},
+	g := out.Grid{Of: "jobs", Columns: []out.Column{{Name: "job"}, {Name: "state", State: true, Flex: 2, Wrap: true}, {Name: "account", Flex: 1}, {Name: "total", Right: true}, {Name: "handled", Right: true, Wide: true},
 		{Name: "delivered", Right: true}, {Name: "parked", Right: true}, {Name: "class", Wide: true}, {Name: "pri", Right: true, Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "waiting on", Flex: 1, Wide: true}}}
 	for _, j := range all {
 		g.Rows = append(g.Rows, []string{j.Job.String(), stateWords(j), j.Account, out.Count(j.Recipients), out.Percent(j.Done(), j.Recipients),

@@ -363,7 +363,8 @@ func (c *CLI) Hanging(text string, column int) error {
 	return c.Line(out.Hang(text, width, column))
 }
 
-// Print shows data on standard output.
+// Print shows data on standard output. That a list is empty is said on standard error, so
+// that whoever reads the output gets no line.
 func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
 	format, err := out.ParseFormat(c.Output)
 	if err != nil {
@@ -373,6 +374,9 @@ func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
 	p := &out.Printer{W: c.Out, Format: format, Width: width, Now: c.Now(), Color: terminal && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"}
 	if err := p.Print(v, grid); err != nil {
 		return err
+	}
+	if none := p.None(); none != "" {
+		c.Say("no %s found", none)
 	}
 	if left := p.LeftOut(); terminal && len(left) > 0 {
 		c.Say("not shown at this width: %s", strings.Join(left, ", "))
