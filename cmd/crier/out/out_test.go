@@ -55,7 +55,7 @@ func TestExact(t *testing.T) {
 func TestAgo(t *testing.T) {
 	p := &out.Printer{Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	for d, want := range map[time.Duration]string{0: "0s ago", 59 * time.Second: "59s ago", 61 * time.Second: "1m1s ago", 2 * time.Hour: "2h ago",
-		26 * time.Hour: "1d2h ago", -7 * 24 * time.Hour: "in 7d", -90 * time.Minute: "in 1h30m"} {
+		26 * time.Hour: "1d2h ago", -7 * 24 * time.Hour: "in 7d", -(7*24*time.Hour - time.Second): "in 7d", -(6*24*time.Hour + 22*time.Hour): "in 6d22h", -(time.Hour - time.Millisecond): "in 1h", -1500 * time.Millisecond: "in 2s", -90 * time.Minute: "in 1h30m"} {
 		if got := p.Ago(p.Now.Add(-d)); got != want {
 			t.Errorf("%v: %s; want %s", d, got, want)
 		}
