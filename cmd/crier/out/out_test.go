@@ -273,6 +273,15 @@ func TestAColumnThatFolds(t *testing.T) {
 	}
 }
 
+// A state that goes on in a further line has its colour in both, and nothing beside it has.
+func TestColorOfLines(t *testing.T) {
+	p := &out.Printer{Width: 16, Color: true}
+	got := p.Render(out.Grid{Columns: []out.Column{{Name: "id"}, {Name: "state", State: true, Flex: 2, Wrap: true}}, Rows: [][]string{{"job_1", "sent (withdrawal)"}}})
+	if want := "ID     STATE\njob_1  \x1b[32msent\x1b[0m\n       \x1b[32m(withdrawal)\x1b[0m\n"; got != want {
+		t.Errorf("it is\n%q, want\n%q", got, want)
+	}
+}
+
 // Columns for which there was no room are named, in their order, for the last table.
 func TestLeftOut(t *testing.T) {
 	grid := func(*out.Printer) out.Grid {

@@ -225,7 +225,11 @@ func (p *Printer) paint(s string) string {
 	if !p.Color || !ok {
 		return s
 	}
-	return "\x1b[" + color + "m" + s + "\x1b[0m"
+	lines := strings.Split(s, "\n") // the cells beside it stand between them
+	for i, l := range lines {
+		lines[i] = "\x1b[" + color + "m" + l + "\x1b[0m"
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Clean makes text from elsewhere harmless: a character that does not print
