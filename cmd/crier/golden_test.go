@@ -199,6 +199,13 @@ func TestGoldenTables(t *testing.T) {
 	aimed := aim(t, aiming)
 	late, lateID := furnished(t)
 	overstay(t, late, lateID)
+	paused, pausedID := furnished(t)
+	overstay(t, paused, pausedID) // which says what it waits on
+	if id, err := job.ParseID(pausedID); err != nil {
+		t.Fatal(err)
+	} else if _, err := paused.PauseJob(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	ids := filepath.Join(dir, "a package with a rather long name.txt")
 	if err := os.WriteFile(ids, []byte("1\n2\n2\n70000\n4294967295\n"), 0o600); err != nil {
@@ -211,7 +218,7 @@ func TestGoldenTables(t *testing.T) {
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
 		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
-		"suppression-ls": "suppression ls", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
+		"suppression-ls": "suppression ls", "job-ls-paused": "job ls --state paused", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
 	} {
 		svc := api.Service(fake)
 		if strings.HasPrefix(name, "segment-") || name == "suppression-ls" || strings.HasSuffix(name, "-aimed") {
@@ -219,6 +226,9 @@ func TestGoldenTables(t *testing.T) {
 		}
 		if strings.HasSuffix(name, "-stuck") {
 			svc = late
+		}
+		if strings.HasSuffix(name, "-paused") {
+			svc = paused
 		}
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer

@@ -76,6 +76,8 @@ type Grid struct {
 	// States are the names, of a grid without a header, whose values tell how well
 	// something goes: they have colours.
 	States []string
+
+	below [][]string // of each row, the lines that stand below it
 }
 
 // Column is one column of a table.
@@ -86,6 +88,7 @@ type Column struct {
 	Flex  int  // 1: may be cut short to fit; 2: so, but after those with 1
 	State bool // tells how well something goes: its words have colours
 	Wrap  bool // goes on in a further line, at a word, instead of being cut short
+	Below bool // stands in a line of its own below its row, with its name, if the table does not fit
 }
 
 // Print shows v, which may be a slice: JSON is then an array, JSON lines are one

@@ -273,6 +273,20 @@ func TestAColumnThatFolds(t *testing.T) {
 	}
 }
 
+// A column that may stands below its row if there is no room, also if the row has more lines.
+func TestBelow(t *testing.T) {
+	grid := out.Grid{Columns: []out.Column{{Name: "why", Below: true}, {Name: "name"}, {Name: "what", Flex: 1, Wrap: true}},
+		Rows: [][]string{{"because of something", "a", "one two three four five six"}, {"", "b", "x"}, {"a short word", "c", "y"}}}
+	for width, want := range map[int]string{
+		24: "NAME  WHAT\na     one two three four\n      five six\n  why: because of\n    something\nb     x\nc     y\n  why: a short word\n",
+		60: "WHY                   NAME  WHAT\nbecause of something  a     one two three four five six\n                      b     x\na short word          c     y\n",
+	} {
+		if got := (&out.Printer{Width: width}).Render(grid); got != want {
+			t.Errorf("at %d columns it is\n%swant\n%s", width, got, want)
+		}
+	}
+}
+
 // A state that goes on in a further line has its colour in both, and nothing beside it has.
 func TestColorOfLines(t *testing.T) {
 	p := &out.Printer{Width: 16, Color: true}
