@@ -126,6 +126,24 @@ func TestEmptyLists(t *testing.T) {
 	}
 }
 
+// The text of a help has lines of one length also where no width is known, as in a pager.
+func TestHelpText(t *testing.T) {
+	var stdout bytes.Buffer
+	c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &stdout, Err: &stdout, Now: time.Now, Getenv: func(string) string { return "" }}}
+	for _, group := range []string{"webhook", "key", "recipient"} {
+		stdout.Reset()
+		if code := c.main(t.Context(), []string{group, "--help"}); code != 0 {
+			t.Fatal(stdout.String())
+		}
+		prose, _, _ := strings.Cut(stdout.String(), "\nUsage:\n")
+		for line := range strings.Lines(prose) {
+			if text.StringWidth(line) > 80 {
+				t.Errorf("crier %s: %d columns: %s", group, text.StringWidth(line), line)
+			}
+		}
+	}
+}
+
 // The help of every command fits a terminal, but for words that are wider.
 func TestHelpFits(t *testing.T) {
 	t.Setenv("CRIER_DATA", "/data") // which the help of --data repeats
