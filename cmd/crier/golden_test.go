@@ -115,7 +115,7 @@ func TestEmptyLists(t *testing.T) {
 		}
 		return o.String(), e.String()
 	}
-	for args, of := range map[string]string{"account ls": "accounts", "job ls": "jobs", "job ls --stuck": "jobs that overstay their state", "package ls": "packages", "segment ls": "segments",
+	for args, of := range map[string]string{"account ls": "accounts", "followers ls": "accounts", "job ls": "jobs", "job ls --stuck": "jobs that overstay their state", "package ls": "packages", "segment ls": "segments",
 		"audit ls": "acts", "key ls": "keys", "lane ls": "lanes", "journal ls": "journals", "member ls": "members"} {
 		if stdout, stderr := run(strings.Fields(args)...); stdout != "" || stderr != "no "+of+" found\n" {
 			t.Errorf("%s: %q and %q", args, stdout, stderr)
