@@ -16,7 +16,7 @@ type Recipient struct {
 	Parked      []Waits `json:"parked" doc:"What waits for its login, of the caller's tenant, in the order in which it was parked; the first 50."`
 	ParkedTotal uint64  `json:"parked_total" doc:"How much that is in all."`
 	Frequency   []Used  `json:"frequency" doc:"What it was charged on the day, of the caller's tenant, if there is a cap."`
-	Day         string  `json:"day,omitzero" doc:"The last day on which anybody of its range was charged anything; absent: nobody was."`
+	Day         string  `json:"day,omitzero" doc:"Today, if the process that answers is configured with caps; else the last day on which anybody of its range was charged anything. Absent: nobody was."`
 }
 
 // Whereabouts is where a recipient is connected. Only keys of the default tenant are told.
@@ -49,6 +49,7 @@ type Used struct {
 	Account   string  `json:"account,omitzero" doc:"Absent: of all accounts together, of which only keys of the default tenant are told."`
 	AccountID *uint32 `json:"account_id,omitzero"`
 	Messages  int     `json:"messages"`
+	Cap       int     `json:"cap,omitzero" doc:"How many it gets in a day, as the process that answers is configured; absent: any number."`
 }
 
 // Erase asks to forget a recipient.

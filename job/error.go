@@ -2,6 +2,8 @@ package job
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"time"
 )
 
@@ -62,6 +64,16 @@ func NotFound(message string) error { return &Error{Code: CodeNotFound, Message:
 
 // Unavailable makes an error of something that cannot be done now, or not here.
 func Unavailable(message string) error { return &Error{Code: CodeUnavailable, Message: message} }
+
+// Unreachable says what was being done when an error came: if that is one of the network,
+// such as a refused connection, the same may succeed later.
+func Unreachable(doing string, err error) error {
+	var network net.Error
+	if errors.As(err, &network) {
+		return &Error{Code: CodeUnavailable, Message: doing, Err: err}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
 
 // Conflict makes an error about an object whose state forbids the request.
 func Conflict(message string) error { return &Error{Code: CodeConflict, Message: message} }

@@ -426,7 +426,7 @@ func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, 
 		Silent: []api.Silent{{Name: "m3-with-a-long-name-in-another-rack", Why: "no answer within 1s"}}},
 		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour)},
 			{Job: job.NewID(now, [10]byte{10}), Account: "the-weather-office", Tenant: job.DefaultTenant, Expires: now.Add(50 * time.Hour), Maybe: true}}, ParkedTotal: 70,
-		Frequency: []api.Used{{Messages: 3}, {Account: "news", AccountID: new(uint32), Messages: 2}}}, nil
+		Frequency: []api.Used{{Messages: 3, Cap: 3}, {Account: "news", AccountID: new(uint32), Messages: 2}}}, nil
 }
 
 // EraseRecipient implements api.Service: the same is erased of everybody.

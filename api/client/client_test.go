@@ -571,3 +571,30 @@ func TestConfigValidate(t *testing.T) {
 		t.Error("ftp was accepted")
 	}
 }
+
+// A stream of events that is cut before the first one is asked for again from the moment at
+// which it was to begin, not from a later one.
+func TestTailBeginsOnce(t *testing.T) {
+	var asked []time.Duration
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		within, err := time.ParseDuration(r.URL.Query().Get("since"))
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/jsonl")
+		if asked = append(asked, within); len(asked) == 1 {
+			_ = http.NewResponseController(w).Flush() // or the transport may try again by itself
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(ts.Close)
+	c := dial(t, ts.URL, func(cfg *client.Config) {
+		cfg.Sleep = func(context.Context, time.Duration) error { <-time.After(2 * time.Millisecond); return nil }
+	})
+	if err := c.TailEvents(t.Context(), api.TailEvents{Within: api.Duration(time.Second)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(asked) != 2 || asked[0] < time.Second || asked[1] <= asked[0] {
+		t.Errorf("asked for %v", asked)
+	}
+}

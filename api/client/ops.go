@@ -268,10 +268,14 @@ func (c *Client) TailLedger(ctx context.Context, req api.TailLedger, fn func(api
 	})
 }
 
-// TailEvents implements Service. After a cut it goes on behind the last event it got;
-// without Follow the end of the stream ends it.
+// TailEvents implements Service. After a cut it goes on behind the last event it got, or
+// asks again from the same moment on; without Follow the end of the stream ends it.
 func (c *Client) TailEvents(ctx context.Context, req api.TailEvents, fn func(api.Event) error) error {
+	began, within := time.Now(), req.Within
 	return c.patiently(ctx, func() (progress bool, err error) {
+		if req.Within != 0 {
+			req.Within = within + api.Duration(time.Since(began).Truncate(time.Millisecond))
+		}
 		q := query("since", req.SinceText(), "kind", req.Kind)
 		if !req.Job.IsZero() {
 			q.Set("job", req.Job.String())

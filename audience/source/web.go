@@ -64,7 +64,7 @@ func fetch(ctx context.Context, u *url.URL, stall time.Duration) (io.ReadCloser,
 		if errors.As(err, &redacted) {
 			err = redacted.Err
 		}
-		return nil, fmt.Errorf("fetching %s: %w", u.Redacted(), err)
+		return nil, job.Unreachable("fetching "+u.Redacted(), err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		cancel(nil)

@@ -106,6 +106,9 @@ func TestFilesOnServers(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hush") {
 					t.Errorf("error %v, want one with %q", err, c.says)
 				}
+				if c.says == "refused" && job.CodeOf(err) != job.CodeUnavailable {
+					t.Errorf("the code is %q", job.CodeOf(err))
+				}
 				if _, err := os.Stat(dir); err == nil {
 					t.Error("something was left behind")
 				}

@@ -59,7 +59,7 @@ func (c *commands) accountList() *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Columns: []out.Column{{Name: "id", Right: true}, {Name: "name", Flex: 1}, {Name: "tenant", Wide: true}, {Name: "followers", Right: true},
+			g := out.Grid{Of: "accounts", Columns: []out.Column{{Name: "id", Right: true}, {Name: "name", Flex: 1}, {Name: "tenant", Wide: true}, {Name: "followers", Right: true},
 				{Name: "revision", Right: true, Wide: true}, {Name: "created"}}}
 			for _, a := range all {
 				g.Rows = append(g.Rows, []string{fmt.Sprint(a.ID), a.Name, a.Tenant, out.Count(a.Followers), fmt.Sprint(a.Revision), p.Ago(a.CreatedAt)})

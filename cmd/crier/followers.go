@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,15 +23,45 @@ import (
 func (c *commands) followersCommand() *cobra.Command {
 	return c.Group("followers", "Followers of accounts", c.followersImport(),
 		c.followersChange("add", "Add followers to an account", api.Service.AddFollowers),
-		c.followersChange("rm", "Remove followers from an account", api.Service.RemoveFollowers), c.followersExport())
+		c.followersChange("rm", "Remove followers from an account", api.Service.RemoveFollowers), c.followersList(),
+		c.followersOf("info", "Show how many followers an account has", c.followersInfo),
+		c.followersOf("export", "Write the ids of an account's followers, one a line; for a package: crier package build --from followers",
+			func(ctx context.Context, account string) error { return c.export(ctx, source.FormatFollowers, account) }))
 }
 
-func (c *commands) followersExport() *cobra.Command {
+// followersOf makes a command about the followers of one account, which is its argument, as
+// in other groups, or named by --account, as where there are other arguments.
+func (c *commands) followersOf(verb, short string, do func(ctx context.Context, account string) error) *cobra.Command {
 	var account string
-	cmd := c.Command("export --account A", "Write the ids of an account's followers, one a line; for a package: crier package build --from followers", cobra.NoArgs,
-		func(ctx context.Context, _ []string) error { return c.export(ctx, source.FormatFollowers, account) })
-	c.AccountFlag(cmd, &account, "name or id of the account")
-	_ = cmd.MarkFlagRequired("account") // the flag is there
+	cmd := c.Command(verb+" ACCOUNT", short, cobra.MaximumNArgs(1), func(ctx context.Context, args []string) error {
+		if len(args)+min(len(account), 1) != 1 {
+			return cli.Usage("which account? Name one: crier followers %s ACCOUNT, or --account", verb)
+		}
+		return do(ctx, cmp.Or(account, strings.Join(args, "")))
+	})
+	cmd.ValidArgsFunction = c.CompleteAccounts
+	c.AccountFlag(cmd, &account, "name or id of the account, in the place of the argument")
+	return cmd
+}
+
+func (c *commands) followersInfo(ctx context.Context, account string) error {
+	svc, err := c.Service()
+	if err != nil {
+		return err
+	}
+	a, err := svc.GetAccount(ctx, account)
+	if err != nil {
+		return err
+	}
+	return c.Print(a, func(*out.Printer) out.Grid {
+		return out.Grid{Rows: [][]string{{"account", fmt.Sprintf("%s (%d)", a.Name, a.ID)}, {"followers", out.Exact(a.Followers)}, {"revision", fmt.Sprint(a.Revision)}}}
+	})
+}
+
+// followersList is the list of accounts, which has their followers.
+func (c *commands) followersList() *cobra.Command {
+	cmd := c.accountList()
+	cmd.Short = "List accounts with how many followers they have; for their ids: crier followers export"
 	return cmd
 }
 

@@ -101,6 +101,49 @@ func overstay(t *testing.T, fake *apitest.Fake, text string) {
 	fake.Overstay(id, time.Date(2026, 1, 2, 3, 14, 0, 0, time.UTC), 2)
 }
 
+// A list of nothing says so on standard error, each in the same words, and nothing at all
+// where a program reads.
+func TestEmptyLists(t *testing.T) {
+	empty := apitest.New()
+	empty.Steer(func(c *apitest.Cluster) { *c = apitest.Cluster{} })
+	run := func(words ...string) (stdout, stderr string) {
+		var o, e bytes.Buffer
+		c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Now: time.Now,
+			Dial: func(string, string) (api.Service, error) { return empty, nil }}}
+		if code := c.main(t.Context(), words); code != 0 {
+			t.Errorf("%q: exit code %d, %s", words, code, &e)
+		}
+		return o.String(), e.String()
+	}
+	for args, of := range map[string]string{"account ls": "accounts", "followers ls": "accounts", "job ls": "jobs", "job ls --stuck": "jobs that overstay their state", "package ls": "packages", "segment ls": "segments",
+		"audit ls": "acts", "key ls": "keys", "lane ls": "lanes", "journal ls": "journals", "member ls": "members"} {
+		if stdout, stderr := run(strings.Fields(args)...); stdout != "" || stderr != "no "+of+" found\n" {
+			t.Errorf("%s: %q and %q", args, stdout, stderr)
+		}
+		if stdout, stderr := run(append(strings.Fields(args), "-o", "jsonl")...); stderr != "" || strings.Count(stdout, "\n") > 1 {
+			t.Errorf("%s as JSON lines: %q and %q", args, stdout, stderr)
+		}
+	}
+}
+
+// The text of a help has lines of one length also where no width is known, as in a pager.
+func TestHelpText(t *testing.T) {
+	var stdout bytes.Buffer
+	c := &commands{CLI: &cli.CLI{In: strings.NewReader(""), Out: &stdout, Err: &stdout, Now: time.Now, Getenv: func(string) string { return "" }}}
+	for _, group := range []string{"webhook", "key", "recipient"} {
+		stdout.Reset()
+		if code := c.main(t.Context(), []string{group, "--help"}); code != 0 {
+			t.Fatal(stdout.String())
+		}
+		prose, _, _ := strings.Cut(stdout.String(), "\nUsage:\n")
+		for line := range strings.Lines(prose) {
+			if text.StringWidth(line) > 80 {
+				t.Errorf("crier %s: %d columns: %s", group, text.StringWidth(line), line)
+			}
+		}
+	}
+}
+
 // The help of every command fits a terminal, but for words that are wider.
 func TestHelpFits(t *testing.T) {
 	t.Setenv("CRIER_DATA", "/data") // which the help of --data repeats
@@ -174,6 +217,13 @@ func TestGoldenTables(t *testing.T) {
 	aimed := aim(t, aiming)
 	late, lateID := furnished(t)
 	overstay(t, late, lateID)
+	paused, pausedID := furnished(t)
+	overstay(t, paused, pausedID) // which says what it waits on
+	if id, err := job.ParseID(pausedID); err != nil {
+		t.Fatal(err)
+	} else if _, err := paused.PauseJob(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	ids := filepath.Join(dir, "a package with a rather long name.txt")
 	if err := os.WriteFile(ids, []byte("1\n2\n2\n70000\n4294967295\n"), 0o600); err != nil {
@@ -186,7 +236,7 @@ func TestGoldenTables(t *testing.T) {
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
 		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
-		"suppression-ls": "suppression ls", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
+		"suppression-ls": "suppression ls", "job-ls-paused": "job ls --state paused", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
 	} {
 		svc := api.Service(fake)
 		if strings.HasPrefix(name, "segment-") || name == "suppression-ls" || strings.HasSuffix(name, "-aimed") {
@@ -194,6 +244,9 @@ func TestGoldenTables(t *testing.T) {
 		}
 		if strings.HasSuffix(name, "-stuck") {
 			svc = late
+		}
+		if strings.HasSuffix(name, "-paused") {
+			svc = paused
 		}
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer

@@ -84,7 +84,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 		}
 		rows = append(rows, []string{"expires", p.Ago(j.ExpiresAt)},
 			[]string{"handled", fmt.Sprintf("%s of %s (%s)", out.Exact(j.Done()), out.Exact(j.Recipients), out.Percent(j.Done(), j.Recipients))})
-		return out.Grid{States: []string{"state"}, Rows: append(append(rows, countRows(j.Counts)...), withdrawalRows(j.Withdrawal)...)}
+		return out.Grid{States: []string{"state"}, Rows: append(append(rows, countRows(j.Counts, true)...), withdrawalRows(j.Withdrawal)...)}
 	}
 }
 
@@ -157,8 +157,15 @@ func withdrawalRows(w api.Withdrawal) [][]string {
 	return [][]string{{"withdrawn", out.Exact(w.Withdrawn)}, {"withdrawal", w.Withdrawal.String()}}
 }
 
-// countRows lists the outcomes that recipients have, the package first.
-func countRows(n job.Counts) [][]string {
+// countRows lists the outcomes that recipients have, the package first; it may explain why
+// somebody is not served, and is not about to be.
+func countRows(n job.Counts, explain bool) [][]string {
+	number := func(n uint64, means string) string {
+		if !explain {
+			return out.Exact(n)
+		}
+		return out.Exact(n) + ": " + means
+	}
 	rows := [][]string{{"recipients", out.Exact(n.Package)}}
 	for _, x := range []struct {
 		o job.Outcome
@@ -166,12 +173,16 @@ func countRows(n job.Counts) [][]string {
 	}{{job.Delivered, n.Delivered}, {job.HandedOff, n.HandedOff}, {job.Parked, n.Parked}, {job.Pending, n.Pending}, {job.InDoubt, n.InDoubt},
 		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
 		if x.n > 0 {
-			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), out.Exact(x.n)})
+			text := out.Exact(x.n)
+			if x.o == job.InDoubt || x.o == job.Failed {
+				text = number(x.n, x.o.Means())
+			}
+			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), text})
 		}
 	}
 	for r := job.NoReason; r <= job.ReasonUnknown; r++ {
 		if n.Dropped[r] > 0 {
-			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), out.Exact(n.Dropped[r])})
+			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), number(n.Dropped[r], r.Means())})
 		}
 	}
 	return rows

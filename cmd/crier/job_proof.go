@@ -28,6 +28,14 @@ func (c *commands) jobExplain() *cobra.Command {
 		})
 }
 
+// meaning says what an outcome is, by its reason if there is one.
+func meaning(x api.Explanation) string {
+	if x.Reason != job.NoReason {
+		return x.Reason.Means()
+	}
+	return x.Outcome.Means()
+}
+
 func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 	outcome := x.Outcome.String()
 	if x.Reason != job.NoReason {
@@ -35,6 +43,9 @@ func explainFields(p *out.Printer, x api.Explanation) out.Grid {
 	}
 	outcome = strings.ReplaceAll(outcome, "_", " ")
 	g := out.Grid{Rows: [][]string{{"job", x.Job.String()}, {"recipient", x.Recipient.String()}, {"outcome", outcome}}}
+	if means := meaning(x); means != "" {
+		g.Rows = append(g.Rows, []string{"which means", means})
+	}
 	if x.Because != "" {
 		g.Rows = append(g.Rows, []string{"because", x.Because})
 	}
@@ -63,7 +74,7 @@ func (c *commands) jobReconcile() *cobra.Command {
 				return err
 			}
 			err = c.Print(r, func(*out.Printer) out.Grid {
-				rows := append([][]string{{"job", r.Job.String()}, {"state", r.State.String()}}, countRows(r.Counts)...)
+				rows := append([][]string{{"job", r.Job.String()}, {"state", r.State.String()}}, countRows(r.Counts, false)...)
 				rows = append(rows, withdrawalRows(r.Withdrawal)...)
 				rows = append(rows, []string{"conserved", out.YesNo(r.Conserved)})
 				for _, v := range r.Violations {

@@ -79,8 +79,8 @@ func (s step) String() string { return "" }
 func (s step) Type() string { return "file" }
 
 func packageGrid(infos []audience.Info) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "name", Flex: 1}, {Name: "ids", Right: true}, {Name: "min", Right: true, Wide: true},
-		{Name: "max", Right: true, Wide: true}, {Name: "repeated", Right: true}, {Name: "size", Right: true}, {Name: "sha256", Flex: 2}}}
+	g := out.Grid{Of: "packages", Columns: []out.Column{{Name: "name", Flex: 1}, {Name: "ids", Right: true}, {Name: "min", Right: true, Wide: true},
+		{Name: "max", Right: true, Wide: true}, {Name: "repeated", Right: true}, {Name: "size", Right: true}, {Name: "sha256", Below: true}}}
 	for _, i := range infos {
 		g.Rows = append(g.Rows, []string{i.Name, out.Count(i.Cardinality), fmt.Sprint(i.Min), fmt.Sprint(i.Max),
 			out.Count(i.Repeated), out.Bytes(i.Bytes), i.SHA256.String()})
@@ -207,7 +207,7 @@ func (c *commands) packageList() *cobra.Command {
 				return err
 			}
 			return c.Print(all, func(p *out.Printer) out.Grid {
-				g := out.Grid{Columns: []out.Column{{Name: "id", Flex: 2}, {Name: "name", Flex: 1}, {Name: "account", Flex: 1},
+				g := out.Grid{Of: "packages", Columns: []out.Column{{Name: "id", Below: true}, {Name: "name", Flex: 1}, {Name: "account", Flex: 1},
 					{Name: "ids", Right: true}, {Name: "size", Right: true}, {Name: "created"}}}
 				for _, x := range all {
 					g.Rows = append(g.Rows, []string{x.ID.String(), x.Name, x.Account, out.Count(x.Cardinality), out.Bytes(x.Bytes), p.Ago(x.CreatedAt)})

@@ -156,7 +156,7 @@ func (c *commands) segmentList() *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Columns: []out.Column{{Name: "segment", Flex: 1}, {Name: "recipients", Right: true}, {Name: "revision", Right: true}, {Name: "created"}}}
+			g := out.Grid{Of: "segments", Columns: []out.Column{{Name: "segment", Flex: 1}, {Name: "recipients", Right: true}, {Name: "revision", Right: true}, {Name: "created"}}}
 			if archived {
 				g.Columns = append(g.Columns, out.Column{Name: "archived"})
 			}

@@ -75,7 +75,7 @@ func (c *commands) suppressionList() *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(*out.Printer) out.Grid {
-			g := out.Grid{Columns: []out.Column{{Name: "list", Flex: 1}, {Name: "entries", Right: true}, {Name: "revision", Right: true}}}
+			g := out.Grid{Of: "suppression lists", Columns: []out.Column{{Name: "list", Flex: 1}, {Name: "entries", Right: true}, {Name: "revision", Right: true}}}
 			for _, l := range all {
 				g.Rows = append(g.Rows, []string{listName(l), out.Count(l.Entries), fmt.Sprint(l.Revision)})
 			}

@@ -71,16 +71,36 @@ func (s *Service) parkedAt(ctx context.Context, n parked.Number) (time.Time, err
 	return st.Time.Round(0), err
 }
 
-// used lists what a recipient was charged on the last day on which its range was.
+// Caps is how many messages a recipient gets in a day, of all accounts and of one; 0 is any
+// number.
+type Caps struct {
+	Day          string // as time.DateOnly has it
+	All, Account int
+}
+
+// used lists what a recipient was charged today, or, where the caps are not known, on the
+// last day on which its range was.
 func (s *Service) used(ctx context.Context, c api.Caller, out *api.Recipient) error {
 	day, counts, err := s.cfg.Index.Charges.Day(out.Recipient)
-	if err != nil || day == 0 {
+	if err != nil {
 		return err
 	}
-	out.Day = time.Unix(int64(day)*24*60*60, 0).UTC().Format(time.DateOnly)
+	if day != 0 {
+		out.Day = time.Unix(int64(day)*24*60*60, 0).UTC().Format(time.DateOnly)
+	}
+	var caps Caps
+	if s.cfg.Caps != nil {
+		caps = s.cfg.Caps(now())
+	}
+	if caps.All+caps.Account > 0 && out.Day < caps.Day { // what was charged before counts no longer
+		out.Day, counts = caps.Day, nil
+	}
+	if _, charged := counts[ledger.AccountOf(0)]; caps.All > 0 && !charged && c.Sees(job.DefaultTenant) {
+		out.Frequency = append(out.Frequency, api.Used{Cap: caps.All})
+	}
 	for _, account := range slices.Sorted(maps.Keys(counts)) {
 		number, one := account.Number()
-		u := api.Used{Messages: counts[account]}
+		u := api.Used{Messages: counts[account], Cap: caps.All}
 		if !one && !c.Sees(job.DefaultTenant) {
 			continue
 		}
@@ -92,7 +112,7 @@ func (s *Service) used(ctx context.Context, c api.Caller, out *api.Recipient) er
 			if err != nil {
 				return err
 			}
-			u.Account, u.AccountID = a.Name, &number
+			u.Account, u.AccountID, u.Cap = a.Name, &number, caps.Account
 		}
 		out.Frequency = append(out.Frequency, u)
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"crier/api"
 	"crier/internal/idset"
@@ -13,6 +14,28 @@ import (
 	"crier/state/fold"
 	"crier/state/ledger"
 )
+
+// Where the caps are known, what counts is today's, against them; what was charged before
+// counts no longer.
+func TestRecipientCaps(t *testing.T) {
+	f := newFixture(t)
+	acme, house := withAcme(f), as(t, job.DefaultTenant, job.Submitter)
+	const who, day = 3<<20 + 5, 20_500 // 2026-02-16
+	f.entries(ledger.Open{Boot: "boot"})
+	f.parkFor(house, who, day, true)
+	for today, want := range map[string][]api.Used{
+		"2026-02-16": {{Messages: 1, Cap: 3}, {Account: "news", AccountID: &f.news.ID, Messages: 1, Cap: 2}},
+		"2026-02-17": {{Cap: 3}},
+	} {
+		f.cfg.Caps = func(time.Time) Caps { return Caps{Day: today, All: 3, Account: 2} }
+		if got, err := f.GetRecipient(house, who); err != nil || got.Day != today || !reflect.DeepEqual(got.Frequency, want) {
+			t.Errorf("on %s it is charged on %s: %+v, %v; want %+v", today, got.Day, got.Frequency, err, want)
+		}
+		if got, err := f.GetRecipient(acme, who); err != nil || len(got.Frequency) != 0 {
+			t.Errorf("on %s another tenant sees %+v, %v", today, got.Frequency, err)
+		}
+	}
+}
 
 // parkFor submits a job of a caller's account news and parks it for one recipient, who is
 // charged for it; the counts are written down apart from the index.

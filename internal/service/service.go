@@ -66,6 +66,8 @@ type Config struct {
 	Cluster Cluster
 	// Whereabouts says where a recipient is connected, within a bound. Nil: nobody knows.
 	Whereabouts func(ctx context.Context, who job.Recipient) api.Whereabouts
+	// Caps says how many messages recipients get in the day of a time. Nil: nobody knows.
+	Caps func(time.Time) Caps
 	// CheckWebhook refuses a URL to which nothing would ever be sent. Nil: none is.
 	CheckWebhook func(url string) error
 	// Patience is how long who reads to the end of a stream waits for its next record;

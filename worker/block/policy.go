@@ -74,6 +74,9 @@ func (p Policy) day(now time.Time) uint32 {
 	return uint32(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / (24 * 60 * 60))
 }
 
+// Date is the day of a time in the zone, as time.DateOnly has it.
+func (p Policy) Date(now time.Time) string { return now.In(p.zone()).Format(time.DateOnly) }
+
 // released is how many messages of the day a recipient may have had by now: what was not
 // taken before carries over. The clock of the zone says so, also on a day of 23 hours.
 func (p Policy) released(now time.Time) int {

@@ -129,7 +129,7 @@ func (s *Source) start(ctx context.Context) (err error) {
 		return err
 	}
 	if s.conn, err = s.db.Conn(ctx); err != nil {
-		return fmt.Errorf("connecting to the database of the DSN: %w", err)
+		return job.Unreachable("connecting to the database of the DSN", err)
 	}
 	if s.readOnly != "" {
 		if _, err := s.conn.ExecContext(ctx, s.readOnly); err != nil {

@@ -126,7 +126,7 @@ func TestConfig(t *testing.T) {
 	if _, err := New(Config{Name: "p", DSN: "sqlite:x", SQL: " "}); err == nil {
 		t.Error("an empty query is taken")
 	}
-	for dsn, code := range map[string]job.Code{"sqlite:/nowhere/x.db": job.CodeNotFound, "sqlite:/": job.CodeInvalid, "mysql:me:hush@tcp(127.0.0.1:1)/x": ""} {
+	for dsn, code := range map[string]job.Code{"sqlite:/nowhere/x.db": job.CodeNotFound, "sqlite:/": job.CodeInvalid, "mysql:me:hush@tcp(127.0.0.1:1)/x": job.CodeUnavailable} {
 		s, err := New(Config{Name: "p", DSN: dsn, SQL: "SELECT 1"})
 		if err != nil {
 			t.Fatal(err)

@@ -102,7 +102,7 @@ func (s *Source) start(ctx context.Context) error {
 }
 
 func (s *Source) reading(err error) error {
-	return fmt.Errorf("reading %q from the Redis server at %s: %w", s.cfg.Key, s.opt.Addr, err)
+	return job.Unreachable(fmt.Sprintf("reading %q from the Redis server at %s", s.cfg.Key, s.opt.Addr), err)
 }
 
 // next reads the next members; io.EOF at the end.

@@ -219,17 +219,43 @@ func (c *CLI) Command(use, short string, args cobra.PositionalArgs, do func(ctx 
 		}}
 }
 
-// fitting words what a command wants when its arguments do not fit.
+// fitting words what a command wants, and what it got, when its arguments do not fit.
 func fitting(args cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
-		if args(cmd, given) == nil {
-			return nil
+		err := args(cmd, given)
+		if err == nil || hasCode(err) { // one with a code says what is wanted
+			return err
 		}
-		if err := args(cmd, given); hasCode(err) {
-			return err // it says what is wanted
+		got := "none"
+		if len(given) > 0 {
+			got = fmt.Sprintf("%d: %q", len(given), given)
 		}
-		return fmt.Errorf("%s; usage: %s", out.Many(uint64(len(given)), "argument"), cmd.UseLine())
+		return fmt.Errorf("%s takes %s, and got %s; usage: %s", cmd.CommandPath(), takes(cmd, args), got, cmd.UseLine())
 	}
+}
+
+// mostArguments is more than any command counts.
+const mostArguments = 10
+
+// takes says how many arguments fit: it tries.
+func takes(cmd *cobra.Command, args cobra.PositionalArgs) string {
+	least, most := -1, -1
+	for n := range mostArguments + 1 {
+		if args(cmd, make([]string, n)) == nil {
+			if most = n; least < 0 {
+				least = n
+			}
+		}
+	}
+	switch {
+	case most <= 0:
+		return "no arguments"
+	case least == most:
+		return out.Many(uint64(most), "argument")
+	case most == mostArguments:
+		return "at least " + out.Many(uint64(least), "argument")
+	}
+	return "at most " + out.Many(uint64(most), "argument")
 }
 
 // FlagError words the value of a flag that is none as people do.
@@ -337,7 +363,8 @@ func (c *CLI) Hanging(text string, column int) error {
 	return c.Line(out.Hang(text, width, column))
 }
 
-// Print shows data on standard output.
+// Print shows data on standard output. That a list is empty is said on standard error, so
+// that whoever reads the output gets no line.
 func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
 	format, err := out.ParseFormat(c.Output)
 	if err != nil {
@@ -347,6 +374,9 @@ func (c *CLI) Print(v any, grid func(*out.Printer) out.Grid) error {
 	p := &out.Printer{W: c.Out, Format: format, Width: width, Now: c.Now(), Color: terminal && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"}
 	if err := p.Print(v, grid); err != nil {
 		return err
+	}
+	if none := p.None(); none != "" {
+		c.Say("no %s found", none)
 	}
 	if left := p.LeftOut(); terminal && len(left) > 0 {
 		c.Say("not shown at this width: %s", strings.Join(left, ", "))

@@ -69,7 +69,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		"nothing wrong":        {args: "job cancel 7"},
 		"an unknown command":   {args: "job cancle", code: ExitUsage, says: "crier: crier job has no command \"cancle\"; did you mean cancel?\nTry \"crier job --help\".\n"},
 		"nothing like it":      {args: "job zzzzzzzz", code: ExitUsage, says: "crier: crier job has no command \"zzzzzzzz\"\nTry \"crier job --help\".\n"},
-		"too few arguments":    {args: "job cancel", code: ExitUsage, says: "crier: 0 arguments; usage: crier job cancel JOB\nTry \"crier job cancel --help\".\n"},
+		"too few arguments":    {args: "job cancel", code: ExitUsage, says: "crier: crier job cancel takes 1 argument, and got none; usage: crier job cancel JOB\nTry \"crier job cancel --help\".\n"},
+		"too many arguments":   {args: "job cancel 7 8", code: ExitUsage, says: "crier: crier job cancel takes 1 argument, and got 2: [\"7\" \"8\"]; usage: crier job cancel JOB\nTry \"crier job cancel --help\".\n"},
 		"an unknown flag":      {args: "job cancel 7 --fast", code: ExitUsage, says: "crier: unknown flag: --fast\nTry \"crier job cancel --help\".\n"},
 		"an unknown format":    {args: "job cancel 7 -o xml", code: ExitUsage, says: "xml"},
 		"not there":            {args: "job cancel 7", err: job.NotFound("there is no job 7"), code: ExitNotFound, says: "crier: there is no job 7\n"},
@@ -114,6 +115,16 @@ func TestExitCodesAndMessages(t *testing.T) {
 	}
 	if Exiting(ExitJob, nil) != nil || Ending(ExitOK) != nil {
 		t.Error("nothing wrong is an error")
+	}
+}
+
+// How many arguments a command takes is found out from what it accepts.
+func TestTakes(t *testing.T) {
+	for want, args := range map[string]cobra.PositionalArgs{"no arguments": cobra.NoArgs, "1 argument": cobra.ExactArgs(1), "2 arguments": cobra.ExactArgs(2),
+		"at least 1 argument": cobra.MinimumNArgs(1), "at most 1 argument": cobra.MaximumNArgs(1)} {
+		if got := takes(&cobra.Command{}, args); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

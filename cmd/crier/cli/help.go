@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -34,8 +35,11 @@ const flagColumn = 10
 // flagSlop is by how much pflag may make a line longer than it is told, in columns.
 const flagSlop = 5
 
-// Help lays the help of all commands out for the width of the terminal, or for COLUMNS; it
-// folds nothing if neither is known.
+// proseWidth is how wide the text of a help is where no width is known.
+const proseWidth = 80
+
+// Help lays the help of all commands out for the width of the terminal, or for COLUMNS. If
+// neither is known it folds the text for proseWidth, and nothing else.
 func (c *CLI) Help(root *cobra.Command) {
 	width, _ := c.width()
 	usage := strings.NewReplacer(
@@ -43,7 +47,7 @@ func (c *CLI) Help(root *cobra.Command) {
 		"{{rpad .Name .NamePadding }} {{.Short}}", fmt.Sprintf("{{rpad .Name .NamePadding }} {{foldBeside .NamePadding %d .Short}}", width),
 		".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d | foldLong %d", max(0, width-flagSlop), width))
 	root.SetUsageTemplate(usage.Replace(root.UsageTemplate()))
-	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", fmt.Sprintf("{{. | trimTrailingWhitespaces | refold %d}}", width), 1))
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", fmt.Sprintf("{{. | trimTrailingWhitespaces | refold %d}}", cmp.Or(width, proseWidth)), 1))
 }
 
 // foldIn folds text whose further lines stand so many columns to the right; a width of 0

@@ -29,17 +29,54 @@ func catalogue() (all []fault) {
 	return all
 }
 
-// Error is the command that explains error codes. It needs no server.
+// Error is the command that explains error codes, and the words for where recipients and
+// jobs stand. It needs no server.
 func Error(c *cli.CLI) *cobra.Command {
-	cmd := c.Command("error [CODE]", "What an error code, a status of the API or an exit code means, and what to do; all of them without one", cobra.MaximumNArgs(1),
+	cmd := c.Command("error [CODE|WORD]", "What an error code, a status of the API, an exit code, an outcome, a reason or a state means; all error codes without one", cobra.MaximumNArgs(1),
 		func(_ context.Context, args []string) error {
 			if len(args) == 0 {
 				return listErrors(c)
 			}
 			return explainError(c, args[0])
 		})
-	cmd.ValidArgs = problem.Codes()
+	cmd.ValidArgs = known()
 	return cmd
+}
+
+// known lists what can be explained by its name.
+func known() []string {
+	names := problem.Codes()
+	for _, w := range job.Words() {
+		if !slices.Contains(names, w.Word) {
+			names = append(names, w.Word)
+		}
+	}
+	return names
+}
+
+// words finds what a word means, which may be more than one thing; it may be written as job
+// info shows it: "dropped: park cap".
+func words(text string) (found []job.Word) {
+	plain := strings.NewReplacer(" ", "_", "-", "_")
+	if _, reason, ok := strings.Cut(text, ":"); ok {
+		text = strings.TrimSpace(reason)
+	}
+	for _, w := range job.Words() {
+		if plain.Replace(w.Word) == plain.Replace(text) {
+			found = append(found, w)
+		}
+	}
+	return found
+}
+
+func explainWords(c *cli.CLI, all []job.Word) error {
+	return c.Print(all, func(*out.Printer) out.Grid {
+		g := out.Grid{}
+		for _, w := range all {
+			g.Rows = append(g.Rows, []string{"word", w.Word + ", " + w.Is}, []string{"means", w.Means})
+		}
+		return g
+	})
 }
 
 func listErrors(c *cli.CLI) error {
@@ -54,7 +91,7 @@ func listErrors(c *cli.CLI) error {
 }
 
 // explainError finds a code by its name, its status, or an exit code: statuses are above
-// all exit codes.
+// all exit codes; then a word.
 func explainError(c *cli.CLI, code string) error {
 	all := catalogue()
 	if i := slices.IndexFunc(all, func(f fault) bool { return f.Code == code || strconv.Itoa(f.Status) == code }); i >= 0 {
@@ -65,9 +102,12 @@ func explainError(c *cli.CLI, code string) error {
 	}
 	exits := cli.Exits()
 	i := slices.IndexFunc(exits, func(e cli.Exit) bool { return strconv.Itoa(e.Exit) == code })
+	if found := words(code); i < 0 && len(found) > 0 {
+		return explainWords(c, found)
+	}
 	if i < 0 {
-		return job.NotFound(fmt.Sprintf("there is no code %q%s; the codes are %s, their statuses, and the exit codes 0 to %d and %d",
-			code, cli.Suggest(code, problem.Codes()), strings.Join(problem.Codes(), ", "), cli.ExitNothing, cli.ExitInterrupt))
+		return job.NotFound(fmt.Sprintf("there is no code %q%s; the codes are %s, their statuses, the exit codes 0 to %d and %d, and the outcomes, reasons and states that crier job shows",
+			code, cli.Suggest(code, known()), strings.Join(problem.Codes(), ", "), cli.ExitNothing, cli.ExitInterrupt))
 	}
 	e := exits[i]
 	return c.Print(e, func(*out.Printer) out.Grid {

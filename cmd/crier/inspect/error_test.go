@@ -76,6 +76,8 @@ func TestTheCatalogueIsWhole(t *testing.T) {
 func TestErrorExplains(t *testing.T) {
 	for args, says := range map[string]string{
 		"storage_full": "limits.ledger", "507": "storage_full", "6": "unavailable: ", "130": "interrupted", "not_found": "another tenant",
+		"park_cap": "than parking.cap allows", "dropped: park cap": "than parking.cap allows", "failed:refused": "refused the message for good", "handed off": "not acknowledged yet", "awaiting-approval": "has to approve",
+		"failed": "state of a job", "quarantined": "crier job resume",
 	} {
 		if code, stdout, stderr := runAny(nil, "error", args); code != 0 || !strings.Contains(stdout, says) {
 			t.Errorf("%s: %d, %s%s; want %q", args, code, stdout, stderr, says)
@@ -90,7 +92,7 @@ func TestErrorExplains(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &all); code != 0 || err != nil || len(all) != len(problem.Codes()) || all[0].Exit == nil {
 		t.Errorf("all: %d, %v, %s", code, err, stdout)
 	}
-	for args, says := range map[string]string{"not_fuond": "did you mean not_found?", "7.5": "there is no code", "404 405": "usage: crier error [CODE]"} {
+	for args, says := range map[string]string{"not_fuond": "did you mean not_found?", "7.5": "there is no code", "404 405": "usage: crier error [CODE|WORD]"} {
 		code, stdout, stderr := runAny(nil, append([]string{"error"}, strings.Fields(args)...)...)
 		if want := map[bool]int{true: cli.ExitUsage, false: cli.ExitNotFound}[strings.Contains(args, " ")]; code != want || stdout != "" || !strings.Contains(stderr, says) {
 			t.Errorf("%s: %d, %s%s; want %q", args, code, stdout, stderr, says)

@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,9 @@ import (
 	"crier/job"
 )
 
+// fromNow asks for what is published from now on: nothing is in the moment before.
+const fromNow = api.Duration(time.Millisecond)
+
 // Events is the group of commands about events.
 func Events(c *cli.CLI) *cobra.Command {
 	return c.Group("events", "Events: notices of what happens to jobs, slices and sets of recipients", eventsTail(c))
@@ -20,13 +24,20 @@ func Events(c *cli.CLI) *cobra.Command {
 func eventsTail(c *cli.CLI) *cobra.Command {
 	req := api.TailEvents{Follow: true}
 	var id, since string
-	cmd := c.Command("tail [--job J] [--kind K] [--since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
+	var all bool
+	cmd := c.Command("tail [--job J] [--kind K] [--all | --since 1h|CURSOR] [--follow=false]", "Show events as they are published", cobra.NoArgs,
 		func(ctx context.Context, _ []string) (err error) {
 			if c.Output != string(out.Table) && c.Output != string(out.Lines) {
 				return cli.Usage("-o %s is one value, and events have no end; use -o table or -o jsonl", c.Output)
 			}
 			if err := req.Since(since); err != nil {
 				return err
+			}
+			switch {
+			case all && since != "":
+				return cli.Usage("--all and --since do not go together: --all begins with the first event that is stored")
+			case !all && since == "" && req.Follow:
+				req.Within = fromNow
 			}
 			if err := req.Validate(); err != nil {
 				return err
@@ -47,6 +58,9 @@ func eventsTail(c *cli.CLI) *cobra.Command {
 		})
 	cmd.Long = cmd.Short + `.
 
+It begins now, and goes on until it is interrupted; with --follow=false it begins with the
+first event that is stored and ends with the last one. --since and --all begin elsewhere.
+
 Each line has the event's cursor; --since CURSOR goes on behind it. An event may come
 twice: of those about one job or set, one whose version was seen is a repeat. Of a set
 (followers, a suppression list, a segment) it tells the revision and how many were added
@@ -55,7 +69,8 @@ or removed, not whom.`
 	f.StringVar(&id, "job", "", "events of this job and its slices only")
 	f.StringVar(&req.Kind, "kind", "", "events of this kind only: "+strings.Join(job.EventKinds(), ", "))
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(job.EventKinds(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
-	f.StringVar(&since, "since", "", "what was published within a length of time such as 1h, or behind a cursor (default: from the first that is stored)")
+	f.StringVar(&since, "since", "", "what was published within a length of time such as 1h, or behind a cursor (default: from now on)")
+	f.BoolVar(&all, "all", false, "from the first that is stored")
 	f.BoolVarP(&req.Follow, "follow", "f", true, "wait for more at the end")
 	_ = cmd.RegisterFlagCompletionFunc("job", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) { // the flag is there
 		return c.CompleteJobs(cmd, nil, word)

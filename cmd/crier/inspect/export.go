@@ -52,7 +52,7 @@ func JobExport(c *cli.CLI) *cobra.Command {
 				return err
 			}
 			req := api.ExportJob{Format: format}
-			if req.Standings, err = api.ParseStandings(standingsOf(outcome, dropped)); err != nil {
+			if req.Standings, err = standingsOf(outcome, dropped); err != nil {
 				return err
 			}
 			if err := req.Validate(); err != nil {
@@ -91,12 +91,17 @@ func JobExport(c *cli.CLI) *cobra.Command {
 	return cmd
 }
 
-// standingsOf joins the two flags.
-func standingsOf(outcome, dropped string) string {
-	if dropped != "" {
-		dropped = "dropped:" + strings.ReplaceAll(dropped, ",", ",dropped:")
+// standingsOf joins the two flags. An error names the one that it is about.
+func standingsOf(outcome, dropped string) ([]job.Standing, error) {
+	all, err := api.ParseStandings(outcome)
+	if err != nil || dropped == "" {
+		return all, err
 	}
-	return strings.Trim(outcome+","+dropped, ",")
+	reasons, err := api.ParseStandings("dropped:" + strings.ReplaceAll(dropped, ",", ",dropped:"))
+	if err != nil {
+		return nil, job.Invalid("dropped", "dropped: "+err.Error(), nil)
+	}
+	return append(all, reasons...), nil
 }
 
 // exportTo writes an export once all of it is there.

@@ -47,7 +47,7 @@ func runAny(svc api.Service, args ...string) (code int, stdout, stderr string) {
 		Dial: func(string, string) (api.Service, error) { return svc, nil }}
 	root := &cobra.Command{Use: "crier", SilenceErrors: true, SilenceUsage: true}
 	root.PersistentFlags().StringVarP(&c.Output, "output", "o", "table", "")
-	root.AddCommand(Ledger(c), Error(c))
+	root.AddCommand(Ledger(c), Error(c), Events(c))
 	code = c.Main(context.Background(), root, args)
 	return code, o.String(), e.String()
 }

@@ -103,11 +103,14 @@ func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
 		add("silent", "%s: %s", s.Name, s.Why)
 	}
 	for _, u := range x.Frequency {
-		account := "all accounts"
+		account, messages := "all accounts", out.Many(uint64(u.Messages), "message")
 		if u.AccountID != nil {
 			account = u.Account
 		}
-		add("charged "+x.Day, "%s of %s", out.Many(uint64(u.Messages), "message"), account)
+		if u.Cap > 0 {
+			messages = fmt.Sprintf("%d of %s", u.Messages, out.Many(uint64(u.Cap), "message"))
+		}
+		add("charged "+x.Day, "%s, of %s", messages, account)
 	}
 	add("parked", "%s", out.Exact(x.ParkedTotal))
 	for _, w := range x.Parked {

@@ -228,7 +228,7 @@ func clusterList(c *cli.CLI) *cobra.Command {
 }
 
 func clusterGrid(p *out.Printer, rows []clusterRow) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "role"}, {Name: "pid", Right: true}, {Name: "state", State: true}, {Name: "age", Right: true}, {Name: "addresses", Flex: 1}}}
+	g := out.Grid{Of: "processes", Columns: []out.Column{{Name: "name"}, {Name: "role"}, {Name: "pid", Right: true}, {Name: "state", State: true}, {Name: "age", Right: true}, {Name: "addresses", Below: true}}}
 	for _, r := range rows {
 		role, pid, age := r.Role, "", ""
 		if role == "" {

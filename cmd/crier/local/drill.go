@@ -33,7 +33,7 @@ func drillList(c *cli.CLI) *cobra.Command {
 			rows = append(rows, row{d.Name, d.Hypothesis})
 		}
 		return c.Print(rows, func(*out.Printer) out.Grid {
-			g := out.Grid{Columns: []out.Column{{Name: "name"}, {Name: "hypothesis", Flex: 1, Wrap: true}}}
+			g := out.Grid{Of: "drills", Columns: []out.Column{{Name: "name"}, {Name: "hypothesis", Flex: 1, Wrap: true}}}
 			for _, r := range rows {
 				g.Rows = append(g.Rows, []string{r.Name, r.Hypothesis})
 			}

@@ -49,6 +49,16 @@ func TestClusterTable(t *testing.T) {
 	}
 }
 
+// No address is cut, however narrow the terminal is.
+func TestClusterTableIsNarrow(t *testing.T) {
+	rows := []clusterRow{{Name: "scheduler-1", Role: "scheduler", PID: 4711, State: cluster.Running, StartedAt: time.Unix(1_700_000_000-90, 0),
+		Addresses: map[string]string{cluster.AddrAPI: "http://127.0.0.1:34567", cluster.AddrMember: "127.0.0.1:34568", cluster.AddrProxy: "127.0.0.1:34569"}}}
+	got := (&out.Printer{Width: 80}).Render(clusterGrid(&out.Printer{}, rows))
+	if !strings.Contains(got, "\n  addresses: api :34567, member :34568, proxy :34569\n") {
+		t.Errorf("it is\n%s", got)
+	}
+}
+
 // What is so already is said, with the exit code of nothing to do.
 func TestAProcessThatIsSoAlready(t *testing.T) {
 	gone := &cluster.Process{Record: cluster.Record{Name: "api-1"}}

@@ -48,7 +48,7 @@ func journalList(c *cli.CLI) *cobra.Command {
 }
 
 func journalGrid(p *out.Printer, all []api.Journal) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "journal", Flex: 2}, {Name: "state", State: true}, {Name: "owner"}, {Name: "records", Right: true}, {Name: "open", Right: true},
+	g := out.Grid{Of: "journals", Columns: []out.Column{{Name: "journal", Flex: 2}, {Name: "state", State: true}, {Name: "owner"}, {Name: "records", Right: true}, {Name: "open", Right: true},
 		{Name: "sealed by", Flex: 1}, {Name: "last", Right: true, Wide: true}, {Name: "written", Right: true, Wide: true}}}
 	for _, j := range all {
 		state, owner, last := "open", "there", "-"

@@ -31,7 +31,7 @@ func laneList(c *cli.CLI) *cobra.Command {
 }
 
 func laneGrid(p *out.Printer, list api.LaneList) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "worker", Flex: 2}, {Name: "lane", Right: true}, {Name: "phase"}, {Name: "for", Right: true}, {Name: "job"},
+	g := out.Grid{Of: "lanes", Columns: []out.Column{{Name: "worker", Flex: 2}, {Name: "lane", Right: true}, {Name: "phase"}, {Name: "for", Right: true}, {Name: "job"},
 		{Name: "slice", Right: true}, {Name: "targets", Right: true, Wide: true}, {Name: "recipients", Wide: true}}}
 	if len(list.Silent) > 0 {
 		g.Columns = append(g.Columns, out.Column{Name: "why", Flex: 1, Wide: true})

@@ -46,7 +46,7 @@ func memberList(c *cli.CLI) *cobra.Command {
 }
 
 func memberGrid(p *out.Printer, all []api.Member) out.Grid {
-	g := out.Grid{Columns: []out.Column{{Name: "member", Flex: 2}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "roles", Flex: 1}, {Name: "lease"}, {Name: "view", Wide: true},
+	g := out.Grid{Of: "members", Columns: []out.Column{{Name: "member", Flex: 2}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "roles", Flex: 1}, {Name: "lease"}, {Name: "view", Wide: true},
 		{Name: "ranges", Right: true}, {Name: "slices", Right: true}, {Name: "jobs", Right: true}, {Name: "duties", Flex: 1, Wide: true},
 		{Name: "inc", Right: true, Wide: true}, {Name: "address", Flex: 1, Wide: true}, {Name: "reason", Flex: 1, Wide: true}}}
 	for _, m := range all {

@@ -70,6 +70,9 @@ func printRing(c *cli.CLI, r api.Ring, diff bool) error {
 	}
 	held := fmt.Sprintf("%s of %s, %s by another than the hint says", out.Count(r.Claimed), out.Many(r.Things, r.Kind), out.Count(r.Differ))
 	rows := [][]string{{"held", held}, {"view", r.View}, {"other views", dash(strings.Join(r.Disagree, ", "))}}
+	if r.Kind == api.RingRange && r.Claimed < r.Things {
+		rows = append(rows, []string{"unclaimed", out.Many(r.Things-r.Claimed, r.Kind) + ", which is nothing wrong: one is claimed once a recipient of it is sent something"})
+	}
 	if r.Frozen {
 		rows = append(rows, []string{"frozen", "the coordination store answers nobody; nothing new is taken"})
 	}
@@ -98,7 +101,7 @@ func printRing(c *cli.CLI, r api.Ring, diff bool) error {
 
 func ringGrid(r api.Ring) out.Grid {
 	g := out.Grid{Columns: []out.Column{{Name: "member", Flex: 2}, {Name: "weight", Right: true}, {Name: "hinted", Right: true}, {Name: "holds", Right: true},
-		{Name: "as hinted", Right: true}, {Name: "others hold", Right: true}, {Name: "nobody holds", Right: true}}}
+		{Name: "as hinted", Right: true}, {Name: "others hold", Right: true}, {Name: "unclaimed", Right: true}}}
 	for _, m := range r.Members {
 		g.Rows = append(g.Rows, []string{m.ID, fmt.Sprint(m.Weight), out.Count(m.Hinted), out.Count(m.Holds), out.Count(m.Both), out.Count(m.Others), out.Count(m.Nobodys)})
 	}

@@ -102,9 +102,22 @@ func (p *Printer) Ago(t time.Time) string {
 	case t.IsZero():
 		return "-"
 	case t.After(p.Now):
-		return "in " + Span(t.Sub(p.Now))
+		return "in " + Span(roundUp(t.Sub(p.Now)))
 	}
 	return Span(p.Now.Sub(t)) + " ago"
+}
+
+// roundUp makes a length of time one that Span shows whole, so that seven days are seven days
+// also a moment after they began.
+func roundUp(d time.Duration) time.Duration {
+	unit := time.Second
+	switch {
+	case d > 24*time.Hour:
+		unit = time.Hour
+	case d > time.Hour:
+		unit = time.Minute
+	}
+	return (d + unit - 1).Truncate(unit)
 }
 
 // YesNo writes a truth.

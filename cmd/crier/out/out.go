@@ -57,7 +57,11 @@ type Printer struct {
 	Now time.Time
 
 	left []string // of the last table
+	none string   // of the last table, if it is empty
 }
+
+// None names what the last table would have listed if there were any; "" if it has rows.
+func (p *Printer) None() string { return p.none }
 
 // LeftOut names the columns for which the last table had no room.
 func (p *Printer) LeftOut() []string { return p.left }
@@ -65,11 +69,15 @@ func (p *Printer) LeftOut() []string { return p.left }
 // Grid is what a table shows: rows under a header, or pairs of a name and a value
 // if there is no header.
 type Grid struct {
+	// Of is what a table lists, such as jobs; it is said if there are none.
+	Of      string
 	Columns []Column
 	Rows    [][]string
 	// States are the names, of a grid without a header, whose values tell how well
 	// something goes: they have colours.
 	States []string
+
+	below [][]string // of each row, the lines that stand below it
 }
 
 // Column is one column of a table.
@@ -80,12 +88,13 @@ type Column struct {
 	Flex  int  // 1: may be cut short to fit; 2: so, but after those with 1
 	State bool // tells how well something goes: its words have colours
 	Wrap  bool // goes on in a further line, at a word, instead of being cut short
+	Below bool // stands in a line of its own below its row, with its name, if the table does not fit
 }
 
 // Print shows v, which may be a slice: JSON is then an array, JSON lines are one
 // element a line. grid is asked for the table.
 func (p *Printer) Print(v any, grid func(*Printer) Grid) error {
-	p.left = nil
+	p.left, p.none = nil, ""
 	switch p.Format {
 	case JSON:
 		return p.printJSON(v, jsontext.WithIndent("  "))
@@ -94,7 +103,11 @@ func (p *Printer) Print(v any, grid func(*Printer) Grid) error {
 	case YAML:
 		return p.printYAML(v)
 	}
-	_, err := io.WriteString(p.W, p.Render(grid(p)))
+	g := grid(p)
+	if len(g.Columns) > 0 && len(g.Rows) == 0 {
+		p.none = g.Of
+	}
+	_, err := io.WriteString(p.W, p.Render(g))
 	return err
 }
 

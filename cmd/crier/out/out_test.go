@@ -55,7 +55,7 @@ func TestExact(t *testing.T) {
 func TestAgo(t *testing.T) {
 	p := &out.Printer{Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	for d, want := range map[time.Duration]string{0: "0s ago", 59 * time.Second: "59s ago", 61 * time.Second: "1m1s ago", 2 * time.Hour: "2h ago",
-		26 * time.Hour: "1d2h ago", -7 * 24 * time.Hour: "in 7d", -90 * time.Minute: "in 1h30m"} {
+		26 * time.Hour: "1d2h ago", -7 * 24 * time.Hour: "in 7d", -(7*24*time.Hour - time.Second): "in 7d", -(6*24*time.Hour + 22*time.Hour): "in 6d22h", -(time.Hour - time.Millisecond): "in 1h", -1500 * time.Millisecond: "in 2s", -90 * time.Minute: "in 1h30m"} {
 		if got := p.Ago(p.Now.Add(-d)); got != want {
 			t.Errorf("%v: %s; want %s", d, got, want)
 		}
@@ -270,6 +270,29 @@ func TestAColumnThatFolds(t *testing.T) {
 	got = p.Render(out.Grid{Rows: [][]string{{"token", strings.Repeat("x", 40)}, {"why", "one two three four five six"}}})
 	if want := "token  " + strings.Repeat("x", 40) + "\nwhy    one two three\n       four five six\n"; got != want {
 		t.Errorf("it is\n%swant\n%s", got, want)
+	}
+}
+
+// A column that may stands below its row if there is no room, also if the row has more lines.
+func TestBelow(t *testing.T) {
+	grid := out.Grid{Columns: []out.Column{{Name: "why", Below: true}, {Name: "name"}, {Name: "what", Flex: 1, Wrap: true}},
+		Rows: [][]string{{"because of something", "a", "one two three four five six"}, {"", "b", "x"}, {"a short word", "c", "y"}}}
+	for width, want := range map[int]string{
+		24: "NAME  WHAT\na     one two three four\n      five six\n  why: because of\n    something\nb     x\nc     y\n  why: a short word\n",
+		60: "WHY                   NAME  WHAT\nbecause of something  a     one two three four five six\n                      b     x\na short word          c     y\n",
+	} {
+		if got := (&out.Printer{Width: width}).Render(grid); got != want {
+			t.Errorf("at %d columns it is\n%swant\n%s", width, got, want)
+		}
+	}
+}
+
+// A state that goes on in a further line has its colour in both, and nothing beside it has.
+func TestColorOfLines(t *testing.T) {
+	p := &out.Printer{Width: 16, Color: true}
+	got := p.Render(out.Grid{Columns: []out.Column{{Name: "id"}, {Name: "state", State: true, Flex: 2, Wrap: true}}, Rows: [][]string{{"job_1", "sent (withdrawal)"}}})
+	if want := "ID     STATE\njob_1  \x1b[32msent\x1b[0m\n       \x1b[32m(withdrawal)\x1b[0m\n"; got != want {
+		t.Errorf("it is\n%q, want\n%q", got, want)
 	}
 }
 

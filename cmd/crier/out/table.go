@@ -68,7 +68,24 @@ func (p *Printer) render(g Grid, header bool) string {
 	for i, l := range lines {
 		lines[i] = strings.TrimRight(l, " ")
 	}
+	if g.below != nil {
+		lines = g.interleave(lines)
+	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// interleave puts what stands below the rows between the lines of a table with a header.
+func (g Grid) interleave(lines []string) []string {
+	all, at := lines[:1:1], 1
+	for i, row := range g.Rows {
+		height := 1
+		for _, cell := range row {
+			height = max(height, strings.Count(cell, "\n")+1)
+		}
+		all = append(append(all, lines[at:at+height]...), g.below[i]...)
+		at += height
+	}
+	return all
 }
 
 // widths are the widest cells of a grid's columns, the names included.
@@ -92,24 +109,20 @@ func taken(each []int) int {
 	return total
 }
 
-// fit makes a grid fit the width, as far as its columns give way: it leaves out
-// wide columns, from the right, if there is no room for them even when the ones
-// that give way first are down to comfort; then it cuts those short, or folds them, and
-// in the end the others that may be.
+// fit makes a grid fit the width, as far as its columns give way: it puts columns that may
+// stand there below the rows, and leaves out wide ones, each from the right, if there is no
+// room for them even when the ones that give way first are down to comfort; then it cuts
+// those short, or folds them, and in the end the others that may be.
 func (p *Printer) fit(g Grid) Grid {
 	if p.Width <= 0 {
 		return g
 	}
-	for i := len(g.Columns) - 1; i >= 0; i-- {
-		least := widths(g)
-		for k, c := range g.Columns {
-			if c.Flex == 1 {
-				least[k] = min(least[k], max(comfort, text.StringWidth(c.Name)))
-			}
+	for i := len(g.Columns) - 1; i >= 0 && !p.comfortable(g); i-- {
+		if g.Columns[i].Below {
+			g = p.lowered(g, i)
 		}
-		if taken(least) <= p.Width {
-			break
-		}
+	}
+	for i := len(g.Columns) - 1; i >= 0 && !p.comfortable(g); i-- {
 		if g.Columns[i].Wide {
 			p.left = append([]string{strings.ToUpper(g.Columns[i].Name)}, p.left...)
 			g = without(g, i)
@@ -194,9 +207,36 @@ func Hang(s string, width, column int) string {
 	return s[:end] + below + strings.ReplaceAll(Hang(rest, width-column, 0), "\n", below)
 }
 
+// comfortable reports whether a grid fits when the columns that give way first are down to
+// comfort.
+func (p *Printer) comfortable(g Grid) bool {
+	least := widths(g)
+	for k, c := range g.Columns {
+		if c.Flex == 1 {
+			least[k] = min(least[k], max(comfort, text.StringWidth(c.Name)))
+		}
+	}
+	return taken(least) <= p.Width
+}
+
+// lowered gives a grid with one column below its rows, where it is not empty.
+func (p *Printer) lowered(g Grid, at int) Grid {
+	if g.below == nil {
+		g.below = make([][]string, len(g.Rows))
+	}
+	indent := strings.Repeat(" ", gap)
+	for i, row := range g.Rows {
+		if row[at] != "" {
+			text := Fold(g.Columns[at].Name+": "+row[at], p.Width-2*gap)
+			g.below[i] = append(strings.Split(indent+strings.ReplaceAll(text, "\n", "\n"+indent+indent), "\n"), g.below[i]...)
+		}
+	}
+	return without(g, at)
+}
+
 // without gives a grid without one column.
 func without(g Grid, at int) Grid {
-	cut := Grid{Columns: append(append([]Column{}, g.Columns[:at]...), g.Columns[at+1:]...)}
+	cut := Grid{below: g.below, Columns: append(append([]Column{}, g.Columns[:at]...), g.Columns[at+1:]...)}
 	for _, row := range g.Rows {
 		cut.Rows = append(cut.Rows, append(append([]string{}, row[:at]...), row[at+1:]...))
 	}
@@ -225,7 +265,11 @@ func (p *Printer) paint(s string) string {
 	if !p.Color || !ok {
 		return s
 	}
-	return "\x1b[" + color + "m" + s + "\x1b[0m"
+	lines := strings.Split(s, "\n") // the cells beside it stand between them
+	for i, l := range lines {
+		lines[i] = "\x1b[" + color + "m" + l + "\x1b[0m"
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Clean makes text from elsewhere harmless: a character that does not print

@@ -42,8 +42,8 @@ func auditList(c *cli.CLI) *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "id", Wide: true}, {Name: "tenant"}, {Name: "operation"}, {Name: "object", Flex: 1},
-				{Name: "result"}, {Name: "reason", Flex: 2, Wide: true}}}
+			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "id", Wide: true}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object"},
+				{Name: "result"}, {Name: "reason", Below: true}}}
 			for _, a := range all {
 				g.Rows = append(g.Rows, []string{p.Ago(a.At), a.KeyName, a.Key, a.Tenant, a.Operation, a.Object, a.Result, a.Reason})
 			}

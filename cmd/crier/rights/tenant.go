@@ -116,7 +116,7 @@ func tenantList(c *cli.CLI) *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Columns: []out.Column{{Name: "tenant", Flex: 1}, {Name: "jobs", Right: true}, {Name: "at most", Right: true}, {Name: "recipients", Right: true},
+			g := out.Grid{Of: "tenants", Columns: []out.Column{{Name: "tenant", Flex: 1}, {Name: "jobs", Right: true}, {Name: "at most", Right: true}, {Name: "recipients", Right: true},
 				{Name: "rate", Right: true}, {Name: "requests/s", Right: true}, {Name: "created", Wide: true}}}
 			for _, t := range all {
 				g.Rows = append(g.Rows, []string{t.Name, out.Count(t.Jobs), limit(t.Limits.Jobs), limit(t.Limits.Recipients), limit(t.Limits.Rate), limit(t.Limits.Requests), ago(p, t.CreatedAt, "from the start")})

@@ -241,6 +241,19 @@ func TestCutOnItsWay(t *testing.T) {
 	}
 }
 
+// TestNothingCame leaves no directory behind that was not there before.
+func TestNothingCame(t *testing.T) {
+	there := t.TempDir()
+	for _, dir := range []string{there, filepath.Join(t.TempDir(), "new")} {
+		if _, err := Receive(broke{}, dir); err == nil || !strings.Contains(err.Error(), "nothing of a backup came") {
+			t.Errorf("received nothing: %v", err)
+		}
+		if _, err := os.Stat(dir); (err == nil) != (dir == there) {
+			t.Errorf("%s afterwards: %v", dir, err)
+		}
+	}
+}
+
 // broke is a connection that is cut.
 type broke struct{}
 

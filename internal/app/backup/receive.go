@@ -18,8 +18,11 @@ import (
 
 // Receive lays out in a directory what Source's Write writes. The directory is made; it
 // must be empty if it is there. Its manifest is written when everything else is durable,
-// so that what is cut short is no backup.
+// so that what is cut short is no backup. If nothing came, a directory that it made is
+// taken away again.
 func Receive(r io.Reader, dir string) (Manifest, error) {
+	_, err := os.Lstat(dir)
+	made := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Manifest{}, job.Invalid("to", "to: making the directory; give one that may be written", err)
 	}
@@ -28,6 +31,9 @@ func Receive(r io.Reader, dir string) (Manifest, error) {
 	}
 	m, raw, err := unpack(tar.NewReader(r), dir)
 	if err != nil {
+		if made {
+			_ = os.Remove(dir) // with files in it, it stays
+		}
 		return Manifest{}, err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil { // all of it came
@@ -52,6 +58,9 @@ func unpack(tr *tar.Reader, dir string) (m Manifest, raw []byte, err error) {
 	var got []File
 	for {
 		h, err := tr.Next()
+		if err != nil && len(got) == 0 {
+			return m, nil, fmt.Errorf("nothing of a backup came: %w", err)
+		}
 		if err != nil {
 			return m, nil, fmt.Errorf("the backup broke off after %d files: %w", len(got), err)
 		}
