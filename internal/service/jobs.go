@@ -44,7 +44,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	if spec.SendOnce != nil {
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
 	}
-	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
+	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j, total), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
 		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(), Webhook: hookOf(spec),
@@ -244,8 +244,7 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 // PauseJob implements api.Controls.
 func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
 	yes := true
-	x, err := s.control(ctx, id, job.Control{Pause: &yes})
-	return held(x), err
+	return s.control(ctx, id, job.Control{Pause: &yes})
 }
 
 // ResumeJob implements api.Controls.
@@ -255,23 +254,7 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 	if j, err := s.job(ctx, id); err == nil && j.State == job.Quarantined {
 		c.Again = j.Version
 	}
-	x, err := s.control(ctx, id, c)
-	return held(x), err
-}
-
-// held says what a job waits on that was paused or resumed just now: whoever moves it on has
-// not looked at it since.
-func held(x api.Job) api.Job {
-	open := x.Counts.Parked + x.Counts.HandedOff + x.Counts.InDoubt
-	switch {
-	case x.State == job.Sent && x.Counts.Pending == 0 && open > 0:
-		x.WaitingOn = x.Counts.Waits(x.Paused)
-	case x.Paused && (x.State == job.Prepared || x.State == job.Sending):
-		x.WaitingOn = "the ledger to take down that it is paused"
-	case !x.Paused && (x.State == job.Paused || x.State == job.Quarantined):
-		x.WaitingOn = "the ledger to take down that it is resumed"
-	}
-	return x
+	return s.control(ctx, id, c)
 }
 
 // CancelJob implements api.Controls.
