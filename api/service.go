@@ -127,7 +127,8 @@ type Jobs interface {
 }
 
 // Controls change a job that is under way. Each is a record in the ledger when
-// it returns, and idempotent. A job that is over answers conflict, but for a recall.
+// it returns, and idempotent. A job that is over answers conflict, but for a recall. So does
+// one of which a cancel or a recall is recorded to PauseJob, ResumeJob and SetRate.
 type Controls interface {
 	// PauseJob stops new hand-offs until ResumeJob.
 	PauseJob(ctx context.Context, id job.ID) (Job, error)

@@ -222,6 +222,22 @@ func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Jo
 	return s.describe(ctx, j)
 }
 
+// steer is control with an instruction about how to send, which one that is being cancelled
+// or recalled does not take any more.
+func (s *Service) steer(ctx context.Context, id job.ID, c job.Control) (api.Job, error) {
+	j, err := s.job(ctx, id)
+	if err == nil && !j.State.Terminal() {
+		switch over := j.Over(now()); over {
+		case job.Cancelled, job.Recalled:
+			err = job.Conflict(fmt.Sprintf("job %s is being %s, which is final: it is not sent any more, and can be neither paused nor resumed nor sent at another rate", id, over))
+		}
+	}
+	if err != nil {
+		return api.Job{}, err
+	}
+	return s.control(ctx, id, c)
+}
+
 // order writes a control, in the name of who asks.
 func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 	act := api.ActOf(ctx)
@@ -244,7 +260,7 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 // PauseJob implements api.Controls.
 func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
 	yes := true
-	return s.control(ctx, id, job.Control{Pause: &yes})
+	return s.steer(ctx, id, job.Control{Pause: &yes})
 }
 
 // ResumeJob implements api.Controls.
@@ -254,7 +270,7 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 	if j, err := s.job(ctx, id); err == nil && j.State == job.Quarantined {
 		c.Again = j.Version
 	}
-	return s.control(ctx, id, c)
+	return s.steer(ctx, id, c)
 }
 
 // CancelJob implements api.Controls.
@@ -281,7 +297,7 @@ func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job,
 	if rate == 0 { // unlimited is what the tenant's limit is
 		rate = s.cfg.Authority.Limits(j.Spec.TenantOf()).Rate
 	}
-	return s.control(ctx, id, job.Control{Rate: &rate})
+	return s.steer(ctx, id, job.Control{Rate: &rate})
 }
 
 // ResolveJob implements api.Controls. The decision stands for what comes into
