@@ -17,7 +17,7 @@ type Key struct {
 	Recipient *job.Recipient `json:"recipient,omitzero" doc:"Whose application has it, of a device's key."`
 	CreatedAt time.Time      `json:"created_at,omitzero"`
 	CreatedBy string         `json:"created_by,omitzero" doc:"Id of the key with which it was made."`
-	UsedAt    time.Time      `json:"used_at,omitzero" doc:"When it was used last, to within some minutes; absent: never."`
+	UsedAt    time.Time      `json:"used_at,omitzero" doc:"When it was used last, as far as it was noted: uses of the last 10 s may be missing; absent: never."`
 	RevokedAt time.Time      `json:"revoked_at,omitzero" doc:"Absent: it is in force."`
 }
 
