@@ -191,6 +191,8 @@ type Job struct {
 type Withdrawal struct {
 	Withdrawal job.ID `json:"withdrawal,omitzero" doc:"Of a recalled job: the job that takes its message back from whoever has it."`
 	Withdrawn  uint64 `json:"withdrawn,omitzero" doc:"How many recipients' clients have taken it back. Who had it stays counted as delivered."`
+	// Withdrawing goes down to 0, at the latest at the end of the withdrawal's time to live.
+	Withdrawing uint64 `json:"withdrawing,omitzero" doc:"From how many recipients it is still being taken back; absent when that is done."`
 }
 
 // Once is what a job sends once.

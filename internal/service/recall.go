@@ -75,7 +75,7 @@ func (s *Service) withdrawn(ctx context.Context, j jobs.Job) (api.Withdrawal, er
 		return api.Withdrawal{}, err
 	}
 	total, err := s.cfg.Index.Total(spec.ID)
-	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: total.Delivered}, err
+	return withdrawalOf(spec, total.Counts(spec.Recipients)), err
 }
 
 // proveWithdrawn is the same, from the ledger.
@@ -89,5 +89,10 @@ func (s *Service) proveWithdrawn(ctx context.Context, j jobs.Job) (api.Withdrawa
 		return api.Withdrawal{}, fmt.Errorf("opening the package of job %s: %w", spec.ID, err)
 	}
 	res, err := s.prover.Reconcile(ctx, spec.ID, pkg, false)
-	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: res.Counts.Delivered}, err
+	return withdrawalOf(spec, res.Counts), err
+}
+
+// withdrawalOf is how far a withdrawal is, given where its recipients stand.
+func withdrawalOf(spec job.Spec, n job.Counts) api.Withdrawal {
+	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: n.Delivered, Withdrawing: n.Open()}
 }

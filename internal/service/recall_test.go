@@ -82,11 +82,11 @@ func TestWhatCannotBeRecalled(t *testing.T) {
 		t.Errorf("the withdrawal: %+v, %v", w, err)
 	}
 	of, err := f.GetJob(asked(t), id)
-	if err != nil || of.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID}) {
+	if err != nil || of.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID, Withdrawing: spec.Recipients}) {
 		t.Errorf("the recalled job: %+v, %v", of, err)
 	}
 	rec, err := f.ReconcileJob(asked(t), id)
-	if err != nil || rec.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID}) {
+	if err != nil || rec.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID, Withdrawing: spec.Recipients}) {
 		t.Errorf("reconciled %+v, %v", rec, err)
 	}
 
