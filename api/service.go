@@ -137,7 +137,8 @@ type Controls interface {
 	// CancelJob stops the job for good; who has no outcome yet is cancelled.
 	CancelJob(ctx context.Context, id job.ID) (Job, error)
 	// RecallJob takes the job back: it stops as by a cancel, and whoever may have seen its
-	// message is asked to take it off the display. Nothing undoes it.
+	// message is asked to take it off the display. Nothing undoes it. Of one that is recalled
+	// already the first reason stands: with another one it is a conflict.
 	RecallJob(ctx context.Context, id job.ID, req Recall) (Job, error)
 	// SetRate changes the rate, in recipients handed to gateways a second; 0 is unlimited.
 	SetRate(ctx context.Context, id job.ID, rate uint32) (Job, error)

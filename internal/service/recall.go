@@ -21,7 +21,9 @@ func (s *Service) RecallJob(ctx context.Context, id job.ID, req api.Recall) (api
 		return api.Job{}, err
 	case !j.Spec.Withdraws.IsZero():
 		return api.Job{}, job.Conflict(fmt.Sprintf("job %s withdraws job %s; it cannot be recalled itself", id, j.Spec.Withdraws))
-	case j.Controls.Recalled || j.State == job.JobRecalled:
+	case j.Controls.Recalled && j.Controls.Reason != req.Reason:
+		return api.Job{}, job.Conflict(fmt.Sprintf("job %s is recalled already, for the reason %q, which stands; crier job info shows how far that is", id, j.Controls.Reason))
+	case j.Controls.Recalled || j.State == job.JobRecalled: // asked again
 		return s.describe(ctx, j)
 	case j.State.Terminal():
 		if err := s.readable(ctx, id); err != nil {
