@@ -25,6 +25,7 @@ type Key struct {
 type NewKey struct {
 	Key
 	Secret string `json:"key" doc:"The key: keep it, it is shown this once."`
+	Former bool   `json:"former,omitzero" doc:"The tenant has a secret already, with which requests are signed, too, for a day; absent: this is the only one."`
 }
 
 // KeyList is one page of keys.
@@ -125,6 +126,7 @@ func set[T any](to, from *T) {
 type WebhookSecret struct {
 	Tenant string `json:"tenant"`
 	Secret string `json:"secret" doc:"As Standard Webhooks has it: keep it, it is shown this once."`
+	Former bool   `json:"former,omitzero" doc:"The tenant has a secret already, with which requests are signed, too, for a day; absent: this is the only one."`
 }
 
 // ListAudit asks for acts. Empty filters match all.
