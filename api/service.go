@@ -127,7 +127,8 @@ type Jobs interface {
 }
 
 // Controls change a job that is under way. Each is a record in the ledger when
-// it returns, and idempotent. A job that is over answers conflict, but for a recall.
+// it returns, and idempotent. A job that is over answers conflict, but for a recall. So does
+// one of which a cancel or a recall is recorded to PauseJob, ResumeJob and SetRate.
 type Controls interface {
 	// PauseJob stops new hand-offs until ResumeJob.
 	PauseJob(ctx context.Context, id job.ID) (Job, error)
@@ -136,7 +137,8 @@ type Controls interface {
 	// CancelJob stops the job for good; who has no outcome yet is cancelled.
 	CancelJob(ctx context.Context, id job.ID) (Job, error)
 	// RecallJob takes the job back: it stops as by a cancel, and whoever may have seen its
-	// message is asked to take it off the display. Nothing undoes it.
+	// message is asked to take it off the display. Nothing undoes it. Of one that is recalled
+	// already the first reason stands: with another one it is a conflict.
 	RecallJob(ctx context.Context, id job.ID, req Recall) (Job, error)
 	// SetRate changes the rate, in recipients handed to gateways a second; 0 is unlimited.
 	SetRate(ctx context.Context, id job.ID, rate uint32) (Job, error)

@@ -17,7 +17,7 @@ type Key struct {
 	Recipient *job.Recipient `json:"recipient,omitzero" doc:"Whose application has it, of a device's key."`
 	CreatedAt time.Time      `json:"created_at,omitzero"`
 	CreatedBy string         `json:"created_by,omitzero" doc:"Id of the key with which it was made."`
-	UsedAt    time.Time      `json:"used_at,omitzero" doc:"When it was used last, to within some minutes; absent: never."`
+	UsedAt    time.Time      `json:"used_at,omitzero" doc:"When it was used last, as far as it was noted: uses of the last 10 s may be missing; absent: never."`
 	RevokedAt time.Time      `json:"revoked_at,omitzero" doc:"Absent: it is in force."`
 }
 
@@ -25,6 +25,7 @@ type Key struct {
 type NewKey struct {
 	Key
 	Secret string `json:"key" doc:"The key: keep it, it is shown this once."`
+	Former bool   `json:"former,omitzero" doc:"The tenant has a secret already, with which requests are signed, too, for a day; absent: this is the only one."`
 }
 
 // KeyList is one page of keys.
@@ -125,6 +126,7 @@ func set[T any](to, from *T) {
 type WebhookSecret struct {
 	Tenant string `json:"tenant"`
 	Secret string `json:"secret" doc:"As Standard Webhooks has it: keep it, it is shown this once."`
+	Former bool   `json:"former,omitzero" doc:"The tenant has a secret already, with which requests are signed, too, for a day; absent: this is the only one."`
 }
 
 // ListAudit asks for acts. Empty filters match all.

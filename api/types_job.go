@@ -191,6 +191,8 @@ type Job struct {
 type Withdrawal struct {
 	Withdrawal job.ID `json:"withdrawal,omitzero" doc:"Of a recalled job: the job that takes its message back from whoever has it."`
 	Withdrawn  uint64 `json:"withdrawn,omitzero" doc:"How many recipients' clients have taken it back. Who had it stays counted as delivered."`
+	// Withdrawing goes down to 0, at the latest at the end of the withdrawal's time to live.
+	Withdrawing uint64 `json:"withdrawing,omitzero" doc:"From how many recipients it is still being taken back; absent when that is done."`
 }
 
 // Once is what a job sends once.
@@ -286,11 +288,16 @@ func (r Rate) Validate() error {
 
 // Recall asks to take a job back.
 type Recall struct {
-	Reason string `json:"reason,omitzero" doc:"Why, in words: printable text of at most 256 bytes."`
+	Reason string `json:"reason" doc:"Why, in words, for the audit log and whoever looks at the job: printable text of at most 256 bytes. It must be given."`
 }
 
-// Validate refuses a reason that cannot stand on a terminal.
-func (r Recall) Validate() error { return validateReason(r.Reason) }
+// Validate refuses a reason that is missing or cannot stand on a terminal.
+func (r Recall) Validate() error {
+	if r.Reason == "" {
+		return job.Invalid("reason", "say why a job is recalled, for the audit log", nil)
+	}
+	return validateReason(r.Reason)
+}
 
 // Resolve asks to end the hold of what is in doubt.
 type Resolve struct {

@@ -115,7 +115,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"filter without a token", api.TailLedger{Filter: "led..job"}, "filter"},
 		{"filter of dots", api.TailLedger{Filter: "."}, "filter"},
 		{"filter behind all", api.TailLedger{Filter: "led.>.job"}, "filter"},
-		{"recall", api.Recall{}, ""},
+		{"recall without a reason", api.Recall{}, "reason"},
 		{"recall for a reason", api.Recall{Reason: "Tippfehler – neu um 12 Uhr"}, ""},
 		{"long reason of a recall", api.Recall{Reason: strings.Repeat("r", 257)}, "reason"},
 		{"reason of a recall that rings", api.Recall{Reason: "a\a"}, "reason"},

@@ -229,22 +229,31 @@ type Controls struct {
 	Doubt     Decision // the latest, 0 if none was given
 }
 
-// Apply adds one control. A cancel is final, and so is a recall: a cancel that comes
-// after it changes nothing.
+// Apply adds one control. A cancel is final, and so is a recall: a cancel that comes after
+// it changes nothing. Either ends a pause, and of what comes after it, whoever sent that
+// without having heard of it, only another recall and a decision on doubt count.
 func (c *Controls) Apply(x Control) {
-	if x.Pause != nil {
-		c.Paused = *x.Pause
+	if c.Over() == Parked {
+		c.apply(x)
 	}
-	c.Again = max(c.Again, x.Again)
 	c.Cancelled = c.Cancelled || x.Cancel && !c.Recalled
 	if x.Recall && !c.Recalled {
 		c.Recalled, c.Reason = true, x.Why
 	}
-	if x.Rate != nil {
-		c.Rate = x.Rate
-	}
+	c.Paused = c.Paused && c.Over() == Parked
 	if x.Doubt != nil {
 		c.Doubt = *x.Doubt
+	}
+}
+
+// apply adds what counts only while the job may be sent.
+func (c *Controls) apply(x Control) {
+	if x.Pause != nil {
+		c.Paused = *x.Pause
+	}
+	c.Again = max(c.Again, x.Again)
+	if x.Rate != nil {
+		c.Rate = x.Rate
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +134,8 @@ func TestSpecOfBefore(t *testing.T) {
 	}
 }
 
-// The sum of controls has, of each instruction, the last; but a cancel stands.
+// The sum of controls has, of each instruction, the last; but a cancel stands, ends a pause,
+// and is the last that says how to send.
 func TestControlsAddUp(t *testing.T) {
 	gen := rapid.Custom(func(t *rapid.T) job.Control {
 		c := job.Control{Cancel: rapid.IntRange(0, 4).Draw(t, "cancel") == 0}
@@ -157,19 +159,21 @@ func TestControlsAddUp(t *testing.T) {
 		for _, c := range given {
 			got.Apply(c)
 		}
-		for i := range given { // from the last on, whatever is not known yet
-			c := given[len(given)-1-i]
-			if c.Rate != nil && want.Rate == nil {
+		steering := given // up to the first cancel
+		if i := slices.IndexFunc(given, func(c job.Control) bool { return c.Cancel }); i >= 0 {
+			want.Cancelled, steering = true, given[:i+1]
+		}
+		for _, c := range steering {
+			if c.Rate != nil {
 				want.Rate = c.Rate
 			}
-			if c.Doubt != nil && want.Doubt == 0 {
-				want.Doubt = *c.Doubt
+			if c.Pause != nil {
+				want.Paused = *c.Pause && !want.Cancelled
 			}
-			want.Cancelled = want.Cancelled || c.Cancel
 		}
 		for _, c := range given {
-			if c.Pause != nil {
-				want.Paused = *c.Pause
+			if c.Doubt != nil {
+				want.Doubt = *c.Doubt
 			}
 		}
 		if d := cmp.Diff(want, got); d != "" {

@@ -174,11 +174,12 @@ func begin(v view) (s step, ok bool) {
 	return step{}, false
 }
 
-// recalled ends a job of which nothing is left but its withdrawal.
+// recalled ends a job of which nothing is left but its withdrawal. How far that is changes
+// after it, so that the reason does not say it.
 func recalled(v view) step {
-	reason := "nothing of it is open, and what was delivered is withdrawn at whoever has it"
+	reason := "nothing of it is open"
 	if !v.closed() {
-		reason = fmt.Sprintf("what was delivered is withdrawn at whoever has it; %s recipients were never handled: %s", job.Exact(v.pending()), v.failure)
+		reason = fmt.Sprintf("%s recipients were never handled: %s", job.Exact(v.pending()), v.failure)
 	}
 	return step{job.JobRecalled, v.job.Controls.RecallReason() + "; " + reason}
 }

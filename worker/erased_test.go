@@ -49,6 +49,42 @@ func TestWhoAskedToBeForgotten(t *testing.T) {
 	})
 }
 
+// Nobody is waited for to take a message back who asked to be forgotten after it was sent, be
+// that before the recall or after; who asked before got it all the same, and is waited for.
+func TestForgottenAndRecalled(t *testing.T) {
+	inWorld(t, 43, func(w *world) {
+		pkg := people{}
+		for r := range uint32(6) {
+			pkg[r], w.content.followers[r] = true, true
+		}
+		erase := func(who job.Recipient) {
+			if _, err := w.erased.Erase(context.Background(), who, "key", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		erase(1)
+		recalled := w.submit(pkg, nil)
+		w.send(recalled)
+		erase(2)
+		for _, s := range []job.State{job.Recalling, job.JobRecalled} { // it is not in memory any more
+			if _, err := w.table.Transition(context.Background(), recalled, s, "", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		back := w.submit(pkg, func(s *job.Spec) { s.Withdraws = recalled })
+		w.send(back)
+		dropped := func() uint64 { return w.counts(back).Dropped[job.SuppressedParked] }
+		w.until("who was forgotten before the recall is not waited for", func() bool { return dropped() == 1 })
+		erase(3)
+		w.until("nor who is after it", func() bool { return dropped() == 2 })
+		w.gw.connect(true, 1, 2, 3, 4)
+		w.until("the others come", func() bool { return w.counts(back).Delivered == 2 })
+		w.checkShown(back, people{1: true, 4: true})
+		w.reconcile(back)
+		w.sameWhenRebuilt()
+	})
+}
+
 // What a client was handed and did not acknowledge until it was expelled is dropped.
 func TestForgottenWhileHandedOff(t *testing.T) {
 	inWorld(t, 42, func(w *world) {

@@ -196,12 +196,17 @@ func (w *Worker) isUnsure(now time.Time) bool {
 }
 
 // erasedSince gives who of a range asked to be forgotten after a job was accepted; nil if
-// nobody ever did, or the job is over and nobody waits for it.
+// nobody ever did, or the job is over and nobody waits for it. Of a withdrawal, that is after
+// the recalled job: whoever lost the connections that showed its message need not come back.
 func (w *Worker) erasedSince(ctx context.Context, j jobs.Job, r job.Range) (*idset.Set, error) {
 	if !j.IsLive() || !w.cfg.Erased.Any(r) {
 		return nil, nil
 	}
-	at, err := w.cfg.Jobs.Accepted(ctx, j.Spec.ID)
+	of := j.Spec.ID
+	if !j.Spec.Withdraws.IsZero() {
+		of = j.Spec.Withdraws
+	}
+	at, err := w.cfg.Jobs.Accepted(ctx, of)
 	if err != nil {
 		return nil, err
 	}

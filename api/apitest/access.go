@@ -65,8 +65,9 @@ func (f *Fake) MakeWebhookSecret(ctx context.Context, tenant string) (api.Webhoo
 	if _, err := f.tenantLocked(tenant); err != nil || !who(ctx).Sees(tenant) {
 		return api.WebhookSecret{}, api.NoTenant(tenant)
 	}
+	former := slices.ContainsFunc(f.mu.acts, func(a api.AuditEntry) bool { return a.Operation == "make-webhook-secret" && a.Tenant == tenant })
 	f.auditLocked(ctx, "make-webhook-secret", tenant, "tenant/"+tenant)
-	return api.WebhookSecret{Tenant: tenant, Secret: fmt.Sprintf("whsec_%d", len(f.mu.acts))}, nil
+	return api.WebhookSecret{Tenant: tenant, Secret: fmt.Sprintf("whsec_%d", len(f.mu.acts)), Former: former}, nil
 }
 
 // ListKeys implements api.Service.

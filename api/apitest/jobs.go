@@ -300,11 +300,17 @@ func (f *Fake) CancelJob(_ context.Context, id job.ID) (api.Job, error) {
 
 // RecallJob implements api.Service. Everybody takes the message back at once.
 func (f *Fake) RecallJob(_ context.Context, id job.ID, req api.Recall) (api.Job, error) {
+	if err := req.Validate(); err != nil {
+		return api.Job{}, err
+	}
 	return f.with("RecallJob", id, func(r *record) error {
 		if !r.job.Withdraws.IsZero() {
 			return job.Conflict(fmt.Sprintf("job %s withdraws %s; it cannot be recalled", id, r.job.Withdraws))
 		}
 		if r.job.State == job.JobRecalled {
+			if was, now := r.job.Reason, (job.Controls{Reason: req.Reason}).RecallReason(); was != now {
+				return job.Conflict(fmt.Sprintf("job %s is recalled already: %s", id, was))
+			}
 			return nil
 		}
 		c := r.job.Counts

@@ -248,8 +248,8 @@ func jobScript(ctx context.Context, s api.Service, add func(any, error), account
 	add(s.RecallJob(ctx, j.Job, api.Recall{}))
 	add(s.GetJob(ctx, job.WithdrawalID(j.Job)))
 	add(s.ReconcileJob(ctx, j.Job))
-	add(s.RecallJob(ctx, job.WithdrawalID(j.Job), api.Recall{}))
-	add(s.RecallJob(ctx, job.ID{1}, api.Recall{}))
+	add(s.RecallJob(ctx, job.WithdrawalID(j.Job), api.Recall{Reason: "a typo"}))
+	add(s.RecallJob(ctx, job.ID{1}, api.Recall{Reason: "a typo"}))
 	add(nil, s.TailLedger(ctx, api.TailLedger{From: 2}, func(e api.LedgerEntry) error { lines = append(lines, e); return nil }))
 	add(nil, s.WatchJob(ctx, job.ID{1}, func(api.Job) error { return nil }))
 	for _, req := range []api.TailEvents{{}, {After: 2}, {Job: k.Job}, {Job: j.Job, Within: api.Duration(time.Hour)}, {After: 99}} {

@@ -131,6 +131,23 @@ func TestDenied(t *testing.T) {
 	if got := e.take(); !slices.Equal(got, []string{"submit-job  key_1  false denied"}) {
 		t.Errorf("the audit log is told %q", got)
 	}
+	for _, c := range []struct{ path, body, want string }{
+		{"/v1/recipients/7/erase", `{"reason":"x"}`, "erase-recipient recipient/7 key_1  false denied"},
+		{"/v1/tokens", `{"recipient":7}`, "mint-token recipient/7 key_1  false denied"},
+		{"/v1/accounts", `{"name":"news"}`, "create-account account/news key_1  true denied"},
+		{"/v1/segments", `{"name":"vip"}`, "create-segment segment/vip key_1  true denied"},
+		{"/v1/tenants", `{"name":"acme","limits":{}}`, "create-tenant tenant/acme key_1  true denied"},
+		{"/v1/keys", `{"name":"app","recipient":7}`, "create-key key/app key_1  true denied"},
+		{"/v1/keys", `{"name":"crk_0123"}`, "create-key key/crk_... key_1  true denied"},
+		{"/v1/tokens", `{"name":"news"}`, "mint-token  key_1  false denied"},
+		{"/v1/accounts", `{"name":7}`, "create-account  key_1  true denied"},
+		{"/v1/accounts", `{"name":"` + strings.Repeat("x", 5000) + `"}`, "create-account  key_1  true denied"},
+		{"/v1/accounts", "", "create-account  key_1  true denied"},
+	} {
+		if a, got := h.do("POST", c.path, c.body), e.take(); a.status != 403 || !slices.Equal(got, []string{c.want}) {
+			t.Errorf("POST %s %.40s: %d, the audit log is told %q, want %q", c.path, c.body, a.status, got, c.want)
+		}
+	}
 	for path, want := range map[string]string{"/v1/tenants": "admin key of the data directory", "/v1/members": "tenant default"} {
 		a := h.do("GET", path, "")
 		if p := a.problem(t); a.status != 403 || !strings.Contains(p.Detail, want) {

@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
+
+	"github.com/go-json-experiment/json"
 
 	"crier/api"
 	"crier/api/decision"
@@ -28,6 +31,9 @@ func (s *Server) admits(operationID string, h http.HandlerFunc) http.HandlerFunc
 		if err == nil {
 			err = d.Allows(c, operationID)
 			if err != nil {
+				if a := api.ActOf(ctx); a.Object == "" {
+					a.On(a.Tenant, namedIn(r, operationID))
+				}
 				s.note(ctx, err)
 			}
 		}
@@ -63,6 +69,40 @@ func objectOf(r *http.Request) string {
 		if name := r.PathValue(kind); name != "" && (kind != "key" || api.ValidateKeyID(name) == nil) {
 			return kind + "/" + api.Printable(name)
 		}
+	}
+	if who, err := job.ParseRecipient(r.PathValue("recipient")); err == nil {
+		return "recipient/" + who.String()
+	}
+	return ""
+}
+
+// named are the operations that say in their body what they are about, and of which kind
+// that is.
+var named = map[string]string{"create-account": "account", "create-segment": "segment", "create-tenant": "tenant", "create-key": "key", "mint-token": "recipient"}
+
+// namedWithin is how much is read of the body of who is denied, in bytes.
+const namedWithin = 4 << 10
+
+// namedIn is what an act is about by its body, which nobody else reads of who is denied; ""
+// if that does not say it, or is long. What is to be made has no id yet: its name stands there.
+func namedIn(r *http.Request, operationID string) string {
+	kind := named[operationID]
+	if kind == "" {
+		return ""
+	}
+	data, err := io.ReadAll(io.LimitReader(r.Body, namedWithin))
+	var body struct {
+		Name      string         `json:"name"`
+		Recipient *job.Recipient `json:"recipient"`
+	}
+	if err != nil || json.Unmarshal(data, &body) != nil {
+		return ""
+	}
+	switch {
+	case kind == "recipient" && body.Recipient != nil:
+		return kind + "/" + body.Recipient.String()
+	case kind != "recipient" && body.Name != "":
+		return kind + "/" + api.Printable(secrets.ReplaceAllString(body.Name, "${1}_...")) // it may be a key that somebody took for a name
 	}
 	return ""
 }

@@ -154,7 +154,11 @@ func withdrawalRows(w api.Withdrawal) [][]string {
 	if w.Withdrawal.IsZero() {
 		return nil
 	}
-	return [][]string{{"withdrawn", out.Exact(w.Withdrawn)}, {"withdrawal", w.Withdrawal.String()}}
+	rows := [][]string{{"withdrawn", out.Exact(w.Withdrawn)}}
+	if w.Withdrawing > 0 {
+		rows = append(rows, []string{"being withdrawn", out.Exact(w.Withdrawing)})
+	}
+	return append(rows, []string{"withdrawal", w.Withdrawal.String()})
 }
 
 // countRows lists the outcomes that recipients have, the package first; it may explain why

@@ -28,8 +28,11 @@ func (c *commands) jobControl(verb, short string, do func(api.Service, context.C
 }
 
 func (c *commands) jobRecall() *cobra.Command {
-	return c.onJob("recall JOB", "Stop a job for good, and take back what it delivered", cobra.ExactArgs(1),
+	return c.onJob("recall JOB --reason WHY", "Stop a job for good, and take back what it delivered", cobra.ExactArgs(1),
 		func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+			if c.Reason == "" {
+				return cli.Usage("say why, for the audit log and whoever looks at the job: --reason WHY")
+			}
 			j, err := svc.RecallJob(ctx, id, api.Recall{Reason: c.Reason})
 			if err != nil {
 				return err

@@ -257,7 +257,7 @@ var table = map[string]row{
 	"resume-job":          {want: "xx++ x00 x00 +", make: at("/v1/jobs/%s/resume", live)},
 	"set-rate":            {want: "xx++ x00 x00 +", make: at(`/v1/jobs/%s/rate {"rate":5}`, live)},
 	"resolve-job":         {want: "xx++ x00 x00 +", make: at(`/v1/jobs/%s/resolve {"decision":"drop"}`, live)},
-	"recall-job":          {want: "xx++ x00 x00 +", make: func(h *house, _ int) cell { return cell{fmt.Sprintf("/v1/jobs/%s/recall", h.submit()), "{}"} }},
+	"recall-job":          {want: "xx++ x00 x00 +", make: func(h *house, _ int) cell { return cell{fmt.Sprintf("/v1/jobs/%s/recall", h.submit()), `{"reason":"a test"}`} }},
 	"cancel-job":          {want: "xx++ x00 x00 +", make: func(h *house, _ int) cell { return cell{fmt.Sprintf("/v1/jobs/%s/cancel", h.submit()), ""} }},
 	"create-key":          {want: "xxx+ xx. xx. +", make: at(`/v1/keys {"name":"k","role":"viewer"}`)},
 	"list-keys":           {want: "xxx+ xx. xx. +", has: func(h *house) string { return h.marks[0] }, make: at("/v1/keys?limit=500")},

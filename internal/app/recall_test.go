@@ -279,7 +279,7 @@ func TestRecall(t *testing.T) {
 			if n := count(p.all(), saw(j.Job)); n == 48 {
 				t.Fatal("void: everybody had it before the recall")
 			}
-			again, err := x.svc.RecallJob(ctx, j.Job, api.Recall{})
+			again, err := x.svc.RecallJob(ctx, j.Job, api.Recall{Reason: "a leg too many"})
 			x.must(err)
 			if again.State != job.JobRecalled || again.Withdrawal.Withdrawal != job.WithdrawalID(j.Job) {
 				t.Errorf("recalled again it is %+v", again)

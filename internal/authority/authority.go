@@ -25,7 +25,7 @@ import (
 const (
 	lookEvery  = 2 * time.Second // between looks at the store
 	lookWithin = 2 * time.Second // for one look; both together are less than five seconds
-	usedEvery  = time.Minute     // between notes of when keys were used
+	usedEvery  = 4 * time.Second // between notes of when keys were used, which are a write each
 	// A key that is not known may be new: the store is asked, but not often.
 	missWithin = time.Second
 	missEvery  = 200 * time.Millisecond
@@ -265,13 +265,13 @@ func (a *Authority) known(hash job.Digest) (api.Caller, bool) {
 	return c, ok
 }
 
-// noticed remembers that a key is used, to the minute.
+// noticed remembers that a key is used now.
 func (a *Authority) noticed(id string) {
-	minute := a.cfg.Now().Truncate(time.Minute)
+	now := a.cfg.Now()
 	a.used.Lock()
 	defer a.used.Unlock()
-	if a.used.at[id].Before(minute) {
-		a.used.at[id] = minute
+	if a.used.at[id].Before(now) {
+		a.used.at[id] = now
 	}
 }
 

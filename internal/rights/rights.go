@@ -227,7 +227,8 @@ func (s *Rights) MakeWebhookSecret(ctx context.Context, tenant string) (api.Webh
 	secret := make(webhook.Secret, webhook.SecretBytes)
 	rand.Read(secret) // never fails
 	api.ActOf(ctx).On(tenant, "tenant/"+tenant)
-	return api.WebhookSecret{Tenant: tenant, Secret: secret.String()}, s.Hooks.MakeSecret(ctx, tenant, secret)
+	former, err := s.Hooks.MakeSecret(ctx, tenant, secret)
+	return api.WebhookSecret{Tenant: tenant, Secret: secret.String(), Former: former}, err
 }
 
 // ListAudit implements api.Access.

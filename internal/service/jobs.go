@@ -44,7 +44,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 	if spec.SendOnce != nil {
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
 	}
-	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
+	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j, total), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
 		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(), Webhook: hookOf(spec),
@@ -222,6 +222,22 @@ func (s *Service) control(ctx context.Context, id job.ID, c job.Control) (api.Jo
 	return s.describe(ctx, j)
 }
 
+// steer is control with an instruction about how to send, which one that is being cancelled
+// or recalled does not take any more.
+func (s *Service) steer(ctx context.Context, id job.ID, c job.Control) (api.Job, error) {
+	j, err := s.job(ctx, id)
+	if err == nil && !j.State.Terminal() {
+		switch over := j.Over(now()); over {
+		case job.Cancelled, job.Recalled:
+			err = job.Conflict(fmt.Sprintf("job %s is being %s, which is final: it is not sent any more, and can be neither paused nor resumed nor sent at another rate", id, over))
+		}
+	}
+	if err != nil {
+		return api.Job{}, err
+	}
+	return s.control(ctx, id, c)
+}
+
 // order writes a control, in the name of who asks.
 func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 	act := api.ActOf(ctx)
@@ -244,8 +260,7 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 // PauseJob implements api.Controls.
 func (s *Service) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
 	yes := true
-	x, err := s.control(ctx, id, job.Control{Pause: &yes})
-	return held(x), err
+	return s.steer(ctx, id, job.Control{Pause: &yes})
 }
 
 // ResumeJob implements api.Controls.
@@ -255,23 +270,7 @@ func (s *Service) ResumeJob(ctx context.Context, id job.ID) (api.Job, error) {
 	if j, err := s.job(ctx, id); err == nil && j.State == job.Quarantined {
 		c.Again = j.Version
 	}
-	x, err := s.control(ctx, id, c)
-	return held(x), err
-}
-
-// held says what a job waits on that was paused or resumed just now: whoever moves it on has
-// not looked at it since.
-func held(x api.Job) api.Job {
-	open := x.Counts.Parked + x.Counts.HandedOff + x.Counts.InDoubt
-	switch {
-	case x.State == job.Sent && x.Counts.Pending == 0 && open > 0:
-		x.WaitingOn = x.Counts.Waits(x.Paused)
-	case x.Paused && (x.State == job.Prepared || x.State == job.Sending):
-		x.WaitingOn = "the ledger to take down that it is paused"
-	case !x.Paused && (x.State == job.Paused || x.State == job.Quarantined):
-		x.WaitingOn = "the ledger to take down that it is resumed"
-	}
-	return x
+	return s.steer(ctx, id, c)
 }
 
 // CancelJob implements api.Controls.
@@ -298,7 +297,7 @@ func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job,
 	if rate == 0 { // unlimited is what the tenant's limit is
 		rate = s.cfg.Authority.Limits(j.Spec.TenantOf()).Rate
 	}
-	return s.control(ctx, id, job.Control{Rate: &rate})
+	return s.steer(ctx, id, job.Control{Rate: &rate})
 }
 
 // ResolveJob implements api.Controls. The decision stands for what comes into

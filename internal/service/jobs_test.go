@@ -126,6 +126,50 @@ func TestControls(t *testing.T) {
 	}
 }
 
+// Behind a cancel or a recall that is recorded, whether or not a scheduler has looked at it,
+// nobody pauses, resumes or slows the job; who did it before ends with it. Who is in doubt can
+// still be decided on.
+func TestACancelIsFinal(t *testing.T) {
+	f := newFixture(t)
+	for word, end := range map[string]struct {
+		do func(job.ID) (api.Job, error)
+		to job.State
+	}{
+		"cancelled": {func(id job.ID) (api.Job, error) { return f.CancelJob(asked(t), id) }, job.Cancelling},
+		"recalled":  {func(id job.ID) (api.Job, error) { return f.RecallJob(asked(t), id, api.Recall{Reason: "a typo"}) }, job.Recalling},
+	} {
+		id := f.submitSeen(toFollowers(""))
+		f.move(id, toSent...)
+		f.waiting[id] = "what the scheduler saw before"
+		_, err := f.PauseJob(asked(t), id)
+		f.must(err)
+		<-f.seenControls
+		j, err := end.do(id)
+		if want := "the ledger to take down that it is " + end.to.String(); err != nil || j.State != job.Sent || j.Paused || j.WaitingOn != want {
+			t.Errorf("the answer is %s, paused %v, waiting on %q, %v; want %q", j.State, j.Paused, j.WaitingOn, err, want)
+		}
+		<-f.seenControls
+		for range 2 { // before the scheduler has looked, and behind that
+			for what, err := range map[string]error{
+				"pause": second(f.PauseJob(asked(t), id)), "resume": second(f.ResumeJob(asked(t), id)), "rate": second(f.SetRate(asked(t), id, 1)),
+			} {
+				wantError(t, what+" of a job that is being "+word, err, job.CodeConflict, "")
+				if !strings.Contains(fmt.Sprint(err), "is being "+word) {
+					t.Errorf("%s does not say that the job is being %s: %v", what, word, err)
+				}
+			}
+			f.move(id, end.to)
+		}
+		if n := f.controlsOf(id); n != 2 {
+			t.Errorf("%d controls are recorded", n)
+		}
+		if _, err := f.ResolveJob(asked(t), id, job.DecideDrop); err != nil {
+			t.Error(err)
+		}
+		<-f.seenControls
+	}
+}
+
 // A resume ends the quarantine that it was given for, and no later one.
 func TestResumeOfAQuarantine(t *testing.T) {
 	f := newFixture(t)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -31,7 +32,12 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 	}
 	st.Overstayed = uint64(len(late))
 	if j, ok := oldest(slices.DeleteFunc(s.cfg.Jobs.Live(), func(j jobs.Job) bool { return !c.Sees(j.Spec.TenantOf()) })); ok {
-		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.waitingOn(j), Blocked: blocked(j)}
+		total, err := s.cfg.Index.Total(j.Spec.ID)
+		if err != nil {
+			st.Healthy = false
+			st.Problems = append(st.Problems, fmt.Sprintf("the counts of job %s cannot be read: %s", j.Spec.ID, err))
+		}
+		st.Oldest = &api.Waiting{Job: j.Spec.ID, State: j.State, Since: j.Since, WaitingOn: s.waitingOn(j, total), Blocked: blocked(j)}
 	}
 	return st, nil
 }

@@ -21,7 +21,9 @@ func (s *Service) RecallJob(ctx context.Context, id job.ID, req api.Recall) (api
 		return api.Job{}, err
 	case !j.Spec.Withdraws.IsZero():
 		return api.Job{}, job.Conflict(fmt.Sprintf("job %s withdraws job %s; it cannot be recalled itself", id, j.Spec.Withdraws))
-	case j.Controls.Recalled || j.State == job.JobRecalled:
+	case j.Controls.Recalled && j.Controls.Reason != req.Reason:
+		return api.Job{}, job.Conflict(fmt.Sprintf("job %s is recalled already, for the reason %q, which stands; crier job info shows how far that is", id, j.Controls.Reason))
+	case j.Controls.Recalled || j.State == job.JobRecalled: // asked again
 		return s.describe(ctx, j)
 	case j.State.Terminal():
 		if err := s.readable(ctx, id); err != nil {
@@ -75,7 +77,7 @@ func (s *Service) withdrawn(ctx context.Context, j jobs.Job) (api.Withdrawal, er
 		return api.Withdrawal{}, err
 	}
 	total, err := s.cfg.Index.Total(spec.ID)
-	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: total.Delivered}, err
+	return withdrawalOf(spec, total.Counts(spec.Recipients)), err
 }
 
 // proveWithdrawn is the same, from the ledger.
@@ -89,5 +91,10 @@ func (s *Service) proveWithdrawn(ctx context.Context, j jobs.Job) (api.Withdrawa
 		return api.Withdrawal{}, fmt.Errorf("opening the package of job %s: %w", spec.ID, err)
 	}
 	res, err := s.prover.Reconcile(ctx, spec.ID, pkg, false)
-	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: res.Counts.Delivered}, err
+	return withdrawalOf(spec, res.Counts), err
+}
+
+// withdrawalOf is how far a withdrawal is, given where its recipients stand.
+func withdrawalOf(spec job.Spec, n job.Counts) api.Withdrawal {
+	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: n.Delivered, Withdrawing: n.Open()}
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,11 @@ func TestRecall(t *testing.T) {
 				<-f.seenControls
 				f.seenControls <- id // for the second time
 			}
+			_, err := f.RecallJob(asked(t), id, api.Recall{Reason: "another"})
+			wantError(t, "a recall for another reason", err, job.CodeConflict, "")
+			if !strings.Contains(fmt.Sprint(err), "recalled already") || !strings.Contains(fmt.Sprint(err), "a typo") {
+				t.Errorf("it does not say that, or why, it is recalled already: %v", err)
+			}
 			j, err := f.cfg.Jobs.Get(t.Context(), id)
 			if err != nil || !j.Controls.Recalled || j.Controls.Reason != "a typo" || !j.IsLive() {
 				t.Errorf("in force is %+v, %v", j.Controls, err)
@@ -60,11 +66,13 @@ func TestRecall(t *testing.T) {
 
 func TestWhatCannotBeRecalled(t *testing.T) {
 	f := newFixture(t)
-	_, err := f.RecallJob(asked(t), job.ID{1}, api.Recall{})
+	_, err := f.RecallJob(asked(t), job.ID{1}, api.Recall{Reason: "a typo"})
 	wantError(t, "a recall of no job", err, job.CodeNotFound, "")
 	id := f.submitSeen(toFollowers(""))
 	_, err = f.RecallJob(asked(t), id, api.Recall{Reason: "a\nb"})
 	wantError(t, "a reason of two lines", err, job.CodeInvalid, "reason")
+	_, err = f.RecallJob(asked(t), id, api.Recall{})
+	wantError(t, "no reason", err, job.CodeInvalid, "reason")
 
 	// A withdrawal cannot be recalled, but is shown with what it withdraws.
 	f.move(id, job.Recalling)
@@ -75,18 +83,18 @@ func TestWhatCannotBeRecalled(t *testing.T) {
 	f.must(spec.Validate())
 	_, _, err = f.cfg.Jobs.Accept(t.Context(), spec)
 	f.must(err)
-	_, err = f.RecallJob(asked(t), spec.ID, api.Recall{})
+	_, err = f.RecallJob(asked(t), spec.ID, api.Recall{Reason: "a typo"})
 	wantError(t, "a recall of a withdrawal", err, job.CodeConflict, "")
 	w, err := f.GetJob(asked(t), spec.ID)
 	if err != nil || w.Withdraws != id || w.Withdrawal != (api.Withdrawal{}) {
 		t.Errorf("the withdrawal: %+v, %v", w, err)
 	}
 	of, err := f.GetJob(asked(t), id)
-	if err != nil || of.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID}) {
+	if err != nil || of.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID, Withdrawing: spec.Recipients}) {
 		t.Errorf("the recalled job: %+v, %v", of, err)
 	}
 	rec, err := f.ReconcileJob(asked(t), id)
-	if err != nil || rec.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID}) {
+	if err != nil || rec.Withdrawal != (api.Withdrawal{Withdrawal: spec.ID, Withdrawing: spec.Recipients}) {
 		t.Errorf("reconciled %+v, %v", rec, err)
 	}
 
@@ -100,14 +108,14 @@ func TestWhatCannotBeRecalled(t *testing.T) {
 	_, err = f.log.Append(t.Context(), ledger.FoldSubject, 0, b)
 	f.must(err)
 	f.prover = &proof.Prover{Log: f.log, Reports: report.NewStore(f.cfg.Blobs)}
-	_, err = f.RecallJob(asked(t), gone, api.Recall{})
+	_, err = f.RecallJob(asked(t), gone, api.Recall{Reason: "a typo"})
 	wantError(t, "a recall of what is gone", err, job.CodeConflict, "")
 	if !strings.Contains(err.Error(), "gone") || f.controlsOf(gone) != 0 {
 		t.Errorf("%v; %d controls", err, f.controlsOf(gone))
 	}
 	// One that is under way is stopped all the same.
 	going := f.submitSeen(toFollowers(""))
-	if _, err := f.RecallJob(asked(t), going, api.Recall{}); err != nil {
+	if _, err := f.RecallJob(asked(t), going, api.Recall{Reason: "a typo"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -124,7 +132,7 @@ func TestARecallIsItsTenants(t *testing.T) {
 	foreign := func(id job.ID) {
 		t.Helper()
 		for what, do := range map[string]func(job.ID) error{
-			"recall": func(id job.ID) error { _, err := f.RecallJob(other, id, api.Recall{}); return err },
+			"recall": func(id job.ID) error { _, err := f.RecallJob(other, id, api.Recall{Reason: "a typo"}); return err },
 			"cancel": func(id job.ID) error { _, err := f.CancelJob(other, id); return err },
 			"get":    func(id job.ID) error { _, err := f.GetJob(other, id); return err },
 		} {
@@ -142,11 +150,11 @@ func TestARecallIsItsTenants(t *testing.T) {
 	without, err := f.SubmitJob(acme, toFollowers(""))
 	f.must(err)
 	f.waitFor(without.Job)
-	reasons[without.Job] = "because"
+	reasons[without.Job] = "because of a typo"
 	acts := map[string]access.Act{}
 	for id, why := range reasons {
 		got := f.trail(acme, "recall-job", false, func(ctx context.Context) error {
-			_, err := f.RecallJob(ctx, id, api.Recall{Reason: strings.TrimPrefix(why, "because")})
+			_, err := f.RecallJob(ctx, id, api.Recall{Reason: why})
 			return err
 		})
 		if len(got) != 1 || got[0].Tenant != "acme" || got[0].Key != "key_of_acme" || got[0].Object != "job/"+id.String() || got[0].Result != access.Done || got[0].Reason != why {

@@ -159,7 +159,7 @@ func TestListPaused(t *testing.T) {
 	if l, err := f.ListJobs(other, api.ListJobs{State: "paused"}); err != nil || len(l.Jobs) != 0 {
 		t.Errorf("another tenant is shown %d, %v", len(l.Jobs), err)
 	}
-	if j, err := f.ResumeJob(asked(t), ids[0]); err != nil || j.WaitingOn != "the ledger to take down that it is resumed" {
+	if j, err := f.ResumeJob(asked(t), ids[0]); err != nil || j.WaitingOn != "the ledger to take down that it is sending" {
 		t.Errorf("paused and resumed, it waits on %q, %v", j.WaitingOn, err)
 	}
 }
@@ -180,6 +180,12 @@ func TestPausedWhileParked(t *testing.T) {
 		}
 		if j, err = f.ResumeJob(asked(t), id); err != nil || j.WaitingOn != "1,000 parked, 0 handed off, 0 in doubt" {
 			t.Errorf("resumed, it waits on %q, %v", j.WaitingOn, err)
+		}
+		for range 2 {
+			<-f.seenControls
+		}
+		if j, err = f.GetJob(asked(t), id); err != nil || j.WaitingOn != "1,000 parked, 0 handed off, 0 in doubt" {
+			t.Errorf("shown after that, it waits on %q, %v", j.WaitingOn, err)
 		}
 	}
 }

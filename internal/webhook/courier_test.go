@@ -64,7 +64,8 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	t.Cleanup(func() { db.Close() })
 	w.db = db
-	w.must(db.Hooks.MakeSecret(t.Context(), job.DefaultTenant, webhook.Secret("0123456789abcdef0123456789abcdef")))
+	_, err = db.Hooks.MakeSecret(t.Context(), job.DefaultTenant, webhook.Secret("0123456789abcdef0123456789abcdef"))
+	w.must(err)
 	return w
 }
 
@@ -187,7 +188,8 @@ func TestSigned(t *testing.T) {
 	w := newWorld(t)
 	r := w.receiver(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNoContent) })
 	w.clock.at.Add(int64(time.Hour))
-	w.must(w.db.Hooks.MakeSecret(t.Context(), job.DefaultTenant, webhook.Secret("another secret of thirty-two byt")))
+	_, err := w.db.Hooks.MakeSecret(t.Context(), job.DefaultTenant, webhook.Secret("another secret of thirty-two byt"))
+	w.must(err)
 	id := w.job(r.URL + "/signed?token=x")
 	w.run(webhook.Config{Owner: "a"})
 	w.await(id, outcomes(job.DeliveryDelivered))

@@ -42,7 +42,8 @@ type Table struct {
 
 	full  atomic.Bool   // see Full
 	ready chan struct{} // closed when both streams were read to their ends once
-	over  specs
+	over  kept[job.Spec]
+	first kept[uint64] // their first records
 	mu    struct {
 		sync.RWMutex
 		jobs     map[job.ID]*Job   // live ones, and those that are over until Run has seen that, too
@@ -257,10 +258,13 @@ func (t *Table) Get(ctx context.Context, id job.ID) (Job, error) {
 }
 
 // Accepted is the sequence of the record with which a job was accepted: what stands in the
-// ledger before it was before the job. If the table does not have it, it reads the ledger.
+// ledger before it was before the job. If the table does not have it, it reads the ledger once.
 func (t *Table) Accepted(ctx context.Context, id job.ID) (seq uint64, err error) {
 	if j, ok := t.known(id); ok && j.first > 0 {
 		return j.first, nil
+	}
+	if seq, ok := t.first.get(id); ok {
+		return seq, nil
 	}
 	found := errors.New("found")
 	err = ledger.ReadAll(ctx, t.log, 1, ledger.JobSubject(id), func(st ledger.Stored) error {
@@ -269,6 +273,7 @@ func (t *Table) Accepted(ctx context.Context, id job.ID) (seq uint64, err error)
 	})
 	switch {
 	case errors.Is(err, found):
+		t.first.put(id, seq)
 		return seq, nil
 	case err == nil:
 		err = job.NotFound(fmt.Sprintf("there is no job %s", id))

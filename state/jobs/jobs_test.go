@@ -373,7 +373,7 @@ func TestJobsThatAreOverLeaveMemory(t *testing.T) {
 			t.Errorf("live: %+v", got)
 		}
 		for _, id := range []job.ID{{1}, {2}} {
-			if j, err := table.Get(t.Context(), id); err != nil || j.State != job.JobFailed || j.Reason != "why" || j.Version != 2 || !j.Since.Equal(at) || table.IsLive(id) || !j.Controls.Paused {
+			if j, err := table.Get(t.Context(), id); err != nil || j.State != job.JobFailed || j.Reason != "why" || j.Version != 2 || !j.Since.Equal(at) || table.IsLive(id) || j.Controls.Paused == j.Controls.Cancelled {
 				t.Errorf("%s: %+v, %v", id, j, err)
 			}
 			if spec, err := table.Spec(t.Context(), id); err != nil || spec.ID != id {

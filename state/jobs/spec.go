@@ -7,30 +7,31 @@ import (
 	"crier/job"
 )
 
-// specsKept bounds the specs of jobs that are over in memory, at a KiB or so each.
+// specsKept bounds what is kept in memory of jobs that are over, at a KiB or so each.
 const specsKept = 1 << 10
 
-// specs are what some jobs that are over were submitted as, which never changes.
-type specs struct {
+// kept is something that never changes of some jobs that are over, such as what they were
+// submitted as.
+type kept[V any] struct {
 	mu sync.Mutex
-	of map[job.ID]job.Spec
+	of map[job.ID]V
 }
 
-func (s *specs) get(id job.ID) (job.Spec, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	spec, ok := s.of[id]
-	return spec, ok
+func (k *kept[V]) get(id job.ID) (V, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v, ok := k.of[id]
+	return v, ok
 }
 
-// put keeps a spec. When there are many, all go: what is asked for next is read again.
-func (s *specs) put(spec job.Spec) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.of == nil || len(s.of) >= specsKept {
-		s.of = map[job.ID]job.Spec{}
+// put keeps it of a job. When there are many, all go: what is asked for next is read again.
+func (k *kept[V]) put(id job.ID, v V) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.of == nil || len(k.of) >= specsKept {
+		k.of = map[job.ID]V{}
 	}
-	s.of[spec.ID] = spec
+	k.of[id] = v
 }
 
 // Spec gives what a job was submitted as. That of one that is over is read from the ledger
@@ -47,6 +48,6 @@ func (t *Table) Spec(ctx context.Context, id job.ID) (job.Spec, error) {
 	if err != nil {
 		return job.Spec{}, err
 	}
-	t.over.put(j.Spec)
+	t.over.put(id, j.Spec)
 	return j.Spec, nil
 }

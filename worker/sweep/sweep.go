@@ -121,11 +121,14 @@ func (s *Sweep) crowd(now time.Time, live []jobs.Job) (crowd.Limits, error) {
 }
 
 // oldestOf is the record with which the first of some jobs was accepted: who asked to be
-// forgotten before it waits for nothing from before that. Of a job of which it is not known, it
-// may be any.
+// forgotten before it waits for nothing from before that. Of a job of which it is not known, and
+// of one that a withdrawal takes back, it may be any.
 func oldestOf(live []jobs.Job) uint64 {
 	oldest := uint64(math.MaxUint64)
 	for _, j := range live {
+		if !j.Spec.Withdraws.IsZero() {
+			return 0
+		}
 		oldest = min(oldest, j.Accepted())
 	}
 	return oldest

@@ -141,6 +141,7 @@ func keyList(c *cli.CLI) *cobra.Command {
 			return g
 		})
 	})
+	cmd.Long = cmd.Short + ". A use is in USED within 10 s, if the database answers."
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose keys (default: all that the key sees)")
 	cli.LimitFlag(cmd, &limit)
 	return cmd

@@ -40,7 +40,11 @@ func webhookSecret(c *cli.CLI) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		c.Say("keep the secret: it is shown this once; for a day, requests are signed with the former one, too")
+		text := "keep the secret: it is shown this once"
+		if s.Former {
+			text += "; for a day, requests are signed with the former one, too"
+		}
+		c.Say("%s", text)
 		return c.Print(s, func(*out.Printer) out.Grid {
 			return out.Grid{Rows: [][]string{{"tenant", s.Tenant}, {"secret", s.Secret}}}
 		})

@@ -51,7 +51,7 @@ type Key struct {
 	Recipient *job.Recipient // of a device's key; else nil
 	CreatedAt time.Time
 	CreatedBy string    // id of a key
-	UsedAt    time.Time // to the minute; zero: never
+	UsedAt    time.Time // zero: never; else not before CreatedAt, whosever clock it is by
 	RevokedAt time.Time // zero: it is in force
 }
 
@@ -92,7 +92,10 @@ func scanKey(r engine.Scanner) (k Key, err error) {
 		r := job.Recipient(recipient.Int64)
 		k.Recipient = &r
 	}
-	k.CreatedAt, k.UsedAt, k.RevokedAt = engine.FromNanos(created), engine.FromNanos(used), engine.FromNanos(revoked)
+	k.CreatedAt, k.RevokedAt = engine.FromNanos(created), engine.FromNanos(revoked)
+	if used > 0 {
+		k.UsedAt = engine.FromNanos(max(used, created))
+	}
 	k.Role, err = job.ParseRole(role)
 	return k, err
 }

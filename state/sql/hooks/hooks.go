@@ -173,13 +173,21 @@ func (s *Store) Secrets(ctx context.Context, tenant string) ([]webhook.Secret, e
 }
 
 // MakeSecret stores a tenant's new secret; the former ones are in force for FormerFor
-// longer at most.
-func (s *Store) MakeSecret(ctx context.Context, tenant string, secret webhook.Secret) error {
+// longer at most, and former tells whether there are any.
+func (s *Store) MakeSecret(ctx context.Context, tenant string, secret webhook.Secret) (former bool, err error) {
 	at := s.now()
-	err := s.e.TxReadBack(ctx, func(ctx context.Context, tx *dbsql.Tx, unknown bool) error {
+	err = s.e.TxReadBack(ctx, func(ctx context.Context, tx *dbsql.Tx, unknown bool) error {
 		var have int
+		count := func() error {
+			return tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM webhook_secrets WHERE tenant = ?`, tenant).Scan(&have)
+		}
 		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM webhook_secrets WHERE tenant = ? AND secret = ?`, tenant, []byte(secret)).Scan(&have)
-		if err != nil || unknown && have > 0 {
+		if err == nil && unknown && have > 0 { // it is stored
+			err = count()
+			former = have > 1
+			return err
+		}
+		if err != nil {
 			return err
 		}
 		for _, q := range []struct {
@@ -194,13 +202,14 @@ func (s *Store) MakeSecret(ctx context.Context, tenant string, secret webhook.Se
 				return err
 			}
 		}
-		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM webhook_secrets WHERE tenant = ?`, tenant).Scan(&have); err != nil {
+		if err := count(); err != nil {
 			return err
 		}
+		former = have > 1
 		if have > MaxSecrets {
 			return job.Conflict(fmt.Sprintf("tenant %s has %d webhook secrets in force; the oldest end %s after the next was made", tenant, MaxSecrets, strings.TrimSuffix(FormerFor.String(), "0m0s")))
 		}
 		return nil
 	})
-	return s.e.Wrap("making a webhook secret of tenant "+tenant, err)
+	return former, s.e.Wrap("making a webhook secret of tenant "+tenant, err)
 }

@@ -138,6 +138,10 @@ func accessKeys(t *testing.T, db *sql.DB, clock *Clock) {
 	if list, err := s.ListKeys(ctx, "default", "", 9); err != nil || len(list) != 2 || !list[0].UsedAt.Equal(used) {
 		t.Errorf("the use is noted as %+v, %v", list, err)
 	}
+	must(t, s.Used(ctx, map[string]time.Time{"key_05": Start()})) // by a clock that is behind
+	if k, err := s.GetKey(ctx, "", "key_05"); err != nil || !k.CreatedAt.After(Start()) || k.UsedAt != k.CreatedAt {
+		t.Errorf("used before it was made: %+v, %v", k, err)
+	}
 }
 
 func accessChanges(t *testing.T, db *sql.DB, _ *Clock) {

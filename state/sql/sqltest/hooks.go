@@ -226,11 +226,17 @@ func hooksSecrets(t *testing.T, db *sql.DB, clock *Clock) {
 			t.Errorf("%s: %q, want %q", what, got, secrets)
 		}
 	}
+	made := func(tenant, secret string, former bool) {
+		t.Helper()
+		if got, err := db.Hooks.MakeSecret(ctx, tenant, webhook.Secret(secret)); err != nil || got != former {
+			t.Errorf("there is a former secret of %s: %v, %v", tenant, got, err)
+		}
+	}
 	want("none", "acme")
-	must(t, db.Hooks.MakeSecret(ctx, "acme", webhook.Secret("first\x00\xff")))
-	must(t, db.Hooks.MakeSecret(ctx, "other", webhook.Secret("other")))
+	made("acme", "first\x00\xff", false)
+	made("other", "other", false)
 	clock.advance()
-	must(t, db.Hooks.MakeSecret(ctx, "acme", webhook.Secret("second")))
+	made("acme", "second", true)
 	want("the former is in force, too", "acme", "second", "first\x00\xff")
 	clock.at.Add(int64(24*time.Hour - time.Second))
 	want("shortly before a day is over", "acme", "second", "first\x00\xff")
@@ -238,9 +244,10 @@ func hooksSecrets(t *testing.T, db *sql.DB, clock *Clock) {
 	want("after a day", "acme", "second")
 	for i := range 9 {
 		clock.advance()
-		must(t, db.Hooks.MakeSecret(ctx, "acme", webhook.Secret(fmt.Sprint(i))))
+		made("acme", fmt.Sprint(i), true)
 	}
-	wantCode(t, "too many", db.Hooks.MakeSecret(ctx, "acme", webhook.Secret("more")), job.CodeConflict)
+	_, err := db.Hooks.MakeSecret(ctx, "acme", webhook.Secret("more"))
+	wantCode(t, "too many", err, job.CodeConflict)
 	want("another tenant's", "other", "other")
 	if all, err := db.Hooks.Secrets(ctx, "acme"); err != nil || len(all) != 10 || string(all[0]) != "8" || string(all[9]) != "second" {
 		t.Errorf("after a refusal: %q, %v", all, err)
