@@ -67,7 +67,8 @@ type Log interface {
 	// Subjects lists the subjects that match filter with the number of their records.
 	Subjects(ctx context.Context, filter string) (map[string]uint64, error)
 	// Purge removes a subject's records below sequence before, but never its last
-	// record (rule 6).
+	// record (rule 6). Of several replicas, one that is behind may give them for a
+	// while longer.
 	Purge(ctx context.Context, subject string, before uint64) error
 	// Usage tells the stream's size, and who keeps it.
 	Usage(ctx context.Context) (Usage, error)

@@ -383,7 +383,7 @@ func TestFullDiskOfMariaDB(t *testing.T) {
 // a version go back, and in the end everything is there once.
 func TestServerKilledAndStopped(t *testing.T) {
 	const wait = 500 * time.Millisecond
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // it is started four times
 	defer cancel()
 	server, err := servers.MariaDB(ctx, servers.MariaDBConfig{Dir: t.TempDir()})
 	if err != nil {

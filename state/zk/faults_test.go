@@ -167,7 +167,11 @@ func pausedFollower(t *testing.T, e *servers.Ensemble, path string) {
 	signal(t, mute, syscall.SIGSTOP)
 	defer signal(t, mute, syscall.SIGCONT)
 	for range 5 { // the driver takes them in any order
-		open(t, e, zk.Config{Servers: []string{mute.Addr, e.Nodes[lead].Addr}, Root: path, Session: time.Second, Wait: 4 * time.Second})
+		s, err := zk.Open(t.Context(), zk.Config{Servers: []string{mute.Addr, e.Nodes[lead].Addr}, Root: path, Session: time.Second, Wait: 4 * time.Second, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
 	}
 }
 

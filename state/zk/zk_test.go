@@ -2,6 +2,7 @@ package zk_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -80,16 +81,25 @@ var roots atomic.Int64
 // root is a path that no other test has.
 func root() string { return fmt.Sprintf("/crier-%d", roots.Add(1)) }
 
-func open(t testing.TB, e *servers.Ensemble, cfg zk.Config) *zk.Store {
+// open opens a store. A server that has just started may take longer than the store is to
+// wait for it: it is asked again then.
+func open(t testing.TB, e *servers.Ensemble, cfg zk.Config) (s *zk.Store) {
 	t.Helper()
 	if cfg.Servers == nil {
 		cfg.Servers = e.Addrs()
 	}
 	cfg.Create, cfg.Logger = true, quiet
-	s, err := zk.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var err error
+	until(t, "a store is open", func() bool {
+		s, err = zk.Open(t.Context(), cfg)
+		if errors.Is(err, zk.ErrRoot) {
+			t.Fatal(err)
+		}
+		if err != nil {
+			t.Log(err)
+		}
+		return err == nil
+	})
 	t.Cleanup(s.Close)
 	return s
 }

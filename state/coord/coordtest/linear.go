@@ -26,7 +26,8 @@ type Linear struct {
 	// Stores are clients of one store; each has two goroutines.
 	Stores []coord.Store
 	// Fault does something to the store meanwhile, and returns when it is over. The
-	// calls go on for a second after it.
+	// calls go on for a second before it and after it, and for as long as it takes to
+	// get MinKnown answers, half of them before it.
 	Fault func()
 	// MinKnown is how many calls must have got an answer. The run means nothing below.
 	MinKnown int
@@ -115,9 +116,9 @@ func CheckLinear(ctx context.Context, l Linear) (report string, err error) {
 			errs <- err
 		}()
 	}
-	wait(ctx, time.Second)
+	r.until(ctx, l.MinKnown/2)
 	l.Fault()
-	wait(ctx, time.Second)
+	r.until(ctx, l.MinKnown)
 	cancel()
 	for range cap(errs) {
 		err = errors.Join(err, <-errs)
@@ -139,6 +140,19 @@ func CheckLinear(ctx context.Context, l Linear) (report string, err error) {
 		return report, errors.New("no order of the calls was found in time")
 	}
 	return report, nil
+}
+
+// until waits for a second, and then until some calls have got an answer.
+func (r *linearRun) until(ctx context.Context, known int) {
+	wait(ctx, time.Second)
+	for end := time.Now().Add(patience); ctx.Err() == nil && time.Now().Before(end); wait(ctx, restart) {
+		r.mu.Lock()
+		enough := r.mu.known >= known
+		r.mu.Unlock()
+		if enough {
+			return
+		}
+	}
 }
 
 // last reads what is there in the end.

@@ -6,14 +6,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"crier/internal/pause"
 	"crier/state/ledger"
 )
 
 // patience bounds a wait for something that must happen.
 const patience = 20 * time.Second
+
+// again is the pause before a log is asked again.
+const again = 5 * time.Millisecond
 
 // Open makes an empty log of at most limit bytes that stores the subjects led.>.
 // It registers its tear-down with t. It is called from parallel tests.
@@ -91,6 +96,24 @@ func readAll(t *testing.T, l ledger.Log, from uint64, filter string) []ledger.St
 		t.Fatalf("ReadAll(%d, %s): %v", from, filter, err)
 	}
 	return got
+}
+
+// readsLeft reads until nothing comes of what was purged: of several replicas one that is
+// behind may still give that. What is left comes at once, in order, and nothing else does.
+func readsLeft(t *testing.T, l ledger.Log, from uint64, filter string, left []ledger.Stored, purged map[uint64]bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		got := readAll(t, l, from, filter)
+		n := len(got)
+		got = slices.DeleteFunc(got, func(r ledger.Stored) bool { return purged[r.Seq] })
+		sameRecords(t, got, left)
+		if len(got) == n {
+			return
+		}
+		if time.Now().After(end) || !pause.For(t.Context(), again) {
+			t.Fatalf("%d records that are purged are still read", n-len(got))
+		}
+	}
 }
 
 func sameRecords(t *testing.T, got, want []ledger.Stored) {
