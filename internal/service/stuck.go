@@ -22,32 +22,13 @@ func (s *Service) waitingOn(j jobs.Job, total parked.Tally) string {
 	if !j.IsLive() {
 		return ""
 	}
-	if to, ok := ordered(j); ok {
+	if to, ok := j.Ordered(); ok {
 		return "the ledger to take down that it is " + to.String()
 	}
 	if n := total.Counts(j.Spec.Recipients); j.State == job.Sent && n.Pending == 0 && n.Open() > 0 {
 		return n.Waits(j.Controls.Paused)
 	}
 	return cmp.Or(s.cfg.WaitingOn(j.Spec.ID), j.State.Rule().WaitsOn)
-}
-
-// ordered is the state that a job's controls bring it to, and that the ledger does not have
-// yet.
-func ordered(j jobs.Job) (to job.State, ok bool) {
-	c := j.Controls
-	switch {
-	case c.Recalled && j.State.CanBecome(job.Recalling):
-		return job.Recalling, true
-	case c.Cancelled && j.State.CanBecome(job.Cancelling):
-		return job.Cancelling, true
-	case c.Paused && (j.State == job.Prepared || j.State == job.Sending):
-		return job.Paused, true
-	case !c.Paused && j.State == job.Paused:
-		return job.Sending, true
-	case j.State == job.Quarantined && c.Again >= j.Version:
-		return job.Queued, true
-	}
-	return to, false
 }
 
 // late gives the jobs that overstay their state, of those that a caller sees and wants.

@@ -45,6 +45,25 @@ func (j Job) Over(now time.Time) job.Outcome {
 	return job.Parked
 }
 
+// Ordered is the state that the job's controls bring it to, if the ledger does not have that
+// yet.
+func (j Job) Ordered() (to job.State, ok bool) {
+	c := j.Controls
+	switch {
+	case c.Recalled && j.State.CanBecome(job.Recalling):
+		return job.Recalling, true
+	case c.Cancelled && j.State.CanBecome(job.Cancelling):
+		return job.Cancelling, true
+	case c.Paused && (j.State == job.Prepared || j.State == job.Sending):
+		return job.Paused, true
+	case !c.Paused && j.State == job.Paused:
+		return job.Sending, true
+	case j.State == job.Quarantined && c.Again >= j.Version:
+		return job.Queued, true
+	}
+	return to, false
+}
+
 // InForce is the controls that those who send go by: what is quarantined is held like
 // what is paused.
 func (j Job) InForce() job.Controls {

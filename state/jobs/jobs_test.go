@@ -592,6 +592,27 @@ func TestOver(t *testing.T) {
 	}
 }
 
+// What is ordered of a job is what its controls are to make of it, and nothing once it is that.
+func TestOrdered(t *testing.T) {
+	paused, cancelled, recalled := job.Controls{Paused: true}, job.Controls{Cancelled: true}, job.Controls{Recalled: true}
+	for _, c := range []struct {
+		state    job.State
+		controls job.Controls
+		want     string
+	}{
+		{job.Sending, job.Controls{}, ""}, {job.Sending, paused, "paused"}, {job.Prepared, paused, "paused"}, {job.Sent, paused, ""},
+		{job.Paused, paused, ""}, {job.Paused, job.Controls{}, "sending"}, {job.Paused, cancelled, "cancelling"},
+		{job.Sent, cancelled, "cancelling"}, {job.Cancelling, cancelled, ""}, {job.JobCancelled, cancelled, ""},
+		{job.Sent, recalled, "recalling"}, {job.Completed, recalled, "recalling"}, {job.Recalling, recalled, ""}, {job.JobRecalled, recalled, ""},
+		{job.Quarantined, job.Controls{Again: 6}, ""}, {job.Quarantined, job.Controls{Again: 7}, "queued"},
+	} {
+		j := Job{Spec: spec(1, 1), State: c.state, Version: 7, Controls: c.controls}
+		if to, ok := j.Ordered(); ok != (c.want != "") || ok && to.String() != c.want {
+			t.Errorf("%s with %+v is ordered to be %s, %v; want %q", c.state, c.controls, to, ok, c.want)
+		}
+	}
+}
+
 // setBack is a stream that has lost its newest records, and of which a table has more.
 type setBack struct {
 	*ledger.Memory
