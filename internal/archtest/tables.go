@@ -78,7 +78,8 @@ var arrowTable = []Arrow{
 
 	{"internal/rights", with("api", "internal/auth", "internal/webhook", "state/sql/access", "state/sql/hooks"), "keys, secrets and tenants need no other store"},
 	{"internal/quota", with(), "limits are numbers about jobs"},
-	{"internal/service", with("api", "audience/...", "internal/auth", "internal/quota", "internal/rights", "internal/service/place", "internal/service/sets", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/service", with("api", "audience/...", "internal/auth", "internal/quota", "internal/rights", "internal/service/patience", "internal/service/place", "internal/service/sets", "state/..."), "the service joins stores; sending is none of its business"},
+	{"internal/service/patience", []string{"job", "state/events", "state/ledger"}, "a bound on waiting does not depend on who waits"},
 	{"internal/service/place", []string{"job", "api"}, "where a list has a job does not depend on what the list is of"},
 	{"internal/service/sets", with("api", "audience/...", "state/blob", "state/sql/..."), "sets of recipients need neither jobs nor the ledger"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/inhand", "internal/service", "internal/webhook", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},

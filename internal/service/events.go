@@ -6,17 +6,10 @@ import (
 	"time"
 
 	"crier/api"
+	"crier/internal/service/patience"
 	"crier/job"
 	"crier/state/events"
 )
-
-// Events is the stream of events.
-type Events interface {
-	// Follow calls fn for each event that a query asks for, in order, until ctx ends
-	// or fn returns an error, which it returns. caughtUp, if not nil, is called when
-	// all that was stored when it looked has been seen.
-	Follow(ctx context.Context, q events.Query, fn func(events.Stored) error, caughtUp func()) error
-}
 
 // TailEvents implements api.Events.
 func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(api.Event) error) error {
@@ -43,7 +36,7 @@ func (s *Service) TailEvents(ctx context.Context, req api.TailEvents, fn func(ap
 	ended := errors.New("all is read")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stream, caughtUp := Events(soonEvents{s.cfg.Events, s.cfg.Patience}), func() { cancel(ended) }
+	stream, caughtUp := patience.Stream(patience.Events{Stream: s.cfg.Events, Within: s.cfg.Patience}), func() { cancel(ended) }
 	if req.Follow {
 		stream, caughtUp = s.cfg.Events, nil // whoever follows waits
 	}

@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"crier/api"
+	"crier/internal/service/patience"
 	"crier/job"
 	"crier/state/jobs"
 	"crier/state/ledger"
@@ -100,7 +101,7 @@ func (s *Service) TailLedger(ctx context.Context, req api.TailLedger, fn func(ap
 	if req.Follow {
 		return s.cfg.Log.Follow(ctx, from, filter, read, nil)
 	}
-	return ledger.ReadAll(ctx, soon{s.cfg.Log, s.cfg.Patience}, from, filter, read)
+	return ledger.ReadAll(ctx, patience.Log{Log: s.cfg.Log, Within: s.cfg.Patience}, from, filter, read)
 }
 
 // describeRecord makes a stored record readable.
@@ -172,7 +173,7 @@ func (s *Service) VerifyLedger(ctx context.Context) (api.LedgerReport, error) {
 				return v.rep, err
 			}
 		}
-		folds, err := ledger.ReadFolds(ctx, soon{s.cfg.Log, s.cfg.Patience})
+		folds, err := ledger.ReadFolds(ctx, patience.Log{Log: s.cfg.Log, Within: s.cfg.Patience})
 		if err == nil && folds.Through() != v.folded {
 			continue // folded on meanwhile: what moved may have been missed
 		}
@@ -202,7 +203,7 @@ func (v *verifier) wrong(format string, a ...any) {
 // reports checks what was folded: that no report is missing or damaged, and the
 // chains of the records in them.
 func (v *verifier) reports(ctx context.Context) error {
-	folds, err := ledger.ReadFolds(ctx, soon{v.s.cfg.Log, v.s.cfg.Patience})
+	folds, err := ledger.ReadFolds(ctx, patience.Log{Log: v.s.cfg.Log, Within: v.s.cfg.Patience})
 	if errors.Is(err, ledger.ErrRecord) {
 		v.wrong("folds: %v", err)
 		return nil
@@ -249,7 +250,7 @@ func (v *verifier) reports(ctx context.Context) error {
 
 func (v *verifier) ledger(ctx context.Context) error {
 	records := uint64(0)
-	err := ledger.ReadAll(ctx, soon{v.s.cfg.Log, v.s.cfg.Patience}, 1, ledger.AllSubjects, func(st ledger.Stored) error {
+	err := ledger.ReadAll(ctx, patience.Log{Log: v.s.cfg.Log, Within: v.s.cfg.Patience}, 1, ledger.AllSubjects, func(st ledger.Stored) error {
 		records++
 		if _, err := ledger.JournalOf(st.Subject); err == nil && st.Seq < v.folded {
 			return nil // it was checked in its report
@@ -268,7 +269,7 @@ func (v *verifier) ledger(ctx context.Context) error {
 
 func (v *verifier) controls(ctx context.Context) error {
 	controls := uint64(0)
-	err := ledger.ReadAll(ctx, soon{v.s.cfg.Controls, v.s.cfg.Patience}, 1, ledger.AllControls, func(st ledger.Stored) error {
+	err := ledger.ReadAll(ctx, patience.Log{Log: v.s.cfg.Controls, Within: v.s.cfg.Patience}, 1, ledger.AllControls, func(st ledger.Stored) error {
 		controls++
 		var c job.Control
 		_, idErr := ledger.ControlJob(st.Subject)

@@ -19,6 +19,7 @@ import (
 	"crier/internal/auth"
 	"crier/internal/quota"
 	"crier/internal/rights"
+	"crier/internal/service/patience"
 	"crier/internal/service/sets"
 	"crier/job"
 	"crier/state/blob"
@@ -45,7 +46,7 @@ type Config struct {
 	Reports       *report.Store
 	Keys          *auth.Keys
 	// Events is what is published of jobs. Nil: there is none.
-	Events Events
+	Events patience.Stream
 	// Set opens a blob that holds a set: a package or a snapshot of followers. It
 	// stays open with whoever gives it.
 	Set func(ctx context.Context, blob job.Digest) (*audience.Set, error)
@@ -96,7 +97,7 @@ const maxProofs = 2
 
 // New makes the service.
 func New(cfg Config) *Service {
-	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
+	cfg.Patience = cmp.Or(cfg.Patience, patience.Default)
 	r := &rights.Rights{Authority: cfg.Authority, UnderWay: cfg.Jobs.UnderWay}
 	if cfg.Store != nil {
 		r.Store, r.Hooks = cfg.Store.Access, cfg.Store.Hooks
@@ -104,7 +105,7 @@ func New(cfg Config) *Service {
 	return &Service{
 		Rights: r, Sets: &sets.Sets{Store: cfg.Store, Blobs: cfg.Blobs, Members: cfg.Members, OfTenant: r.OfTenant, Scratch: cfg.Scratch},
 		cfg: cfg, notify: newNotify(), quota: quota.New(cfg.Authority, cfg.Jobs),
-		prover: &proof.Prover{Log: soon{cfg.Log, cfg.Patience}, Reports: cfg.Reports},
+		prover: &proof.Prover{Log: patience.Log{Log: cfg.Log, Within: cfg.Patience}, Reports: cfg.Reports},
 		proofs: make(chan struct{}, maxProofs),
 	}
 }

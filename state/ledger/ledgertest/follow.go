@@ -318,7 +318,7 @@ func testModel(t *testing.T, l ledger.Log) {
 	subjects := []string{"led.a", "led.b", "led.c.d", "led.c.e"}
 	var list []ledger.Stored // in order; what is purged is taken out
 	purged := map[uint64]bool{}
-	var end uint64           // sequence of the last record ever stored
+	var end uint64 // sequence of the last record ever stored
 	lastOf := func(s string) (last ledger.Stored) {
 		for _, r := range list {
 			if r.Subject == s {
