@@ -14,6 +14,7 @@ type proxy struct {
 	mu struct {
 		sync.Mutex
 		deaf  bool // what the server says is swallowed
+		until int  // of so many answers the last makes it deaf; 0: none does
 		conns []net.Conn
 	}
 }
@@ -58,6 +59,10 @@ func (p *proxy) answers(client, server net.Conn) {
 		n, err := server.Read(buf)
 		p.mu.Lock()
 		deaf := p.mu.deaf
+		if p.mu.until > 0 {
+			p.mu.until--
+			p.mu.deaf = p.mu.until == 0
+		}
 		p.mu.Unlock()
 		if err != nil {
 			return

@@ -202,6 +202,26 @@ func TestDriver(t *testing.T) {
 	}
 }
 
+// TestOpenHalfway has the servers fall silent after ever more of what an Open asks: the root that
+// it leaves can be opened.
+func TestOpenHalfway(t *testing.T) {
+	t.Parallel()
+	e := server(t)
+	for answers := 1; ; answers++ {
+		p, path := newProxy(t, e.Addrs()[0]), root()
+		p.mu.until = answers
+		s, err := zk.Open(t.Context(), zk.Config{Servers: []string{p.l.Addr().String()}, Root: path, Create: true, Wait: 500 * time.Millisecond, Logger: quiet})
+		if err == nil {
+			s.Close()
+		}
+		open(t, e, zk.Config{Root: path})
+		if err == nil {
+			t.Logf("it takes %d answers", answers)
+			return
+		}
+	}
+}
+
 // TestOpenRefuses gives wrong roots, servers and keys.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()

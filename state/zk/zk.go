@@ -199,7 +199,9 @@ func (s *Store) enter(ctx context.Context, cfg Config) error {
 	if err := s.takeRoot(ctx, cfg.Create); err != nil {
 		return err
 	}
-	for _, node := range []string{clockNode, writersNode} {
+	// The one that tells whose the root is comes first: whoever is ended between them leaves a
+	// root that can be used.
+	for _, node := range []string{writersNode, clockNode} {
 		if err := s.make(ctx, s.root+node); err != nil {
 			return err
 		}

@@ -318,16 +318,20 @@ func TestTokensAndRoom(t *testing.T) {
 // everything meanwhile; it is closed in the end and its message is unacknowledged.
 func TestASlowReaderDelaysNobody(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Core.AckWithin = 8 * time.Second }) // a slow machine has to get to the end before
-	// Its buffer is small, so that not many messages fill what the kernel takes for it.
-	if err := bare(t, w, 1).(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+	// What the kernel takes for it is little, so that few messages fill it.
+	const kept = 64 << 10
+	if err := bare(t, w, 1).(*net.TCPConn).SetReadBuffer(kept); err != nil {
 		t.Fatal(err)
 	}
 	w.eventually("it came", func() bool { return w.joined[1] })
+	if err := w.g.sockets()[0].socket.(*net.TCPConn).SetWriteBuffer(kept); err != nil {
+		t.Fatal(err)
+	}
 	quick := w.connect(2)
 	body := strings.Repeat("x", 200<<10)
 	var slow []job.Ref
 	queue := 0
-	for n := range 30 { // 6 MB: the kernel keeps 4 for who writes
+	for n := range 10 { // 2 MB
 		_, ref := w.handOff(jobID(n), body, 1, 2)
 		slow = append(slow, ref)
 		m := quick.next("message")
