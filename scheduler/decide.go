@@ -229,7 +229,7 @@ func waitingOn(v view, ahead int) string {
 	case open == 0 && (state == job.Sent || v.unsent == 0):
 		return fmt.Sprintf("the index, which has counted %s of %s recipients", job.Exact(v.total.Reserved), job.Exact(v.job.Spec.Recipients))
 	case state == job.Cancelling || state == job.Recalling:
-		return fmt.Sprintf("%s and %s recipients to be closed", slicesOf(v.unsent), job.Exact(open)) + because(v.why)
+		return fmt.Sprintf("%s and %s to be closed", slicesOf(v.unsent), recipientsOf(open)) + because(v.why)
 	}
 	return v.total.Counts(v.job.Spec.Recipients).Waits(state == job.Sent && v.job.Controls.Paused)
 }
@@ -239,6 +239,13 @@ func slicesOf(n int) string {
 		return "1 slice"
 	}
 	return fmt.Sprintf("%d slices", n)
+}
+
+func recipientsOf(n uint64) string {
+	if n == 1 {
+		return "1 recipient"
+	}
+	return job.Exact(n) + " recipients"
 }
 
 func because(why string) string {

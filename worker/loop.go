@@ -382,7 +382,7 @@ func (l *loop) doOutbound(effects []outbound.Effect) {
 				}
 			})
 		case outbound.Freed:
-			l.doHome(l.home.Step(home.Closed{Range: e.Range, Who: e.Who}))
+			l.doHome(l.home.Step(home.Closed{Range: e.Range, Who: e.Who, Away: e.Away}))
 		case outbound.Tell:
 			l.tells = append(l.tells, e.Recorded)
 		case outbound.Handled:

@@ -690,6 +690,62 @@ func TestWhoHasMuchAndAnswersSlowly(t *testing.T) {
 	})
 }
 
+// Who comes back with a window full of what was not acknowledged is handed that first, which
+// makes room for the rest. While nobody can settle it, since its jobs are paused, what else waits does
+// not go to the gateway and back without end.
+func TestAFullWindow(t *testing.T) {
+	const jobs, window = 5 * home.PassLimit, 2 * home.PassLimit
+	for _, paused := range []bool{false, true} {
+		t.Run(fmt.Sprintf("paused %v", paused), func(t *testing.T) {
+			inWorld(t, 47, func(w *world) {
+				pkg := people{7: true}
+				w.content.followers = pkg
+				ids := w.sendAll(pkg, jobs)
+				delivered := func() (n int) {
+					for _, id := range ids {
+						n += int(w.counts(id).Delivered)
+					}
+					return n
+				}
+				w.gw.with(func() {
+					w.gw.clients[7] = &client{id: 7, speaks: true, deaf: true, have: map[job.ID]bool{}, shown: map[job.ID]int{}}
+				})
+				w.gw.connect(true, 7)
+				w.until("its window is full", func() bool { return w.gw.remembered() == window })
+				w.gw.with(func() { w.gw.disconnect(w.gw.clients[7]) })
+				w.until("all of it is parked again", func() bool {
+					return !slices.ContainsFunc(ids, func(id job.ID) bool { return w.counts(id).Parked == 0 })
+				})
+				var has []job.ID
+				w.gw.with(func() { w.gw.clients[7].deaf, has = false, slices.Collect(maps.Keys(w.gw.clients[7].have)) })
+				if paused {
+					w.pause(true, has...)
+				}
+				before := w.worker.Stats().Drains.Load()
+				w.gw.connect(true, 7)
+				if paused {
+					for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
+						time.Sleep(time.Second) // in a bubble
+					}
+					if n, drains := delivered(), w.worker.Stats().Drains.Load()-before; n > 0 || drains == 0 || drains > 10*window {
+						t.Errorf("%d are delivered without room for them, by %d drains", n, drains)
+					}
+					w.pause(false, has...)
+				}
+				w.until("all are delivered", func() bool { return delivered() == jobs })
+				if drains := w.worker.Stats().Drains.Load() - before; !paused && drains > 2*jobs { // see TestWhoHasMuchAndAnswersSlowly
+					t.Errorf("%d drains for %d messages", drains, jobs)
+				}
+				for _, id := range ids {
+					if n := w.gw.shown(id)[7]; n != 1 {
+						t.Errorf("%s is shown %d times", id, n)
+					}
+				}
+			})
+		})
+	}
+}
+
 // sendAll sends so many jobs, one after the other.
 func (w *world) sendAll(pkg people, n int) (ids []job.ID) {
 	for range n {
@@ -697,6 +753,14 @@ func (w *world) sendAll(pkg people, n int) (ids []job.ID) {
 		w.send(ids[len(ids)-1])
 	}
 	return ids
+}
+
+func (w *world) pause(on bool, ids ...job.ID) {
+	for _, id := range ids {
+		if _, err := w.table.Control(context.Background(), id, job.Control{Pause: &on}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) cancel(ids ...job.ID) {

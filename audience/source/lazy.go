@@ -27,9 +27,12 @@ func (l *lazy) NextBatch(ctx context.Context, ids []uint32) (n int, err error) {
 		return 0, l.err
 	}
 	if l.src == nil {
-		if l.src, l.err = l.open(ctx); l.err != nil {
-			return 0, l.err
+		src, err := l.open(ctx)
+		if err != nil { // then src may be a nil of some type
+			l.err = err
+			return 0, err
 		}
+		l.src = src
 	}
 	if n, err = l.src.NextBatch(ctx, ids); err != nil {
 		l.err = err

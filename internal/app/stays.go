@@ -49,7 +49,7 @@ func (a *app) waitingOn(id job.ID) string {
 // sweep makes what tells of jobs that overstay their state and takes them from who does
 // not move them on; one process at a time has that duty.
 func (a *app) sweep() *overstay.Sweep {
-	return overstay.NewSweep(overstay.Config{Watch: a.stays, WaitingOn: a.waitingOn, Events: a.events, Claims: a.claims, Logger: a.log,
+	return overstay.NewSweep(overstay.Config{Watch: a.stays, Ready: a.jobs.Ready(), WaitingOn: a.waitingOn, Events: a.events, Claims: a.claims, Logger: a.log,
 		Take: func(ctx context.Context, c ledger.Claim, version uint64, at time.Time) error {
 			ctx, cancel := context.WithTimeout(ctx, takeWithin)
 			defer cancel()

@@ -205,7 +205,7 @@ func (s *start) doOutbound(effects []outbound.Effect) {
 				}
 			})
 		case outbound.Freed:
-			s.doHome(s.home.Step(home.Closed{Range: e.Range, Who: e.Who}))
+			s.doHome(s.home.Step(home.Closed{Range: e.Range, Who: e.Who, Away: e.Away}))
 		case outbound.Tell:
 			if s.tellBoth(e.Recorded) {
 				continue

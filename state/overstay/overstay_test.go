@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"crier/job"
@@ -160,6 +161,34 @@ func TestWhatIsLate(t *testing.T) {
 	if late, err := w.watch().Late(); err == nil || len(late) != 2 {
 		t.Errorf("without the index %d are late, %v", len(late), err)
 	}
+}
+
+// Before the table of jobs has read all there is, what it has is old: nothing is told, or taken.
+func TestNothingIsLateBeforeAllIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.enter(1, job.Preparing)
+		w.clock = w.clock.Add(time.Hour)
+		ready := make(chan struct{})
+		s := w.sweep()
+		s.cfg.Ready = ready
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		time.Sleep(time.Minute) // in a bubble
+		if got := w.alerts(); len(got) > 0 {
+			t.Errorf("alerts %v before all is read", got)
+		}
+		close(ready)
+		synctest.Wait()
+		if got := w.alerts(); !slices.Equal(got, []string{"1/1"}) {
+			t.Errorf("alerts %v, want 1/1", got)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAlertsAreToldOnce(t *testing.T) {

@@ -20,7 +20,10 @@ type Publisher interface {
 
 // Config is what a sweep is made of.
 type Config struct {
-	Watch     *Watch
+	Watch *Watch
+	// Ready is closed when the table of jobs has read all there is: before, it has jobs in states
+	// that they left long ago. Nil: it has.
+	Ready     <-chan struct{}
 	WaitingOn func(job.ID) string // in words, as whoever moves the job on says
 	Events    Publisher
 	Claims    Claims
@@ -50,6 +53,13 @@ func NewSweep(cfg Config) *Sweep {
 
 // Run sweeps until ctx ends, and returns nil then.
 func (s *Sweep) Run(ctx context.Context) error {
+	if s.cfg.Ready != nil {
+		select {
+		case <-s.cfg.Ready:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	for ok := true; ok; ok = pause.For(ctx, every) {
 		s.Once(ctx)
 	}

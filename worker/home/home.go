@@ -127,10 +127,11 @@ type Stale struct{ Range job.Range }
 type Applied struct{ Seq uint64 }
 
 // Closed says of whom one message is not at an incarnation any more, which the ledger has: who had
-// more waiting than one pass takes may have room for it.
+// more waiting than one pass takes may have room for it, but for those to whom it did not get.
 type Closed struct {
 	Range job.Range
 	Who   *idset.Set // for reading
+	Away  *idset.Set // who of them was not there, or had no room; for reading; nil: nobody
 }
 
 // Charge asks for a charge to be made durable and applied, by a number of the asker's.
@@ -255,10 +256,10 @@ func (s *State) Step(ev Event) []Effect {
 		return s.arrive()
 	case Closed:
 		x := s.ranges[ev.Range]
-		if x == nil || len(x.load) == 0 {
+		if x == nil {
 			return nil
 		}
-		x.closed(ev.Who, s.limit)
+		x.closed(ev.Who, ev.Away, s.limit)
 		return s.start(x)
 	case Charge:
 		return s.charge(ev)
@@ -433,6 +434,7 @@ func (s *State) tick() []Effect {
 	for _, r := range rs {
 		x := s.ranges[r]
 		x.wait, x.rest = max(0, x.wait-1), nil
+		x.wane(s.limit)
 		out = append(out, s.start(x)...)
 	}
 	return out

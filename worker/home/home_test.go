@@ -597,7 +597,7 @@ func (w *world) done(p place, how string) {
 	default:
 		w.over[p] = how
 	}
-	w.step(Closed{rangeOf(p.who), idset.Of(p.who)})
+	w.step(Closed{Range: rangeOf(p.who), Who: idset.Of(p.who)})
 }
 
 func (w *world) login(who uint32, have []job.ID) {

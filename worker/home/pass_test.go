@@ -104,18 +104,18 @@ func TestWhoHasMoreGetsItWhenThereIsRoom(t *testing.T) {
 		t.Fatalf("behind two that are not closed: %v", got)
 	}
 	for range PassLimit - 1 {
-		if got := append(s.Step(Closed{0, idset.Of(1, 2)}), s.Step(Closed{0, idset.Of(3)})...); len(got) > 0 {
+		if got := append(s.Step(Closed{Range: 0, Who: idset.Of(1, 2)}), s.Step(Closed{Range: 0, Who: idset.Of(3)})...); len(got) > 0 {
 			t.Fatalf("there is no room yet: %v", got)
 		}
 	}
-	if got := turn(s.Step(Closed{0, idset.Of(1)})); got != "1" {
+	if got := turn(s.Step(Closed{Range: 0, Who: idset.Of(1)})); got != "1" {
 		t.Fatalf("when a turn is closed one is for [%s], want 1", got)
 	}
 	s.Step(Durable{Range: 0, Seq: 9})
 	s.Step(Wanted{Who: idset.Of(2)})
-	s.Step(Closed{0, idset.Of(1)})
+	s.Step(Closed{Range: 0, Who: idset.Of(1)})
 	for range PassLimit {
-		if got := s.Step(Closed{0, idset.Of(1)}); len(got) > 0 {
+		if got := s.Step(Closed{Range: 0, Who: idset.Of(1)}); len(got) > 0 {
 			t.Fatalf("somebody else is to be looked at, and the index does not have what was decided: %v", got)
 		}
 	}
@@ -123,7 +123,7 @@ func TestWhoHasMoreGetsItWhenThereIsRoom(t *testing.T) {
 		t.Fatalf("looks at [%s], want who has more and who was wanted: 1 2", setText(p.Who))
 	}
 	s.Step(Found{Findings{Job: allKnown}})
-	if got := looks(s.Step(Closed{0, idset.Of(1)})); len(got) > 0 {
+	if got := looks(s.Step(Closed{Range: 0, Who: idset.Of(1)})); len(got) > 0 {
 		t.Fatal("nobody has more any longer")
 	}
 }
@@ -158,10 +158,71 @@ func TestWhoHasNoRoomIsLeftOut(t *testing.T) {
 	s.Step(Wanted{Who: idset.Of(1)})
 	turns := 0
 	for range PassLimit {
-		turns += len(s.Step(Closed{0, idset.Of(1)}))
+		turns += len(s.Step(Closed{Range: 0, Who: idset.Of(1)}))
 	}
 	if turns != 1 {
 		t.Errorf("%d turns when there is room, want 1", turns)
+	}
+}
+
+// Whom a whole turn does not reach is full: they get no other turn, and are not looked at, but for ever
+// more seldom, until something gets there or they log in.
+func TestWhoIsFullIsTriedSeldom(t *testing.T) {
+	// full is with jobs that wait for 1, of whom a turn came back.
+	full := func(jobs int) (*State, Closed) {
+		s, back := begun(), Closed{Range: 0, Who: idset.Of(1), Away: idset.Of(1)}
+		s.Step(Wanted{Who: idset.Of(1)})
+		s.Step(Found{drainable(1, jobs)})
+		s.Step(Durable{Range: 0, Seq: 7})
+		if jobs > PassLimit {
+			s.Step(Durable{Range: 0, Seq: 8})
+		}
+		s.Step(Applied{8})
+		for i := range PassLimit {
+			if got := s.Step(back); len(got) > 0 {
+				t.Fatalf("%d came back: %v", i+1, got)
+			}
+		}
+		return s, back
+	}
+	for _, jobs := range []int{1, 5 * PassLimit} { // one comes back as often
+		s, back := full(jobs)
+		var at []int // ticks
+		for tick := range 200 {
+			for _, p := range looks(s.Step(Wanted{Who: idset.Of(1)})) {
+				at = append(at, tick)
+				s.Step(Found{drainable(1, 1)})
+				s.Step(Durable{Range: p.Range, Seq: 9})
+				s.Step(Applied{9})
+				s.Step(back)
+			}
+			s.Step(Tick{})
+		}
+		if want := []int{2, 6, 14, 30, 62, 126, 190}; !slices.Equal(at, want) {
+			t.Errorf("with %d jobs it is looked at after ticks %v, want %v", jobs, at, want)
+		}
+		s, _ = full(jobs)
+		if p := oneLook(t, s.Step(Closed{Range: 0, Who: idset.Of(1)})); setText(p.Who) != "1" {
+			t.Errorf("looks at [%s] when one got there, want 1", setText(p.Who))
+		}
+		s, _ = full(jobs)
+		if p := oneLook(t, s.Step(Wanted{Who: idset.Of(1), Logins: []Login{login(1, g2)}})); setText(p.Who) != "1" {
+			t.Errorf("looks at [%s], want who logs in: 1", setText(p.Who))
+		}
+	}
+	s, back := full(1)
+	for range fullMost + 3 {
+		s.Step(Tick{})
+	}
+	if n := len(s.ranges[0].load); n != 0 {
+		t.Errorf("%d are remembered who are gone", n)
+	}
+	for range 10 * PassLimit { // as of whoever moves: a few each second
+		s.Step(back)
+		s.Step(Tick{})
+	}
+	if n := len(s.ranges[0].load); n != 0 {
+		t.Errorf("%d are taken for full", n)
 	}
 }
 
@@ -225,7 +286,7 @@ func TestARangeIsLetGoWhenItsPassIsApplied(t *testing.T) {
 	if got := quiet(s.Step(Applied{9})); !slices.Equal(got, []Quiet{{0, 9}}) {
 		t.Fatalf("%v, want range 0 to be let go after record 9", got)
 	}
-	for _, ev := range []Event{Wanted{Who: idset.Of(2)}, Ending{0, jobA}, Closed{0, idset.Of(1)}, Tick{}, End{0}} {
+	for _, ev := range []Event{Wanted{Who: idset.Of(2)}, Ending{0, jobA}, Closed{Range: 0, Who: idset.Of(1)}, Tick{}, End{0}} {
 		if got := s.Step(ev); len(got) > 0 {
 			t.Fatalf("%v after %T for a range that is another's", got, ev)
 		}

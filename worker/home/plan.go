@@ -92,7 +92,7 @@ type Verdict struct {
 
 // Plan decides a pass. It is a pure function of the findings.
 func Plan(f Findings) Verdict {
-	p := &plan{f: f, decisions: map[job.ID]*ledger.Decide{}, v: Verdict{More: idset.New(f.Range)}}
+	p := &plan{f: f, decisions: map[job.ID]*ledger.Decide{}, has: map[job.ID]*idset.Set{}, v: Verdict{More: idset.New(f.Range)}}
 	p.haves()
 	p.doubts()
 	for _, id := range p.order {
@@ -110,7 +110,8 @@ type plan struct {
 	f         Findings
 	v         Verdict
 	decisions map[job.ID]*ledger.Decide
-	order     []job.ID // of decisions, as they came
+	order     []job.ID              // of decisions, as they came
+	has       map[job.ID]*idset.Set // whose clients have what is parked
 }
 
 func (p *plan) add(e ledger.Entry, urgent uint8) {
@@ -130,8 +131,8 @@ func (p *plan) decision(id job.ID) *ledger.Decide {
 }
 
 // haves answers what the clients said they have: a terminal outcome may be
-// forgotten; doubt is decided at once (rule 18); what is parked will be drained
-// and the gateway, which keeps the list, says that the client has it.
+// forgotten; doubt is decided at once (rule 18); what is parked will be drained, first of
+// all, and the gateway, which keeps the list, says that the client has it.
 func (p *plan) haves() {
 	for _, s := range p.f.Standing {
 		l := p.f.Logins[s.Login]
@@ -142,6 +143,11 @@ func (p *plan) haves() {
 			if p.closed(s.Job, uint32(l.Recipient)) {
 				p.v.After = append(p.v.After, settle)
 			}
+		case s.Where == job.Parked:
+			if p.has[s.Job] == nil {
+				p.has[s.Job] = idset.New(p.f.Range)
+			}
+			p.has[s.Job].Add(uint32(l.Recipient))
 		case s.Where.Terminal(), !p.f.Job(s.Job).Known:
 			p.v.Settle = append(p.v.Settle, settle)
 		}
@@ -217,21 +223,22 @@ func (p *plan) endings() {
 type batch struct {
 	id     job.ID
 	info   JobInfo
+	has    bool // the clients have it, and may forget it once it is drained: that makes room
 	number parked.Number
 	set    *idset.Set
 }
 
-// drains hands what is parked and online to the gateways, urgent jobs first, then
-// in the order in which it was parked. What nobody is to wait for any longer is dropped
-// before.
+// drains hands what is parked and online to the gateways: first what the clients have, then
+// urgent jobs, then in the order in which it was parked. What nobody is to wait for any longer
+// is dropped before.
 func (p *plan) drains() {
 	batches := p.batches()
 	p.suppress(batches)
 	p.collapse(batches)
 	p.limit(batches)
-	batches = slices.DeleteFunc(batches, func(b *batch) bool { return b.info.Paused })
+	batches = slices.DeleteFunc(p.apart(batches), func(b *batch) bool { return b.info.Paused })
 	slices.SortStableFunc(batches, func(a, b *batch) int {
-		return cmp.Or(cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
+		return cmp.Or(compareBools(b.has, a.has), cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
 	})
 	online := 0
 	for _, o := range p.f.Online {
@@ -280,6 +287,30 @@ func (p *plan) batches() []*batch {
 		batches = append(batches, b)
 	}
 	return batches
+}
+
+// apart makes what clients have a batch of its own.
+func (p *plan) apart(batches []*batch) []*batch {
+	for _, b := range batches {
+		if has := p.has[b.id]; has != nil && b.set.Intersects(has) {
+			part := *b
+			part.has, part.set = true, b.set.Clone()
+			part.set.And(has)
+			b.set.AndNot(part.set)
+			batches = append(batches, &part)
+		}
+	}
+	return batches
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 // Turn is the drains of one pass, or of one that needs no look of its own because the look
@@ -380,7 +411,7 @@ func (d *dealt) add(n int, b *batch, inc job.Incarnation, s *idset.Set) {
 	t := &d.turns[n]
 	t.Who.Or(s)
 	if k := len(t.Entries); k > 0 {
-		if last := t.Entries[k-1].(*ledger.Drain); last.Job == b.id { // at another incarnation
+		if last := t.Entries[k-1].(*ledger.Drain); last.Job == b.id && !slices.Contains(last.Targets.Incs, inc) { // at another incarnation
 			last.Targets.Incs, last.Targets.Sets = append(last.Targets.Incs, inc), append(last.Targets.Sets, s)
 			return
 		}

@@ -1,6 +1,7 @@
 package home
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -11,15 +12,45 @@ import (
 // a time. A turn that the last look found needs no look of its own, and does not wait until the
 // index has the one before.
 
-// load is what somebody has who has more waiting.
+// load is what somebody has under way who has more waiting, or to whom messages did not get.
 type load struct {
 	open  int // messages drained to them that are not closed
 	found int // how often they were found waiting while that was too much
+	away  int // messages that came back since one did not
+	tries int // how often they were tried while full
+	wait  int // ticks until they are tried again; below 0 since when they may be
 }
 
-// foundMost is how often somebody is found waiting in vain, by a sweep every 3 s, before they are looked
-// at all the same: whatever was to close something may be gone.
-const foundMost = 20
+const (
+	// foundMost is how often somebody is found waiting in vain, by a sweep every 3 s, before they are
+	// looked at all the same: whatever was to close something may be gone.
+	foundMost = 20
+	// triesMost bounds the ticks between tries of who is full: 64.
+	triesMost = 6
+	// fullMost is how many ticks somebody is taken for full whom nobody finds online and waiting.
+	fullMost = 120
+)
+
+// isFull reports whether a whole turn came back: the window is full of what nobody can settle for now,
+// such as messages of a paused job. All that waits would go to the gateway and back again and again.
+func (l load) isFull(limit int) bool { return l.away >= limit }
+
+// hasRoom reports whether two turns fit: into what a connection may have unsettled (rule 14).
+func (l load) hasRoom(limit int) bool { return l.open <= limit && !l.isFull(limit) }
+
+// came is the load when one more is closed: it did not get there, or it did, which makes room.
+func (l load) came(back bool, limit int) load {
+	l.open = max(0, l.open-1)
+	if !back {
+		return load{open: l.open}
+	}
+	l.away++
+	if l.isFull(limit) && l.wait <= 0 {
+		l.tries = min(l.tries+1, triesMost)
+		l.wait = 1 << l.tries
+	}
+	return l
+}
 
 // leaveOut takes those out of who was found waiting who get more when they have room for it, and not
 // before: a client that never answers would have it drained and parked again by every sweep. Who
@@ -33,21 +64,21 @@ func (x *rangeState) leaveOut(who *idset.Set, logins []Login, limit int) {
 	}
 	out := idset.New(who.Range)
 	defer out.Release()
-	ids := maps.Keys(x.load)
-	if few, ok := who.Few(); ok { // a login, most often
-		ids = slices.Values(few)
-	}
-	for id := range ids {
+	for id := range x.among(who) {
 		l := x.load[id]
-		if l.open <= limit || !who.Has(id) || !x.more.Has(id) {
-			continue
+		switch {
+		case l.isFull(limit):
+			if l.wait > 0 {
+				out.Add(id)
+			}
+		case l.open > limit && x.more.Has(id):
+			if l.found++; l.found > foundMost {
+				delete(x.load, id)
+				continue
+			}
+			x.load[id] = l
+			out.Add(id)
 		}
-		if l.found++; l.found > foundMost {
-			delete(x.load, id)
-			continue
-		}
-		x.load[id] = l
-		out.Add(id)
 	}
 	who.AndNot(out)
 }
@@ -66,17 +97,18 @@ func (x *rangeState) keep(limit int, partly bool) {
 	x.more.Or(x.held)
 	for id := range x.held.All() {
 		if !partly {
-			x.load[id] = load{open: x.load[id].open + limit}
+			l := x.load[id]
+			l.open += limit
+			x.load[id] = l
 		}
 		x.makeReady(id, limit)
 	}
 	x.held = nil
 }
 
-// makeReady lets somebody have another turn who has at most one that is not closed: two fit into what
-// a connection may have unsettled (rule 14).
+// makeReady lets somebody have another turn who has room for it.
 func (x *rangeState) makeReady(id uint32, limit int) {
-	if x.load[id].open > limit || !x.more.Has(id) {
+	if !x.load[id].hasRoom(limit) || !x.more.Has(id) {
 		return
 	}
 	if x.ready == nil {
@@ -85,22 +117,66 @@ func (x *rangeState) makeReady(id uint32, limit int) {
 	x.ready.Add(id)
 }
 
-// closed notes of whom one message is closed. It may be one from before they had more, or before they
-// logged in again: then some may come back for lack of room, and wait for the next sweep.
-func (x *rangeState) closed(who *idset.Set, limit int) {
-	for id := range who.All() {
-		l, ok := x.load[id]
-		if !ok {
-			continue
-		}
-		if l = (load{open: l.open - 1}); l.open > 0 {
-			x.load[id] = l
-		} else {
-			delete(x.load, id)
-		}
-		if l.open <= limit {
+// closed notes of whom one message is closed, and to whom it did not get. It may be one from before
+// they had more, or before they logged in again: then some may come back for lack of room, and wait
+// for the next sweep.
+func (x *rangeState) closed(who, away *idset.Set, limit int) {
+	if !away.IsEmpty() {
+		for id := range away.All() {
+			x.note(id, x.load[id].came(true, limit))
 			x.makeReady(id, limit)
 		}
+	}
+	for id := range x.among(who) {
+		if !away.IsEmpty() && away.Has(id) {
+			continue
+		}
+		if x.load[id].isFull(limit) {
+			x.want(who.Range, idset.Of(id))
+		}
+		x.note(id, x.load[id].came(false, limit))
+		x.makeReady(id, limit)
+	}
+}
+
+// among gives those of a set who have a load.
+func (x *rangeState) among(who *idset.Set) iter.Seq[uint32] {
+	ids := maps.Keys(x.load)
+	if few, ok := who.Few(); ok { // a login, most often
+		ids = slices.Values(few)
+	}
+	return func(yield func(uint32) bool) {
+		for id := range ids {
+			if _, ok := x.load[id]; ok && who.Has(id) && !yield(id) {
+				return
+			}
+		}
+	}
+}
+
+func (x *rangeState) note(id uint32, l load) {
+	if l == (load{}) {
+		delete(x.load, id)
+	} else {
+		x.load[id] = l
+	}
+}
+
+// wane lets time pass for those to whom messages did not get.
+func (x *rangeState) wane(limit int) {
+	for id, l := range x.load {
+		switch {
+		case l.away == 0:
+			continue
+		case !l.isFull(limit): // some come back of whoever moves
+			l = load{open: l.open, found: l.found}
+		default:
+			l.wait--
+		}
+		if l.wait < -fullMost {
+			l = load{}
+		}
+		x.note(id, l)
 	}
 }
 

@@ -55,6 +55,7 @@ type flight struct {
 	urgent    uint8
 	open      *idset.Set // not yet closed by a durable done
 	left      *idset.Set // what the done on its way leaves open
+	away      *idset.Set // who was not there, or had no room, by the done on its way; nil: nobody
 	inherited bool       // of a sealed journal: fence, never hand off
 	answered  bool
 	released  bool // the lane no longer waits for it
@@ -205,10 +206,11 @@ type Append struct {
 type Tell struct{ Recorded *handoff.Recorded }
 
 // Freed says of which recipients of a range one message is not at an incarnation any more, as the
-// ledger has it.
+// ledger has it, and who of them was not there or had no room.
 type Freed struct {
 	Range job.Range
 	Who   *idset.Set
+	Away  *idset.Set // nil: nobody
 }
 
 // Handled says that every gateway of a reserve answered, or that the lane has

@@ -592,21 +592,25 @@ func TestSilenceAfterAnAcceptanceIsDoubtAndEndsWithTheNextReport(t *testing.T) {
 	}
 }
 
-// Room is there for whoever a recorded done took away, and for all when the last word is doubt.
+// Room is there for whoever a recorded done took away, if they were there, and for all when the last
+// word is doubt.
 func TestRoomIsThereWhenTheLedgerHasIt(t *testing.T) {
 	freed := func(effects []Effect) string {
 		f := only[Freed](t, effects)
 		if f.Range != testRange {
 			t.Fatalf("%+v", f)
 		}
-		return fmt.Sprint(slices.Collect(f.Who.All()))
+		if f.Away == nil {
+			return fmt.Sprint(slices.Collect(f.Who.All()))
+		}
+		return fmt.Sprint(slices.Collect(f.Who.All()), "away", slices.Collect(f.Away.All()))
 	}
 	one, two := testRange.Lo()+1, testRange.Lo()+2
 	s := New(job.Journal{Worker: "w", Incarnation: 1})
 	ev, k := quiet(1)
 	s.Step(start, ev)
 	none[Freed](t, s.Step(start, Answered{k, accepted(k, 1, handoff.Report{NotHere: idset.Of(one)})}))
-	if got := freed(s.Step(start, Recorded{k})); got != fmt.Sprint([]uint32{one}) {
+	if got := freed(s.Step(start, Recorded{k})); got != fmt.Sprint([]uint32{one}, "away", []uint32{one}) {
 		t.Errorf("freed %s when one is recorded", got)
 	}
 	now := start.Add(2 * DoubtAfter)

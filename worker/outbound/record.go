@@ -68,7 +68,7 @@ func (s *State) record(f *flight, p *handoff.Report) []Effect {
 		return nil
 	}
 	f.recording, f.doubted = aDone, false
-	f.version, f.left = p.Version, done.Waiting
+	f.version, f.left, f.away = p.Version, done.Waiting, done.NotHere
 	return []Effect{Append{f.Key, done}}
 }
 
@@ -126,7 +126,7 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 	case aDoubt:
 		f.doubted = true
 	case aFinalDoubt:
-		out = append(out, Freed{f.rng, f.open})
+		out = append(out, Freed{Range: f.rng, Who: f.open})
 		s.close(c, f) // the home decides it
 		return out
 	case aDone:
@@ -134,7 +134,7 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 		if !f.left.IsEmpty() {
 			freed.AndNot(f.left)
 		}
-		out = append(out, Freed{f.rng, freed})
+		out = append(out, Freed{f.rng, freed, f.away})
 		f.open = f.left
 		if f.open.IsEmpty() {
 			s.close(c, f)
@@ -151,7 +151,7 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 // close forgets a flight and moves the channel's watermark: to its last reserve if
 // nothing is open, else to just before the first that is.
 func (s *State) close(c *channel, f *flight) {
-	f.closed, f.open, f.left, f.latest = true, nil, nil, nil
+	f.closed, f.open, f.left, f.away, f.latest = true, nil, nil, nil, nil
 	if i, there := c.place(f.Ref); there && c.flights[i] == f {
 		c.flights = slices.Delete(c.flights, i, i+1)
 	}

@@ -106,6 +106,8 @@ func message(cmd *cobra.Command, err error) string {
 		return text
 	case flag != "":
 		return fmt.Sprintf("--%s: %s", flag, text)
+	case je.Field == "of": // an export's argument
+		return text
 	case slices.Contains(strings.FieldsFunc(cmd.Use, func(r rune) bool { return !unicode.IsLetter(r) }), strings.ToUpper(je.Field)):
 		return text
 	}

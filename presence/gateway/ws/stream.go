@@ -212,6 +212,7 @@ func introduction(r *http.Request) (ev gateway.Connected, err error) {
 	ev.Withdraws = slices.Contains(strings.Split(q.Get("can"), ","), typeWithdraw)
 	if ev.Speaks = speaks; speaks && has != nothing && has != "" {
 		ev.Have = jobIDs(strings.Split(has, ","))
+		ev.Have = ev.Have[:min(len(ev.Have), gateway.MaxHave)] // each event's id lists them
 	}
 	return ev, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"crier/internal/idset"
 	"crier/job"
+	"crier/presence/gateway"
 	"crier/presence/handoff"
 )
 
@@ -173,6 +174,7 @@ func TestHowStreamsIntroduceThemselves(t *testing.T) {
 		{"have=" + jobID(3).String(), "", false, true, []job.ID{jobID(3)}},
 		{"have=" + jobID(3).String() + ",what," + jobID(4).String(), "", false, true, []job.ID{jobID(3), jobID(4)}},
 		{"client=x", "-", true, true, nil},
+		{"have=" + many(gateway.MaxHave+9), "", false, true, ids(gateway.MaxHave)},
 		{"have=" + jobID(3).String(), jobID(4).String(), false, true, []job.ID{jobID(4)}}, // the header is later
 	} {
 		who := uint32(100 + i)
@@ -184,6 +186,22 @@ func TestHowStreamsIntroduceThemselves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// ids are the first jobs.
+func ids(n int) (list []job.ID) {
+	for i := range n {
+		list = append(list, jobID(i))
+	}
+	return list
+}
+
+func many(n int) string {
+	var list []string
+	for _, id := range ids(n) {
+		list = append(list, id.String())
+	}
+	return strings.Join(list, ",")
 }
 
 func TestStreamsThatAreRefused(t *testing.T) {
