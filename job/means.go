@@ -11,8 +11,8 @@ var (
 		Delivered: "The recipient's client acknowledged the message.",
 		Dropped:   "The recipient was left out, for a reason such as relation.",
 		Expired:   "The time to live ended before the recipient got the message.",
-		Recalled:  "The job was recalled before the recipient got the message.",
-		Cancelled: "The job was cancelled before the recipient got the message.",
+		Recalled:  "The job was recalled before the recipient acknowledged the message; who was handed it may have been shown it.",
+		Cancelled: "The job was cancelled before the recipient acknowledged the message; who was handed it may have been shown it.",
 		Failed:    "The recipient cannot be given the message, for a reason: refused, tries or unknown.",
 	}
 	reasonMeans = [...]string{

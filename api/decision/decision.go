@@ -113,7 +113,7 @@ var decisions = map[string]Decision{
 	"list-lanes":    {admins, operator, Nothing},
 	"tail-ledger":   {admins, operator, Nothing},
 	"verify-ledger": {admins, operator, Nothing},
-	"backup":        {admins, operator, Nothing},
+	"backup":        {admins, operator, Elsewhere}, // all there is, its keys too, leaves
 }
 
 // Allows refuses a caller what is not for it.

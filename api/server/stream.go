@@ -121,6 +121,7 @@ func (s *Server) file(g *gate.Gate, do func(*http.Request, io.Writer) error, o o
 		}
 		out := paced.NewFile(w, contentType)
 		err := do(r, out)
+		s.note(r.Context(), err)
 		out.End(err == nil)
 		switch {
 		case err == nil:
@@ -136,6 +137,7 @@ func (s *Server) file(g *gate.Gate, do func(*http.Request, io.Writer) error, o o
 }
 
 func (s *Server) backup(r *http.Request, w io.Writer) error {
+	api.ActOf(r.Context()).On(job.DefaultTenant, "data")
 	return s.cfg.Service.Backup(r.Context(), w)
 }
 

@@ -51,7 +51,7 @@ func (c *commands) accountList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(limit, func(page api.Page) ([]api.Account, string, error) {
+		all, err := cli.Listed(c.CLI, limit, func(page api.Page) ([]api.Account, string, error) {
 			list, err := svc.ListAccounts(ctx, page)
 			return list.Accounts, list.Next, err
 		})

@@ -24,7 +24,7 @@ func (c *commands) jobList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(limit, func(page api.Page) ([]api.Job, string, error) {
+		all, err := cli.Listed(c.CLI, limit, func(page api.Page) ([]api.Job, string, error) {
 			req.Page = page
 			list, err := svc.ListJobs(ctx, req)
 			return list.Jobs, list.Next, err

@@ -199,7 +199,7 @@ func (c *commands) packageList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := cli.Pages(limit, func(page api.Page) ([]api.Package, string, error) {
+			all, err := cli.Listed(c.CLI, limit, func(page api.Page) ([]api.Package, string, error) {
 				list, err := svc.ListPackages(ctx, account, page)
 				return list.Packages, list.Next, err
 			})

@@ -148,7 +148,7 @@ func (c *commands) segmentList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(limit, func(page api.Page) ([]api.Segment, string, error) {
+		all, err := cli.Listed(c.CLI, limit, func(page api.Page) ([]api.Segment, string, error) {
 			list, err := svc.ListSegments(ctx, api.ListSegments{Page: page, Archived: archived})
 			return list.Segments, list.Next, err
 		})

@@ -67,7 +67,7 @@ func (c *commands) suppressionList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(limit, func(page api.Page) ([]api.SuppressionList, string, error) {
+		all, err := cli.Listed(c.CLI, limit, func(page api.Page) ([]api.SuppressionList, string, error) {
 			list, err := svc.ListSuppression(ctx, page)
 			return list.Lists, list.Next, err
 		})

@@ -151,6 +151,9 @@ func TestBackupUnderLoad(t *testing.T) {
 	before := load.answered()
 	to := filepath.Join(t.TempDir(), "backup")
 	x.cli(nil, "backup", "--to", to)
+	if acts, err := x.svc.ListAudit(ctx, api.ListAudit{Operation: "backup", Result: "done"}); err != nil || len(acts.Acts) != 1 {
+		t.Errorf("of the backup the audit log has %+v, %v", acts.Acts, err)
+	}
 	during := len(load.answered()) - len(before)
 	goesOn(func() bool { return len(load.answered()) >= len(before)+during+3 })
 	load.stop()

@@ -33,7 +33,7 @@ func auditList(c *cli.CLI) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(limit, func(page api.Page) ([]api.AuditEntry, string, error) {
+		all, err := cli.Listed(c, limit, func(page api.Page) ([]api.AuditEntry, string, error) {
 			req.Page = page
 			list, err := svc.ListAudit(ctx, req)
 			return list.Acts, list.Next, err
@@ -42,7 +42,7 @@ func auditList(c *cli.CLI) *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "id", Wide: true}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object"},
+			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "id", Wide: true}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object", Below: true},
 				{Name: "result"}, {Name: "reason", Below: true}}}
 			for _, a := range all {
 				g.Rows = append(g.Rows, []string{p.Ago(a.At), a.KeyName, a.Key, a.Tenant, a.Operation, a.Object, a.Result, a.Reason})

@@ -126,7 +126,7 @@ func keyList(c *cli.CLI) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(limit, func(page api.Page) ([]api.Key, string, error) {
+		all, err := cli.Listed(c, limit, func(page api.Page) ([]api.Key, string, error) {
 			list, err := svc.ListKeys(ctx, tenant, page)
 			return list.Keys, list.Next, err
 		})

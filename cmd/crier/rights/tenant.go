@@ -108,7 +108,7 @@ func tenantList(c *cli.CLI) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := cli.Pages(most, func(page api.Page) ([]api.Tenant, string, error) {
+		all, err := cli.Listed(c, most, func(page api.Page) ([]api.Tenant, string, error) {
 			list, err := svc.ListTenants(ctx, page)
 			return list.Tenants, list.Next, err
 		})

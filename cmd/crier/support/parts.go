@@ -93,10 +93,11 @@ func (s *source) check(ctx context.Context) ([]byte, error) {
 }
 
 func (s *source) journals(ctx context.Context) (any, error) {
-	return cli.Pages(mostJournals, func(page api.Page) ([]api.Journal, string, error) {
+	all, _, err := cli.Pages(mostJournals, func(page api.Page) ([]api.Journal, string, error) {
 		list, err := s.svc.ListJournals(ctx, page)
 		return list.Journals, list.Next, err
 	})
+	return all, err
 }
 
 // lanes leaves out between which recipients a block lies.
@@ -155,7 +156,7 @@ func summaryOf(j api.Job) summary {
 }
 
 func (s *source) jobs(ctx context.Context, most int, req api.ListJobs) (any, error) {
-	return cli.Pages(most, func(page api.Page) (some []summary, next string, err error) {
+	all, _, err := cli.Pages(most, func(page api.Page) (some []summary, next string, err error) {
 		req.Page = page
 		list, err := s.svc.ListJobs(ctx, req)
 		for _, j := range list.Jobs {
@@ -163,6 +164,7 @@ func (s *source) jobs(ctx context.Context, most int, req api.ListJobs) (any, err
 		}
 		return some, list.Next, err
 	})
+	return all, err
 }
 
 // fetched is a part that the server gives to anybody.
