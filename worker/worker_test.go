@@ -634,12 +634,7 @@ func TestWhoHasMuchGetsItInTurns(t *testing.T) {
 				pkg := people{7: true}
 				w.content.followers = pkg
 				ids := w.sendAll(pkg, jobs)
-				delivered := func() (n int) {
-					for _, id := range ids {
-						n += int(w.counts(id).Delivered)
-					}
-					return n
-				}
+				delivered := func() int { return w.delivered(ids) }
 				w.gw.connect(true, 7)
 				w.until("it gets the first", func() bool { return delivered() > 0 })
 				c.stop(w, ids)
@@ -701,12 +696,7 @@ func TestAFullWindow(t *testing.T) {
 				pkg := people{7: true}
 				w.content.followers = pkg
 				ids := w.sendAll(pkg, jobs)
-				delivered := func() (n int) {
-					for _, id := range ids {
-						n += int(w.counts(id).Delivered)
-					}
-					return n
-				}
+				delivered := func() int { return w.delivered(ids) }
 				w.gw.with(func() {
 					w.gw.clients[7] = &client{id: 7, speaks: true, deaf: true, have: map[job.ID]bool{}, shown: map[job.ID]int{}}
 				})
@@ -744,6 +734,14 @@ func TestAFullWindow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// delivered counts what of some jobs is delivered.
+func (w *world) delivered(ids []job.ID) (n int) {
+	for _, id := range ids {
+		n += int(w.counts(id).Delivered)
+	}
+	return n
 }
 
 // sendAll sends so many jobs, one after the other.

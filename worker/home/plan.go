@@ -223,7 +223,7 @@ func (p *plan) endings() {
 type batch struct {
 	id     job.ID
 	info   JobInfo
-	has    bool // the clients have it, and may forget it once it is drained: that makes room
+	rank   int // the least is drained first; -1: the clients have it, and may forget it then, which makes room
 	number parked.Number
 	set    *idset.Set
 }
@@ -238,7 +238,7 @@ func (p *plan) drains() {
 	p.limit(batches)
 	batches = slices.DeleteFunc(p.apart(batches), func(b *batch) bool { return b.info.Paused })
 	slices.SortStableFunc(batches, func(a, b *batch) int {
-		return cmp.Or(compareBools(b.has, a.has), cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.info.Urgent, a.info.Urgent), cmp.Compare(a.number.Seq, b.number.Seq), cmp.Compare(a.number.Entry, b.number.Entry))
 	})
 	online := 0
 	for _, o := range p.f.Online {
@@ -294,23 +294,13 @@ func (p *plan) apart(batches []*batch) []*batch {
 	for _, b := range batches {
 		if has := p.has[b.id]; has != nil && b.set.Intersects(has) {
 			part := *b
-			part.has, part.set = true, b.set.Clone()
+			part.rank, part.set = -1, b.set.Clone()
 			part.set.And(has)
 			b.set.AndNot(part.set)
 			batches = append(batches, &part)
 		}
 	}
 	return batches
-}
-
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }
 
 // Turn is the drains of one pass, or of one that needs no look of its own because the look

@@ -375,12 +375,7 @@ func testModel(t *testing.T, l ledger.Log) {
 			}
 		case 9:
 			from, filter := rnd.Uint64N(end+2), []string{"led.>", "led.c.*", s}[rnd.IntN(3)]
-			var want []ledger.Stored
-			for _, r := range list {
-				if r.Seq >= from && subject.Match(filter, r.Subject) {
-					want = append(want, r)
-				}
-			}
+			want := slices.DeleteFunc(slices.Clone(list), func(r ledger.Stored) bool { return r.Seq < from || !subject.Match(filter, r.Subject) })
 			readsLeft(t, l, from, filter, want, purged)
 		}
 	}

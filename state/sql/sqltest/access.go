@@ -132,7 +132,12 @@ func accessKeys(t *testing.T, db *sql.DB, clock *Clock) {
 	if n, err := s.RevokeOf(ctx, other); err != nil || n != 1 {
 		t.Errorf("another's: %d, %v", n, err)
 	}
-	used := Start().Add(time.Hour)
+	keysUsed(t, s)
+}
+
+// keysUsed notes uses of keys, by a clock that is behind, too.
+func keysUsed(t *testing.T, s *access.Store) {
+	ctx, used := t.Context(), Start().Add(time.Hour)
 	must(t, s.Used(ctx, map[string]time.Time{"key_01": used, "key_99": used}))
 	must(t, s.Used(ctx, map[string]time.Time{"key_01": used.Add(-time.Minute)}))
 	if list, err := s.ListKeys(ctx, "default", "", 9); err != nil || len(list) != 2 || !list[0].UsedAt.Equal(used) {
