@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,6 +85,70 @@ func TestManyNewJobs(t *testing.T) {
 		}
 		if count[job.Sending] != MaxSending+1 || count[job.Queued] != 500-MaxSending {
 			t.Errorf("the jobs are %v, want %d sending besides the urgent one and the rest queued", count, MaxSending)
+		}
+	})
+}
+
+// manySent is jobs of one recipient each that were all sent, until they are closed.
+type manySent struct {
+	onePackage
+	reads  *atomic.Int64
+	closed *atomic.Bool
+}
+
+func (m manySent) Total(job.ID) (parked.Tally, error) {
+	m.reads.Add(1)
+	if m.closed.Load() {
+		return parked.Tally{Reserved: 1, Delivered: 1}, nil
+	}
+	return parked.Tally{Reserved: 1, Parked: 1}, nil
+}
+
+// TestManySentJobs lets many jobs wait for their recipients: a look is about a part of them, all
+// are seen to be completed within two seconds, and what is ordered meanwhile is done at once.
+func TestManySentJobs(t *testing.T) {
+	const many = 1500
+	inWorld(t, func(w *world) {
+		t := w.t
+		totals := manySent{reads: new(atomic.Int64), closed: new(atomic.Bool)}
+		x := w.startWith(w.log, job.Journal{Worker: "s", Incarnation: 1}, totals, onePackage{})
+		defer x.stop()
+		w.setAnswer(func(work.Offer) *work.Reply { return &work.Reply{State: job.SliceSent} })
+		var ids []job.ID
+		for n := range uint16(many) {
+			ids = append(ids, w.submit(0, func(s *job.Spec) {
+				s.ID, s.Recipients = job.ID{byte(n >> 8), byte(n)}, 1
+				s.Nonce = job.Digest(append(s.ID[:], s.ID[:]...))
+			}))
+		}
+		in := func(state job.State) (n int) {
+			for _, id := range ids {
+				if j, err := x.table.Get(t.Context(), id); err == nil && j.State == state {
+					n++
+				}
+			}
+			return n
+		}
+		for began := time.Now(); in(job.Sent) < many; w.passes(time.Second) {
+			if time.Since(began) > 5*time.Minute {
+				t.Fatalf("%d of %d jobs are sent", in(job.Sent), many)
+			}
+		}
+		w.passes(5 * time.Second)
+		totals.reads.Store(0)
+		w.passes(10 * time.Second)
+		if n := totals.reads.Load(); n < 5*many-restMost || n > 100*(many/restPart+1) {
+			t.Errorf("the totals of %d jobs at rest were read %d times in 10 s, want each about 5 times", many, n)
+		}
+		w.cancel(ids[700])
+		w.passes(2 * round)
+		if j, err := x.table.Get(t.Context(), ids[700]); err != nil || j.State != job.Cancelling {
+			t.Errorf("a job at rest is %s two rounds after its cancel, %v", j.State, err)
+		}
+		totals.closed.Store(true)
+		w.passes((restPart + 1) * round)
+		if n := in(job.Completed); n != many-1 {
+			t.Errorf("%d of %d jobs are completed %s after all is delivered", n, many-1, (restPart+1)*round)
 		}
 	})
 }

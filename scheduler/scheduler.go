@@ -76,6 +76,7 @@ type Scheduler struct {
 	log  *slog.Logger
 	wake chan struct{}  // holds one; asks for a round before the next is due
 	busy sync.WaitGroup // checks and offers under way, which end with Run's context
+	turn int            // of look alone: the first job at rest that the next one is about
 	mu   struct {
 		sync.Mutex
 		plans   map[job.ID]*plan
@@ -90,6 +91,7 @@ type plan struct {
 	retryWait time.Duration // between the last two tries, 0 if the last was good
 	trouble   string        // why the last try failed
 
+	rests    uint64       // the version of a job that was sent and waits for its recipients; 0 if it does not
 	claim    ledger.Claim // this scheduler's; zero if it has none
 	free     time.Time    // since when it may be claimed; zero if it may not
 	checking bool
@@ -196,7 +198,7 @@ func (s *Scheduler) look(ctx context.Context) {
 	}
 	ahead, full := 0, s.cfg.Jobs.Full()
 	var spent time.Duration // on new ones
-	for _, j := range s.takeOver(ctx, s.mine(ctx, live)) {
+	for _, j := range s.takeOver(ctx, s.mine(ctx, s.due(live))) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -311,6 +313,9 @@ func (s *Scheduler) advance(ctx context.Context, j jobs.Job, room bool, ahead in
 		next, ok := decide(v)
 		s.mu.Lock()
 		s.mu.waiting[j.Spec.ID] = waitingOn(v, ahead)
+		if p := s.mu.plans[j.Spec.ID]; !ok && j.State == job.Sent {
+			p.rests = j.Version
+		}
 		s.mu.Unlock()
 		if !ok {
 			if v.mayWithdraw() {

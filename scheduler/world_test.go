@@ -201,9 +201,13 @@ func (w *world) start(name string, incarnation uint32) running {
 }
 
 func (w *world) startOn(log ledger.Log, self job.Journal) running {
+	return w.startWith(log, self, w, w)
+}
+
+func (w *world) startWith(log ledger.Log, self job.Journal, totals Totals, packages Packages) running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	table, held := jobs.New(log, w.controls), claims.New(w.log)
-	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: w, Totals: w, Withdrawals: w, InHand: w.inHand,
+	s := New(Config{Self: self, Ring: w.ring, Jobs: table, Claims: held, Log: log, Bus: w.bus, Packages: packages, Totals: totals, Withdrawals: w, InHand: w.inHand,
 		Logger: slog.New(&w.warned)})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -20,7 +20,7 @@ func newDisk() *disk { return &disk{kvMemory: kv.NewMemory()} }
 
 // Write implements kv.Store.
 func (d *disk) Write(b *kv.Batch) error {
-	d.log = append(d.log, b.Ops)
+	d.log = append(d.log, b.Clone().Ops)
 	return d.kvMemory.Write(b)
 }
 

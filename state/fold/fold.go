@@ -42,7 +42,8 @@ type Config struct {
 	Index Index
 	Blobs Blobs
 	// Every is the bytes by which the ledger grows between two foldings. Default
-	// 256 MiB, or an eighth of the ledger's limit if that is less.
+	// 256 MiB, or the size of the checkpoint before if that is more, so that checkpoints
+	// are no more to write than the ledger is; but an eighth of the ledger's limit at most.
 	Every uint64
 	// Report is about the bytes of one report. Default 64 MiB.
 	Report uint64
@@ -62,6 +63,7 @@ const (
 type Folder struct {
 	cfg  Config
 	base uint64        // bytes of the ledger after the last folding
+	size uint64        // bytes of its checkpoint
 	held chan struct{} // has room for one: who folds, or keeps it from folding
 }
 
@@ -114,7 +116,7 @@ func (f *Folder) look(ctx context.Context) error {
 	}
 	every := f.cfg.Every
 	if every == 0 {
-		every = defaultEvery
+		every = max(defaultEvery, f.size)
 		if u.Limit > 0 {
 			every = min(every, u.Limit/8)
 		}
@@ -142,7 +144,7 @@ func (f *Folder) Fold(ctx context.Context) error {
 		return err
 	}
 	var at parked.Checkpoint
-	checkpoint, err := f.put(ctx, func(w io.Writer) (err error) {
+	checkpoint, size, err := f.put(ctx, func(w io.Writer) (err error) {
 		at, err = f.cfg.Index.WriteCheckpoint(w)
 		return err
 	})
@@ -168,8 +170,8 @@ func (f *Folder) Fold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.base = u.Bytes
-	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "seconds", f.cfg.Now().Sub(began).Seconds())
+	f.base, f.size = u.Bytes, size
+	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "checkpoint bytes", size, "seconds", f.cfg.Now().Sub(began).Seconds())
 	return nil
 }
 
@@ -178,7 +180,7 @@ func (f *Folder) Fold(ctx context.Context) error {
 func (f *Folder) report(ctx context.Context, folds *ledger.Folds, through uint64, checkpoint job.Digest) error {
 	for {
 		next := ledger.Fold{From: folds.Through(), At: f.cfg.Now().UTC()}
-		digest, err := f.put(ctx, func(w io.Writer) error { return f.stretch(ctx, w, &next, through) })
+		digest, _, err := f.put(ctx, func(w io.Writer) error { return f.stretch(ctx, w, &next, through) })
 		if err != nil {
 			return fmt.Errorf("storing a report: %w", err)
 		}
@@ -246,7 +248,7 @@ func (f *Folder) purge(ctx context.Context, before uint64) error {
 }
 
 // put stores what write writes.
-func (f *Folder) put(ctx context.Context, write func(io.Writer) error) (job.Digest, error) {
+func (f *Folder) put(ctx context.Context, write func(io.Writer) error) (job.Digest, uint64, error) {
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -254,10 +256,10 @@ func (f *Folder) put(ctx context.Context, write func(io.Writer) error) (job.Dige
 		w.CloseWithError(err) // nil is the end of the file
 		written <- err
 	}()
-	digest, _, err := f.cfg.Blobs.Put(ctx, r)
+	digest, n, err := f.cfg.Blobs.Put(ctx, r)
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	if wrote := <-written; err == nil {
 		err = wrote
 	}
-	return digest, err
+	return digest, uint64(n), err
 }

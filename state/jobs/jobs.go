@@ -11,12 +11,10 @@
 package jobs
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +45,7 @@ type Table struct {
 	mu    struct {
 		sync.RWMutex
 		jobs     map[job.ID]*Job   // live ones, and those that are over until Run has seen that, too
+		order    []*Job            // jobs, oldest first; nil if they must be sorted again
 		early    map[job.ID]*early // controls of jobs that are not in jobs
 		followed uint64            // sequence of the last record that Run has followed
 		caughtUp int
@@ -141,7 +140,7 @@ func (t *Table) bringBack(ctx context.Context, id job.ID, e *early) {
 	j.Controls = e.sum
 	back := err == nil && j.IsLive() && t.mu.jobs[id] == nil
 	if back {
-		t.mu.jobs[id] = &j
+		t.putLocked(&j)
 	}
 	told := j
 	t.mu.Unlock()
@@ -169,7 +168,7 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 	if old != nil && old.Version >= tr.Version {
 		old.first = max(old.first, j.first)
 		if followed && old.Version == tr.Version && !old.IsLive() {
-			delete(t.mu.jobs, tr.Job)
+			t.dropLocked(tr.Job)
 		}
 		t.mu.Unlock()
 		return nil
@@ -180,11 +179,12 @@ func (t *Table) takeJob(st ledger.Stored, followed bool) error {
 		j.Controls = e.sum
 		delete(t.mu.early, tr.Job)
 	}
-	t.mu.jobs[tr.Job] = &j
-	if followed && !j.IsLive() {
-		delete(t.mu.jobs, tr.Job)
-	}
 	told, held := j, old != nil && old.State == job.Quarantined
+	if followed && !j.IsLive() {
+		t.dropLocked(tr.Job)
+	} else {
+		t.putLocked(&j)
+	}
 	t.mu.Unlock()
 	if t.OnControls != nil && held != (told.State == job.Quarantined) {
 		t.OnControls(tr.Job, told.InForce())
@@ -318,35 +318,6 @@ func (t *Table) IsLive(id job.ID) bool {
 func (t *Table) Current(id job.ID) (j Job, ok bool) {
 	j, ok = t.known(id)
 	return j, ok && j.IsLive()
-}
-
-// Live lists the jobs that are live, oldest first.
-func (t *Table) Live() []Job {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	out := make([]Job, 0, len(t.mu.jobs))
-	for _, j := range t.mu.jobs {
-		if j.IsLive() {
-			out = append(out, *j)
-		}
-	}
-	slices.SortFunc(out, func(a, b Job) int {
-		return cmp.Or(a.Spec.SubmittedAt.Compare(b.Spec.SubmittedAt), slices.Compare(a.Spec.ID[:], b.Spec.ID[:]))
-	})
-	return out
-}
-
-// UnderWay counts, for each tenant, the jobs that are neither sent nor over.
-func (t *Table) UnderWay() map[string]uint64 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	n := map[string]uint64{}
-	for _, j := range t.mu.jobs {
-		if !j.State.Reached(job.Sent) {
-			n[j.Spec.TenantOf()]++
-		}
-	}
-	return n
 }
 
 // Accept records a job as submitted, version 1. If the job's subject has a record

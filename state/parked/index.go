@@ -22,6 +22,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/page"
 	"crier/state/parked/row"
 	"crier/state/parked/waiting"
 )
@@ -95,6 +96,7 @@ type Change struct {
 
 // New opens the index kept in a store.
 func New(ctx context.Context, store kv.Store, packages Packages, records Records) (*Index, error) {
+	store = page.NewCache(store)
 	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.open = map[string]*Open{}

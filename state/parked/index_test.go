@@ -41,7 +41,7 @@ type recorder struct {
 }
 
 func (r *recorder) Write(b *kv.Batch) error {
-	r.batches = append(r.batches, &kv.Batch{Ops: slices.Clone(b.Ops)})
+	r.batches = append(r.batches, b.Clone())
 	return r.Memory.Write(b)
 }
 

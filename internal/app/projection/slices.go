@@ -43,13 +43,18 @@ const (
 	sweepEvery  = 20 * time.Second
 )
 
-func sliceKey(id job.ID, number uint32) string {
-	return fmt.Sprintf("slices/%s/%d", id, number)
+// told is what was written last of each slice of a job.
+type told struct {
+	slices map[uint32]SliceStatus
+	sent   bool // all of them, after which nothing more is to be told; then slices is nil
 }
+
+// sliceKey is where its status is.
+func sliceKey(id job.ID, number uint32) string { return fmt.Sprintf("slices/%s/%d", id, number) }
 
 // Run writes until ctx ends.
 func (m *Slices) Run(ctx context.Context) error {
-	written, failing := map[string]SliceStatus{}, false
+	written, failing := map[job.ID]told{}, false
 	t := time.NewTicker(slicesEvery)
 	defer t.Stop()
 	for {
@@ -73,42 +78,74 @@ func (m *Slices) Run(ctx context.Context) error {
 
 // round writes each status that is another than the one that was written last, and gives
 // those that are written. It ends at the first error of the store, which it has for all.
-func (m *Slices) round(ctx context.Context, written map[string]SliceStatus) (now map[string]SliceStatus, err error) {
-	now = map[string]SliceStatus{}
+func (m *Slices) round(ctx context.Context, written map[job.ID]told) (map[job.ID]told, error) {
+	now := make(map[job.ID]told, len(written))
 	for _, j := range m.Jobs.Live() {
-		for _, x := range m.Of(j.Spec.ID) {
-			key := sliceKey(x.Job, x.Number)
-			s, err := m.write(ctx, key, written[key], x)
-			switch {
-			case err == nil:
-				now[key] = s
-			case !errors.Is(err, coord.ErrConflict): // after which it is read again
-				return now, err
-			}
-		}
-	}
-	for key, last := range written {
-		if _, ok := now[key]; ok {
+		was := written[j.Spec.ID]
+		if was.sent {
+			now[j.Spec.ID] = was
 			continue
 		}
-		if err := m.end(ctx, key, last); err != nil {
+		is, err := m.ofJob(ctx, m.Of(j.Spec.ID), was)
+		if len(is.slices) > 0 || is.sent {
+			now[j.Spec.ID] = is
+		}
+		if err != nil {
 			return now, err
+		}
+	}
+	for id, was := range written {
+		for number, last := range was.slices {
+			if _, ok := now[id].slices[number]; ok || now[id].sent {
+				continue
+			}
+			if err := m.end(ctx, id, number, last); err != nil {
+				return now, err
+			}
 		}
 	}
 	return now, nil
 }
 
+// ofJob writes what is news of a job's slices.
+func (m *Slices) ofJob(ctx context.Context, slices []sql.Slice, was told) (told, error) {
+	if was.slices == nil {
+		was.slices = map[uint32]SliceStatus{}
+	}
+	is, sent := told{slices: map[uint32]SliceStatus{}}, 0
+	for _, x := range slices {
+		s, err := was.slices[x.Number], error(nil)
+		if !s.tells(x) {
+			s, err = m.write(ctx, sliceKey(x.Job, x.Number), s, x)
+		}
+		switch {
+		case err == nil:
+			is.slices[x.Number] = s
+		case !errors.Is(err, coord.ErrConflict): // after which it is read again
+			maps.Copy(was.slices, is.slices) // the rest is as it was
+			return was, err
+		}
+		if err == nil && s.State == job.SliceSent {
+			sent++
+		}
+	}
+	if sent > 0 && sent == len(slices) {
+		return told{sent: true}, nil
+	}
+	return is, nil
+}
+
 // end writes the last status of a slice that is not listed any more: a job may be over
 // before it is looked at again.
-func (m *Slices) end(ctx context.Context, key string, last SliceStatus) error {
-	id, number, err := parseSliceKey(key)
-	if err != nil || m.Jobs.IsLive(id) || last.State == job.SliceSent {
-		return err // another moves it on, or it is written
+func (m *Slices) end(ctx context.Context, id job.ID, number uint32, last SliceStatus) error {
+	if m.Jobs.IsLive(id) || last.State == job.SliceSent {
+		return nil // another moves it on, or it is written
 	}
 	j, err := m.Jobs.Get(ctx, id)
 	if err != nil || j.State != job.Completed && j.State != job.JobExpired { // only what was sent is
 		return err
 	}
+	key := sliceKey(id, number)
 	old, _, err := get[SliceStatus](ctx, m.Store, key)
 	if err != nil || old.Version > last.Version {
 		return err // another has moved it on since
@@ -132,11 +169,8 @@ func (s SliceStatus) tells(x sql.Slice) bool {
 	return s.State == x.State || x.State == job.SlicePlanned
 }
 
-// write stores a slice's status if it is news.
+// write stores a slice's status, of which this process wrote the last, if it is news.
 func (m *Slices) write(ctx context.Context, key string, last SliceStatus, x sql.Slice) (SliceStatus, error) {
-	if last.tells(x) {
-		return last, nil
-	}
 	old, version, err := get[SliceStatus](ctx, m.Store, key)
 	if err != nil || old.tells(x) {
 		return old, err

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"hash/fnv"
+	"slices"
 	"sync"
 )
 
@@ -46,6 +47,15 @@ type Store interface {
 // what it is given, and a store keeps none of it.
 type Batch struct {
 	Ops []Op
+}
+
+// Clone copies a batch.
+func (b *Batch) Clone() *Batch {
+	c := &Batch{Ops: slices.Clone(b.Ops)}
+	for i, op := range c.Ops {
+		c.Ops[i].Key, c.Ops[i].Value = bytes.Clone(op.Key), bytes.Clone(op.Value)
+	}
+	return c
 }
 
 // Op is one change: a Put, or a delete if Value is nil.

@@ -77,22 +77,19 @@ func (o *Overlay) Scan(start, end []byte, fn func(key, value []byte) error) erro
 	return err
 }
 
-// between lists the held changes of the keys from start on and before end, ascending.
+// between lists the held changes of the keys from start on and before end, ascending. They share
+// memory with what is held, until that is dropped.
 func (o *Overlay) between(start, end []byte) (ops []Op) {
 	it := o.rows.NewIterator(nil)
 	defer it.Release()
 	for ok := it.Seek(start); ok && (end == nil || bytes.Compare(it.Key(), end) < 0); ok = it.Next() {
-		ops = append(ops, opOf(it.Key(), it.Value()))
+		op := Op{Key: it.Key()}
+		if held := it.Value(); held[0] != deleted {
+			op.Value = held[1:]
+		}
+		ops = append(ops, op)
 	}
 	return ops
-}
-
-func opOf(key, held []byte) Op {
-	op := Op{Key: bytes.Clone(key)}
-	if held[0] != deleted {
-		op.Value = append([]byte{}, held[1:]...)
-	}
-	return op
 }
 
 // Hold takes the changes of a batch in.

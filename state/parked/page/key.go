@@ -12,6 +12,8 @@ import (
 //	range 'p' page job seq entry flag
 const Letter = 'p'
 
+const prefixBytes = 2 + 1 + 2
+
 // Prefix begins the keys of a page.
 func Prefix(r job.Range, n int) []byte { return row.Key(r, Letter, number(n)) }
 

@@ -17,10 +17,13 @@ import (
 	"crier/job"
 )
 
-// People is those of all ranges. The zero value knows nothing yet. It is safe for concurrent use.
+// People is those of all ranges. The zero value knows nothing yet. It is safe for concurrent use:
+// looks at many ranges at once do not wait for each other.
 type People struct {
-	mu     sync.Mutex
-	ranges map[job.Range]*part
+	some [64]struct { // ranges with the same remainder
+		sync.Mutex
+		ranges map[job.Range]*part
+	}
 }
 
 // part is the people of one range.
@@ -32,9 +35,10 @@ type part struct {
 
 // Add notes those of a range for whom rows were written. The set is kept by the caller.
 func (p *People) Add(s *idset.Set) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if x := p.ranges[s.Range]; x != nil {
+	some := &p.some[int(s.Range)%len(p.some)]
+	some.Lock()
+	defer some.Unlock()
+	if x := some.ranges[s.Range]; x != nil {
 		x.add(s)
 	}
 }
@@ -62,30 +66,31 @@ func bitmapOf(s *idset.Set) *roaring.Bitmap {
 // In gives those of a range, as the caller's set. The first time it asks read for whom there are
 // rows.
 func (p *People) In(r job.Range, read func() (*idset.Set, error)) (*idset.Set, error) {
-	p.mu.Lock()
-	if p.ranges == nil {
-		p.ranges = map[job.Range]*part{}
+	some := &p.some[int(r)%len(p.some)]
+	some.Lock()
+	if some.ranges == nil {
+		some.ranges = map[job.Range]*part{}
 	}
-	x := p.ranges[r]
+	x := some.ranges[r]
 	if x == nil { // who is added from now on, while it is read, is noted
 		x = &part{ids: roaring.New()}
-		p.ranges[r] = x
+		some.ranges[r] = x
 	}
 	known := x.known
-	p.mu.Unlock()
+	some.Unlock()
 	if !known {
 		s, err := read()
 		if err != nil {
 			return nil, err
 		}
 		defer s.Release()
-		p.mu.Lock()
+		some.Lock()
 		x.add(s)
 		x.known = true
-		p.mu.Unlock()
+		some.Unlock()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	some.Lock()
+	defer some.Unlock()
 	return x.set(r), nil
 }
 
@@ -114,9 +119,10 @@ func (x *part) set(r job.Range) *idset.Set {
 
 // Mark is where a range is; see Gone.
 func (p *People) Mark(r job.Range) uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if x := p.ranges[r]; x != nil {
+	some := &p.some[int(r)%len(p.some)]
+	some.Lock()
+	defer some.Unlock()
+	if x := some.ranges[r]; x != nil {
 		return x.added
 	}
 	return 0
@@ -125,9 +131,10 @@ func (p *People) Mark(r job.Range) uint64 {
 // Gone takes out those of a range for whom no rows were found since the mark was taken, unless
 // somebody was added since.
 func (p *People) Gone(s *idset.Set, mark uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	x := p.ranges[s.Range]
+	some := &p.some[int(s.Range)%len(p.some)]
+	some.Lock()
+	defer some.Unlock()
+	x := some.ranges[s.Range]
 	if x == nil || x.added != mark {
 		return
 	}
