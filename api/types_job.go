@@ -193,6 +193,7 @@ type Withdrawal struct {
 	Withdrawn  uint64 `json:"withdrawn,omitzero" doc:"How many recipients' clients have taken it back. Who had it stays counted as delivered."`
 	// Withdrawing goes down to 0, at the latest at the end of the withdrawal's time to live.
 	Withdrawing uint64 `json:"withdrawing,omitzero" doc:"From how many recipients it is still being taken back; absent when that is done."`
+	Refused     uint64 `json:"withdrawal_refused,omitzero" doc:"How many recipients' clients cannot take a message back, and keep it."`
 }
 
 // Once is what a job sends once.

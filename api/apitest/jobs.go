@@ -316,6 +316,9 @@ func (f *Fake) RecallJob(_ context.Context, id job.ID, req api.Recall) (api.Job,
 		c := r.job.Counts
 		c.Recalled += c.Pending + c.Parked
 		c.Failed += c.InDoubt
+		if c.InDoubt > 0 {
+			c.Fail(job.ReasonUnknown, c.InDoubt)
+		}
 		may := c.Delivered + c.Failed
 		c.Pending, c.Parked, c.InDoubt = 0, 0, 0
 		r.job.Counts = c
@@ -347,6 +350,7 @@ func (f *Fake) ResolveJob(_ context.Context, id job.ID, decision job.Decision) (
 		out.Resolved, r.job.Decision = r.job.Counts.InDoubt, out.Decision
 		if decision == job.DecideDrop {
 			r.job.Counts.Failed += out.Resolved
+			r.job.Counts.Fail(job.ReasonUnknown, out.Resolved)
 		} else {
 			r.job.Counts.Parked += out.Resolved
 		}

@@ -158,6 +158,9 @@ func withdrawalRows(w api.Withdrawal) [][]string {
 	if w.Withdrawing > 0 {
 		rows = append(rows, []string{"being withdrawn", out.Exact(w.Withdrawing)})
 	}
+	if w.Refused > 0 {
+		rows = append(rows, []string{"withdrawal refused", out.Exact(w.Refused) + ": Their clients cannot take a message back, and keep it."})
+	}
 	return append(rows, []string{"withdrawal", w.Withdrawal.String()})
 }
 
@@ -178,13 +181,16 @@ func countRows(n job.Counts, explain bool) [][]string {
 		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
 		if x.n > 0 {
 			text := out.Exact(x.n)
-			if x.o == job.InDoubt || x.o == job.Failed {
+			if x.o == job.InDoubt || x.o == job.Failed && len(n.FailedFor) == 0 {
 				text = number(x.n, x.o.Means())
 			}
 			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), text})
 		}
 	}
 	for r := job.NoReason; r <= job.ReasonUnknown; r++ {
+		if n.FailedFor[r] > 0 {
+			rows = append(rows, []string{"  failed: " + strings.ReplaceAll(r.String(), "_", " "), number(n.FailedFor[r], r.Means())})
+		}
 		if n.Dropped[r] > 0 {
 			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), number(n.Dropped[r], r.Means())})
 		}
