@@ -190,7 +190,9 @@ func brokenEarly(help string, width int) (early []string) {
 			flush := part == about && in == 0 && !strings.HasPrefix(line, " ")
 			beside := in >= 10 && !strings.HasPrefix(next, "-")
 			word, _, _ := strings.Cut(next, " ")
-			if line != "" && word != "" && (flush || beside) && text.StringWidth(line) < 40 && text.StringWidth(line+" "+word) <= width {
+			own := strings.TrimLeft(line, " ")
+			long := strings.HasPrefix(own, "-") && !strings.Contains(own, "  ") // a flag whose meaning has no room beside it
+			if line != "" && word != "" && !long && (flush || beside) && text.StringWidth(line) < 40 && text.StringWidth(line+" "+word) <= width {
 				early = append(early, line)
 			}
 		}

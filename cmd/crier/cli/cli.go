@@ -54,6 +54,9 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	root.SetOut(c.Out)
 	root.SetErr(c.Err)
 	cmd, err := root.ExecuteContextC(ctx)
+	if !c.Started {
+		err = missing(cmd, err)
+	}
 	if err != nil && !c.Started && !hasCode(err) {
 		err = Exiting(ExitUsage, err)
 	}
