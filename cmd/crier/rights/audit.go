@@ -2,6 +2,8 @@ package rights
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -42,10 +44,10 @@ func auditList(c *cli.CLI) *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "id", Wide: true}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object", Below: true},
-				{Name: "result"}, {Name: "reason", Below: true}}}
+			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object", Below: true},
+				{Name: "result"}, {Name: "id", Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "reason", Below: true}}}
 			for _, a := range all {
-				g.Rows = append(g.Rows, []string{p.Ago(a.At), a.KeyName, a.Key, a.Tenant, a.Operation, a.Object, a.Result, a.Reason})
+				g.Rows = append(g.Rows, []string{a.At.UTC().Truncate(time.Second).Format(time.RFC3339), a.KeyName, a.Tenant, a.Operation, a.Object, a.Result, a.Key, out.Span(p.Now.Sub(a.At)), a.Reason})
 			}
 			return g
 		})
@@ -53,9 +55,11 @@ func auditList(c *cli.CLI) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&req.Tenant, "tenant", "", "whose objects (default: all that the key sees)")
 	f.StringVar(&req.Key, "key", "", "id of the key with which it was done")
-	f.StringVar(&req.Operation, "operation", "", "id of the operation, such as submit-job")
+	f.StringVar(&req.Operation, "operation", "", "id of the operation, such as submit-job: "+strings.Join(api.AuditedOperations(), ", "))
 	f.StringVar(&req.Object, "object", "", "such as account/5 or job/job_...")
-	f.StringVar(&req.Result, "result", "", "done, or the code of an error, such as denied")
+	f.StringVar(&req.Result, "result", "", strings.Join(api.AuditResults(), ", "))
+	_ = cmd.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(api.AuditedOperations(), cobra.ShellCompDirectiveNoFileComp)) // the flags are there
+	_ = cmd.RegisterFlagCompletionFunc("result", cobra.FixedCompletions(api.AuditResults(), cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&since, "since", "", "only what was done within this time, such as 1h or 7d")
 	cli.LimitFlag(cmd, &limit)
 	return cmd

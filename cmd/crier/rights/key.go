@@ -134,7 +134,7 @@ func keyList(c *cli.CLI) *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Of: "keys", Columns: []out.Column{{Name: "id"}, {Name: "name", Flex: 1}, {Name: "role"}, {Name: "tenant"}, {Name: "created", Wide: true}, {Name: "used", Wide: true}, {Name: "state"}}}
+			g := out.Grid{Of: "keys", Columns: []out.Column{{Name: "id"}, {Name: "name", Flex: 1}, {Name: "role"}, {Name: "tenant"}, {Name: "created", Wide: true}, {Name: "used", Below: true}, {Name: "state"}}}
 			for _, k := range all {
 				g.Rows = append(g.Rows, []string{k.ID, k.Name, k.Role.String(), k.Tenant, p.Ago(k.CreatedAt), ago(p, k.UsedAt, "never"), state(k)})
 			}
