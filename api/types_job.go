@@ -156,7 +156,9 @@ type Job struct {
 	Due            time.Time         `json:"due,omitzero" doc:"From when on it overstays its state, if nothing is done of it until then; absent if it may stay."`
 	Overstayed     bool              `json:"overstayed,omitzero" doc:"It is in its state for longer than that is meant to last."`
 	Tries          uint32            `json:"tries,omitzero" doc:"How often it was taken from its scheduler because it overstayed this state."`
-	Paused         bool              `json:"paused" doc:"An operator paused it."`
+	Paused         bool              `json:"paused" doc:"It was paused, by an operator or by the restore of a backup."`
+	PausedBy       string            `json:"paused_by,omitzero" doc:"Id of the key that paused it; restore: the restore of a backup did. Absent if that is not known."`
+	PausedWhy      string            `json:"paused_why,omitzero" doc:"The reason that was given for the pause."`
 	Account        string            `json:"account"`
 	AccountID      uint32            `json:"account_id"`
 	Tenant         string            `json:"tenant"`

@@ -55,7 +55,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 	return func(p *out.Printer) out.Grid {
 		state := j.State.String()
 		if j.Paused {
-			state += ", paused by an operator"
+			state += ", paused by " + pausedBy(j)
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
 		if j.Overstayed {
@@ -86,6 +86,18 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"handled", fmt.Sprintf("%s of %s (%s)", out.Exact(j.Done()), out.Exact(j.Recipients), out.Percent(j.Done(), j.Recipients))})
 		return out.Grid{States: []string{"state"}, Rows: append(append(rows, countRows(j.Counts, true)...), withdrawalRows(j.Withdrawal)...)}
 	}
+}
+
+// pausedBy says who paused a job, and why.
+func pausedBy(j api.Job) string {
+	who := "an operator"
+	if j.PausedBy == job.RestoreKey {
+		who = "the restore of a backup"
+	}
+	if j.PausedWhy != "" {
+		who += ": " + j.PausedWhy
+	}
+	return who
 }
 
 // onceWords says for how long whoever gets the message does not get it again.
