@@ -341,7 +341,7 @@ func (a *app) openService(ctx context.Context) error {
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Erased: a.erased, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
 		Backup: a.backup(), Caps: func(now time.Time) service.Caps {
-			return service.Caps{Day: a.cfg.Policy.Date(now), All: a.cfg.Policy.Cap, Account: a.cfg.Policy.AccountCap}
+			return service.Caps{Day: a.cfg.Policy.Date(now), Zone: a.cfg.Policy.Zone.String(), All: a.cfg.Policy.Cap, Account: a.cfg.Policy.AccountCap}
 		}, CheckWebhook: webhook.Guard{Allow: a.cfg.Webhooks}.URL,
 		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn, Stays: a.stays})

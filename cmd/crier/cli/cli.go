@@ -362,10 +362,10 @@ func (c *CLI) Line(text string) error {
 	return err
 }
 
-// Hanging writes a line of a stream; what does not fit goes on below, from a column on.
-func (c *CLI) Hanging(text string, column int) error {
+// Width is how wide a line on standard output may be, 0 if nothing bounds it.
+func (c *CLI) Width() int {
 	width, _ := c.width()
-	return c.Line(out.Hang(text, width, column))
+	return width
 }
 
 // Print shows data on standard output. That a list is empty is said on standard error, so

@@ -54,7 +54,7 @@ func eventsTail(c *cli.CLI) *cobra.Command {
 			if c.Output == string(out.Lines) {
 				return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Print(e, nil) })
 			}
-			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Hanging(out.EventLine(e), out.EventColumn) })
+			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Line(out.EventLine(e, c.Width())) })
 		})
 	cmd.Long = cmd.Short + `.
 
