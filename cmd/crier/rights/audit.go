@@ -52,6 +52,10 @@ func auditList(c *cli.CLI) *cobra.Command {
 			return g
 		})
 	})
+	cmd.Long = cmd.Short + `.
+
+Times are UTC. Of the key its name stands there; "bootstrap" is the admin key of the data
+directory (keys/admin.key), "restore" is crier restore.`
 	f := cmd.Flags()
 	f.StringVar(&req.Tenant, "tenant", "", "whose objects (default: all that the key sees)")
 	f.StringVar(&req.Key, "key", "", "id of the key with which it was done")

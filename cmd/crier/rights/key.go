@@ -26,7 +26,8 @@ const keyAbout = `. A key belongs to a tenant and has a role:
              recipient. Recipients connect with tokens ("crier token"), not with keys.
 
 The key in the data directory (keys/admin.key) may do everything, for all tenants; it
-cannot be revoked, only replaced.`
+cannot be revoked, only replaced. It has no row in this list, because it is there before
+there is a database: as who did or made something its id and its name are "bootstrap".`
 
 // Key is the command about keys.
 func Key(c *cli.CLI) *cobra.Command {
