@@ -140,6 +140,14 @@ func (c *Counts) Fail(r Reason, n uint64) {
 	c.FailedFor[r] += n
 }
 
+// FailedForAny is how many of Failed did for a reason that is known.
+func (c Counts) FailedForAny() (n uint64) {
+	for _, v := range c.FailedFor {
+		n += v
+	}
+	return min(n, c.Failed)
+}
+
 // DroppedTotal is the number of recipients dropped for any reason.
 func (c Counts) DroppedTotal() uint64 {
 	var n uint64

@@ -7,23 +7,30 @@ import (
 	"crier/api"
 	"crier/api/decision"
 	"crier/api/problem"
+	"crier/job"
 )
 
-// The audit log may be asked for each operation that changes something, and for no other;
-// and for each way in which one ends.
-func TestAuditedOperations(t *testing.T) {
-	var changing []string
+// The audit log may be asked for each operation that changes something, for each way in which
+// one ends, and for nothing else.
+func TestValidateAudit(t *testing.T) {
 	for _, id := range decision.Operations() {
-		if d, _ := decision.Of(id); d.Changes != decision.Nothing {
-			changing = append(changing, id)
+		d, _ := decision.Of(id)
+		if err := decision.ValidateAudit(api.ListAudit{Operation: id}); (err == nil) != (d.Changes != decision.Nothing) {
+			t.Errorf("%s: %v", id, err)
 		}
-	}
-	if got := api.AuditedOperations(); !slices.Equal(got, changing) {
-		t.Errorf("the audit log is asked for\n%v\nand these change something\n%v", got, changing)
 	}
 	for _, code := range problem.Codes() {
-		if code != "limited" && code != "method_not_allowed" && !slices.Contains(api.AuditResults(), code) {
-			t.Errorf("nobody may ask for the result %s", code)
+		never := code == string(job.CodeLimited) || code == problem.CodeMethod
+		if slices.Contains(decision.Results(), code) == never {
+			t.Errorf("the results are %v; of %s that is not right", decision.Results(), code)
 		}
+	}
+	for _, bad := range []api.ListAudit{{Operation: "foo"}, {Result: "foo"}, {Result: "Done"}} {
+		if err := decision.ValidateAudit(bad); job.CodeOf(err) != job.CodeInvalid {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	if err := decision.ValidateAudit(api.ListAudit{Operation: "set-rate", Result: "denied"}); err != nil {
+		t.Error(err)
 	}
 }

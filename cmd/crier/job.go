@@ -190,10 +190,10 @@ func countRows(n job.Counts, explain bool) [][]string {
 		o job.Outcome
 		n uint64
 	}{{job.Delivered, n.Delivered}, {job.HandedOff, n.HandedOff}, {job.Parked, n.Parked}, {job.Pending, n.Pending}, {job.InDoubt, n.InDoubt},
-		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
+		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed - n.FailedForAny()}} {
 		if x.n > 0 {
 			text := out.Exact(x.n)
-			if x.o == job.InDoubt || x.o == job.Failed && len(n.FailedFor) == 0 {
+			if x.o == job.InDoubt || x.o == job.Failed {
 				text = number(x.n, x.o.Means())
 			}
 			rows = append(rows, []string{"  " + strings.ReplaceAll(x.o.String(), "_", " "), text})

@@ -1,6 +1,7 @@
 package rights
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crier/api"
+	"crier/api/decision"
 	"crier/cmd/crier/cli"
 	"crier/cmd/crier/out"
 )
@@ -28,7 +30,7 @@ func auditList(c *cli.CLI) *cobra.Command {
 				return cli.Usage("--since %q: want a length of time such as 1h or 7d", since)
 			}
 		}
-		if err := req.Validate(); err != nil {
+		if err := cmp.Or(req.Validate(), decision.ValidateAudit(req)); err != nil {
 			return err
 		}
 		svc, err := c.Service()
@@ -59,11 +61,11 @@ directory (keys/admin.key), "restore" is crier restore.`
 	f := cmd.Flags()
 	f.StringVar(&req.Tenant, "tenant", "", "whose objects (default: all that the key sees)")
 	f.StringVar(&req.Key, "key", "", "id of the key with which it was done")
-	f.StringVar(&req.Operation, "operation", "", "id of the operation, such as submit-job: "+strings.Join(api.AuditedOperations(), ", "))
+	f.StringVar(&req.Operation, "operation", "", "id of the operation, such as submit-job: "+strings.Join(decision.Audited(), ", "))
 	f.StringVar(&req.Object, "object", "", "such as account/5 or job/job_...")
-	f.StringVar(&req.Result, "result", "", strings.Join(api.AuditResults(), ", "))
-	_ = cmd.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(api.AuditedOperations(), cobra.ShellCompDirectiveNoFileComp)) // the flags are there
-	_ = cmd.RegisterFlagCompletionFunc("result", cobra.FixedCompletions(api.AuditResults(), cobra.ShellCompDirectiveNoFileComp))
+	f.StringVar(&req.Result, "result", "", strings.Join(decision.Results(), ", "))
+	_ = cmd.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(decision.Audited(), cobra.ShellCompDirectiveNoFileComp)) // the flags are there
+	_ = cmd.RegisterFlagCompletionFunc("result", cobra.FixedCompletions(decision.Results(), cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&since, "since", "", "only what was done within this time, such as 1h or 7d")
 	cli.LimitFlag(cmd, &limit)
 	return cmd
