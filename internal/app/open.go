@@ -309,7 +309,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.scheduler = scheduler.New(scheduler.Config{Self: a.node.Scheduler(), Jobs: a.jobs, Claims: a.claims,
 		Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
 		Packages: a.content, Totals: a.index, Withdrawals: a.withdrawals(), InHand: a.inhand, Logger: a.log})
-	a.trail = &projection.Trail{Controls: a.streams.controls, Store: a.store.Access, Jobs: a.jobs, Logger: a.log}
+	a.trail = &projection.Trail{Controls: a.streams.controls, Store: a.store.Access, Jobs: a.jobs, Logger: a.log, Publish: func(ctx context.Context, e job.Event) error { return a.events.Publish(ctx, e) }}
 	a.slices = &projection.Slices{Store: a.coord, Jobs: a.jobs, Of: a.slicesOf, Logger: a.log}
 	a.recorder = &projection.Recorder{Log: a.streams.ledger, Store: a.store.Jobs, Jobs: a.jobs, Coord: a.coord, Logger: a.log, Tally: func(s job.Spec) (job.Counts, uint64, error) {
 		mark := a.index.Watermark()

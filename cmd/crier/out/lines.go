@@ -35,6 +35,13 @@ func EventLine(e api.Event, width int) string {
 	}
 	what := fmt.Sprintf("%s  %s%d", e.Job, version, e.Version)
 	switch e.Kind() {
+	case job.EventOfControl:
+		what = e.Job.String() + "  control"
+		if e.Rate != nil && *e.Rate == 0 {
+			what += "  unlimited"
+		} else if e.Rate != nil {
+			what += "  " + Many(uint64(*e.Rate), "recipient") + " a second"
+		}
 	case job.EventOfSlice:
 		what = fmt.Sprintf("%s slice %d  %s%d", e.Job, *e.Slice, version, e.Version)
 	case job.EventOfSet:

@@ -27,6 +27,12 @@ func TestEventLine(t *testing.T) {
 	if got := out.EventLine(e, 0); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	rate := uint32(300)
+	e = api.NewEvent(15, job.Event{Version: 9, State: job.ControlRate, Control: true, Rate: &rate, Reason: "too slow", At: e.At})
+	want = "      15  2026-01-02T02:04:05.678Z  rate         job_00000000000000000000000000  control  300 recipients a second  too slow"
+	if got := out.EventLine(e, 0); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	e = api.NewEvent(123456, job.Event{Version: 12, State: "quarantined", At: e.At})
 	want = "123456  2026-01-02T02:04:05Z  quarantined  job_00000000000000000000000000  v12"
 	if got := out.EventLine(e, 80); got != want {
