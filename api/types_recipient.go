@@ -37,14 +37,13 @@ type Connected struct {
 
 // Waits is a message that waits for a recipient.
 type Waits struct {
-	Job     job.ID    `json:"job"`
-	Account string    `json:"account"`
-	Tenant  string    `json:"tenant"`
-	Since   time.Time `json:"since,omitzero" doc:"When it was parked; absent if that record is folded."`
-	Expires time.Time `json:"expires"`
-	// Withdraws is zero for what brings a message.
-	Withdraws job.ID `json:"withdraws,omitzero" doc:"It has no message, but asks to take that of this recalled job off the display."`
-	Maybe     bool   `json:"maybe_seen" doc:"It was written to a connection that ended before it was acknowledged."`
+	Job       job.ID    `json:"job"`
+	Account   string    `json:"account"`
+	Tenant    string    `json:"tenant"`
+	Since     time.Time `json:"since,omitzero" doc:"When it was parked; absent if that record is folded."`
+	Expires   time.Time `json:"expires"`
+	Withdraws job.ID    `json:"withdraws,omitzero" doc:"It has no message, but asks to take that of this recalled job off the display."`
+	Maybe     bool      `json:"maybe_seen" doc:"It was written to a connection that ended before it was acknowledged."`
 }
 
 // Used is how many messages a recipient was charged on a day.

@@ -252,7 +252,7 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 		return err
 	}
 	made := access.Controlled(j.Spec, c, seq) // as who reads the ledger tells it
-	act.ID, act.At = made.ID, made.At
+	act.ID, act.At, act.Detail = made.ID, made.At, made.Detail
 	j.Controls.Apply(c)
 	return nil
 }

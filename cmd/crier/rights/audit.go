@@ -19,6 +19,14 @@ func Audit(c *cli.CLI) *cobra.Command {
 	return c.Group("audit", "The audit log: who changed what, when, and why", auditList(c))
 }
 
+// object is what an act was about, and what that was changed to.
+func object(a api.AuditEntry) string {
+	if a.Detail == "" {
+		return a.Object
+	}
+	return a.Object + ": " + a.Detail
+}
+
 func auditList(c *cli.CLI) *cobra.Command {
 	var req api.ListAudit
 	var since string
@@ -49,7 +57,7 @@ func auditList(c *cli.CLI) *cobra.Command {
 			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object", Below: true},
 				{Name: "result"}, {Name: "id", Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "reason", Below: true}}}
 			for _, a := range all {
-				g.Rows = append(g.Rows, []string{a.At.UTC().Truncate(time.Second).Format(time.RFC3339), a.KeyName, a.Tenant, a.Operation, a.Object, a.Result, a.Key, out.Span(p.Now.Sub(a.At)), a.Reason})
+				g.Rows = append(g.Rows, []string{a.At.UTC().Truncate(time.Second).Format(time.RFC3339), a.KeyName, a.Tenant, a.Operation, object(a), a.Result, a.Key, out.Span(p.Now.Sub(a.At)), a.Reason})
 			}
 			return g
 		})

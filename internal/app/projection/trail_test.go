@@ -121,9 +121,9 @@ func TestTrail(t *testing.T) {
 		}
 		var got []string
 		for _, a := range store.mu.acts {
-			got = append(got, a.Operation+" "+a.Key+" "+a.Tenant+" "+a.Reason)
+			got = append(got, a.Operation+" "+a.Key+" "+a.Tenant+" "+a.Reason+" "+a.Detail)
 		}
-		want := []string{"pause-job key_1 acme ", "set-rate key_2 acme too fast", "resolve-job key_3 acme ", "cancel-job key_4 default "}
+		want := []string{"pause-job key_1 acme  ", "set-rate key_2 acme too fast 7 a second", "resolve-job key_3 acme  drop", "cancel-job key_4 default  "}
 		if !slices.Equal(got, want) || store.mu.mark != last {
 			t.Errorf("the acts are %q through %d, want %q through %d", got, store.mu.mark, want, last)
 		}
