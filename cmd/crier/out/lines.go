@@ -36,12 +36,7 @@ func EventLine(e api.Event, width int) string {
 	what := fmt.Sprintf("%s  %s%d", e.Job, version, e.Version)
 	switch e.Kind() {
 	case job.EventOfControl:
-		what = e.Job.String() + "  control"
-		if e.Rate != nil && *e.Rate == 0 {
-			what += "  unlimited"
-		} else if e.Rate != nil {
-			what += "  " + Many(uint64(*e.Rate), "recipient") + " a second"
-		}
+		what = e.Job.String() + controlled(e, form == eventShort)
 	case job.EventOfSlice:
 		what = fmt.Sprintf("%s slice %d  %s%d", e.Job, *e.Slice, version, e.Version)
 	case job.EventOfSet:
@@ -56,6 +51,23 @@ func EventLine(e api.Event, width int) string {
 		line += "  " + Clean(e.Reason)
 	}
 	return Hang(line, width, column)
+}
+
+// controlled is what stands behind the job of a control.
+func controlled(e api.Event, short bool) string {
+	switch {
+	case e.Rate == nil && short:
+		return ""
+	case e.Rate == nil:
+		return "  control"
+	case *e.Rate == 0 && short:
+		return "  no limit"
+	case *e.Rate == 0:
+		return "  control  unlimited"
+	case short:
+		return fmt.Sprintf("  %d/s", *e.Rate)
+	}
+	return "  control  " + Many(uint64(*e.Rate), "recipient") + " a second"
 }
 
 // change is how many recipients came into a set or left it, with a sign.

@@ -33,6 +33,10 @@ func TestEventLine(t *testing.T) {
 	if got := out.EventLine(e, 0); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	want = "    15  2026-01-02T02:04:05Z  rate         job_00000000000000000000000000  300/s\n" + strings.Repeat(" ", 43) + "too slow"
+	if got := out.EventLine(e, 80); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	e = api.NewEvent(123456, job.Event{Version: 12, State: "quarantined", At: e.At})
 	want = "123456  2026-01-02T02:04:05Z  quarantined  job_00000000000000000000000000  v12"
 	if got := out.EventLine(e, 80); got != want {
