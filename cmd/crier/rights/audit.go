@@ -57,7 +57,7 @@ func auditList(c *cli.CLI) *cobra.Command {
 			g := out.Grid{Of: "acts", Columns: []out.Column{{Name: "at"}, {Name: "key", Flex: 1}, {Name: "tenant", Wide: true}, {Name: "operation"}, {Name: "object", Below: true},
 				{Name: "result"}, {Name: "id", Wide: true}, {Name: "age", Right: true, Wide: true}, {Name: "reason", Below: true}}}
 			for _, a := range all {
-				g.Rows = append(g.Rows, []string{a.At.UTC().Truncate(time.Second).Format(time.RFC3339), a.KeyName, a.Tenant, a.Operation, object(a), a.Result, a.Key, out.Span(p.Now.Sub(a.At)), a.Reason})
+				g.Rows = append(g.Rows, []string{a.At.UTC().Truncate(time.Second).Format(time.RFC3339), cmp.Or(a.KeyName, a.Key), a.Tenant, a.Operation, object(a), a.Result, a.Key, out.Span(p.Now.Sub(a.At)), a.Reason})
 			}
 			return g
 		})
