@@ -62,6 +62,7 @@ type Act struct {
 	Tenant    string // whose object it is
 	Object    string // such as account/5 or job/job_...
 	Reason    string // that was given
+	Detail    string // what the object was changed to, such as a rate
 	Request   string // id of the request
 }
 

@@ -159,6 +159,7 @@ type AuditEntry struct {
 	KeyName   string    `json:"key_name,omitzero"`
 	Operation string    `json:"operation"`
 	Object    string    `json:"object" doc:"Such as account/5 or job/job_..."`
+	Detail    string    `json:"detail,omitzero" doc:"What it was changed to, of set-rate and resolve-job."`
 	Result    string    `json:"result" doc:"done, or the code of the error."`
 	Reason    string    `json:"reason,omitzero" doc:"That was given with the header Crier-Reason."`
 	Request   string    `json:"request,omitzero" doc:"Id of the request, by which the server's log has it; absent if the act was read from the ledger."`

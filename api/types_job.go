@@ -156,7 +156,9 @@ type Job struct {
 	Due            time.Time         `json:"due,omitzero" doc:"From when on it overstays its state, if nothing is done of it until then; absent if it may stay."`
 	Overstayed     bool              `json:"overstayed,omitzero" doc:"It is in its state for longer than that is meant to last."`
 	Tries          uint32            `json:"tries,omitzero" doc:"How often it was taken from its scheduler because it overstayed this state."`
-	Paused         bool              `json:"paused" doc:"An operator paused it."`
+	Paused         bool              `json:"paused" doc:"It was paused, by an operator or by the restore of a backup."`
+	PausedBy       string            `json:"paused_by,omitzero" doc:"Id of the key that paused it; restore: the restore of a backup did. Absent if that is not known."`
+	PausedWhy      string            `json:"paused_why,omitzero" doc:"The reason that was given for the pause."`
 	Account        string            `json:"account"`
 	AccountID      uint32            `json:"account_id"`
 	Tenant         string            `json:"tenant"`
@@ -193,6 +195,7 @@ type Withdrawal struct {
 	Withdrawn  uint64 `json:"withdrawn,omitzero" doc:"How many recipients' clients have taken it back. Who had it stays counted as delivered."`
 	// Withdrawing goes down to 0, at the latest at the end of the withdrawal's time to live.
 	Withdrawing uint64 `json:"withdrawing,omitzero" doc:"From how many recipients it is still being taken back; absent when that is done."`
+	Refused     uint64 `json:"withdrawal_refused,omitzero" doc:"How many recipients' clients cannot take a message back, and keep it."`
 }
 
 // Once is what a job sends once.

@@ -16,6 +16,7 @@ type Recipient struct {
 	Parked      []Waits `json:"parked" doc:"What waits for its login, of the caller's tenant, in the order in which it was parked; the first 50."`
 	ParkedTotal uint64  `json:"parked_total" doc:"How much that is in all."`
 	Frequency   []Used  `json:"frequency" doc:"What it was charged on the day, of the caller's tenant, if there is a cap."`
+	Zone        string  `json:"zone,omitzero" doc:"The time zone whose day that is, as the process that answers is configured; absent if it is without caps."`
 	Day         string  `json:"day,omitzero" doc:"Today, if the process that answers is configured with caps; else the last day on which anybody of its range was charged anything. Absent: nobody was."`
 }
 
@@ -36,12 +37,13 @@ type Connected struct {
 
 // Waits is a message that waits for a recipient.
 type Waits struct {
-	Job     job.ID    `json:"job"`
-	Account string    `json:"account"`
-	Tenant  string    `json:"tenant"`
-	Since   time.Time `json:"since,omitzero" doc:"When it was parked; absent if that record is folded."`
-	Expires time.Time `json:"expires"`
-	Maybe   bool      `json:"maybe_seen" doc:"It was written to a connection that ended before it was acknowledged."`
+	Job       job.ID    `json:"job"`
+	Account   string    `json:"account"`
+	Tenant    string    `json:"tenant"`
+	Since     time.Time `json:"since,omitzero" doc:"When it was parked; absent if that record is folded."`
+	Expires   time.Time `json:"expires"`
+	Withdraws job.ID    `json:"withdraws,omitzero" doc:"It has no message, but asks to take that of this recalled job off the display."`
+	Maybe     bool      `json:"maybe_seen" doc:"It was written to a connection that ended before it was acknowledged."`
 }
 
 // Used is how many messages a recipient was charged on a day.

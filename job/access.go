@@ -14,6 +14,9 @@ const DefaultTenant = "default"
 // everything.
 const BootstrapKey = "bootstrap"
 
+// RestoreKey stands for the restore of a backup where a record names the key of who asked.
+const RestoreKey = "restore"
+
 // Role is what a key may be used for, within its tenant.
 type Role uint8
 

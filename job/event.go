@@ -19,10 +19,12 @@ type Event struct {
 	Job     ID         `json:"job,omitzero" doc:"Absent if it is about a set."`
 	Slice   *uint32    `json:"slice,omitzero" doc:"Number of the slice it is about; absent if it is about the job itself."`
 	Set     *SetChange `json:"set,omitzero" doc:"The set of recipients that was changed; absent if it is about a job."`
-	Version uint64     `json:"version" doc:"Of the job, or of the slice's status, or the set's revision. A job's have no gap, nor a set's."`
-	State   string     `json:"state" doc:"The state that the job or the slice came into; of a set, added or removed."`
+	Version uint64     `json:"version" doc:"Of the job, or of the slice's status, or the set's revision; of a control its number among those of all jobs. A job's have no gap, nor a set's."`
+	State   string     `json:"state" doc:"The state that the job or the slice came into; of a set, added or removed; of a control, pause, resume or rate."`
 	Reason  string     `json:"reason,omitzero"`
 	At      time.Time  `json:"at" doc:"When the state was entered, or the set changed; of an alert, from when on the state was overstayed."`
+	Control bool       `json:"control,omitzero" doc:"Somebody paused or resumed the job, or changed its rate, which need not be a change of its state; absent: it is none of these."`
+	Rate    *uint32    `json:"rate,omitzero" doc:"The new rate, in recipients a second, of a control that changes it; 0 is unlimited."`
 	Alert   string     `json:"alert,omitzero" enum:"overstayed" doc:"overstayed: the job is in this state for longer than that is meant to last, and the reason is what it waits on. Once for each version; absent: it came into the state."`
 }
 
@@ -53,6 +55,29 @@ const (
 	SetRemoved = "removed"
 )
 
+// The states of an event about a control.
+const (
+	ControlPause  = "pause"
+	ControlResume = "resume"
+	ControlRate   = "rate"
+)
+
+// Event is the control of a job with a number as an event; ok is false of those that lead to a
+// state of their own, or that nobody else needs to hear of.
+func (c Control) Event(id ID, number uint64) (e Event, ok bool) {
+	e = Event{Job: id, Version: number, Control: true, Reason: c.Why, At: c.At}
+	switch {
+	case c.Recall, c.Cancel:
+	case c.Pause != nil && *c.Pause:
+		e.State = ControlPause
+	case c.Pause != nil:
+		e.State = ControlResume
+	case c.Rate != nil:
+		e.State, e.Rate = ControlRate, c.Rate
+	}
+	return e, e.State != ""
+}
+
 // id names the set among all.
 func (s SetChange) id() string {
 	return s.Kind + "." + strconv.FormatUint(uint64(s.Number), 10)
@@ -60,32 +85,41 @@ func (s SetChange) id() string {
 
 // The kinds of events.
 const (
-	EventOfJob   = "job"
-	EventOfSlice = "slice"
-	EventOfSet   = "set"
+	EventOfJob     = "job"
+	EventOfSlice   = "slice"
+	EventOfSet     = "set"
+	EventOfControl = "control"
 )
 
 // EventKinds lists them.
-func EventKinds() []string { return []string{EventOfJob, EventOfSlice, EventOfSet} }
+func EventKinds() []string { return []string{EventOfJob, EventOfSlice, EventOfSet, EventOfControl} }
 
 // Kind is what the event is about: one of EventKinds.
 func (e Event) Kind() string {
 	switch {
 	case e.Set != nil:
 		return EventOfSet
+	case e.Control:
+		return EventOfControl
 	case e.Slice != nil:
 		return EventOfSlice
 	}
 	return EventOfJob
 }
 
-// ID names the event: job/version, job-slice/version, or kind.number/revision; an alert's
-// has its word behind that.
+// Once reports whether the stream has the event once, however often it is published: alerts,
+// and controls, which are read from the ledger again after a crash.
+func (e Event) Once() bool { return e.Alert != "" || e.Control }
+
+// ID names the event: job/version, job-slice/version, job/control/number, or
+// kind.number/revision; an alert's has its word behind that.
 func (e Event) ID() string {
 	id := e.Job.String()
 	switch e.Kind() {
 	case EventOfSet:
 		id = e.Set.id()
+	case EventOfControl:
+		id += "/control"
 	case EventOfSlice:
 		id += "-" + strconv.FormatUint(uint64(*e.Slice), 10)
 	}
@@ -100,7 +134,8 @@ func (e Event) ID() string {
 const AllEvents = "evt.>"
 
 // Subject is where the event is published: evt.job.<id>, evt.slice.<id>.<n>, or
-// evt.set.<kind>.<number>; an alert has one of its own, evt.alert.<alert>.<id>.<version>.
+// evt.set.<kind>.<number>; an alert has one of its own, evt.alert.<alert>.<id>.<version>, and
+// so has a control, evt.control.<id>.<number>.
 func (e Event) Subject() string {
 	if e.Alert != "" {
 		return "evt.alert." + e.Alert + "." + e.Job.String() + "." + strconv.FormatUint(e.Version, 10)
@@ -108,6 +143,8 @@ func (e Event) Subject() string {
 	switch e.Kind() {
 	case EventOfSet:
 		return "evt.set." + e.Set.id()
+	case EventOfControl:
+		return "evt.control." + e.Job.String() + "." + strconv.FormatUint(e.Version, 10)
 	case EventOfSlice:
 		return "evt.slice." + e.Job.String() + "." + strconv.FormatUint(uint64(*e.Slice), 10)
 	}
@@ -119,6 +156,8 @@ func (e Event) Validate() error {
 	switch {
 	case e.Job.IsZero() && e.Set == nil:
 		return Invalid("job", "an event is about a job, or a set", nil)
+	case e.Control && (e.Set != nil || e.Slice != nil):
+		return Invalid("control", "a control is about a job, not about a slice or a set", nil)
 	case e.Set != nil && (!e.Job.IsZero() || e.Slice != nil):
 		return Invalid("set", "an event is about a job or a set, not both", nil)
 	case e.Set != nil && !slices.Contains(SetKinds(), e.Set.Kind):

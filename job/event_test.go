@@ -26,6 +26,9 @@ func TestEvent(t *testing.T) {
 		{job.Event{Job: id, Version: 3, State: "sending", Reason: "its turn", At: at, Alert: job.Overstayed}, "job_00000000000000000000000009/3/overstayed",
 			"evt.alert.overstayed.job_00000000000000000000000009.3",
 			`{"job":"job_00000000000000000000000009","version":3,"state":"sending","reason":"its turn","at":"2026-01-02T03:04:05.000000006Z","alert":"overstayed"}`},
+		{job.Event{Job: id, Version: 7, State: job.ControlRate, Control: true, Rate: new(uint32), At: at}, "job_00000000000000000000000009/control/7",
+			"evt.control.job_00000000000000000000000009.7",
+			`{"job":"job_00000000000000000000000009","version":7,"state":"rate","at":"2026-01-02T03:04:05.000000006Z","control":true,"rate":0}`},
 		{job.Event{Set: &job.SetChange{Kind: "followers", Name: "news", Number: 7, Tenant: "acme", Recipients: 9, Changed: 2}, Version: 4, State: job.SetAdded, At: at}, "followers.7/4", "evt.set.followers.7",
 			`{"set":{"kind":"followers","name":"news","number":7,"tenant":"acme","recipients":9,"changed":2},"version":4,"state":"added","at":"2026-01-02T03:04:05.000000006Z"}`},
 		{job.Event{Set: &job.SetChange{Kind: "suppression", Name: "zero"}, Version: 4, State: job.SetRemoved, At: at}, "suppression.0/4", "evt.set.suppression.0",
@@ -38,7 +41,7 @@ func TestEvent(t *testing.T) {
 			t.Errorf("id %s, subject %s, text %s, %v", c.e.ID(), c.e.Subject(), text, err)
 		}
 	}
-	for want, e := range map[string]job.Event{"job": {Job: id}, "slice": {Job: id, Slice: &n}, "set": {Set: &job.SetChange{}}} {
+	for want, e := range map[string]job.Event{"job": {Job: id}, "control": {Job: id, Control: true}, "slice": {Job: id, Slice: &n}, "set": {Set: &job.SetChange{}}} {
 		if e.Kind() != want {
 			t.Errorf("%+v is of the kind %s", e, e.Kind())
 		}
@@ -49,6 +52,7 @@ func TestEvent(t *testing.T) {
 	}
 	for field, e := range map[string]job.Event{"known alert": {Job: id, Version: 1, State: "sent", Alert: "boom"}, "job of an alert": {Job: id, Slice: &n, Version: 1, State: "sent", Alert: job.Overstayed},
 		"version of a set's alert": {Set: &job.SetChange{Kind: "segment"}, Version: 1, State: "added", Alert: job.Overstayed},
+		"job of a control":         {Job: id, Slice: &n, Version: 1, State: "pause", Control: true},
 		"set":                      {Set: &job.SetChange{Kind: "x"}, Version: 1, State: "added"}, "job": {Version: 1, State: "sent"}, "version": {Job: id, State: "sent"}, "state": {Job: id, Version: 1}} {
 		if job.CodeOf(e.Validate()) != job.CodeInvalid {
 			t.Errorf("an event without a %s is taken", field)

@@ -40,7 +40,7 @@ var (
 		Preparing:        "The job's package is being verified; nothing is sent yet.",
 		Prepared:         "The job's package is verified; its slices are offered to workers next.",
 		Sending:          "Workers hand the message to who is online, and park it for the others.",
-		Paused:           "An operator stopped new hand-offs, until crier job resume.",
+		Paused:           "New hand-offs were stopped, by an operator or by the restore of a backup, until crier job resume.",
 		Preempted:        "More urgent jobs go first; the job goes on by itself.",
 		Sent:             "Everybody who was online is handled; for the rest the message waits until they log in or its time to live ends.",
 		Completed:        "The job is over: nobody is pending, parked, handed off or in doubt.",
@@ -52,6 +52,25 @@ var (
 		JobExpired:       "The job's time to live ended before everybody got the message.",
 		Quarantined:      "The job broke what works on it five times, and is set aside, until crier job resume or crier job cancel.",
 		FailedOver:       "The job comes from another centre; a scheduler of this one goes on with it.",
+	}
+	// otherMeans are words beside a state, and states of members, which no type here has.
+	otherMeans = []Word{
+		{"withdrawn", "count of a recalled job", "How many recipients' clients took the message off the display; they stay delivered."},
+		{"being_withdrawn", "count of a recalled job", "From how many recipients the message is still to be taken back, at once or at their next login."},
+		{"withdrawal_refused", "count of a recalled job", "How many recipients' clients cannot take a message back, and keep it."},
+		{"withdrawal", "mark of a job", "The job has no message: it takes back what a recalled job delivered; crier job info shows which."},
+		{"paused", "mark of a job that is sent", "Nothing of what is parked is handed over until crier job resume; what is sent has no state of its own for that."},
+		{"overstayed", "mark of a job", "The job is in its state for longer than that is meant to last; crier job ls --stuck lists such jobs."},
+		{"JOINING", "state of a member", "The member has begun, and waits until it and the others see each other."},
+		{"ONLINE", "state of a member", "The member is among the others, and takes no work yet."},
+		{"WORKING", "state of a member", "The member takes work."},
+		{"SILENCE", "state of a member", "The member hands over what it holds and takes nothing new: it was asked to be silent, or stops, or is not healthy; crier member info has the reason."},
+		{"OFFLINE", "state of a member", "The member reaches no other member, and not the ledger; it begins anew when it does."},
+		{"unreachable", "state of a member", "The member's lease is live, but the process that answers does not reach it; nobody takes over from it yet."},
+		{"lapsed", "state of a member", "The member ended without leaving, and its lease is over: what it holds is taken over. It is listed until it is back, for a day."},
+		{"unknown", "state of a member", "Nothing is known of the member but what it holds."},
+		{"no_answer", "mark of a member", "The others saw the member a moment ago, and it did not answer when it was asked; it may be gone."},
+		{"frozen", "mark of a member", "The member takes nothing new, because the coordination store answers nobody."},
 	}
 	sliceMeans = [...]string{
 		SlicePlanned:   "The slice is cut, and not offered to a worker yet.",
@@ -79,14 +98,14 @@ func (s State) Means() string { return stateMeans[s] }
 // Means says what the state is, in a sentence.
 func (s SliceState) Means() string { return sliceMeans[s] }
 
-// Word is a word that says where a recipient, a job or a slice stands.
+// Word is a word that says where a recipient, a job, a slice or a member stands.
 type Word struct {
 	Word  string `json:"word"`
 	Is    string `json:"is"` // what it is a word for
 	Means string `json:"means"`
 }
 
-// Words lists all of them: of recipients, of jobs, of slices. A word may be in it for two.
+// Words lists all of them: of recipients, of jobs, of slices, of members. A word may be in it for two.
 func Words() (all []Word) {
 	for o := range Outcome(len(outcomeNames)) {
 		all = append(all, Word{o.String(), "outcome of a recipient", o.Means()})
@@ -100,5 +119,5 @@ func Words() (all []Word) {
 	for s := range SliceState(len(sliceLife)) {
 		all = append(all, Word{s.String(), "state of a slice", s.Means()})
 	}
-	return all
+	return append(all, otherMeans...)
 }

@@ -19,7 +19,7 @@ func TestWordsMeanSomething(t *testing.T) {
 		}
 		seen[w.Word+w.Is] = true
 	}
-	if n := len(job.Outcomes()) + int(job.ReasonUnknown) + int(job.FailedOver) + 1 + int(job.SliceAbandoned) + 1; len(seen) != n {
-		t.Errorf("%d words, want %d", len(seen), n)
+	if n := len(job.Outcomes()) + int(job.ReasonUnknown) + int(job.FailedOver) + 1 + int(job.SliceAbandoned) + 1; len(seen) < n+16 {
+		t.Errorf("%d words, want %d, and those beside them", len(seen), n)
 	}
 }

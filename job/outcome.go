@@ -127,6 +127,25 @@ type Counts struct {
 	Cancelled uint64            `json:"cancelled"`
 	Failed    uint64            `json:"failed"`
 	Dropped   map[Reason]uint64 `json:"dropped"`
+	// FailedFor is Failed by reason, as far as that is known: of who failed before the
+	// index kept it, the reason is in crier job explain.
+	FailedFor map[Reason]uint64 `json:"failed_for,omitzero"`
+}
+
+// Fail notes for which reason some of Failed did.
+func (c *Counts) Fail(r Reason, n uint64) {
+	if c.FailedFor == nil {
+		c.FailedFor = map[Reason]uint64{}
+	}
+	c.FailedFor[r] += n
+}
+
+// FailedForAny is how many of Failed did for a reason that is known.
+func (c Counts) FailedForAny() (n uint64) {
+	for _, v := range c.FailedFor {
+		n += v
+	}
+	return min(n, c.Failed)
 }
 
 // DroppedTotal is the number of recipients dropped for any reason.

@@ -221,6 +221,8 @@ const (
 // Controls is the sum of a job's controls.
 type Controls struct {
 	Paused    bool
+	PausedBy  string // id of the key of who paused it, or RestoreKey; "" if that is not known
+	PausedWhy string // the reason that was given for it
 	Again     uint64 // the highest version whose quarantine was ended; 0 if none was
 	Cancelled bool
 	Recalled  bool
@@ -249,12 +251,26 @@ func (c *Controls) Apply(x Control) {
 // apply adds what counts only while the job may be sent.
 func (c *Controls) apply(x Control) {
 	if x.Pause != nil {
-		c.Paused = *x.Pause
+		c.Paused, c.PausedBy, c.PausedWhy = *x.Pause, "", ""
+	}
+	if x.Pause != nil && *x.Pause {
+		c.PausedBy, c.PausedWhy = x.By, x.Why
 	}
 	c.Again = max(c.Again, x.Again)
 	if x.Rate != nil {
 		c.Rate = x.Rate
 	}
+}
+
+// PauseReason is the reason of the state that a pause leads to.
+func (c Controls) PauseReason() string {
+	switch {
+	case c.PausedBy == RestoreKey:
+		return "a backup was restored"
+	case c.PausedWhy != "":
+		return "pause was asked for: " + c.PausedWhy
+	}
+	return "pause was asked for"
 }
 
 // RecallReason is the reason of the state that a recall leads to.

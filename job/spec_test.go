@@ -182,6 +182,27 @@ func TestControlsAddUp(t *testing.T) {
 	})
 }
 
+// Who paused a job is told as long as it is paused, and why.
+func TestWhoPaused(t *testing.T) {
+	yes, no := true, false
+	var c job.Controls
+	for _, x := range []struct {
+		job.Control
+		by, why, reason string
+	}{
+		{job.Control{Pause: &yes, By: job.RestoreKey, Why: "who knows"}, job.RestoreKey, "who knows", "a backup was restored"},
+		{job.Control{Rate: new(uint32), By: "key_1"}, job.RestoreKey, "who knows", "a backup was restored"},
+		{job.Control{Pause: &no, By: "key_1", Why: "all is well"}, "", "", "pause was asked for"},
+		{job.Control{Pause: &yes, By: "key_2"}, "key_2", "", "pause was asked for"},
+		{job.Control{Pause: &yes, By: "key_2", Why: "too fast"}, "key_2", "too fast", "pause was asked for: too fast"},
+	} {
+		c.Apply(x.Control)
+		if c.PausedBy != x.by || c.PausedWhy != x.why || c.PauseReason() != x.reason {
+			t.Errorf("%+v, %s; want %+v", c, c.PauseReason(), x)
+		}
+	}
+}
+
 // The law of conservation adds up every number that a user is shown, so the sum is
 // taken here from what is shown.
 func TestCountsAddUpAllThatIsShown(t *testing.T) {

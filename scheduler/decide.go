@@ -107,7 +107,7 @@ func decide(v view) (s step, ok bool) {
 			return step{job.Quarantined, v.broken}, true
 		}
 		if c.Paused {
-			return step{job.Paused, "pause was asked for"}, true
+			return step{job.Paused, c.PauseReason()}, true
 		}
 	case job.Paused:
 		if v.stuck() {
@@ -163,7 +163,7 @@ func begin(v view) (s step, ok bool) {
 		}
 	case job.Prepared:
 		if v.job.Controls.Paused {
-			return step{job.Paused, "pause was asked for"}, true
+			return step{job.Paused, v.job.Controls.PauseReason()}, true
 		}
 		return step{job.Sending, "its slices are offered"}, true
 	case job.Quarantined:

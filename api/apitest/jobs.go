@@ -277,13 +277,13 @@ func (f *Fake) control(method string, id job.ID, do func(*record)) (api.Job, err
 }
 
 // PauseJob implements api.Service.
-func (f *Fake) PauseJob(_ context.Context, id job.ID) (api.Job, error) {
-	return f.control("PauseJob", id, func(r *record) { r.job.Paused = true })
+func (f *Fake) PauseJob(ctx context.Context, id job.ID) (api.Job, error) {
+	return f.control("PauseJob", id, func(r *record) { r.job.Paused, r.job.PausedBy, r.job.PausedWhy = true, "key_1", api.ActOf(ctx).Reason })
 }
 
 // ResumeJob implements api.Service.
 func (f *Fake) ResumeJob(_ context.Context, id job.ID) (api.Job, error) {
-	return f.control("ResumeJob", id, func(r *record) { r.job.Paused = false })
+	return f.control("ResumeJob", id, func(r *record) { r.job.Paused, r.job.PausedBy, r.job.PausedWhy = false, "", "" })
 }
 
 // CancelJob implements api.Service.
@@ -316,6 +316,9 @@ func (f *Fake) RecallJob(_ context.Context, id job.ID, req api.Recall) (api.Job,
 		c := r.job.Counts
 		c.Recalled += c.Pending + c.Parked
 		c.Failed += c.InDoubt
+		if c.InDoubt > 0 {
+			c.Fail(job.ReasonUnknown, c.InDoubt)
+		}
 		may := c.Delivered + c.Failed
 		c.Pending, c.Parked, c.InDoubt = 0, 0, 0
 		r.job.Counts = c
@@ -347,6 +350,7 @@ func (f *Fake) ResolveJob(_ context.Context, id job.ID, decision job.Decision) (
 		out.Resolved, r.job.Decision = r.job.Counts.InDoubt, out.Decision
 		if decision == job.DecideDrop {
 			r.job.Counts.Failed += out.Resolved
+			r.job.Counts.Fail(job.ReasonUnknown, out.Resolved)
 		} else {
 			r.job.Counts.Parked += out.Resolved
 		}
@@ -427,10 +431,10 @@ func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, 
 		return api.Recipient{}, err
 	}
 	now := f.Now()
-	return api.Recipient{Recipient: r, Day: now.Format(time.DateOnly), Whereabouts: api.Whereabouts{Home: "w-m1", Primary: "g-m2.3",
+	return api.Recipient{Recipient: r, Day: now.Format(time.DateOnly), Zone: "Asia/Shanghai", Whereabouts: api.Whereabouts{Home: "w-m1", Primary: "g-m2.3",
 		Online: []api.Connected{{Gateway: "g-m1", Connections: 1, Since: now.Add(-time.Hour)}, {Gateway: "g-m2", Connections: 2, Since: now.Add(-time.Minute)}},
 		Silent: []api.Silent{{Name: "m3-with-a-long-name-in-another-rack", Why: "no answer within 1s"}}},
-		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour)},
+		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour), Withdraws: job.NewID(now.Add(-time.Hour), [10]byte{8})},
 			{Job: job.NewID(now, [10]byte{10}), Account: "the-weather-office", Tenant: job.DefaultTenant, Expires: now.Add(50 * time.Hour), Maybe: true}}, ParkedTotal: 70,
 		Frequency: []api.Used{{Messages: 3, Cap: 3}, {Account: "news", AccountID: new(uint32), Messages: 2}}}, nil
 }

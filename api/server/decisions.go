@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"crier/api"
 	"crier/api/decision"
@@ -78,7 +80,7 @@ func objectOf(r *http.Request) string {
 
 // named are the operations that say in their body what they are about, and of which kind
 // that is.
-var named = map[string]string{"create-account": "account", "create-segment": "segment", "create-tenant": "tenant", "create-key": "key", "mint-token": "recipient"}
+var named = map[string]string{"create-account": "account", "create-segment": "segment", "create-tenant": "tenant", "create-key": "key", "mint-token": "recipient", "submit-job": "account"}
 
 // namedWithin is how much is read of the body of who is denied, in bytes.
 const namedWithin = 4 << 10
@@ -91,6 +93,9 @@ func namedIn(r *http.Request, operationID string) string {
 		return ""
 	}
 	data, err := io.ReadAll(io.LimitReader(r.Body, namedWithin))
+	if operationID == "submit-job" { // its message may be long
+		return printableName(kind, accountIn(data))
+	}
 	var body struct {
 		Name      string         `json:"name"`
 		Recipient *job.Recipient `json:"recipient"`
@@ -101,8 +106,39 @@ func namedIn(r *http.Request, operationID string) string {
 	switch {
 	case kind == "recipient" && body.Recipient != nil:
 		return kind + "/" + body.Recipient.String()
-	case kind != "recipient" && body.Name != "":
-		return kind + "/" + api.Printable(secrets.ReplaceAllString(body.Name, "${1}_...")) // it may be a key that somebody took for a name
+	case kind != "recipient":
+		return printableName(kind, body.Name)
+	}
+	return ""
+}
+
+// printableName is an object by its name, which may be a key that somebody took for one.
+func printableName(kind, name string) string {
+	if name == "" {
+		return ""
+	}
+	return kind + "/" + api.Printable(secrets.ReplaceAllString(name, "${1}_..."))
+}
+
+// accountIn is the account in the beginning of a request for a job; "" if it is not there.
+func accountIn(data []byte) (account string) {
+	d := jsontext.NewDecoder(bytes.NewReader(data))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return ""
+	}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadValue()
+		if err != nil {
+			return ""
+		}
+		field := string(name)
+		value, err := d.ReadValue()
+		switch {
+		case err != nil:
+			return ""
+		case field == `"account"` && json.Unmarshal(value, &account) == nil:
+			return account
+		}
 	}
 	return ""
 }

@@ -47,7 +47,7 @@ var (
 	tailEventsQuery = []param{
 		{"since", "Cursor of an event: what comes behind it; or a length of time such as 1h: what was published within it. Absent means the first that is stored.", false, nil},
 		{"job", "Id of the one job whose events are wanted; absent means all.", false, nil},
-		{"kind", "The one kind of events that is wanted: about jobs, slices, or sets of recipients; absent means all.", false, job.EventKinds()},
+		{"kind", "The one kind of events that is wanted: about jobs, slices, sets of recipients, or controls (a job was paused or resumed, or its rate changed); absent means all.", false, job.EventKinds()},
 		{"follow", "true: wait for more at the end; absent means false.", false, nil},
 	}
 	waitJobQuery = []param{

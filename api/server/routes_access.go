@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
 	"crier/api"
+	"crier/api/decision"
 	"crier/job"
 )
 
@@ -34,7 +36,7 @@ func (s *Server) accessRoutes() {
 					return api.AuditList{}, job.Invalid("since", "want a length of time such as 1h", nil)
 				}
 			}
-			if err := req.Validate(); err != nil {
+			if err := cmp.Or(req.Validate(), decision.ValidateAudit(req)); err != nil {
 				return api.AuditList{}, err
 			}
 			return svc.ListAudit(ctx, req)

@@ -86,10 +86,19 @@ type Config struct {
 	Unchanged func(path string)
 }
 
+// dsnForms is how the databases of formats are named.
+var dsnForms = map[Format]string{
+	FormatSQL:   "want sqlite:PATH or mysql:user:password@tcp(host:3306)/database",
+	FormatRedis: "want redis://user:password@host:6379/0",
+}
+
 // Validate names the field that is wrong.
 func (c Config) Validate() error {
-	if (c.From == FormatSQL || c.From == FormatRedis) != (c.DSN != "") {
-		return job.Invalid("dsn", "a DSN goes with sql and redis, which need one, and with nothing else", nil)
+	switch asks := c.From == FormatSQL || c.From == FormatRedis; {
+	case asks && c.DSN == "":
+		return job.Invalid("dsn", fmt.Sprintf("%s needs the DSN of its database, and none is given: %s", c.From, dsnForms[c.From]), nil)
+	case !asks && c.DSN != "":
+		return job.Invalid("dsn", fmt.Sprintf("a DSN goes with sql and redis, not with %s", c.From), nil)
 	}
 	switch c.From {
 	case FormatSQL:
@@ -102,6 +111,11 @@ func (c Config) Validate() error {
 	case FormatIDs, FormatRoaring, FormatRedis, FormatFollowers, FormatSegment, FormatSuppression:
 		if c.Column != "" {
 			return job.Invalid("column", fmt.Sprintf("a column goes with csv and zip, not with %s", c.From), nil)
+		}
+		if c.From == FormatRedis {
+			if _, err := redisset.New(redisset.Config{Name: c.Name, URL: c.DSN, Key: "any"}); err != nil {
+				return err
+			}
 		}
 	case FormatCSV, FormatZip:
 		if _, err := NewCSV(Input{}, c.Column); err != nil {

@@ -190,7 +190,9 @@ func brokenEarly(help string, width int) (early []string) {
 			flush := part == about && in == 0 && !strings.HasPrefix(line, " ")
 			beside := in >= 10 && !strings.HasPrefix(next, "-")
 			word, _, _ := strings.Cut(next, " ")
-			if line != "" && word != "" && (flush || beside) && text.StringWidth(line) < 40 && text.StringWidth(line+" "+word) <= width {
+			own := strings.TrimLeft(line, " ")
+			long := strings.HasPrefix(own, "-") && !strings.Contains(own, "  ") // a flag whose meaning has no room beside it
+			if line != "" && word != "" && !long && (flush || beside) && text.StringWidth(line) < 40 && text.StringWidth(line+" "+word) <= width {
 				early = append(early, line)
 			}
 		}
@@ -221,7 +223,13 @@ func TestGoldenTables(t *testing.T) {
 	overstay(t, paused, pausedID) // which says what it waits on
 	if id, err := job.ParseID(pausedID); err != nil {
 		t.Fatal(err)
-	} else if _, err := paused.PauseJob(t.Context(), id); err != nil {
+	} else if _, err := paused.PauseJob(api.WithAct(t.Context(), &api.Act{Reason: "the link in it is wrong"}), id); err != nil {
+		t.Fatal(err)
+	}
+	recalled, recalledID := furnished(t)
+	if id, err := job.ParseID(recalledID); err != nil {
+		t.Fatal(err)
+	} else if _, err := recalled.RecallJob(t.Context(), id, api.Recall{Reason: "a typo"}); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -236,7 +244,7 @@ func TestGoldenTables(t *testing.T) {
 		"member-ls": "member ls", "member-info": "member info m2", "ring": "ring", "ring-diff": "ring --diff", "journal-ls": "journal ls", "lane-ls": "lane ls",
 		"drill-ls": "drill ls", "key-ls": "key ls", "tenant-ls": "tenant ls", "tenant-info": "tenant info the-weather-office", "audit-ls": "audit ls",
 		"segment-ls": "segment ls", "segment-ls-archived": "segment ls --archived", "segment-info": "segment info left",
-		"suppression-ls": "suppression ls", "job-ls-paused": "job ls --state paused", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
+		"suppression-ls": "suppression ls", "job-ls-paused": "job ls --state paused", "job-info-paused": "job info LATE", "job-info-recalled": "job info RECALLED", "job-ls-stuck": "job ls --stuck", "job-info-stuck": "job info LATE", "status-stuck": "status", "job-info-aimed": "job info AIMED", "job-explain-aimed": "job explain AIMED 4", "recipient-info": "recipient info 7", "recipient-erase": "recipient erase 7 --reason asked", "error": "error",
 	} {
 		svc := api.Service(fake)
 		if strings.HasPrefix(name, "segment-") || name == "suppression-ls" || strings.HasSuffix(name, "-aimed") {
@@ -247,6 +255,9 @@ func TestGoldenTables(t *testing.T) {
 		}
 		if strings.HasSuffix(name, "-paused") {
 			svc = paused
+		}
+		if strings.HasSuffix(name, "-recalled") {
+			svc = recalled
 		}
 		for _, width := range []int{80, 160} {
 			var stdout, stderr bytes.Buffer
@@ -259,7 +270,7 @@ func TestGoldenTables(t *testing.T) {
 			}}
 			words := strings.Fields(args)
 			for i, w := range words {
-				words[i] = strings.NewReplacer("JOB", id, "AIMED", aimed, "LATE", lateID, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
+				words[i] = strings.NewReplacer("JOB", id, "AIMED", aimed, "LATE", lateID, "RECALLED", recalledID, "DIR", filepath.Join(dir, "out", strconv.Itoa(width)), "FILE", ids).Replace(w)
 			}
 			if code := c.main(context.Background(), words); code != 0 || stderr.Len() != 0 {
 				t.Errorf("%s: exit code %d, %s", args, code, &stderr)

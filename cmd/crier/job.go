@@ -55,7 +55,7 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 	return func(p *out.Printer) out.Grid {
 		state := j.State.String()
 		if j.Paused {
-			state += ", paused by an operator"
+			state += ", paused by " + pausedBy(j)
 		}
 		rows := [][]string{{"job", j.Job.String()}, {"state", state}, {"since", p.Ago(j.UpdatedAt)}}
 		if j.Overstayed {
@@ -86,6 +86,18 @@ func jobFields(j api.Job) func(*out.Printer) out.Grid {
 			[]string{"handled", fmt.Sprintf("%s of %s (%s)", out.Exact(j.Done()), out.Exact(j.Recipients), out.Percent(j.Done(), j.Recipients))})
 		return out.Grid{States: []string{"state"}, Rows: append(append(rows, countRows(j.Counts, true)...), withdrawalRows(j.Withdrawal)...)}
 	}
+}
+
+// pausedBy says who paused a job, and why.
+func pausedBy(j api.Job) string {
+	who := "an operator"
+	if j.PausedBy == job.RestoreKey {
+		who = "the restore of a backup"
+	}
+	if j.PausedWhy != "" {
+		who += ": " + j.PausedWhy
+	}
+	return who
 }
 
 // onceWords says for how long whoever gets the message does not get it again.
@@ -158,6 +170,9 @@ func withdrawalRows(w api.Withdrawal) [][]string {
 	if w.Withdrawing > 0 {
 		rows = append(rows, []string{"being withdrawn", out.Exact(w.Withdrawing)})
 	}
+	if w.Refused > 0 {
+		rows = append(rows, []string{"withdrawal refused", out.Exact(w.Refused) + ": Their clients cannot take a message back, and keep it."})
+	}
 	return append(rows, []string{"withdrawal", w.Withdrawal.String()})
 }
 
@@ -175,7 +190,7 @@ func countRows(n job.Counts, explain bool) [][]string {
 		o job.Outcome
 		n uint64
 	}{{job.Delivered, n.Delivered}, {job.HandedOff, n.HandedOff}, {job.Parked, n.Parked}, {job.Pending, n.Pending}, {job.InDoubt, n.InDoubt},
-		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed}} {
+		{job.Expired, n.Expired}, {job.Recalled, n.Recalled}, {job.Cancelled, n.Cancelled}, {job.Failed, n.Failed - n.FailedForAny()}} {
 		if x.n > 0 {
 			text := out.Exact(x.n)
 			if x.o == job.InDoubt || x.o == job.Failed {
@@ -185,6 +200,9 @@ func countRows(n job.Counts, explain bool) [][]string {
 		}
 	}
 	for r := job.NoReason; r <= job.ReasonUnknown; r++ {
+		if n.FailedFor[r] > 0 {
+			rows = append(rows, []string{"  failed: " + strings.ReplaceAll(r.String(), "_", " "), number(n.FailedFor[r], r.Means())})
+		}
 		if n.Dropped[r] > 0 {
 			rows = append(rows, []string{"  dropped: " + strings.ReplaceAll(r.String(), "_", " "), number(n.Dropped[r], r.Means())})
 		}

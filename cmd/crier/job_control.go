@@ -13,9 +13,16 @@ import (
 	"crier/job"
 )
 
+// controlAbout says what pause, resume and cancel do to what is under way.
+var controlAbout = map[string]string{
+	"pause":  `Nothing new is handed to gateways, also of what is parked. What a gateway has already is shown, and counts as delivered when it is acknowledged. The time to live goes on: who waits beyond it does not get the message. A job that is sent stays so, and is marked as paused. "crier job resume" ends the pause.`,
+	"resume": `It goes on where it stopped, after more urgent jobs; what is parked is handed over again to those who are or come online. It also ends a quarantine. Of a job that the restore of a backup paused, nobody is missed then, but who was sent it since the backup may get it twice.`,
+	"cancel": `Nothing new is handed to gateways, and who waits for it gets nothing: they count as cancelled. What a gateway has already may still be shown; who acknowledges it counts as delivered, the others as cancelled or, if nobody can know, as failed, within some 30 s. It is final from its answer on. What was delivered stays on the displays: "crier job recall" takes it back, too.`,
+}
+
 // jobControl makes pause, resume or cancel.
 func (c *commands) jobControl(verb, short string, do func(api.Service, context.Context, job.ID) (api.Job, error)) *cobra.Command {
-	return c.onJob(verb+" JOB", short, cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
+	cmd := c.onJob(verb+" JOB", short, cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
 		j, err := do(svc, ctx, id)
 		if err != nil {
 			return err
@@ -25,6 +32,8 @@ func (c *commands) jobControl(verb, short string, do func(api.Service, context.C
 		}
 		return c.Print(j, jobFields(j))
 	})
+	cmd.Long = short + ".\n\n" + controlAbout[verb]
+	return cmd
 }
 
 func (c *commands) jobRecall() *cobra.Command {

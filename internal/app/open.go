@@ -309,7 +309,7 @@ func (a *app) openRoles(ctx context.Context) (err error) {
 	a.scheduler = scheduler.New(scheduler.Config{Self: a.node.Scheduler(), Jobs: a.jobs, Claims: a.claims,
 		Ring: func() scheduler.Ring { return a.ring().Scheduler() }, Silent: a.silent, Log: a.streams.ledger, Bus: a.bus,
 		Packages: a.content, Totals: a.index, Withdrawals: a.withdrawals(), InHand: a.inhand, Logger: a.log})
-	a.trail = &projection.Trail{Controls: a.streams.controls, Store: a.store.Access, Jobs: a.jobs, Logger: a.log}
+	a.trail = &projection.Trail{Controls: a.streams.controls, Store: a.store.Access, Jobs: a.jobs, Logger: a.log, Publish: func(ctx context.Context, e job.Event) error { return a.events.Publish(ctx, e) }}
 	a.slices = &projection.Slices{Store: a.coord, Jobs: a.jobs, Of: a.slicesOf, Logger: a.log}
 	a.recorder = &projection.Recorder{Log: a.streams.ledger, Store: a.store.Jobs, Jobs: a.jobs, Coord: a.coord, Logger: a.log, Tally: func(s job.Spec) (job.Counts, uint64, error) {
 		mark := a.index.Watermark()
@@ -341,7 +341,7 @@ func (a *app) openService(ctx context.Context) error {
 	a.service = service.New(service.Config{Log: a.streams.ledger, Controls: a.streams.controls, Store: a.store, Authority: a.authority, Blobs: a.blobs, Members: a.members,
 		Jobs: a.jobs, Erased: a.erased, Index: a.index, Events: a.events, Reports: report.NewStore(a.blobs), Keys: a.keys, Scratch: a.path("scratch"), Status: a.clusterStatus, Cluster: a.operator, Whereabouts: a.operator.Whereabouts,
 		Backup: a.backup(), Caps: func(now time.Time) service.Caps {
-			return service.Caps{Day: a.cfg.Policy.Date(now), All: a.cfg.Policy.Cap, Account: a.cfg.Policy.AccountCap}
+			return service.Caps{Day: a.cfg.Policy.Date(now), Zone: a.cfg.Policy.Zone.String(), All: a.cfg.Policy.Cap, Account: a.cfg.Policy.AccountCap}
 		}, CheckWebhook: webhook.Guard{Allow: a.cfg.Webhooks}.URL,
 		Set: a.content.Set, Filters: a.content.Filters, Why: a.content.Why,
 		WaitingOn: a.waitingOn, Stays: a.stays})

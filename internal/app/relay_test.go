@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"crier/api"
+	"crier/internal/pause"
 	"crier/internal/servers"
 	"crier/job"
 )
@@ -34,6 +36,7 @@ type told struct {
 	versions map[job.ID][]uint64
 	last     map[job.ID]string // state of the highest version
 	sets     []string          // ids of the events about sets
+	controls []string          // what was done with jobs
 	cursor   uint64
 	stop     func() error
 }
@@ -53,6 +56,9 @@ func (x *trial) tail(ctx context.Context) *told {
 			}
 			w.cursor = e.Cursor
 			switch e.Kind() {
+			case job.EventOfControl:
+				w.controls = append(w.controls, e.State)
+				return nil
 			case job.EventOfSlice:
 				return nil // the latest status counts, and some may be left out
 			case job.EventOfSet:
@@ -139,6 +145,22 @@ func TestEvents(t *testing.T) {
 				_, err := x.svc.WaitJob(ctx, id, api.WaitJob{For: job.Sent})
 				x.must(err)
 				x.wantTold(ctx, w, id)
+			}
+			_, err = x.svc.PauseJob(ctx, all[0]) // its state stays, but it is told
+			x.must(err)
+			_, err = x.svc.SetRate(ctx, all[0], 5)
+			x.must(err)
+			_, err = x.svc.ResumeJob(ctx, all[0])
+			x.must(err)
+			told := func() string {
+				w.Lock()
+				defer w.Unlock()
+				return strings.Join(w.controls, " ")
+			}
+			for told() != "pause rate resume" && pause.For(ctx, 20*time.Millisecond) {
+			}
+			if got := told(); got != "pause rate resume" {
+				t.Errorf("of controls %q is told", got)
 			}
 			x.must(w.stop())
 			if want := []string{"followers.1/1 told added"}; !slices.Equal(w.sets, want) {

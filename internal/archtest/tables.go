@@ -97,7 +97,7 @@ var arrowTable = []Arrow{
 	{"cmd/crier/cli", with("api", "api/client", "api/problem", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},
 	{"cmd/crier/inspect", with("api", "api/problem", "audience", "cmd/crier/cli", "cmd/crier/out"), "what a server holds is asked of it; a package that comes is checked"},
 	{"cmd/crier/operate", with("api", "cmd/crier/cli", "cmd/crier/out"), "what a cluster is, and is to do, is asked of a server"},
-	{"cmd/crier/rights", with("api", "cmd/crier/cli", "cmd/crier/out"), "who may do what, and who did, is asked of a server"},
+	{"cmd/crier/rights", with("api", "api/decision", "cmd/crier/cli", "cmd/crier/out"), "who may do what, and who did, is asked of a server"},
 	{"cmd/crier/check", with("api", "cmd/crier/cli", "cmd/crier/out"), "a verdict is made from what any server tells"},
 	{"cmd/crier/support", with("api", "api/wire", "cmd/crier/check", "cmd/crier/cli", "cmd/crier/out", "internal/auth", "internal/bundle", "internal/config"), "what tells of a server's trouble is asked of it, and looked for on this machine"},
 	{"cmd/crier/local", with("api", "cmd/crier/cli", "cmd/crier/out", "internal/...", "!internal/sim/..."), "what runs on this machine runs in internal"},

@@ -56,7 +56,7 @@ func (t *Trail) Begin(ctx context.Context, a *api.Act, inSQL bool) context.Conte
 // row is an act as it is stored.
 func row(a *api.Act, result string) access.Act {
 	return access.Act{ID: a.ID, At: a.At, Tenant: cmp.Or(a.Tenant, a.Caller.Tenant), Key: a.Caller.Key, KeyName: a.Caller.Name, Operation: a.Operation,
-		Object: a.Object, Result: result, Reason: a.Reason, Request: a.Request}
+		Object: a.Object, Result: result, Reason: a.Reason, Request: a.Request, Detail: a.Detail}
 }
 
 // End implements the server's port.
@@ -77,6 +77,6 @@ func (t *Trail) End(ctx context.Context, a *api.Act, err error) {
 			r.Object = "recipient/_" // numbers of recipients are in no log; the ledger has who was erased
 		}
 		t.Logger.Warn("an act is not in the audit log", "act", r.ID, "at", r.At, "key", r.Key, "name", r.KeyName, "operation", r.Operation, "tenant", r.Tenant,
-			"object", r.Object, "result", r.Result, "reason", r.Reason, "request", r.Request, "error", failed)
+			"object", r.Object, "detail", r.Detail, "result", r.Result, "reason", r.Reason, "request", r.Request, "error", failed)
 	}
 }

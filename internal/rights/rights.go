@@ -254,5 +254,5 @@ func (s *Rights) ListAudit(ctx context.Context, req api.ListAudit) (api.AuditLis
 
 func describeAct(a access.Act) api.AuditEntry {
 	return api.AuditEntry{Seq: a.Seq, At: a.At, Tenant: a.Tenant, Key: a.Key, KeyName: a.KeyName, Operation: a.Operation, Object: a.Object,
-		Result: a.Result, Reason: a.Reason, Request: a.Request}
+		Result: a.Result, Reason: a.Reason, Request: a.Request, Detail: a.Detail}
 }

@@ -45,7 +45,7 @@ func (s *Service) picture(ctx context.Context, j jobs.Job, total parked.Tally) (
 		once = &api.Once{Key: spec.SendOnce.Key, Window: api.Duration(spec.SendOnce.Window)}
 	}
 	return api.Job{Job: spec.ID, SendOnce: once, State: j.State, Version: j.Version, Reason: j.Reason, WaitingOn: s.waitingOn(j, total), Owner: j.State.Rule().Owner.String(), Due: stay.Due.UTC(), Overstayed: stay.Late(now()), Tries: stay.Tries,
-		Paused: j.Controls.Paused, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
+		Paused: j.Controls.Paused, PausedBy: j.Controls.PausedBy, PausedWhy: j.Controls.PausedWhy, Account: name, AccountID: spec.Account, Tenant: spec.TenantOf(), SubmittedBy: spec.SubmittedBy, Class: spec.Class, Priority: spec.Priority, Rate: j.Rate(),
 		OnUnknown: spec.OnUnknown, Decision: api.DecisionName(j.Controls.Doubt), Package: spec.Set, Recipients: spec.Recipients, Revision: spec.FollowersRev, BodyBytes: spec.BodyBytes,
 		Include: refs(spec.Include), Exclude: refs(spec.Exclude), ControlGroup: spec.ControlGroup.Float(), Webhook: hookOf(spec),
 		CollapseKey: spec.CollapseKey, IdempotencyKey: spec.IdempotencyKey, SubmittedAt: spec.SubmittedAt, UpdatedAt: j.Since,
@@ -252,7 +252,7 @@ func (s *Service) order(ctx context.Context, j *jobs.Job, c job.Control) error {
 		return err
 	}
 	made := access.Controlled(j.Spec, c, seq) // as who reads the ledger tells it
-	act.ID, act.At = made.ID, made.At
+	act.ID, act.At, act.Detail = made.ID, made.At, made.Detail
 	j.Controls.Apply(c)
 	return nil
 }
@@ -303,7 +303,11 @@ func (s *Service) SetRate(ctx context.Context, id job.ID, rate uint32) (api.Job,
 // ResolveJob implements api.Controls. The decision stands for what comes into
 // doubt later, too.
 func (s *Service) ResolveJob(ctx context.Context, id job.ID, decision job.Decision) (api.Resolution, error) {
-	if _, err := s.job(ctx, id); err != nil {
+	j, err := s.job(ctx, id)
+	if over := j.Over(now()); err == nil && !j.State.Terminal() && (over == job.Cancelled || over == job.Recalled) {
+		err = job.Conflict(fmt.Sprintf("job %s is being %s, which decides on who is in doubt by itself: they are given up, and count as failed", id, over))
+	}
+	if err != nil {
 		return api.Resolution{}, err
 	}
 	before, err := s.cfg.Index.Total(id)

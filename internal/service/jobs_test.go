@@ -163,10 +163,11 @@ func TestACancelIsFinal(t *testing.T) {
 		if n := f.controlsOf(id); n != 2 {
 			t.Errorf("%d controls are recorded", n)
 		}
-		if _, err := f.ResolveJob(asked(t), id, job.DecideDrop); err != nil {
-			t.Error(err)
+		_, err = f.ResolveJob(asked(t), id, job.DecideDrop) // there is nothing left to decide
+		wantError(t, "a decision on a job that is being "+word, err, job.CodeConflict, "")
+		if !strings.Contains(fmt.Sprint(err), "is being "+word+", which decides on who is in doubt by itself") || f.controlsOf(id) != 2 {
+			t.Errorf("%v; %d controls", err, f.controlsOf(id))
 		}
-		<-f.seenControls
 	}
 }
 

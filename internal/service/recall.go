@@ -96,5 +96,5 @@ func (s *Service) proveWithdrawn(ctx context.Context, j jobs.Job) (api.Withdrawa
 
 // withdrawalOf is how far a withdrawal is, given where its recipients stand.
 func withdrawalOf(spec job.Spec, n job.Counts) api.Withdrawal {
-	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: n.Delivered, Withdrawing: n.Open()}
+	return api.Withdrawal{Withdrawal: spec.ID, Withdrawn: n.Delivered, Withdrawing: n.Open(), Refused: n.FailedFor[job.ReasonRefused]}
 }

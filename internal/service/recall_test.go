@@ -192,3 +192,14 @@ func TestARecallIsItsTenants(t *testing.T) {
 	}
 	foreign(spec.ID)
 }
+
+// Who keeps a message that was taken back is told apart from who has not been asked yet.
+func TestWhoRefusesAWithdrawal(t *testing.T) {
+	n := job.Counts{Package: 9, Delivered: 3, Parked: 1, HandedOff: 1, Failed: 4}
+	n.Fail(job.ReasonRefused, 3)
+	n.Fail(job.ReasonUnknown, 1)
+	want := api.Withdrawal{Withdrawal: job.ID{15: 1}, Withdrawn: 3, Withdrawing: 2, Refused: 3}
+	if got := withdrawalOf(job.Spec{ID: job.ID{15: 1}}, n); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

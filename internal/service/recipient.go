@@ -57,7 +57,7 @@ func (s *Service) waiting(ctx context.Context, c api.Caller, out *api.Recipient)
 		if err != nil {
 			return err
 		}
-		out.Parked = append(out.Parked, api.Waits{Job: it.Job, Account: spec.AccountName, Tenant: spec.TenantOf(), Since: since, Expires: spec.ExpiresAt, Maybe: it.Flagged})
+		out.Parked = append(out.Parked, api.Waits{Job: it.Job, Account: spec.AccountName, Tenant: spec.TenantOf(), Since: since, Expires: spec.ExpiresAt, Withdraws: spec.Withdraws, Maybe: it.Flagged})
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func (s *Service) parkedAt(ctx context.Context, n parked.Number) (time.Time, err
 // Caps is how many messages a recipient gets in a day, of all accounts and of one; 0 is any
 // number.
 type Caps struct {
-	Day          string // as time.DateOnly has it
+	Day, Zone    string // as time.DateOnly has it; whose day
 	All, Account int
 }
 
@@ -91,6 +91,9 @@ func (s *Service) used(ctx context.Context, c api.Caller, out *api.Recipient) er
 	var caps Caps
 	if s.cfg.Caps != nil {
 		caps = s.cfg.Caps(now())
+	}
+	if caps.All+caps.Account > 0 {
+		out.Zone = caps.Zone
 	}
 	if caps.All+caps.Account > 0 && out.Day < caps.Day { // what was charged before counts no longer
 		out.Day, counts = caps.Day, nil

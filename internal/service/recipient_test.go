@@ -27,8 +27,8 @@ func TestRecipientCaps(t *testing.T) {
 		"2026-02-16": {{Messages: 1, Cap: 3}, {Account: "news", AccountID: &f.news.ID, Messages: 1, Cap: 2}},
 		"2026-02-17": {{Cap: 3}},
 	} {
-		f.cfg.Caps = func(time.Time) Caps { return Caps{Day: today, All: 3, Account: 2} }
-		if got, err := f.GetRecipient(house, who); err != nil || got.Day != today || !reflect.DeepEqual(got.Frequency, want) {
+		f.cfg.Caps = func(time.Time) Caps { return Caps{Day: today, Zone: "Asia/Shanghai", All: 3, Account: 2} }
+		if got, err := f.GetRecipient(house, who); err != nil || got.Day != today || got.Zone != "Asia/Shanghai" || !reflect.DeepEqual(got.Frequency, want) {
 			t.Errorf("on %s it is charged on %s: %+v, %v; want %+v", today, got.Day, got.Frequency, err, want)
 		}
 		if got, err := f.GetRecipient(acme, who); err != nil || len(got.Frequency) != 0 {

@@ -86,8 +86,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Stream, error) {
 	return &Stream{s, cfg.Logger}, nil
 }
 
-// Publish stores an event. It is idempotent within Window, and of an alert as long as the
-// stream has it; after an error it is unknown whether the event was stored.
+// Publish stores an event. It is idempotent within Window, and of an alert or a control as
+// long as the stream has it; after an error it is unknown whether the event was stored.
 func (s *Stream) Publish(ctx context.Context, e job.Event) error {
 	if err := e.Validate(); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (s *Stream) Publish(ctx context.Context, e job.Event) error {
 	if err != nil {
 		return fmt.Errorf("encoding the event %s: %w", e.ID(), err)
 	}
-	if e.Alert != "" { // its subject is of this one only
+	if e.Once() { // its subject is of this one only
 		_, err = s.s.Append(ctx, natsstream.Put{Subject: e.Subject(), Data: data})
 		if err != nil && !errors.Is(err, natsstream.ErrConflict) {
 			return fmt.Errorf("publishing the event %s: %w", e.ID(), err)

@@ -53,7 +53,7 @@ func (m *Memory) Publish(_ context.Context, e job.Event) error {
 	}
 	at := m.now()
 	for _, k := range m.mu.all {
-		if k.ID() == e.ID() && (e.Alert != "" || at.Sub(k.at) < Window) {
+		if k.ID() == e.ID() && (e.Once() || at.Sub(k.at) < Window) {
 			return nil
 		}
 	}

@@ -150,7 +150,7 @@ func (d *Tally) drop(rest *idset.Set, drops ...[]ledger.Drop) error {
 		if err := takeOut(rest, drop.Set); err != nil {
 			return fmt.Errorf("dropping for %s: %w", drop.Reason, err)
 		}
-		*d.at(job.Dropped, drop.Reason) += uint64(drop.Set.Card())
+		d.gain(job.Dropped, drop.Reason, uint64(drop.Set.Card()))
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	if d.HandedOff, err = t.openTargets(e.Job, r, e.Targets); err != nil {
 		return err
 	}
-	*d.at(e.Rest, job.NoReason) += uint64(rest.Card())
+	d.gain(e.Rest, job.NoReason, uint64(rest.Card()))
 	if e.Rest != job.Parked {
 		refund.Or(rest)
 	}
@@ -337,7 +337,7 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	}
 	n := uint64(e.Set.Card())
 	d := Tally{Parked: -n}
-	*d.at(e.Outcome, e.Reason) += n
+	d.gain(e.Outcome, e.Reason, n)
 	return t.count(e.Range, e.Job, &d, nil)
 }
 

@@ -113,6 +113,7 @@ func (h *history) tally(id job.ID, r job.Range) parked.Tally {
 			t.Cancelled++
 		case job.Failed:
 			t.Failed++
+			t.FailedFor[s.reason]++
 		case job.Dropped:
 			t.Dropped[s.reason]++
 		}

@@ -5,6 +5,7 @@ import (
 
 	"crier/internal/bin"
 	"crier/internal/idset"
+	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/row"
 )
@@ -127,7 +128,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		}
 	}
 	if refused := take(e.Refused); refused != nil {
-		d.Failed += uint64(refused.Card())
+		d.gain(job.Failed, job.ReasonRefused, uint64(refused.Card()))
 		if err := t.charges().Refund(&t.b, e.Job, refused); err != nil {
 			return err
 		}
@@ -226,7 +227,7 @@ func (t *txn) decide(e *ledger.Decide) error {
 			return err
 		}
 		decided := idset.New(e.Range)
-		for i, n := range [3]*uint64{&d.Delivered, &d.Parked, &d.Failed} {
+		for i, to := range [3]job.Outcome{job.Delivered, job.Parked, job.Failed} {
 			if verdicts[i].IsEmpty() || !s.Intersects(verdicts[i]) {
 				continue
 			}
@@ -234,7 +235,7 @@ func (t *txn) decide(e *ledger.Decide) error {
 			part.And(verdicts[i])
 			s.AndNot(part)
 			decided.Or(part)
-			*n += uint64(part.Card())
+			d.gain(to, map[bool]job.Reason{true: job.ReasonUnknown}[to == job.Failed], uint64(part.Card()))
 			if i == 1 {
 				parked.Or(part)
 			}

@@ -17,6 +17,8 @@ type Tally struct {
 	Cancelled uint64
 	Failed    uint64
 	Dropped   [16]uint64 // by reason
+	// FailedFor is Failed by reason; an index from before it was kept has less in it.
+	FailedFor [16]uint64
 }
 
 func (t *Tally) fields() [9]*uint64 {
@@ -46,6 +48,14 @@ func (t *Tally) at(o job.Outcome, reason job.Reason) *uint64 {
 	return &t.Dropped[reason&15]
 }
 
+// gain adds recipients to an outcome.
+func (t *Tally) gain(o job.Outcome, reason job.Reason, n uint64) {
+	*t.at(o, reason) += n
+	if o == job.Failed {
+		t.FailedFor[reason&15] += n
+	}
+}
+
 // add adds another tally.
 func (t *Tally) add(o *Tally) {
 	mine, theirs := t.fields(), o.fields()
@@ -54,6 +64,7 @@ func (t *Tally) add(o *Tally) {
 	}
 	for i := range t.Dropped {
 		t.Dropped[i] += o.Dropped[i]
+		t.FailedFor[i] += o.FailedFor[i]
 	}
 }
 
@@ -66,6 +77,9 @@ func (t *Tally) Counts(size uint64) job.Counts {
 		if n > 0 {
 			c.Dropped[job.Reason(i)] = n
 		}
+		if n := t.FailedFor[i]; n > 0 {
+			c.Fail(job.Reason(i), n)
+		}
 	}
 	return c
 }
@@ -74,8 +88,8 @@ func (t *Tally) write(w *bin.Writer) {
 	for _, f := range t.fields() {
 		w.Uint(*f)
 	}
-	for _, n := range t.Dropped {
-		w.Uint(n)
+	for i, n := range t.Dropped { // a reason goes with one of both
+		w.Uint(n + t.FailedFor[i])
 	}
 }
 
@@ -85,7 +99,11 @@ func readTally(r *bin.Reader) Tally {
 		*f = r.Uint()
 	}
 	for i := range t.Dropped {
-		t.Dropped[i] = r.Uint()
+		if n := r.Uint(); job.Reason(i).Outcome() == job.Failed {
+			t.FailedFor[i] = n
+		} else {
+			t.Dropped[i] = n
+		}
 	}
 	return t
 }

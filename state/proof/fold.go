@@ -378,6 +378,9 @@ func tally(c *job.Counts, e ending, n uint64) {
 		c.Cancelled += n
 	case job.Failed:
 		c.Failed += n
+		if n > 0 {
+			c.Fail(e.reason, n)
+		}
 	case job.Dropped:
 		if n > 0 {
 			c.Dropped[e.reason] += n

@@ -102,6 +102,9 @@ func (s *Source) start(ctx context.Context) error {
 }
 
 func (s *Source) reading(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it hung up, which no error of the network says
+		return &job.Error{Code: job.CodeUnavailable, Message: fmt.Sprintf("reading %q: the Redis server at %s ended the connection", s.cfg.Key, s.opt.Addr), Err: err}
+	}
 	return job.Unreachable(fmt.Sprintf("reading %q from the Redis server at %s", s.cfg.Key, s.opt.Addr), err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -129,5 +130,27 @@ func TestConfig(t *testing.T) {
 	defer s.Close()
 	if _, err := audiencetest.Read(t.Context(), s, 777); job.CodeOf(err) != job.CodeUnavailable || strings.Contains(err.Error(), "hush") {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// A server that hangs up may answer later.
+func TestHangsUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			c.Close()
+		}
+	}()
+	s, err := New(Config{Name: "x", URL: "redis://:hush@" + l.Addr().String() + "/0", Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := audiencetest.Read(t.Context(), s, 777); job.CodeOf(err) != job.CodeUnavailable || strings.Contains(err.Error(), "hush") {
+		t.Errorf("%v", err)
 	}
 }

@@ -54,6 +54,9 @@ func (c *CLI) Main(ctx context.Context, root *cobra.Command, args []string) int 
 	root.SetOut(c.Out)
 	root.SetErr(c.Err)
 	cmd, err := root.ExecuteContextC(ctx)
+	if !c.Started {
+		err = missing(cmd, err)
+	}
 	if err != nil && !c.Started && !hasCode(err) {
 		err = Exiting(ExitUsage, err)
 	}
@@ -359,10 +362,10 @@ func (c *CLI) Line(text string) error {
 	return err
 }
 
-// Hanging writes a line of a stream; what does not fit goes on below, from a column on.
-func (c *CLI) Hanging(text string, column int) error {
+// Width is how wide a line on standard output may be, 0 if nothing bounds it.
+func (c *CLI) Width() int {
 	width, _ := c.width()
-	return c.Line(out.Hang(text, width, column))
+	return width
 }
 
 // Print shows data on standard output. That a list is empty is said on standard error, so

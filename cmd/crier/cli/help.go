@@ -12,42 +12,26 @@ import (
 
 func init() { // the functions of cobra's templates are its package's
 	cobra.AddTemplateFunc("foldIn", foldIn)
-	cobra.AddTemplateFunc("foldLong", foldLong)
+	cobra.AddTemplateFunc("flagUsages", flagUsages)
 	cobra.AddTemplateFunc("refold", refold)
 	cobra.AddTemplateFunc("foldBeside", func(padding, width int, s string) string { return foldIn(padding+3, width, s) })
 }
 
-// foldLong folds the lines that pflag has left too wide, which it does behind a word that
-// is. They begin where the meaning of a flag stands.
-func foldLong(width int, usages string) string {
-	lines := strings.Split(usages, "\n")
-	for i, l := range lines {
-		if text := strings.TrimLeft(l, " "); width > 0 && len(l)-len(text) >= flagColumn {
-			lines[i] = l[:len(l)-len(text)] + foldIn(len(l)-len(text), width, text)
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
-// flagColumn is less than where the meaning of a flag stands.
-const flagColumn = 10
-
-// flagSlop is by how much pflag may make a line longer than it is told, in columns.
-const flagSlop = 5
-
-// proseWidth is how wide the text of a help is where no width is known.
+// proseWidth is how wide a help is where no width is known.
 const proseWidth = 80
 
-// Help lays the help of all commands out for the width of the terminal, or for COLUMNS. If
-// neither is known it folds the text for proseWidth, and nothing else.
+// Help lays the help of all commands out for the width of the terminal, or for COLUMNS; if
+// neither is known, for proseWidth.
 func (c *CLI) Help(root *cobra.Command) {
 	width, _ := c.width()
+	width = cmp.Or(width, proseWidth)
 	usage := strings.NewReplacer(
 		"  {{.UseLine}}", fmt.Sprintf("  {{foldIn 4 %d .UseLine}}", width),
 		"{{rpad .Name .NamePadding }} {{.Short}}", fmt.Sprintf("{{rpad .Name .NamePadding }} {{foldBeside .NamePadding %d .Short}}", width),
-		".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d | foldLong %d", max(0, width-flagSlop), width))
+		".LocalFlags.FlagUsages", fmt.Sprintf("flagUsages %d .LocalFlags", width),
+		".InheritedFlags.FlagUsages", fmt.Sprintf("flagUsages %d .InheritedFlags", width))
 	root.SetUsageTemplate(usage.Replace(root.UsageTemplate()))
-	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", fmt.Sprintf("{{. | trimTrailingWhitespaces | refold %d}}", cmp.Or(width, proseWidth)), 1))
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", fmt.Sprintf("{{. | trimTrailingWhitespaces | refold %d}}", width), 1))
 }
 
 // foldIn folds text whose further lines stand so many columns to the right; a width of 0

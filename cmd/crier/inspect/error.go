@@ -32,7 +32,7 @@ func catalogue() (all []fault) {
 // Error is the command that explains error codes, and the words for where recipients and
 // jobs stand. It needs no server.
 func Error(c *cli.CLI) *cobra.Command {
-	cmd := c.Command("error [CODE|WORD]", "What an error code, a status of the API, an exit code, an outcome, a reason or a state means; all error codes without one", cobra.MaximumNArgs(1),
+	cmd := c.Command("error [CODE|WORD]", "What an error code, a status of the API, an exit code, an outcome, a reason, or a state of a job or a member means; all error codes without one", cobra.MaximumNArgs(1),
 		func(_ context.Context, args []string) error {
 			if len(args) == 0 {
 				return listErrors(c)
@@ -54,16 +54,20 @@ func known() []string {
 	return names
 }
 
-// words finds what a word means, which may be more than one thing; it may be written as job
-// info shows it: "dropped: park cap".
+// words finds what a word means, which may be more than one thing; it may be written as a
+// table shows it: "dropped: park cap", "sent (paused)", "WORKING, no answer".
 func words(text string) (found []job.Word) {
 	plain := strings.NewReplacer(" ", "_", "-", "_")
 	if _, reason, ok := strings.Cut(text, ":"); ok {
 		text = strings.TrimSpace(reason)
 	}
-	for _, w := range job.Words() {
-		if plain.Replace(w.Word) == plain.Replace(text) {
-			found = append(found, w)
+	parts := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("(),", r) })
+	for i, part := range parts {
+		for _, w := range job.Words() {
+			mark := strings.HasPrefix(w.Is, "mark ")
+			if strings.EqualFold(plain.Replace(w.Word), plain.Replace(strings.TrimSpace(part))) && (i == 0 || mark) {
+				found = append(found, w)
+			}
 		}
 	}
 	return found
@@ -106,7 +110,7 @@ func explainError(c *cli.CLI, code string) error {
 		return explainWords(c, found)
 	}
 	if i < 0 {
-		return job.NotFound(fmt.Sprintf("there is no code %q%s; the codes are %s, their statuses, the exit codes 0 to %d and %d, and the outcomes, reasons and states that crier job shows",
+		return job.NotFound(fmt.Sprintf("there is no code %q%s; the codes are %s, their statuses, the exit codes 0 to %d and %d, and the outcomes, reasons and states that crier job and crier member show",
 			code, cli.Suggest(code, known()), strings.Join(problem.Codes(), ", "), cli.ExitNothing, cli.ExitInterrupt))
 	}
 	e := exits[i]

@@ -78,6 +78,8 @@ func TestErrorExplains(t *testing.T) {
 		"storage_full": "limits.ledger", "507": "storage_full", "6": "unavailable: ", "130": "interrupted", "not_found": "another tenant",
 		"park_cap": "than parking.cap allows", "dropped: park cap": "than parking.cap allows", "failed:refused": "refused the message for good", "handed off": "not acknowledged yet", "awaiting-approval": "has to approve",
 		"failed": "state of a job", "quarantined": "crier job resume",
+		"withdrawn": "off the display", "withdrawal": "takes back", "being withdrawn": "next login", "sent (paused)": "Nothing of what is parked", "sent (withdrawal)": "takes back",
+		"WORKING": "takes work", "silence": "takes nothing new", "WORKING, no answer": "may be gone", "lapsed": "for a day", "unknown": "state of a member",
 	} {
 		if code, stdout, stderr := runAny(nil, "error", args); code != 0 || !strings.Contains(stdout, says) {
 			t.Errorf("%s: %d, %s%s; want %q", args, code, stdout, stderr, says)

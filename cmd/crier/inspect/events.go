@@ -54,7 +54,7 @@ func eventsTail(c *cli.CLI) *cobra.Command {
 			if c.Output == string(out.Lines) {
 				return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Print(e, nil) })
 			}
-			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Hanging(out.EventLine(e), out.EventColumn) })
+			return svc.TailEvents(ctx, req, func(e api.Event) error { return c.Line(out.EventLine(e, c.Width())) })
 		})
 	cmd.Long = cmd.Short + `.
 
@@ -62,7 +62,9 @@ It begins now, and goes on until it is interrupted; with --follow=false it begin
 first event that is stored and ends with the last one. --since and --all begin elsewhere.
 
 Each line has the event's cursor; --since CURSOR goes on behind it. An event may come
-twice: of those about one job or set, one whose version was seen is a repeat. Of a set
+twice: of those about one job or set, one whose version was seen is a repeat. A control
+tells that somebody paused or resumed a job or changed its rate, also of one that is sent,
+whose state does not change by that. Of a set
 (followers, a suppression list, a segment) it tells the revision and how many were added
 or removed, not whom.`
 	f := cmd.Flags()

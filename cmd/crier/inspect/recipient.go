@@ -102,6 +102,10 @@ func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
 	for _, s := range x.Silent {
 		add("silent", "%s: %s", s.Name, s.Why)
 	}
+	charged := "charged " + x.Day
+	if x.Zone != "" {
+		charged += " " + x.Zone
+	}
 	for _, u := range x.Frequency {
 		account, messages := "all accounts", out.Many(uint64(u.Messages), "message")
 		if u.AccountID != nil {
@@ -110,7 +114,7 @@ func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
 		if u.Cap > 0 {
 			messages = fmt.Sprintf("%d of %s", u.Messages, out.Many(uint64(u.Cap), "message"))
 		}
-		add("charged "+x.Day, "%s, of %s", messages, account)
+		add(charged, "%s, of %s", messages, account)
 	}
 	add("parked", "%s", out.Exact(x.ParkedTotal))
 	for _, w := range x.Parked {
@@ -122,7 +126,11 @@ func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
 		if w.Maybe {
 			maybe = ", perhaps seen"
 		}
-		add("  "+w.Job.String(), "of %s, %s, expires %s%s", w.Account, since, p.Ago(w.Expires), maybe)
+		what := ""
+		if !w.Withdraws.IsZero() {
+			what = "withdrawal of " + w.Withdraws.String() + ", "
+		}
+		add("  "+w.Job.String(), "%sof %s, %s, expires %s%s", what, w.Account, since, p.Ago(w.Expires), maybe)
 	}
 	if more := x.ParkedTotal - uint64(len(x.Parked)); more > 0 {
 		add("  more", "%s", out.Exact(more))

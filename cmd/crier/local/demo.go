@@ -40,6 +40,12 @@ func Demo(c *cli.CLI) *cobra.Command {
 	return cmd
 }
 
+// progressLine is how far a demo is, where no bar can be drawn; it is all of it only when
+// all is done.
+func progressLine(state string, done, total uint64) string {
+	return fmt.Sprintf("%s  %s of %s  %s", state, out.Exact(done), out.Exact(total), out.Percent(done, total))
+}
+
 func demoRun(ctx context.Context, c *cli.CLI, cfg demo.Config) error {
 	binary, err := os.Executable()
 	if err != nil {
@@ -58,7 +64,7 @@ func demoRun(ctx context.Context, c *cli.CLI, cfg demo.Config) error {
 			err = errors.Join(err, bar.Update(time.Now(), state, done, total))
 		} else if t := 10 * done / max(total, 1); t > tenth {
 			tenth = t
-			fmt.Fprintf(c.Out, "%s  %d/%d  %d %%\n", state, done, total, 10*t)
+			fmt.Fprintln(c.Out, progressLine(state, done, total))
 		}
 	}
 	v, runErr := demo.Run(ctx, cfg)

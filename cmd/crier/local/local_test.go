@@ -128,3 +128,15 @@ kill-api  too late, by far more than anybody who had this cluster in mind would
 		t.Errorf("the reasons are %q", why)
 	}
 }
+
+// A demo is not done before it is, and not at less when it is.
+func TestProgressLine(t *testing.T) {
+	for _, c := range []struct {
+		done uint64
+		want string
+	}{{0, "0.0%"}, {99_999, "10.0%"}, {997_000, "99.7%"}, {999_999, "99.9%"}, {1_000_000, "100%"}} {
+		if got := progressLine("sending", c.done, 1_000_000); !strings.HasSuffix(got, " of 1,000,000  "+c.want) {
+			t.Errorf("%d: %s, want %s", c.done, got, c.want)
+		}
+	}
+}

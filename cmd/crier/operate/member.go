@@ -22,7 +22,7 @@ import (
 func Member(c *cli.CLI) *cobra.Command {
 	return c.Group("member", "Members: the processes of the cluster", memberList(c), memberInfo(c),
 		memberOperate(c, "silence", "SILENCE", "Let a member hand over what it holds and take nothing new", api.Service.SilenceMember),
-		memberOperate(c, "resume", "WORKING", "Let a silent member take work again", api.Service.ResumeMember))
+		memberOperate(c, "resume", working, "Let a silent member take work again", api.Service.ResumeMember))
 }
 
 func memberList(c *cli.CLI) *cobra.Command {
@@ -48,11 +48,11 @@ func memberList(c *cli.CLI) *cobra.Command {
 func memberGrid(p *out.Printer, all []api.Member) out.Grid {
 	g := out.Grid{Of: "members", Columns: []out.Column{{Name: "member", Flex: 2}, {Name: "state", State: true}, {Name: "for", Right: true}, {Name: "roles", Flex: 1}, {Name: "lease"}, {Name: "view", Wide: true},
 		{Name: "ranges", Right: true}, {Name: "slices", Right: true}, {Name: "jobs", Right: true}, {Name: "duties", Flex: 1, Wide: true},
-		{Name: "inc", Right: true, Wide: true}, {Name: "address", Flex: 1, Wide: true}, {Name: "reason", Flex: 1, Wide: true}}}
+		{Name: "inc", Right: true, Wide: true}, {Name: "address", Flex: 1, Wide: true}, {Name: "reason", Below: true}}}
 	for _, m := range all {
 		g.Rows = append(g.Rows, []string{m.ID, state(m), since(p, m.Since), roles(m.Roles), out.YesNo(m.Lease), view(m),
 			out.Count(m.Holds.Ranges), out.Count(m.Holds.Slices), out.Count(m.Holds.Jobs), dash(strings.Join(m.Holds.Duties, ",")),
-			fmt.Sprint(m.Incarnation), dash(m.Address), m.Reason})
+			fmt.Sprint(m.Incarnation), dash(m.Address), whyNot(m)})
 	}
 	return g
 }
@@ -68,6 +68,17 @@ func state(m api.Member) string {
 	}
 	return m.State
 }
+
+// whyNot is why a member does not take work, as it says itself.
+func whyNot(m api.Member) string {
+	if m.State == working {
+		return ""
+	}
+	return m.Reason
+}
+
+// working is the state of a member that takes work.
+const working = "WORKING"
 
 // view says whether a member has the view of the process that answers.
 func view(m api.Member) string {

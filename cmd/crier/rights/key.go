@@ -26,7 +26,8 @@ const keyAbout = `. A key belongs to a tenant and has a role:
              recipient. Recipients connect with tokens ("crier token"), not with keys.
 
 The key in the data directory (keys/admin.key) may do everything, for all tenants; it
-cannot be revoked, only replaced.`
+cannot be revoked, only replaced. It has no row in this list, because it is there before
+there is a database: as who did or made something its id and its name are "bootstrap".`
 
 // Key is the command about keys.
 func Key(c *cli.CLI) *cobra.Command {
@@ -134,7 +135,7 @@ func keyList(c *cli.CLI) *cobra.Command {
 			return err
 		}
 		return c.Print(all, func(p *out.Printer) out.Grid {
-			g := out.Grid{Of: "keys", Columns: []out.Column{{Name: "id"}, {Name: "name", Flex: 1}, {Name: "role"}, {Name: "tenant"}, {Name: "created", Wide: true}, {Name: "used", Wide: true}, {Name: "state"}}}
+			g := out.Grid{Of: "keys", Columns: []out.Column{{Name: "id"}, {Name: "name", Flex: 1}, {Name: "role"}, {Name: "tenant"}, {Name: "created", Wide: true}, {Name: "used", Below: true}, {Name: "state"}}}
 			for _, k := range all {
 				g.Rows = append(g.Rows, []string{k.ID, k.Name, k.Role.String(), k.Tenant, p.Ago(k.CreatedAt), ago(p, k.UsedAt, "never"), state(k)})
 			}

@@ -150,7 +150,7 @@ func TestRestore(t *testing.T) {
 	}
 	paused := map[string]bool{}
 	for _, rec := range records(t, r.ctl, ledger.AllControls) {
-		if !strings.Contains(rec, `"pause":true`) {
+		if !strings.Contains(rec, `"pause":true,"by":"restore","why":"nobody knows who was sent it since the backup"`) {
 			t.Errorf("an unexpected control: %s", rec)
 		}
 		paused[strings.Fields(rec)[1]] = true

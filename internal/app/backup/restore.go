@@ -264,7 +264,7 @@ func settle(ctx context.Context, log, controls ledger.Log, done *Restored) error
 		if states[id] == job.Cancelling { // nobody is sent it any more
 			continue
 		}
-		if _, err := table.Control(ctx, id, job.Control{Pause: &yes}); err != nil {
+		if _, err := table.Control(ctx, id, job.Control{Pause: &yes, By: job.RestoreKey, Why: "nobody knows who was sent it since the backup", At: time.Now().UTC()}); err != nil {
 			return fmt.Errorf("pausing job %s: %w", id, err)
 		}
 	}

@@ -15,12 +15,15 @@ import (
 
 // Trail completes the audit log from the ledger: it writes the controls of jobs that no
 // API process wrote, because the store was away, or because it died. The submits are the
-// Recorder's, which writes them with the job.
+// Recorder's, which writes them with the job. It also tells the stream of events of controls.
 type Trail struct {
 	Controls ledger.Log
 	Store    TrailStore
 	Jobs     Specs
 	Logger   *slog.Logger
+	// Publish tells the stream of events of a control; again is no error, and adds nothing.
+	// nil tells nobody.
+	Publish func(ctx context.Context, e job.Event) error
 }
 
 // TrailStore has the audit log, and how far the controls were read for it.
@@ -64,6 +67,9 @@ func (t *Trail) follow(ctx context.Context) error {
 	}
 	return t.Controls.Follow(ctx, mark+1, ledger.AllControls, func(st ledger.Stored) error {
 		acts, err := t.acts(ctx, st)
+		if err == nil {
+			err = t.tell(ctx, st)
+		}
 		if err != nil {
 			return err
 		}
@@ -71,18 +77,35 @@ func (t *Trail) follow(ctx context.Context) error {
 	}, nil)
 }
 
+// tell publishes a control, before the mark is behind it.
+func (t *Trail) tell(ctx context.Context, st ledger.Stored) error {
+	id, c, err := controlIn(st)
+	e, told := c.Event(id, st.Seq)
+	if err != nil || !told || t.Publish == nil {
+		return err
+	}
+	if e.At.IsZero() {
+		e.At = st.Time.Round(0)
+	}
+	return t.Publish(ctx, e)
+}
+
+// controlIn decodes a record of the controls.
+func controlIn(st ledger.Stored) (id job.ID, c job.Control, err error) {
+	if id, err = ledger.ControlJob(st.Subject); err != nil {
+		return id, c, err
+	}
+	if err := json.Unmarshal(st.Data, &c); err != nil {
+		return id, c, fmt.Errorf("decoding the control in record %d: %w", st.Seq, err)
+	}
+	return id, c, nil
+}
+
 // acts is the act of a control: none if it is from before there were keys.
 func (t *Trail) acts(ctx context.Context, st ledger.Stored) ([]access.Act, error) {
-	id, err := ledger.ControlJob(st.Subject)
-	if err != nil {
+	id, c, err := controlIn(st)
+	if err != nil || c.By == "" {
 		return nil, err
-	}
-	var c job.Control
-	if err := json.Unmarshal(st.Data, &c); err != nil {
-		return nil, fmt.Errorf("decoding the control in record %d: %w", st.Seq, err)
-	}
-	if c.By == "" {
-		return nil, nil
 	}
 	spec, err := t.Jobs.Spec(ctx, id)
 	if job.CodeOf(err) == job.CodeNotFound { // whose it was, nobody can tell

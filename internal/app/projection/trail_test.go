@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"crier/job"
+	"crier/state/events"
 	"crier/state/ledger"
 	"crier/state/sql/access"
 )
@@ -95,7 +97,16 @@ func TestTrail(t *testing.T) {
 		store.setAway(true)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		trail := &Trail{Controls: log, Store: store, Jobs: specs{spec}, Logger: slog.New(slog.DiscardHandler)}
+		stream := events.NewMemory(time.Now)
+		told := func() (all []string) {
+			ctx, cancel := context.WithCancel(t.Context())
+			_ = stream.Follow(ctx, events.Query{}, func(e events.Stored) error {
+				all = append(all, fmt.Sprintf("%s %d %s", e.State, e.Version, e.Reason))
+				return nil
+			}, cancel)
+			return all
+		}
+		trail := &Trail{Publish: stream.Publish, Controls: log, Store: store, Jobs: specs{spec}, Logger: slog.New(slog.DiscardHandler)}
 		go func() { ended <- trail.Run(ctx) }()
 		time.Sleep(time.Minute)
 		put(spec.ID, job.Control{Rate: &rate, By: "key_2", At: at, Why: "too fast"})
@@ -110,11 +121,14 @@ func TestTrail(t *testing.T) {
 		}
 		var got []string
 		for _, a := range store.mu.acts {
-			got = append(got, a.Operation+" "+a.Key+" "+a.Tenant+" "+a.Reason)
+			got = append(got, a.Operation+" "+a.Key+" "+a.Tenant+" "+a.Reason+" "+a.Detail)
 		}
-		want := []string{"pause-job key_1 acme ", "set-rate key_2 acme too fast", "resolve-job key_3 acme ", "cancel-job key_4 default "}
+		want := []string{"pause-job key_1 acme  ", "set-rate key_2 acme too fast 7 a second", "resolve-job key_3 acme  drop", "cancel-job key_4 default  "}
 		if !slices.Equal(got, want) || store.mu.mark != last {
 			t.Errorf("the acts are %q through %d, want %q through %d", got, store.mu.mark, want, last)
+		}
+		if got, want := told(), []string{"pause 2 ", "rate 3 too fast"}; !slices.Equal(got, want) {
+			t.Errorf("the events are %q, want %q", got, want)
 		}
 	})
 }

@@ -161,7 +161,7 @@ func since(t *testing.T, ctx context.Context, l Log) {
 }
 
 func refused(t *testing.T, ctx context.Context, l Log) {
-	for _, e := range []job.Event{{}, {Job: job.ID{1}, Version: 1, State: "sent", Alert: "boom"}, {Job: job.ID{1}, State: "sent"}, {Job: job.ID{1}, Version: 1}} {
+	for _, e := range []job.Event{{}, {Job: job.ID{1}, Version: 1, State: "sent", Alert: "boom"}, {Job: job.ID{1}, State: "sent"}, {Job: job.ID{1}, Slice: new(uint32), Control: true, Version: 1, State: "pause"}, {Job: job.ID{1}, Version: 1}} {
 		if err := l.Publish(ctx, e); job.CodeOf(err) != job.CodeInvalid {
 			t.Errorf("publishing %+v: %v", e, err)
 		}

@@ -24,12 +24,13 @@ type Act struct {
 	Result    string // "done", or the code of the error
 	Reason    string // that was given
 	Request   string // id of the request
+	Detail    string // what the object was changed to, such as a rate; ASCII, at most 64 bytes
 }
 
 // Done is the result of an act that had its effect.
 const Done = "done"
 
-const actColumns = `id, at, tenant, key_id, key_name, operation, object, result, reason, request`
+const actColumns = `id, at, tenant, key_id, key_name, operation, object, result, reason, request, detail`
 
 // clip keeps text within the bytes that its column has.
 func clip(s string, n int) string {
@@ -51,8 +52,8 @@ func Insert(ctx context.Context, e *engine.Engine, tx *dbsql.Tx, a Act) error {
 			return err
 		}
 	}
-	_, err := tx.ExecContext(ctx, e.InsertIgnore()+` INTO audit (`+actColumns+`) VALUES `+engine.Tuples(1, 10), a.ID, engine.Nanos(a.At), a.Tenant,
-		a.Key, clip(a.KeyName, 200), a.Operation, clip(a.Object, 300), a.Result, clip(a.Reason, 600), a.Request)
+	_, err := tx.ExecContext(ctx, e.InsertIgnore()+` INTO audit (`+actColumns+`) VALUES `+engine.Tuples(1, 11), a.ID, engine.Nanos(a.At), a.Tenant,
+		a.Key, clip(a.KeyName, 200), a.Operation, clip(a.Object, 300), a.Result, clip(a.Reason, 600), a.Request, clip(a.Detail, 64))
 	return err
 }
 
@@ -106,7 +107,7 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Act, error) {
 	}
 	all, err := engine.Collect(ctx, s.e.Reader(), func(r engine.Scanner) (a Act, err error) {
 		var at int64
-		err = r.Scan(&a.Seq, &a.ID, &at, &a.Tenant, &a.Key, &a.KeyName, &a.Operation, &a.Object, &a.Result, &a.Reason, &a.Request)
+		err = r.Scan(&a.Seq, &a.ID, &at, &a.Tenant, &a.Key, &a.KeyName, &a.Operation, &a.Object, &a.Result, &a.Reason, &a.Request, &a.Detail)
 		a.At = engine.FromNanos(at)
 		return a, err
 	}, `SELECT seq, `+actColumns+` FROM audit WHERE `+strings.Join(where, " AND ")+` ORDER BY seq DESC LIMIT ?`, append(args, min(f.Limit, maxPage))...)
@@ -133,9 +134,13 @@ func Controlled(s job.Spec, c job.Control, seq uint64) Act {
 	case c.Pause != nil:
 		a.Operation = "resume-job"
 	case c.Rate != nil:
-		a.Operation = "set-rate"
+		a.Operation, a.Detail = "set-rate", "unlimited"
+		if *c.Rate > 0 {
+			a.Detail = strconv.FormatUint(uint64(*c.Rate), 10) + " a second"
+		}
 	case c.Doubt != nil:
 		a.Operation = "resolve-job"
+		a.Detail = map[job.Decision]string{job.DecideResend: "resend", job.DecideDrop: "drop"}[*c.Doubt]
 	}
 	return a
 }

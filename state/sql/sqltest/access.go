@@ -211,7 +211,7 @@ func accessAtOnce(t *testing.T, db *sql.DB, _ *Clock) {
 }
 
 func act(id string, change ...func(*access.Act)) access.Act {
-	a := access.Act{ID: id, At: Start(), Tenant: "default", Key: "key_01", KeyName: "n", Operation: "create-account", Object: "account/" + id, Result: access.Done, Reason: "why", Request: "req"}
+	a := access.Act{ID: id, At: Start(), Tenant: "default", Key: "key_01", KeyName: "n", Operation: "create-account", Object: "account/" + id, Result: access.Done, Reason: "why", Request: "req", Detail: "300 a second"}
 	for _, c := range change {
 		c(&a)
 	}

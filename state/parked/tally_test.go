@@ -1,0 +1,31 @@
+package parked
+
+import (
+	"testing"
+
+	"crier/internal/bin"
+	"crier/job"
+)
+
+// Who failed is told by reason, and comes back from the store so; nobody is counted as
+// dropped for it.
+func TestTallyKeepsReasons(t *testing.T) {
+	var a Tally
+	a.gain(job.Failed, job.ReasonRefused, 3)
+	a.gain(job.Failed, job.ReasonUnknown, 2)
+	a.gain(job.Dropped, job.ReasonParkCap, 4)
+	a.gain(job.Delivered, job.NoReason, 1)
+	a.Failed++ // from before the reason was kept
+	a.Reserved = 11
+	var w bin.Writer
+	a.write(&w)
+	b := readTally(bin.NewReader(w.B))
+	if a != b {
+		t.Errorf("%+v is read as %+v", a, b)
+	}
+	b.add(&a)
+	c := b.Counts(30)
+	if c.Failed != 12 || c.FailedFor[job.ReasonRefused] != 6 || c.FailedFor[job.ReasonUnknown] != 4 || len(c.FailedFor) != 2 || c.DroppedTotal() != 8 || len(c.Dropped) != 1 {
+		t.Errorf("counts are %+v", c)
+	}
+}
