@@ -30,10 +30,13 @@ func (w *Worker) look(ctx, try context.Context, p home.Pass) {
 
 func (w *Worker) findings(ctx context.Context, p home.Pass) (home.Findings, error) {
 	f := home.Findings{Range: p.Range, Logins: p.Logins, Cap: w.cfg.ParkCap, Basis: w.cfg.Content.SuppressionVersion()}
-	var err error
-	if f.Items, err = w.cfg.Index.ParkedOf(p.Who); err != nil {
+	w.reading <- struct{}{} // soon: reads end
+	items, err := w.cfg.Index.ParkedOf(p.Who)
+	<-w.reading
+	if err != nil {
 		return f, err
 	}
+	f.Items = items
 	if f.Doubts, err = w.cfg.Index.DoubtIn(p.Range, job.ID{}); err != nil {
 		return f, err
 	}

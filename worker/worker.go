@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,7 @@ type Worker struct {
 	inherited []ledger.Claim                           // by which it closes what its former journals left open
 	holds     *holds.Ranges
 	taking    chan struct{} // one slot per claim under way
+	reading   chan struct{} // one slot per look that reads the index
 	slices    *holds.Slices
 	tries     tries.Book
 	arrivals  *arrivals.Intake // the only one to change presence, forgetting apart
@@ -145,6 +147,7 @@ func New(cfg Config) (*Worker, error) {
 	w.full.Store(&map[job.Incarnation]bool{})
 	w.open.Store(&[]job.Incarnation{})
 	w.taking = make(chan struct{}, maxTaking)
+	w.reading = make(chan struct{}, runtime.GOMAXPROCS(0))
 	w.slices = holds.NewSlices(holds.Config{Log: cfg.Log, Taker: w.taker, MayTake: w.mayTake, Go: w.beside.Go, Logger: w.log})
 	w.holds = holds.New()
 	w.blocks = block.New(block.Config{Name: cfg.Name, Job: cfg.Jobs.Get, Content: cfg.Content, Filters: cfg.Filters, Split: cfg.Presence.Split, Holds: w.holds,

@@ -30,25 +30,21 @@ func (g *grown) Usage(ctx context.Context) (ledger.Usage, error) {
 	return u, err
 }
 
-// large is an index whose checkpoint takes so many bytes.
+// large is an index that takes so many bytes.
 type large struct {
 	index
-	bytes int64
+	bytes uint64
 	made  atomic.Int64
 }
+
+// Size implements fold.Index.
+func (x *large) Size() (uint64, error) { return x.bytes, nil }
 
 // WriteCheckpoint implements fold.Index.
 func (x *large) WriteCheckpoint(w io.Writer) (parked.Checkpoint, error) {
 	x.made.Add(1)
-	if _, err := io.CopyN(w, zeros{}, x.bytes); err != nil {
-		return parked.Checkpoint{}, err
-	}
 	return x.index.WriteCheckpoint(w)
 }
-
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 // counted takes blobs and keeps none.
 type counted struct{ puts atomic.Uint64 }
@@ -70,19 +66,19 @@ func TestFoldsAsTheLedgerGrows(t *testing.T) {
 	const mib = 1 << 20
 	for _, x := range []struct {
 		name          string
-		index         int64 // MiB
+		index         uint64 // MiB
 		limit         uint64
 		first, second uint64 // MiB by which the ledger grows before each
 	}{
 		{"a small index", 1, 0, 256, 256},
-		{"a large index", 300, 0, 256, 300},
-		{"a large index and a bounded ledger", 300, 8 * 270, 256, 270},
+		{"a large index", 300, 0, 300, 300},
+		{"a large index and a bounded ledger", 300, 8 * 270, 270, 270},
 		{"a small ledger", 1, 64, 8, 8},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := &grown{Memory: ledger.NewMemory(ledger.MemoryConfig{}), limit: x.limit * mib}
-				idx := &large{index: index{log.Memory}, bytes: x.index*mib - int64(len("a checkpoint"))}
+				idx := &large{index: index{log.Memory}, bytes: x.index * mib}
 				f := fold.New(fold.Config{Log: log, Index: idx, Blobs: &counted{}, Logger: slog.New(slog.DiscardHandler)})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer func() { cancel(); synctest.Wait() }()
@@ -101,4 +97,71 @@ func TestFoldsAsTheLedgerGrows(t *testing.T) {
 			})
 		})
 	}
+}
+
+// steps is an index of which each piece takes a while to read.
+type steps struct {
+	index
+	pieces int
+	each   time.Duration
+}
+
+// WriteCheckpoint implements fold.Index.
+func (x steps) WriteCheckpoint(w io.Writer) (parked.Checkpoint, error) {
+	for range x.pieces {
+		time.Sleep(x.each)
+		if _, err := w.Write([]byte("a piece")); err != nil {
+			return parked.Checkpoint{}, err
+		}
+	}
+	return x.index.WriteCheckpoint(w)
+}
+
+// TestFoldsSlowly: a folding works a quarter of the time, unless the ledger is half full or somebody
+// waits for it; and ends when it is told to.
+func TestFoldsSlowly(t *testing.T) {
+	const mib, work = 1 << 20, 100 * 10 * time.Millisecond
+	for _, x := range []struct {
+		name  string
+		limit uint64 // MiB
+		bytes uint64
+		run   bool
+		least time.Duration
+	}{
+		{"no limit", 0, 300, true, 4 * work},
+		{"a third full", 900, 300, true, 4 * work},
+		{"half full", 600, 300, true, work},
+		{"asked for", 900, 300, false, work},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &grown{Memory: ledger.NewMemory(ledger.MemoryConfig{}), limit: x.limit * mib}
+				log.bytes.Store(x.bytes * mib)
+				f := fold.New(fold.Config{Log: log, Index: steps{index{log.Memory}, 100, 10 * time.Millisecond}, Blobs: &counted{}, Logger: slog.New(slog.DiscardHandler)})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer func() { cancel(); synctest.Wait() }()
+				began := time.Now()
+				if x.run {
+					go f.Run(ctx)
+				} else if err := f.Fold(ctx); err != nil {
+					t.Fatal(err)
+				}
+				for len(folds(t, log.Memory)) == 0 && time.Since(began) < time.Minute {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if took := time.Since(began); took < x.least || took > x.least+time.Second {
+					t.Errorf("a folding of %s of work took %s, want %s and at most a second more", work, took, x.least)
+				}
+			})
+		})
+	}
+}
+
+func folds(t *testing.T, log ledger.Log) []ledger.Fold {
+	t.Helper()
+	fs, err := ledger.ReadFolds(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs.List
 }

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"time"
 
+	"crier/internal/pause"
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -26,6 +27,8 @@ import (
 // Index is the parked index; *parked.Index has it.
 type Index interface {
 	WriteCheckpoint(w io.Writer) (parked.Checkpoint, error)
+	// Size is the bytes that it takes on disk, about as many as a checkpoint.
+	Size() (uint64, error)
 }
 
 // Blobs is where reports and checkpoints go; *blob.Dir has it.
@@ -42,8 +45,8 @@ type Config struct {
 	Index Index
 	Blobs Blobs
 	// Every is the bytes by which the ledger grows between two foldings. Default
-	// 256 MiB, or the size of the checkpoint before if that is more, so that checkpoints
-	// are no more to write than the ledger is; but an eighth of the ledger's limit at most.
+	// 256 MiB, or the size of the index if that is more, so that checkpoints are no more
+	// to write than the ledger is; but an eighth of the ledger's limit at most.
 	Every uint64
 	// Report is about the bytes of one report. Default 64 MiB.
 	Report uint64
@@ -63,7 +66,6 @@ const (
 type Folder struct {
 	cfg  Config
 	base uint64        // bytes of the ledger after the last folding
-	size uint64        // bytes of its checkpoint
 	held chan struct{} // has room for one: who folds, or keeps it from folding
 }
 
@@ -114,24 +116,29 @@ func (f *Folder) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	every := f.cfg.Every
-	if every == 0 {
-		every = max(defaultEvery, f.size)
-		if u.Limit > 0 {
-			every = min(every, u.Limit/8)
+	f.base = min(f.base, u.Bytes)
+	grown := u.Bytes - f.base
+	switch {
+	case f.cfg.Every > 0:
+		if grown < f.cfg.Every {
+			return nil
+		}
+	case u.Limit > 0 && grown >= u.Limit/8:
+	case grown < defaultEvery:
+		return nil
+	default:
+		if size, err := f.cfg.Index.Size(); err != nil || grown < size {
+			return err
 		}
 	}
-	if u.Bytes < f.base {
-		f.base = u.Bytes
-	}
-	if u.Bytes-f.base < every {
-		return nil
-	}
-	return f.Fold(ctx)
+	return f.fold(ctx, u.Limit == 0 || u.Bytes < u.Limit/2)
 }
 
 // Fold folds everything that the parked index has taken in, and purges it.
-func (f *Folder) Fold(ctx context.Context) error {
+func (f *Folder) Fold(ctx context.Context) error { return f.fold(ctx, false) }
+
+// fold folds; slowly, if there is time.
+func (f *Folder) fold(ctx context.Context, slowly bool) error {
 	select {
 	case f.held <- struct{}{}:
 	case <-ctx.Done():
@@ -144,7 +151,7 @@ func (f *Folder) Fold(ctx context.Context) error {
 		return err
 	}
 	var at parked.Checkpoint
-	checkpoint, size, err := f.put(ctx, func(w io.Writer) (err error) {
+	checkpoint, err := f.put(ctx, slowly, func(w io.Writer) (err error) {
 		at, err = f.cfg.Index.WriteCheckpoint(w)
 		return err
 	})
@@ -155,7 +162,7 @@ func (f *Folder) Fold(ctx context.Context) error {
 	if at.Watermark < folds.Through() {
 		return fmt.Errorf("the index is at record %d, the ledger is folded up to %d", at.Watermark, folds.Through())
 	}
-	if err := f.report(ctx, &folds, at.Watermark, checkpoint); err != nil {
+	if err := f.report(ctx, slowly, &folds, at.Watermark, checkpoint); err != nil {
 		return err
 	}
 	if err := f.purge(ctx, at.Needs); err != nil {
@@ -170,17 +177,17 @@ func (f *Folder) Fold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.base, f.size = u.Bytes, size
-	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "checkpoint bytes", size, "seconds", f.cfg.Now().Sub(began).Seconds())
+	f.base = u.Bytes
+	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "seconds", f.cfg.Now().Sub(began).Seconds())
 	return nil
 }
 
 // report writes what is not folded yet, before sequence through, into reports, and
 // records each; the last one with the checkpoint.
-func (f *Folder) report(ctx context.Context, folds *ledger.Folds, through uint64, checkpoint job.Digest) error {
+func (f *Folder) report(ctx context.Context, slowly bool, folds *ledger.Folds, through uint64, checkpoint job.Digest) error {
 	for {
 		next := ledger.Fold{From: folds.Through(), At: f.cfg.Now().UTC()}
-		digest, _, err := f.put(ctx, func(w io.Writer) error { return f.stretch(ctx, w, &next, through) })
+		digest, err := f.put(ctx, slowly, func(w io.Writer) error { return f.stretch(ctx, w, &next, through) })
 		if err != nil {
 			return fmt.Errorf("storing a report: %w", err)
 		}
@@ -248,18 +255,42 @@ func (f *Folder) purge(ctx context.Context, before uint64) error {
 }
 
 // put stores what write writes.
-func (f *Folder) put(ctx context.Context, write func(io.Writer) error) (job.Digest, uint64, error) {
+func (f *Folder) put(ctx context.Context, slowly bool, write func(io.Writer) error) (job.Digest, error) {
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
-		err := write(w)
+		var out io.Writer = w
+		if slowly {
+			out = &slow{ctx: ctx, to: w, began: time.Now()}
+		}
+		err := write(out)
 		w.CloseWithError(err) // nil is the end of the file
 		written <- err
 	}()
-	digest, n, err := f.cfg.Blobs.Put(ctx, r)
+	digest, _, err := f.cfg.Blobs.Put(ctx, r)
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	if wrote := <-written; err == nil {
 		err = wrote
 	}
-	return digest, uint64(n), err
+	return digest, err
+}
+
+// slow lets whoever writes, and the disk, rest three times as long as they worked: the index may
+// be gigabytes, and is read and written beside all that is sent and drained meanwhile.
+type slow struct {
+	ctx   context.Context
+	to    io.Writer
+	began time.Time
+}
+
+const rests = 3 // times the work
+
+// Write implements io.Writer.
+func (s *slow) Write(b []byte) (int, error) {
+	n, err := s.to.Write(b)
+	if err == nil && !pause.For(s.ctx, rests*time.Since(s.began)) {
+		err = s.ctx.Err()
+	}
+	s.began = time.Now()
+	return n, err
 }

@@ -231,5 +231,8 @@ func (x *Index) Journals() map[job.Journal]bool {
 	return all
 }
 
+// Size is the bytes that the index takes on disk.
+func (x *Index) Size() (uint64, error) { return x.kv.Size() }
+
 // Close closes the store.
 func (x *Index) Close() error { return x.kv.Close() }
