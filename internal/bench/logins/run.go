@@ -178,6 +178,9 @@ func (l *Run) measure(ctx context.Context, come *arrivals, res *Result) error {
 		return err
 	}
 	res.Below = latencyOf(took)
+	if err := come.recorded(ctx); err != nil {
+		return err
+	}
 	l.say("recipients for whom %d jobs are parked", l.Jobs)
 	first, whole, err := come.heavy(ctx)
 	res.HeavyFirst, res.Heavy = latencyOf(first), latencyOf(whole)
