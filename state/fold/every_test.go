@@ -104,11 +104,13 @@ type steps struct {
 	index
 	pieces int
 	each   time.Duration
+	before func(piece int)
 }
 
 // WriteCheckpoint implements fold.Index.
 func (x steps) WriteCheckpoint(w io.Writer) (parked.Checkpoint, error) {
-	for range x.pieces {
+	for n := range x.pieces {
+		x.before(n)
 		time.Sleep(x.each)
 		if _, err := w.Write([]byte("a piece")); err != nil {
 			return parked.Checkpoint{}, err
@@ -117,27 +119,34 @@ func (x steps) WriteCheckpoint(w io.Writer) (parked.Checkpoint, error) {
 	return x.index.WriteCheckpoint(w)
 }
 
-// TestFoldsSlowly: a folding works a quarter of the time, unless the ledger is half full or somebody
-// waits for it; and ends when it is told to.
+// TestFoldsSlowly: a folding works a quarter of the time, until the ledger is half full, or if
+// somebody waits for it.
 func TestFoldsSlowly(t *testing.T) {
-	const mib, work = 1 << 20, 100 * 10 * time.Millisecond
+	const mib, work = 1 << 20, 1000 * 10 * time.Millisecond
 	for _, x := range []struct {
-		name  string
-		limit uint64 // MiB
-		bytes uint64
-		run   bool
-		least time.Duration
+		name   string
+		limit  uint64 // MiB
+		bytes  uint64 // at first
+		middle uint64 // and when half of it is done
+		run    bool
+		takes  time.Duration
 	}{
-		{"no limit", 0, 300, true, 4 * work},
-		{"a third full", 900, 300, true, 4 * work},
-		{"half full", 600, 300, true, work},
-		{"asked for", 900, 300, false, work},
+		{"no limit", 0, 300, 300, true, 4 * work},
+		{"a third full", 900, 300, 300, true, 4 * work},
+		{"half full", 600, 300, 300, true, work},
+		{"half full in the middle", 900, 300, 450, true, 5 * work / 2},
+		{"asked for", 900, 300, 300, false, work},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := &grown{Memory: ledger.NewMemory(ledger.MemoryConfig{}), limit: x.limit * mib}
 				log.bytes.Store(x.bytes * mib)
-				f := fold.New(fold.Config{Log: log, Index: steps{index{log.Memory}, 100, 10 * time.Millisecond}, Blobs: &counted{}, Logger: slog.New(slog.DiscardHandler)})
+				idx := steps{index{log.Memory}, 1000, 10 * time.Millisecond, func(piece int) {
+					if piece == 500 {
+						log.bytes.Store(x.middle * mib)
+					}
+				}}
+				f := fold.New(fold.Config{Log: log, Index: idx, Blobs: &counted{}, Logger: slog.New(slog.DiscardHandler)})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer func() { cancel(); synctest.Wait() }()
 				began := time.Now()
@@ -149,8 +158,8 @@ func TestFoldsSlowly(t *testing.T) {
 				for len(folds(t, log.Memory)) == 0 && time.Since(began) < time.Minute {
 					time.Sleep(10 * time.Millisecond)
 				}
-				if took := time.Since(began); took < x.least || took > x.least+time.Second {
-					t.Errorf("a folding of %s of work took %s, want %s and at most a second more", work, took, x.least)
+				if took := time.Since(began); took < x.takes || took > x.takes+2*time.Second {
+					t.Errorf("a folding of %s of work took %s, want %s and two seconds more at most", work, took, x.takes)
 				}
 			})
 		})

@@ -131,7 +131,7 @@ func (f *Folder) look(ctx context.Context) error {
 			return err
 		}
 	}
-	return f.fold(ctx, u.Limit == 0 || u.Bytes < u.Limit/2)
+	return f.fold(ctx, hasTime(u))
 }
 
 // Fold folds everything that the parked index has taken in, and purges it.
@@ -261,7 +261,7 @@ func (f *Folder) put(ctx context.Context, slowly bool, write func(io.Writer) err
 	go func() {
 		var out io.Writer = w
 		if slowly {
-			out = &slow{ctx: ctx, to: w, began: time.Now()}
+			out = &slow{ctx: ctx, to: w, log: f.cfg.Log, began: time.Now(), asked: time.Now()}
 		}
 		err := write(out)
 		w.CloseWithError(err) // nil is the end of the file
@@ -275,22 +275,40 @@ func (f *Folder) put(ctx context.Context, slowly bool, write func(io.Writer) err
 	return digest, err
 }
 
-// slow lets whoever writes, and the disk, rest three times as long as they worked: the index may
-// be gigabytes, and is read and written beside all that is sent and drained meanwhile.
+// hasTime reports whether a folding may take its time.
+func hasTime(u ledger.Usage) bool { return u.Limit == 0 || u.Bytes < u.Limit/2 }
+
+// slow lets whoever writes, and the disk, rest three times as long as they worked, as long as the
+// ledger has room: the index may be gigabytes, and is read and written beside all that is sent and
+// drained meanwhile.
 type slow struct {
 	ctx   context.Context
 	to    io.Writer
-	began time.Time
+	log   ledger.Log
+	began time.Time // the work
+	asked time.Time // whether there is time; zero: there is none any more
 }
 
-const rests = 3 // times the work
+const (
+	rests    = 3 // times the work
+	askEvery = time.Second
+)
 
 // Write implements io.Writer.
 func (s *slow) Write(b []byte) (int, error) {
 	n, err := s.to.Write(b)
-	if err == nil && !pause.For(s.ctx, rests*time.Since(s.began)) {
-		err = s.ctx.Err()
+	if err != nil || s.asked.IsZero() {
+		return n, err
 	}
-	s.began = time.Now()
-	return n, err
+	if !pause.For(s.ctx, rests*time.Since(s.began)) {
+		return n, s.ctx.Err()
+	}
+	if s.began = time.Now(); s.began.Sub(s.asked) < askEvery {
+		return n, nil
+	}
+	s.asked = s.began
+	if u, err := s.log.Usage(s.ctx); err != nil || !hasTime(u) {
+		s.asked = time.Time{}
+	}
+	return n, nil
 }
