@@ -21,9 +21,9 @@ func (s *Scheduler) due(live []jobs.Job) []jobs.Job {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	resting := 0
-	for _, j := range live {
-		if s.restsLocked(j) {
+	rests, resting := make([]bool, len(live)), 0
+	for i, j := range live {
+		if rests[i] = s.restsLocked(j); rests[i] {
 			resting++
 		}
 	}
@@ -32,8 +32,8 @@ func (s *Scheduler) due(live []jobs.Job) []jobs.Job {
 		return live
 	}
 	due, n := make([]jobs.Job, 0, len(live)-resting+most), 0
-	for _, j := range live {
-		if s.restsLocked(j) {
+	for i, j := range live {
+		if rests[i] {
 			turn := (n - s.turn + resting) % resting
 			n++
 			if turn >= most {

@@ -3,6 +3,7 @@ package page
 import (
 	"bytes"
 	"encoding/binary"
+	"sort"
 	"sync"
 
 	"crier/job"
@@ -65,15 +66,8 @@ func (s *scanned) begin(i int) uint32 {
 // scan calls fn with the rows whose keys begin so.
 func (s *scanned) scan(prefix []byte, fn func(key, value []byte) error) error {
 	key := func(i int) []byte { return s.bytes[s.begin(i):s.ends[i].key:s.ends[i].key] }
-	from, to := 0, len(s.ends)
-	for from < to { // the first that is not before them
-		if i := (from + to) / 2; bytes.Compare(key(i), prefix) < 0 {
-			from = i + 1
-		} else {
-			to = i
-		}
-	}
-	for i := from; i < len(s.ends) && bytes.HasPrefix(key(i), prefix); i++ {
+	first := sort.Search(len(s.ends), func(i int) bool { return bytes.Compare(key(i), prefix) >= 0 })
+	for i := first; i < len(s.ends) && bytes.HasPrefix(key(i), prefix); i++ {
 		if err := fn(key(i), s.bytes[s.ends[i].key:s.ends[i].value:s.ends[i].value]); err != nil {
 			return err
 		}
