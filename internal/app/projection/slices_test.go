@@ -3,6 +3,7 @@ package projection
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -300,5 +301,69 @@ func TestCountsOfJobsThatAreThere(t *testing.T) {
 		} else if err != nil || got.CountsAsOf != 7 || got.Counts.Delivered != c.Counts.Delivered {
 			t.Errorf("job %d has %+v, %v", i, got, err)
 		}
+	}
+}
+
+// refusing is a store that does not take one key.
+type refusing struct {
+	coord.Store
+	key string
+}
+
+func (s *refusing) Put(ctx context.Context, key string, value []byte, last coord.Version) (coord.Version, error) {
+	if key == s.key {
+		return 0, errors.New("it is down")
+	}
+	return s.Store.Put(ctx, key, value, last)
+}
+
+// TestToldSlices: a job all of whose slices are told to be sent is not asked for again; what could
+// not be told is told later, and what was told before is known on.
+func TestToldSlices(t *testing.T) {
+	x, ctx := newTrial(t), t.Context()
+	go x.table.Run(ctx)
+	<-x.table.Ready()
+	states, asked := []job.SliceState{job.SliceSending, job.SliceSending}, 0
+	store := &refusing{Store: x.store}
+	m := &Slices{Store: store, Jobs: x.table, Logger: slog.New(slog.DiscardHandler), Of: func(id job.ID) (of []sql.Slice) {
+		asked++
+		for n, s := range states {
+			of = append(of, sql.Slice{Job: id, Number: uint32(n), State: s, Worker: "w", Epoch: 1})
+		}
+		return of
+	}}
+	var written map[job.ID]told
+	round := func(fails bool) {
+		t.Helper()
+		now, err := m.round(ctx, written)
+		if (err != nil) != fails {
+			t.Fatalf("a round: %v", err)
+		}
+		written = now
+	}
+	want := func(states ...job.SliceState) {
+		t.Helper()
+		for n, want := range states {
+			if s, _, err := get[SliceStatus](ctx, x.store, sliceKey(x.spec.ID, uint32(n))); err != nil || s.State != want {
+				t.Errorf("slice %d is %s, %v; want %s", n, s.State, err, want)
+			}
+		}
+	}
+	round(false)
+	want(job.SliceSending, job.SliceSending)
+	states = []job.SliceState{job.SliceSent, job.SliceSent}
+	store.key = sliceKey(x.spec.ID, 1)
+	round(true)
+	want(job.SliceSent, job.SliceSending)
+	if got := written[x.spec.ID].slices; got[0].State != job.SliceSent || got[1].State != job.SliceSending {
+		t.Errorf("after an error it knows %v", got)
+	}
+	store.key = ""
+	round(false)
+	want(job.SliceSent, job.SliceSent)
+	before := asked
+	round(false)
+	if asked != before {
+		t.Error("a job is asked for that is told to be sent")
 	}
 }
