@@ -38,7 +38,7 @@ func TestOffersAreRepeated(t *testing.T) {
 				w.setAnswer(func(work.Offer) *work.Reply { return first })
 				id := w.submit(1)
 				w.reaches(id, job.Sending, time.Second)
-				time.Sleep(offerWait + round)
+				time.Sleep(offerWait + 2*round) // the offer is made within a round, and given up offerWait later
 				if got := s.WaitingOn(id); got != "1 slice to be sent"+why {
 					t.Errorf("waits on %q", got)
 				}
