@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math/bits"
 	"os"
@@ -237,9 +238,9 @@ func (p *Planes) Forget(r job.Range) {
 		if p.card(c) == 0 {
 			continue
 		}
-		p.writeLocked(c, func(words []uint64) {
-			for w := range words {
-				atomic.StoreUint64(&words[w], 0)
+		p.writeLocked(c, everybody, func(words []uint64, w int, _ uint64) {
+			for k := range p.r.planes {
+				atomic.StoreUint64(&words[k*idset.Words+w], 0)
 			}
 		})
 		p.r.free(c)
@@ -321,11 +322,7 @@ func (p *Planes) freeLocked(inc job.Incarnation, o int) {
 }
 
 func (p *Planes) clearLocked(c, ordinal int) {
-	p.writeLocked(c, func(words []uint64) {
-		for w := range idset.Words {
-			p.clearWord(words, w, ordinal, ^uint64(0))
-		}
-	})
+	p.writeLocked(c, everybody, func(words []uint64, w int, in uint64) { p.clearWord(words, w, ordinal, in) })
 	if p.card(c) == 0 {
 		p.r.free(c)
 	}
@@ -382,31 +379,42 @@ func (p *Planes) eachLocked(set *idset.Set, online bool, fn func(words []uint64,
 		if !set.Reaches(i) || online && p.card(c) == 0 {
 			continue
 		}
-		p.writeLocked(c, func(words []uint64) {
-			for w, x := range set.WordsIn(i) {
-				fn(words, w, x)
-			}
-		})
+		p.writeLocked(c, set.WordsIn(i), fn)
 	}
 }
 
-// writeLocked changes a container inside its sequence and counts it anew.
-func (p *Planes) writeLocked(c int, change func(words []uint64)) {
+// everybody is all the words of a container.
+func everybody(yield func(w int, in uint64) bool) {
+	for w := range idset.Words {
+		if !yield(w, ^uint64(0)) {
+			return
+		}
+	}
+}
+
+// writeLocked changes words of a container inside its sequence, and counts those anew.
+func (p *Planes) writeLocked(c int, who iter.Seq2[int, uint64], change func(words []uint64, w int, in uint64)) {
 	at := &p.r.index[c]
 	was := *at
 	atomic.StoreUint64(at, was+1<<32)
 	words := p.r.container(c)
-	change(words)
-	card := 0
-	for w := range idset.Words {
-		var on uint64
-		for k := range p.r.planes {
-			on |= words[k*idset.Words+w]
-		}
-		card += bits.OnesCount64(on)
+	more := 0
+	for w, in := range who {
+		more -= p.online(words, w)
+		change(words, w, in)
+		more += p.online(words, w)
 	}
-	atomic.AddUint64(&p.r.head[wordOnline], uint64(card)-uint64(uint32(was)))
-	atomic.StoreUint64(at, uint64(uint32(was>>32)+2)<<32|uint64(card))
+	atomic.AddUint64(&p.r.head[wordOnline], uint64(more))
+	atomic.StoreUint64(at, uint64(uint32(was>>32)+2)<<32|uint64(int(uint32(was))+more))
+}
+
+// online counts those of a word who are online.
+func (p *Planes) online(words []uint64, w int) int {
+	var on uint64
+	for k := range p.r.planes {
+		on |= words[k*idset.Words+w]
+	}
+	return bits.OnesCount64(on)
 }
 
 // writeTable changes the table inside its sequence.

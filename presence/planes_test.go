@@ -429,6 +429,24 @@ func BenchmarkJoinOfAContainer(b *testing.B) {
 	}
 }
 
+// A login.
+func BenchmarkJoinOfOne(b *testing.B) {
+	p, _ := busy(b, 8)
+	incs := [2]job.Incarnation{{Gateway: "a", Start: 1}, {Gateway: "b", Start: 1}}
+	var sets [1024]*idset.Set
+	for i := range sets {
+		sets[i] = idset.Of(job.Range(5).Lo() + uint32(i*997))
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i++
+		if err := p.Join(incs[i&1], sets[i%len(sets)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // Gateways under names that never come back leave their ordinals to others; one that was
 // only silent joins again.
 func TestSilentGatewaysLeaveTheirOrdinals(t *testing.T) {
