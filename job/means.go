@@ -49,7 +49,7 @@ var (
 		Recalling:        "The job was recalled: what is open is being closed, then a withdrawal is made of who may have seen it.",
 		JobRecalled:      "The job was recalled, and is over; its withdrawal asks who may have seen the message to take it off the display.",
 		JobFailed:        "The job cannot be sent to its end, and is over; crier job info has the reason.",
-		JobExpired:       "The job's time to live ended before everybody got the message.",
+		JobExpired:       "The job is over: its time to live ended before anybody got the message.",
 		Quarantined:      "The job broke what works on it five times, and is set aside, until crier job resume or crier job cancel.",
 		FailedOver:       "The job comes from another centre; a scheduler of this one goes on with it.",
 	}

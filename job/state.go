@@ -30,7 +30,7 @@ const (
 	Recalling
 	JobRecalled
 	JobFailed
-	JobExpired
+	JobExpired // its time to live ended before anybody got the message
 	Quarantined
 	FailedOver
 )

@@ -120,7 +120,10 @@ func decide(v view) (s step, ok bool) {
 			return step{job.Sending, "nothing is left to pause"}, true
 		}
 	case job.Sent:
-		if closed {
+		switch {
+		case closed && v.total.Expired > 0 && v.total.Delivered == 0:
+			return step{job.JobExpired, "its time to live ended before anybody got the message"}, true
+		case closed:
 			return step{job.Completed, "nobody is pending, parked, handed off or in doubt"}, true
 		}
 	case job.Recalling:

@@ -25,6 +25,10 @@ var totals = map[string]parked.Tally{
 	"in doubt":   {Reserved: 1000, Delivered: 999, InDoubt: 1},
 	"lags open":  {Reserved: 999, Delivered: 998, Parked: 1},
 	"closed":     {Reserved: 1000, Delivered: 1000},
+	"late":       {Reserved: 1000, Delivered: 1, Expired: 999},
+	"dropped":    {Reserved: 1000, Dropped: [16]uint64{1: 1000}},
+	"missed":     {Reserved: 1000, Expired: 900, Dropped: [16]uint64{1: 100}},
+	"may come":   {Reserved: 1000, Expired: 999, InDoubt: 1},
 }
 
 // plans that matter: what the scheduler knows of a job's package and slices.
@@ -53,8 +57,8 @@ func makeView(state job.State, control, total, plan string, room bool) view {
 
 // TestDecide is the table for the cases that one would ask about; "" stays.
 func TestDecide(t *testing.T) {
-	const any = "nothing lagging parked handed_off in_doubt lags_open closed"
-	const open = "nothing lagging parked handed_off in_doubt lags_open"
+	const any = "nothing lagging parked handed_off in_doubt lags_open closed missed"
+	const open = "nothing lagging parked handed_off in_doubt lags_open may_come"
 	const reserved = "parked handed_off in_doubt closed" // everybody
 	for _, c := range []struct{ state, control, total, plan, to string }{
 		{"submitted", "none paused", any, "unchecked", "packed"},
@@ -89,11 +93,12 @@ func TestDecide(t *testing.T) {
 		{"paused", "none paused", "nothing lagging", "hopeless", "failed"},
 		{"paused", "paused", reserved, "damaged hopeless", "sending"},
 		{"sent", "none paused", open, "unchecked unsent sent damaged", ""},
-		{"sent", "none paused", "closed", "unchecked unsent sent damaged", "completed"},
+		{"sent", "none paused", "closed late dropped", "unchecked unsent sent damaged", "completed"},
+		{"sent", "none paused", "missed", "unchecked unsent sent damaged", "expired"},
 		{"submitted packed queued preparing prepared sending paused sent", "cancelled paused,cancelled", any, "unchecked unsent sent damaged hopeless", "cancelling"},
 		{"cancelling", "cancelled paused,cancelled", open, "sent", ""},
 		{"cancelling", "cancelled paused,cancelled", any, "unchecked unsent", ""},
-		{"cancelling", "cancelled paused,cancelled", "closed", "sent", "cancelled"},
+		{"cancelling", "cancelled paused,cancelled", "closed missed", "sent", "cancelled"},
 		{"cancelling", "cancelled", "nothing lagging", "hopeless", "failed"},
 		{"cancelling", "cancelled", "nothing lagging lags_open", "damaged", ""},
 		{"cancelling", "cancelled", "parked handed_off in_doubt lags_open", "damaged hopeless", ""},
@@ -163,12 +168,14 @@ func TestDecisionsHoldWhatTheyMust(t *testing.T) {
 		}{
 			{"the state machine allows it", state.CanBecome(s.to)},
 			{"it has a reason", s.reason != ""},
-			{"nothing is closed before all of the package is counted and nobody is open", covers || s.to != job.Completed && s.to != job.JobCancelled},
+			{"nothing is closed before all of the package is counted and nobody is open", covers || s.to != job.Completed && s.to != job.JobCancelled && s.to != job.JobExpired},
 			{"what is sent has no slice left", s.to != job.Sent || done},
 			{"a recalled job is only closed, and not before its withdrawal is made", !c.Recalled || s.to == job.Recalling ||
 				s.to == job.JobRecalled && v.withdrawn && open == 0 && (covers || v.failure != "" && v.settled)},
 			{"a job that nobody recalled is not recalled", c.Recalled || s.to != job.Recalling},
-			{"a cancelled job is only closed", !c.Cancelled || !started && s.to != job.Sent && s.to != job.Completed || state == job.Recalling},
+			{"only what reached nobody, and came too late for somebody, is expired",
+				s.to != job.JobExpired || v.total.Delivered == 0 && v.total.Expired > 0},
+			{"a cancelled job is only closed", !c.Cancelled || !started && s.to != job.Sent && s.to != job.Completed && s.to != job.JobExpired || state == job.Recalling},
 			{"a paused job with slices left does not send", s.to != job.Sending || !c.Paused || done},
 			{"a job without room does not start", v.room || state != job.Queued || !started},
 			{"a job that nobody cancelled is not cancelled", c.Cancelled || s.to != job.Cancelling},
