@@ -101,7 +101,8 @@ type Limits struct {
 	// reserved. Default: 0, which is half of what the disk has free, at most 64 GiB.
 	Ledger Bytes `koanf:"ledger"`
 	// Fold is how many bytes the ledger grows before its past is moved into reports in
-	// the blob store. Default: 0, which is 256 MiB, or an eighth of a smaller ledger.
+	// the blob store, an eighth of the ledger's size at most. Default: 0, which is 256 MiB, or
+	// the size of the index if that is more.
 	Fold Bytes `koanf:"fold"`
 	// DiskWarn is how much of a disk, in percent, may be used before it is a warning in the
 	// log, in status and to crier check. Default: 70.

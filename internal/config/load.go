@@ -33,7 +33,7 @@ var settings = append([]setting{
 	{"log.format", "log-format", "text or json"},
 	{"sql.dsn", "sql-dsn", "MySQL or MariaDB database in the place of the SQLite file: user:password@tcp(host:3306)/name; better in the file or in CRIER_SQL_DSN, for it has a password"},
 	{"limits.ledger", "limit-ledger", "size of the ledger, such as 16GiB; 0 is half of what the disk has free, at most 64GiB"},
-	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB; 0 is 256MiB, or as much as the index takes, but at most an eighth of the ledger's limit"},
+	{"limits.fold", "limit-fold", "how much the ledger grows before its past moves to the blob store, such as 1GiB, at most an eighth of the ledger's limit; 0 is 256MiB, or as much as the index takes"},
 	{"limits.disk_warn", "limit-disk-warn", "percent of a disk that may be used before it is a warning"},
 	{"limits.disk_crit", "limit-disk-crit", "percent of a disk from which on it is critical"},
 	{"limits.lanes", "limit-lanes", "blocks that a worker hands over at a time, 1 to 256"},

@@ -99,6 +99,57 @@ func TestFoldsAsTheLedgerGrows(t *testing.T) {
 	}
 }
 
+// holding is an index with an open reserve in a record.
+type holding struct {
+	large
+	reserve atomic.Uint64
+}
+
+// WriteCheckpoint implements fold.Index.
+func (x *holding) WriteCheckpoint(w io.Writer) (parked.Checkpoint, error) {
+	at, err := x.large.WriteCheckpoint(w)
+	if n := x.reserve.Load(); n > 0 {
+		at.Needs = min(at.Needs, n)
+	}
+	return at, err
+}
+
+// TestFoldsWhatWasHeld: what an open reserve keeps in the ledger is folded once that is
+// closed, also if the ledger is full and cannot grow until then; and if nothing comes, what
+// stays full is not folded again and again.
+func TestFoldsWhatWasHeld(t *testing.T) {
+	for name, every := range map[string]uint64{"by default": 0, "often": 1, "seldom": 60 << 20} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &grown{Memory: ledger.NewMemory(ledger.MemoryConfig{}), limit: 64 << 20}
+				x := &holding{large: large{index: index{log.Memory}, bytes: 1 << 20}}
+				if _, err := log.Append(t.Context(), "led.x", 0, nil); err != nil {
+					t.Fatal(err)
+				}
+				f := fold.New(fold.Config{Log: log, Index: x, Blobs: &counted{}, Every: every, Logger: slog.New(slog.DiscardHandler)})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer func() { cancel(); synctest.Wait() }()
+				x.reserve.Store(1)
+				log.bytes.Store(56 << 20)
+				go f.Run(ctx)
+				time.Sleep(2 * time.Second)
+				if n := x.made.Load(); n != 1 {
+					t.Fatalf("folded %d times at once", n)
+				}
+				x.reserve.Store(0)
+				time.Sleep(20 * time.Second)
+				if n := x.made.Load(); n != 2 {
+					t.Fatalf("folded %d times after the reserve was closed, want twice in all", n)
+				}
+				time.Sleep(10 * time.Minute)
+				if n := x.made.Load(); n != 2 {
+					t.Errorf("folded %d times although nothing came", n)
+				}
+			})
+		})
+	}
+}
+
 // steps is an index of which each piece takes a while to read.
 type steps struct {
 	index

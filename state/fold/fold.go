@@ -1,7 +1,7 @@
 // Package fold moves the past of the ledger into the blob store: the journals'
 // records into reports, the parked index as it is then into a checkpoint. What
-// stands in both is purged from the journals, so that a ledger of bounded size can
-// go on for ever.
+// stands in both is purged from the journals, so that a ledger of bounded size has room for
+// any number of recipients. The transitions and claims of jobs stay in it, about 10 KB a job.
 //
 // It guarantees that a record is purged only when its report, the checkpoint that
 // covers it, and the record of the fold are all durable, and never the last record
@@ -46,7 +46,8 @@ type Config struct {
 	Blobs Blobs
 	// Every is the bytes by which the ledger grows between two foldings. Default
 	// 256 MiB, or the size of the index if that is more, so that checkpoints are no more
-	// to write than the ledger is; but an eighth of the ledger's limit at most.
+	// to write than the ledger is. It is an eighth of the ledger's limit at most, and a ledger
+	// that is more than five eighths full is folded again however little it grew.
 	Every uint64
 	// Report is about the bytes of one report. Default 64 MiB.
 	Report uint64
@@ -66,6 +67,8 @@ const (
 type Folder struct {
 	cfg  Config
 	base uint64        // bytes of the ledger after the last folding
+	past uint64        // the last record before which all was purged that could be
+	rest time.Time     // when a ledger that stays full may be folded again
 	held chan struct{} // has room for one: who folds, or keeps it from folding
 }
 
@@ -116,22 +119,30 @@ func (f *Folder) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	due, err := f.due(u)
+	if err != nil || !due {
+		return err
+	}
+	return f.fold(ctx, hasTime(u))
+}
+
+// due reports whether to fold. What an open reserve kept from being purged can be, once that
+// is closed; near its limit the ledger takes no more, so that nobody may wait for it to grow.
+func (f *Folder) due(u ledger.Usage) (bool, error) {
 	f.base = min(f.base, u.Bytes)
 	grown := u.Bytes - f.base
 	switch {
-	case f.cfg.Every > 0:
-		if grown < f.cfg.Every {
-			return nil
-		}
 	case u.Limit > 0 && grown >= u.Limit/8:
+		return true, nil
+	case u.Limit > 0 && u.Bytes > u.Limit/8*5 && u.Last > f.past && !f.cfg.Now().Before(f.rest):
+		return true, nil
+	case f.cfg.Every > 0:
+		return grown >= f.cfg.Every, nil
 	case grown < defaultEvery:
-		return nil
-	default:
-		if size, err := f.cfg.Index.Size(); err != nil || grown < size {
-			return err
-		}
+		return false, nil
 	}
-	return f.fold(ctx, hasTime(u))
+	size, err := f.cfg.Index.Size()
+	return err == nil && grown >= size, err
 }
 
 // Fold folds everything that the parked index has taken in, and purges it.
@@ -162,9 +173,11 @@ func (f *Folder) fold(ctx context.Context, slowly bool) error {
 	if at.Watermark < folds.Through() {
 		return fmt.Errorf("the index is at record %d, the ledger is folded up to %d", at.Watermark, folds.Through())
 	}
+	recorded := len(folds.List)
 	if err := f.report(ctx, slowly, &folds, at.Watermark, checkpoint); err != nil {
 		return err
 	}
+	recorded = len(folds.List) - recorded
 	if err := f.purge(ctx, at.Needs); err != nil {
 		return err
 	}
@@ -177,8 +190,10 @@ func (f *Folder) fold(ctx context.Context, slowly bool) error {
 	if err != nil {
 		return err
 	}
-	f.base = u.Bytes
-	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "seconds", f.cfg.Now().Sub(began).Seconds())
+	now := f.cfg.Now()
+	f.base, f.past = u.Bytes, at.Needs-1+uint64(recorded)
+	f.rest = now.Add(max(retryAfter, rests*now.Sub(began)))
+	f.cfg.Logger.Info("ledger folded", "through", at.Watermark, "bytes left", u.Bytes, "seconds", now.Sub(began).Seconds())
 	return nil
 }
 
