@@ -82,6 +82,5 @@ type Erasure struct {
 
 // Kept is something that an erasure leaves.
 type Kept struct {
-	What  string    `json:"what"`
-	Until time.Time `json:"until,omitzero" doc:"From then on it is dropped when anybody of its range is charged anything; absent: it stays."`
+	What string `json:"what"`
 }

@@ -449,7 +449,7 @@ func (f *Fake) EraseRecipient(_ context.Context, r job.Recipient, req api.Erase)
 	}
 	return api.Erasure{Recipient: r, Record: 1234, Connections: 2, Keys: 1, Followed: 3, Segments: 1, Parked: 70, Left: 1, Kept: []api.Kept{
 		{What: "its number in records of the ledger, and in packages and snapshots that jobs were sent by"},
-		{What: "how many messages of a day it got", Until: f.Now().Add(48 * time.Hour)}}}, nil
+		{What: "its number in the audit log and in backups"}}}, nil
 }
 
 // ReconcileJob implements api.Service.

@@ -43,7 +43,7 @@ Keys of other tenants than default see what is their own, and not where it is co
 }
 
 func recipientErase(c *cli.CLI) *cobra.Command {
-	cmd := c.Command("erase RECIPIENT --reason WHY", "Forget a recipient: its tokens, its connections, what waits for it, its place in sets", cobra.ExactArgs(1),
+	cmd := c.Command("erase RECIPIENT --reason WHY", "Forget a recipient: its tokens, its connections, what waits for it, what it was charged, its place in sets", cobra.ExactArgs(1),
 		func(ctx context.Context, args []string) error {
 			r, err := job.ParseRecipient(args[0])
 			if err != nil {
@@ -60,25 +60,22 @@ func recipientErase(c *cli.CLI) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Print(x, func(p *out.Printer) out.Grid { return erasureFields(p, x) })
+			return c.Print(x, func(*out.Printer) out.Grid { return erasureFields(x) })
 		})
 	cmd.Long = cmd.Short + `.
 
-Nothing that was submitted before reaches it, also with a new token; what is submitted later does if it is aimed at it.
-It may be repeated, and is to be after an error. The server says what is kept all the same, and for how long.`
+Nothing that was submitted before reaches it, also with a new token; what is submitted later does if it is aimed at it,
+also under a key of what is sent once that it got before.
+It may be repeated, and is to be after an error. The server says what is kept all the same.`
 	return cmd
 }
 
-func erasureFields(p *out.Printer, x api.Erasure) out.Grid {
+func erasureFields(x api.Erasure) out.Grid {
 	g := out.Grid{Rows: [][]string{{"recipient", x.Recipient.String()}, {"record", fmt.Sprint(x.Record)}, {"connections closed", fmt.Sprint(x.Connections)},
 		{"keys revoked", fmt.Sprint(x.Keys)}, {"accounts followed", out.Exact(x.Followed)}, {"segments", out.Exact(x.Segments)},
 		{"messages dropped", out.Exact(x.Parked - min(x.Left, x.Parked))}, {"messages left", out.Exact(x.Left)}}}
 	for _, k := range x.Kept {
-		what := k.What
-		if !k.Until.IsZero() {
-			what += ", until it is dropped, " + p.Ago(k.Until) + " or later"
-		}
-		g.Rows = append(g.Rows, []string{"kept", what})
+		g.Rows = append(g.Rows, []string{"kept", k.What})
 	}
 	return g
 }
