@@ -23,10 +23,17 @@ type verdict struct {
 // counts reports whether a recipient was charged, and still is.
 func (v *verdict) counts() bool { return v.refused == job.NoReason && !v.refunded && !v.erased }
 
-// erase makes the erasure of somebody who is in a package.
+// erase makes the erasure of somebody who is in a package: mostly of one who waits for what
+// they were charged for, and might have it refunded.
 func (h *history) erase() ledger.Stored {
 	id, r := pick(h, testJobs), pick(h, testRanges)
-	gone := pick(h, h.members(id, r, func(*status) bool { return true }))
+	all := h.members(id, r, func(*status) bool { return true })
+	waits := h.members(id, r, func(s *status) bool { return s != nil && s.outcome == job.Parked })
+	waits = slices.DeleteFunc(waits, func(i uint32) bool { v := h.verdicts[who{id, i}]; return v == nil || !v.counts() })
+	if len(waits) > 0 && h.rng.IntN(5) > 0 {
+		all = waits
+	}
+	gone := pick(h, all)
 	for k, v := range h.verdicts {
 		v.erased = v.erased || k.who == gone
 	}

@@ -425,7 +425,7 @@ func (h *history) close() {
 func (h *history) record() ledger.Stored {
 	w := pick(h, h.writers)
 	id, r := pick(h, testJobs), pick(h, testRanges)
-	if h.rng.IntN(12) == 0 {
+	if h.rng.IntN(6) == 0 {
 		return h.erase()
 	}
 	lo := uint64(r.Lo())
