@@ -1,3 +1,11 @@
+// Package api is what Crier offers to its users: one Go interface (Service), its
+// requests and answers. Its errors travel as api/problem says.
+//
+// The server (api/server) puts a Service on the network, the client (api/client)
+// is one more Service that asks a server, and api/apitest has one in memory. The
+// command line uses the interface alone.
+//
+// It guarantees that a request that passes Validate is within every written limit.
 package api
 
 import (
@@ -167,9 +175,9 @@ type Proofs interface {
 
 // Recipients is what is known of single recipients.
 type Recipients interface {
-	// GetRecipient tells where a recipient is connected, what waits for it, and what it was
-	// charged. It answers within a bound; who did not answer by then is named. Every number
-	// is a recipient: of one that nobody knows there is nothing to tell.
+	// GetRecipient tells where a recipient is connected, what waits for it, what it was charged,
+	// and what became of the last jobs. It answers within a bound, and says what it could not
+	// tell by then. Every number is a recipient: of one that nobody knows there is nothing to tell.
 	GetRecipient(ctx context.Context, r job.Recipient) (Recipient, error)
 	// EraseRecipient forgets a recipient as it is now: its tokens and its devices' keys are
 	// refused, its connections closed, what waits for it is dropped, and it is taken out of all

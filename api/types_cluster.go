@@ -199,3 +199,9 @@ type Silent struct {
 	Name string `json:"name"`
 	Why  string `json:"why"`
 }
+
+// Printable keeps what bad input had to say short and valid UTF-8.
+func Printable(s string) string {
+	const limit = 200
+	return strings.ToValidUTF8(s[:min(len(s), limit)], "?")
+}

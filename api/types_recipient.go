@@ -6,18 +6,20 @@ import (
 	"crier/job"
 )
 
-// MaxParkedShown is how many of the messages that wait for a recipient are listed.
-const MaxParkedShown = 50
+// MaxParkedShown is how many of the messages that wait for a recipient are listed, MaxRecent how
+// many of the last jobs that have it in their package, looked for among MaxRecentLooked of the newest.
+const MaxParkedShown, MaxRecent, MaxRecentLooked = 50, 10, 100
 
 // Recipient is what is known of a recipient at this moment.
 type Recipient struct {
 	Recipient job.Recipient `json:"recipient"`
 	Whereabouts
-	Parked      []Waits `json:"parked" doc:"What waits for its login, of the caller's tenant, in the order in which it was parked; the first 50."`
-	ParkedTotal uint64  `json:"parked_total" doc:"How much that is in all."`
-	Frequency   []Used  `json:"frequency" doc:"What it was charged on the day, of the caller's tenant, if there is a cap."`
-	Zone        string  `json:"zone,omitzero" doc:"The time zone whose day that is, as the process that answers is configured; absent if it is without caps."`
-	Day         string  `json:"day,omitzero" doc:"Today, if the process that answers is configured with caps; else the last day on which anybody of its range was charged anything. Absent: nobody was."`
+	Parked      []Waits  `json:"parked" doc:"What waits for its login, of the caller's tenant, in the order in which it was parked; the first 50."`
+	ParkedTotal uint64   `json:"parked_total" doc:"How much that is in all."`
+	Frequency   []Used   `json:"frequency" doc:"What it was charged on the day, of the caller's tenant, if there is a cap."`
+	Zone        string   `json:"zone,omitzero" doc:"The time zone whose day that is, as the process that answers is configured; absent if it is without caps."`
+	Recent      []Recent `json:"recent" doc:"The last 10 jobs of the caller's tenant that have it in their package, the newest first, as far as they are among the tenant's newest 100."`
+	Day         string   `json:"day,omitzero" doc:"Today, if the process that answers is configured with caps; else the last day on which anybody of its range was charged anything. Absent: nobody was."`
 }
 
 // Whereabouts is where a recipient is connected. Only keys of the default tenant are told.
@@ -44,6 +46,18 @@ type Waits struct {
 	Expires   time.Time `json:"expires"`
 	Withdraws job.ID    `json:"withdraws,omitzero" doc:"It has no message, but asks to take that of this recalled job off the display."`
 	Maybe     bool      `json:"maybe_seen" doc:"It was written to a connection that ended before it was acknowledged."`
+}
+
+// Recent is one of the last jobs that have a recipient in their package.
+type Recent struct {
+	Job       job.ID       `json:"job"`
+	Account   string       `json:"account"`
+	Tenant    string       `json:"tenant"`
+	State     job.State    `json:"state"`
+	Submitted time.Time    `json:"submitted_at"`
+	Outcome   *job.Outcome `json:"outcome,omitzero" doc:"What became of it for the recipient, as explain-job tells with evidence."`
+	Reason    job.Reason   `json:"reason,omitzero" doc:"Why it was dropped or failed."`
+	Unknown   string       `json:"unknown,omitzero" doc:"Instead of an outcome: why it cannot be told now, or not even whether the recipient is in the package."`
 }
 
 // Used is how many messages a recipient was charged on a day.
@@ -82,6 +96,5 @@ type Erasure struct {
 
 // Kept is something that an erasure leaves.
 type Kept struct {
-	What  string    `json:"what"`
-	Until time.Time `json:"until,omitzero" doc:"From then on it is dropped when anybody of its range is charged anything; absent: it stays."`
+	What string `json:"what"`
 }

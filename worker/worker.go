@@ -267,16 +267,18 @@ func (w *Worker) pulse(ctx context.Context) error {
 	}
 }
 
-// feed passes journal records on to the index, in the order of the ledger.
+// feed passes records on to the index, in the order of the ledger.
 func (w *Worker) feed(ctx context.Context) error {
 	known := w.cfg.Index.Journals()
 	return feed.Follow(ctx, w.cfg.Index, w.cfg.Log, func(records []ledger.Stored, changes []parked.Change) error {
 		ev := applied{}
 		for _, st := range records {
+			if ev.seq = st.Seq; !ledger.IsJournal(st.Subject) {
+				continue
+			}
 			if err := w.noteJournal(ctx, st, known); err != nil {
 				return err
 			}
-			ev.seq = st.Seq
 		}
 		for _, c := range changes {
 			if !w.holds.Has(c.Range) || c.Parked.IsEmpty() {

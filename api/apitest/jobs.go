@@ -436,7 +436,10 @@ func (f *Fake) GetRecipient(_ context.Context, r job.Recipient) (api.Recipient, 
 		Silent: []api.Silent{{Name: "m3-with-a-long-name-in-another-rack", Why: "no answer within 1s"}}},
 		Parked: []api.Waits{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, Since: now.Add(-time.Minute), Expires: now.Add(time.Hour), Withdraws: job.NewID(now.Add(-time.Hour), [10]byte{8})},
 			{Job: job.NewID(now, [10]byte{10}), Account: "the-weather-office", Tenant: job.DefaultTenant, Expires: now.Add(50 * time.Hour), Maybe: true}}, ParkedTotal: 70,
-		Frequency: []api.Used{{Messages: 3, Cap: 3}, {Account: "news", AccountID: new(uint32), Messages: 2}}}, nil
+		Frequency: []api.Used{{Messages: 3, Cap: 3}, {Account: "news", AccountID: new(uint32), Messages: 2}},
+		Recent: []api.Recent{{Job: job.NewID(now, [10]byte{9}), Account: "news", Tenant: job.DefaultTenant, State: job.Sending, Submitted: now.Add(-time.Minute), Outcome: new(job.Parked)},
+			{Job: job.NewID(now, [10]byte{7}), Account: "the-weather-office", Tenant: job.DefaultTenant, State: job.Completed, Submitted: now.Add(-time.Hour), Outcome: new(job.Dropped), Reason: job.ReasonFrequency},
+			{Job: job.NewID(now, [10]byte{6}), Account: "news", Tenant: job.DefaultTenant, State: job.Completed, Submitted: now.Add(-2 * time.Hour), Unknown: "its package cannot be read now"}}}, nil
 }
 
 // EraseRecipient implements api.Service: the same is erased of everybody.
@@ -449,7 +452,7 @@ func (f *Fake) EraseRecipient(_ context.Context, r job.Recipient, req api.Erase)
 	}
 	return api.Erasure{Recipient: r, Record: 1234, Connections: 2, Keys: 1, Followed: 3, Segments: 1, Parked: 70, Left: 1, Kept: []api.Kept{
 		{What: "its number in records of the ledger, and in packages and snapshots that jobs were sent by"},
-		{What: "how many messages of a day it got", Until: f.Now().Add(48 * time.Hour)}}}, nil
+		{What: "its number in the audit log and in backups"}}}, nil
 }
 
 // ReconcileJob implements api.Service.

@@ -123,7 +123,7 @@ func (s *Server) proofRoutes() {
 		func(ctx context.Context, in *JobInput) (api.Reconciliation, error) {
 			return withJob(ctx, in.Job, svc.ReconcileJob)
 		})
-	handle(s, operation{"get-recipient", http.MethodGet, "/v1/recipients/{recipient}", "recipients", "Where a recipient is connected, what waits for it, and what it was charged", http.StatusOK},
+	handle(s, operation{"get-recipient", http.MethodGet, "/v1/recipients/{recipient}", "recipients", "Where a recipient is connected, what waits for it, what it was charged, and what became of the last jobs", http.StatusOK},
 		func(ctx context.Context, in *struct {
 			Recipient string `path:"recipient" doc:"Recipient id, 0 to 4294967295."`
 		}) (api.Recipient, error) {
@@ -133,7 +133,7 @@ func (s *Server) proofRoutes() {
 			}
 			return svc.GetRecipient(ctx, r)
 		})
-	handleBody(s, operation{"erase-recipient", http.MethodPost, "/v1/recipients/{recipient}/erase", "recipients", "Forget a recipient: its tokens, its connections, what waits for it, and its place in sets", http.StatusOK},
+	handleBody(s, operation{"erase-recipient", http.MethodPost, "/v1/recipients/{recipient}/erase", "recipients", "Forget a recipient: its tokens, its connections, what waits for it, what it was charged, and its place in sets", http.StatusOK},
 		func(ctx context.Context, in *struct {
 			Recipient string `path:"recipient" doc:"Recipient id, 0 to 4294967295."`
 			Body      strictBody[api.Erase]

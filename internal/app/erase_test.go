@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -173,6 +174,73 @@ func (x *trial) judgeErasure(ctx context.Context, old string, ids, paused []job.
 	x.must(err)
 	if len(acts.Acts) != 1 || acts.Acts[0].Result != "done" || acts.Acts[0].Reason != "asked for it again" {
 		x.t.Errorf("the audit log has %+v", acts.Acts)
+	}
+}
+
+// What a recipient was charged is gone when the erasure is answered, and stays so when the index
+// is made again from the ledger; what is sent once is sent to it again; others keep their counts.
+func TestErasedCountsFromNothing(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	x := &trial{t: t, cfg: newTrialConfig(t, "--frequency-cap=3", "--frequency-zone="+noonZone())}
+	x.restart(ctx)
+	x.cfg.Listen = mustHost(t, x.srv.API)
+	const other = forgotten + 1
+	_, err := x.svc.CreateAccount(ctx, api.CreateAccount{Name: "news"})
+	x.must(err)
+	_, err = x.svc.AddFollowers(ctx, "news", []job.Recipient{forgotten, other})
+	x.must(err)
+	send := func(once *api.SendOnce) job.ID {
+		j, err := x.svc.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "hello", SendOnce: once})
+		x.must(err)
+		return j.Job
+	}
+	shown := func(s *screen, id job.ID) {
+		t.Helper()
+		x.comes("it is shown", func() bool { n, _ := s.got(id); return n == 1 })
+	}
+	used := func(when string, who job.Recipient, want int) {
+		t.Helper()
+		r, err := x.svc.GetRecipient(ctx, who)
+		x.must(err)
+		if len(r.Frequency) != 1 || r.Frequency[0] != (api.Used{Messages: want, Cap: 3}) {
+			t.Errorf("%s %s is charged %+v, want %d", when, who, r.Frequency, want)
+		}
+	}
+	once := &api.SendOnce{Key: "welcome", Scope: api.ScopeAll}
+	screens := []*screen{newScreen(forgotten), newScreen(other)}
+	for _, s := range screens {
+		x.connect(s, false)
+	}
+	for _, id := range []job.ID{send(once), send(nil)} {
+		for _, s := range screens {
+			shown(s, id)
+		}
+	}
+	for _, s := range screens {
+		s.stop()
+		used("before", s.who, 2)
+	}
+	_, err = x.svc.EraseRecipient(ctx, forgotten, api.Erase{Reason: "asked for it"})
+	x.must(err)
+	used("erased", forgotten, 0)
+	used("after the erasure", other, 2)
+	x.srv.Kill()
+	x.must(os.RemoveAll(filepath.Join(x.cfg.Dir, "data", "parked")))
+	x.restart(ctx)
+	used("from the ledger", forgotten, 0)
+	used("from the ledger", other, 2)
+
+	_, err = x.svc.AddFollowers(ctx, "news", []job.Recipient{forgotten})
+	x.must(err)
+	delete(x.tokens, forgotten)
+	again := newScreen(forgotten)
+	x.connect(again, false)
+	id := send(once)
+	shown(again, id)
+	used("sent to again", forgotten, 1)
+	if e, err := x.svc.ExplainJob(ctx, id, other); err != nil || e.Reason != job.ReasonSendOnce {
+		t.Errorf("the other is %s (%s), %v", e.Outcome, e.Reason, err)
 	}
 }
 

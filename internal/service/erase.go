@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"crier/api"
@@ -17,8 +18,8 @@ const eraseLook = 100 * time.Millisecond
 
 // EraseRecipient implements api.Recipients. The record in the ledger comes last: if the
 // process dies before it, a repeat takes out what is left; behind it nothing of before counts
-// for the recipient any more, whoever dies: the gateways refuse its tokens, and the homes drop
-// what waits. What is submitted meanwhile finds it in no set any more.
+// for the recipient any more, whoever dies: the gateways refuse its tokens, the indexes forget
+// what it was charged, and the homes drop what waits. What is submitted meanwhile finds it in no set any more.
 func (s *Service) EraseRecipient(ctx context.Context, who job.Recipient, req api.Erase) (api.Erasure, error) {
 	out := api.Erasure{Recipient: who}
 	c, err := api.CallerOf(ctx)
@@ -51,8 +52,8 @@ func (s *Service) EraseRecipient(ctx context.Context, who job.Recipient, req api
 	if out.Left, err = s.dropped(ctx, who, out.Record); err != nil {
 		return out, err
 	}
-	out.Kept, err = s.kept(who)
-	return out, err
+	out.Kept = slices.Clone(kept)
+	return out, nil
 }
 
 // parkedBefore counts the messages of jobs accepted before a record that wait for a recipient.
@@ -74,15 +75,16 @@ func (s *Service) parkedBefore(ctx context.Context, who job.Recipient, record ui
 	return n, nil
 }
 
-// dropped waits, for as long as one waits for a record, until the homes have dropped what was
-// parked before a record, and counts what is left then.
+// dropped waits, for as long as one waits for a record, until the index has come to that of an
+// erasure, and with it forgotten what was charged, and the homes have dropped what was parked
+// before it; it counts what is left then.
 func (s *Service) dropped(ctx context.Context, who job.Recipient, record uint64) (left uint64, err error) {
 	limit := time.NewTimer(s.cfg.Patience)
 	defer limit.Stop()
 	t := time.NewTicker(eraseLook)
 	defer t.Stop()
 	for {
-		if left, err = s.parkedBefore(ctx, who, record); err != nil || left == 0 {
+		if left, err = s.parkedBefore(ctx, who, record); err != nil || left == 0 && s.cfg.Index.Watermark() > record {
 			return left, err
 		}
 		select {
@@ -95,28 +97,10 @@ func (s *Service) dropped(ctx context.Context, who job.Recipient, record uint64)
 	}
 }
 
-// kept lists what of a recipient an erasure leaves. What it was charged is a projection of
-// the ledger, which must be the same when it is made again: it goes when its time is over.
-func (s *Service) kept(who job.Recipient) ([]api.Kept, error) {
-	list := []api.Kept{
-		{What: "its number in records of the ledger, and in packages and snapshots that jobs were sent by"},
-		{What: "its number on suppression lists, which keep messages from it"},
-		{What: "its number in the audit log and in backups"},
-		{What: "that nobody knows whether it saw a message, until that is decided; what is parked again then is dropped"},
-	}
-	day, used, err := s.cfg.Index.Charges.Day(who)
-	if err != nil {
-		return nil, fmt.Errorf("looking what a recipient was charged: %w", err)
-	}
-	if len(used) > 0 {
-		list = append(list, api.Kept{What: "how many messages of a day it got", Until: time.Unix((int64(day)+2)*24*60*60, 0).UTC()})
-	}
-	hour, err := s.cfg.Index.Charges.Once(who)
-	if err != nil {
-		return nil, fmt.Errorf("looking what a recipient got that is sent once: %w", err)
-	}
-	if hour > 0 {
-		list = append(list, api.Kept{What: "that it got what is sent once", Until: time.Unix((int64(hour+23)/24+1)*24*60*60, 0).UTC()})
-	}
-	return list, nil
+// kept lists what of a recipient an erasure leaves.
+var kept = []api.Kept{
+	{What: "its number in records of the ledger, and in packages and snapshots that jobs were sent by"},
+	{What: "its number on suppression lists, which keep messages from it"},
+	{What: "its number in the audit log and in backups"},
+	{What: "that nobody knows whether it saw a message, until that is decided; what is parked again then is dropped"},
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/feed"
 )
 
 // An erasure takes the recipient out of every account's followers and every segment, whoever's
@@ -71,12 +73,17 @@ func TestEraseRecipient(t *testing.T) {
 	st, err := f.log.Last(asked(t), "led.erased.3145733")
 	f.must(err)
 	want := api.Erasure{Recipient: who, Record: st.Seq, Connections: 3, Keys: 1, Followed: 2, Segments: 2, Parked: 2, Left: 2}
-	kept := got.Kept
+	if len(got.Kept) == 0 || slices.ContainsFunc(got.Kept, func(k api.Kept) bool { return strings.Contains(k.What, "charged") }) {
+		t.Errorf("kept is %+v", got.Kept)
+	}
 	if got.Kept = nil; !reflect.DeepEqual(got, want) {
 		t.Errorf("erased is %+v, want %+v", got, want)
 	}
-	if last := kept[len(kept)-1]; !strings.Contains(last.What, "messages of a day") || last.Until != time.Date(2026, 2, 18, 0, 0, 0, 0, time.UTC) {
-		t.Errorf("of what it was charged is kept %+v", kept)
+	f.must(feed.CatchUp(asked(t), f.cfg.Index, f.log))
+	for r, charged := range map[job.Recipient]int{who: 0, who + 1: 2} { // of all accounts, and of one
+		if info, err := f.GetRecipient(house, r); err != nil || len(info.Frequency) != charged {
+			t.Errorf("of %d is told that it was charged %+v, %v", r, info.Frequency, err)
+		}
 	}
 	if act.Object != "recipient/3145733" || act.Reason != "asked for it" || act.Tenant != job.DefaultTenant {
 		t.Errorf("the act is %+v", act)
@@ -127,25 +134,31 @@ func TestEraseRecipient(t *testing.T) {
 	}
 }
 
-// Who got what is sent once is told until when that is kept.
-func TestErasureOfWhatIsSentOnce(t *testing.T) {
+// An erasure waits until the index of its process has come to the record, and does not answer
+// before what was charged is forgotten.
+func TestErasureWaitsForTheIndex(t *testing.T) {
 	f := newFixture(t)
-	const who = 3<<20 + 5
+	const who, day = 3<<20 + 5, 20_500
+	house := as(t, job.DefaultTenant, job.Admin)
 	f.entries(ledger.Open{Boot: "boot"})
+	f.parkFor(house, who+1, day, true) // so that somebody is charged, and nobody waits for
 	id := f.submitSeen(toFollowers(""))
 	span := job.Span{Lo: who, Hi: who + 1}
-	f.entries(&ledger.Charge{Job: id, Span: span, IDs: 1, Terms: ledger.Terms{Once: job.OnceKey{1}, Until: 24*20_500 + 7}})
-	for r, want := range map[job.Recipient]time.Time{who: time.Date(2026, 2, 18, 0, 0, 0, 0, time.UTC), who + 1: {}} {
-		got, err := f.Service.kept(r)
-		f.must(err)
-		var until time.Time
-		for _, k := range got {
-			if strings.Contains(k.What, "sent once") {
-				until = k.Until
-			}
+	f.entries(&ledger.Charge{Job: id, Span: span, IDs: 1, Terms: ledger.Terms{Day: day, All: true, Once: job.OnceKey{1}, Until: 24*day + 70}})
+	fed := make(chan error, 1)
+	go func() {
+		for f.cfg.Erased.Last(who) == 0 {
+			runtime.Gosched()
 		}
-		if !until.Equal(want) {
-			t.Errorf("of %d it is kept until %s, want %s", r, until, want)
-		}
+		fed <- feed.CatchUp(context.Background(), f.cfg.Index, f.log)
+	}()
+	_, err := f.EraseRecipient(house, who, api.Erase{Reason: "asked for it"})
+	f.must(err)
+	if n, err := f.cfg.Index.Charges.Used(who, day, 0); err != nil || n != 0 {
+		t.Errorf("when it is answered it is charged %d, %v", n, err)
 	}
+	if s, err := f.cfg.Index.Charges.Marked(3, job.OnceKey{1}, 24*day); err != nil || !s.IsEmpty() {
+		t.Errorf("when it is answered it got what is sent once: %v, %v", s, err)
+	}
+	f.must(<-fed)
 }

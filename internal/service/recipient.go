@@ -13,12 +13,15 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked"
+	"crier/state/proof"
+	"crier/state/sql"
 )
 
 // GetRecipient implements api.Recipients. What waits, and what is charged, is as the index
-// of this process has it, which has all ranges; where it is connected the members say.
+// of this process has it, which has all ranges; where it is connected the members say, and what
+// became of jobs the ledger.
 func (s *Service) GetRecipient(ctx context.Context, who job.Recipient) (api.Recipient, error) {
-	out := api.Recipient{Recipient: who, Whereabouts: api.Whereabouts{Online: []api.Connected{}}, Parked: []api.Waits{}, Frequency: []api.Used{}}
+	out := api.Recipient{Recipient: who, Whereabouts: api.Whereabouts{Online: []api.Connected{}}, Parked: []api.Waits{}, Frequency: []api.Used{}, Recent: []api.Recent{}}
 	c, err := api.CallerOf(ctx)
 	if err != nil {
 		return out, err
@@ -32,7 +35,73 @@ func (s *Service) GetRecipient(ctx context.Context, who job.Recipient) (api.Reci
 	if err := s.used(ctx, c, &out); err != nil {
 		return out, fmt.Errorf("looking what a recipient was charged: %w", err)
 	}
+	if err := s.recent(ctx, c, &out); err != nil {
+		return out, fmt.Errorf("looking which jobs a recipient is in: %w", err)
+	}
 	return out, ctx.Err()
+}
+
+// recent lists the last jobs that have a recipient in their package, of the newest, and what
+// became of them, which the ledger is read for once. What cannot be read is told of each job.
+func (s *Service) recent(ctx context.Context, c api.Caller, out *api.Recipient) error {
+	newest, _, err := s.cfg.Store.Jobs.Of(c.Scope()).List(ctx, sql.JobFilter{Limit: api.MaxRecentLooked})
+	if err != nil {
+		return err
+	}
+	var ids []job.ID
+	var pkgs []proof.Package
+	var at []int
+	for _, j := range newest {
+		if len(out.Recent) == api.MaxRecent {
+			break
+		}
+		pkg, in, err := s.inPackage(ctx, j.Spec.Package, out.Recipient)
+		if err == nil && !in {
+			continue
+		}
+		x := api.Recent{Job: j.Spec.ID, Account: j.Spec.AccountName, Tenant: j.Spec.TenantOf(), State: j.State, Submitted: j.Spec.SubmittedAt}
+		if err != nil {
+			x.Unknown = "its package cannot be read now"
+		} else {
+			ids, pkgs, at = append(ids, x.Job), append(pkgs, pkg), append(at, len(out.Recent))
+		}
+		out.Recent = append(out.Recent, x)
+	}
+	stood, err := s.outcomes(ctx, out.Recipient, ids, pkgs)
+	for n, i := range at {
+		if err != nil {
+			out.Recent[i].Unknown = "the ledger cannot be read now"
+			continue
+		}
+		out.Recent[i].Outcome, out.Recent[i].Reason = &stood[n].Outcome, stood[n].Reason
+	}
+	return ctx.Err()
+}
+
+// inPackage reports whether a recipient is in a package.
+func (s *Service) inPackage(ctx context.Context, digest job.Digest, who job.Recipient) (pkg proof.Package, in bool, err error) {
+	set, err := s.cfg.Set(ctx, digest)
+	if err != nil {
+		return nil, false, err
+	}
+	ids, err := set.Range(who.Range())
+	if err != nil {
+		return nil, false, err
+	}
+	defer ids.Release()
+	return set, ids.Has(uint32(who)), nil
+}
+
+// outcomes proves where a recipient stands in jobs, within a bound.
+func (s *Service) outcomes(ctx context.Context, who job.Recipient, ids []job.ID, pkgs []proof.Package) ([]job.Standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
+	defer cancel()
+	done, err := s.prove(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return s.prover.Outcomes(ctx, who, ids, pkgs)
 }
 
 // waiting lists what is parked for a recipient.

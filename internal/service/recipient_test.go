@@ -2,17 +2,21 @@ package service
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"crier/api"
+	"crier/audience"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/fold"
 	"crier/state/ledger"
+	"crier/state/report"
 )
 
 // Where the caps are known, what counts is today's, against them; what was charged before
@@ -121,5 +125,83 @@ func TestRecipientInfo(t *testing.T) {
 	f.must(err)
 	if got.ParkedTotal != 53 || got.Parked[1].Job != ours[1] || !got.Parked[0].Since.IsZero() || len(got.Frequency) != 2 || got.Frequency[0].Messages != 2 {
 		t.Errorf("after an expiry and folding %d wait: %+v, %+v", got.ParkedTotal, got.Parked[:2], got.Frequency)
+	}
+}
+
+// Of the jobs that have it in their package a recipient is told the last 10, each tenant of its
+// own, with what became of it, as explain says, also when that is folded; one whose package
+// cannot be read, and all if the ledger cannot, are listed with the reason.
+func TestRecentJobs(t *testing.T) {
+	f := newFixture(t)
+	acme, house := withAcme(f), as(t, job.DefaultTenant, job.Submitter)
+	const who = job.Recipient(3<<20 + 5)
+	f.entries(ledger.Open{Boot: "boot"})
+	theirs := f.parkFor(acme, who, 0, false)
+	var ours []job.ID
+	for n := range 12 {
+		if n == 11 { // so that the last has another package
+			_, err := f.AddFollowers(house, "news", []job.Recipient{9 << 19})
+			f.must(err)
+		}
+		ours = append(ours, f.parkFor(house, who, 0, false))
+	}
+	_, err := f.RemoveFollowers(house, "news", []job.Recipient{who})
+	f.must(err)
+	f.submitSeen(toFollowers("")) // without it
+	f.entries(&ledger.Outcome{Job: ours[11], Range: 3, Outcome: job.Dropped, Reason: job.SuppressedParked, Set: idset.Of(uint32(who))})
+	f.move(ours[11], job.Packed)
+	f.project()
+	check := func(when string) {
+		t.Helper()
+		got, err := f.GetRecipient(house, who)
+		f.must(err)
+		if len(got.Recent) != api.MaxRecent {
+			t.Fatalf("%s %d jobs are told", when, len(got.Recent))
+		}
+		for n, r := range got.Recent {
+			id := ours[11-n]
+			want, err := f.ExplainJob(house, id, who)
+			f.must(err)
+			if r.Job != id || r.Account != "news" || r.Tenant != job.DefaultTenant || r.Submitted.IsZero() || r.Unknown != "" || *r.Outcome != want.Outcome || r.Reason != want.Reason {
+				t.Errorf("%s job %d is %+v, want %s as %s (%s)", when, n, r, id, want.Outcome, want.Reason)
+			}
+		}
+		if r := got.Recent[0]; *r.Outcome != job.Dropped || r.Reason != job.SuppressedParked || r.State != job.Packed || *got.Recent[1].Outcome != job.Parked {
+			t.Errorf("%s the last two are %+v", when, got.Recent[:2])
+		}
+	}
+	check("in the ledger")
+	f.prover.Reports = report.NewStore(f.cfg.Blobs)
+	folder := fold.New(fold.Config{Log: f.log, Index: f.cfg.Index, Blobs: f.cfg.Blobs, Report: 1, Logger: slog.New(slog.DiscardHandler)})
+	f.must(folder.Fold(t.Context()))
+	check("folded")
+	if got, err := f.GetRecipient(acme, who); err != nil || len(got.Recent) != 1 || got.Recent[0].Job != theirs {
+		t.Errorf("acme is told %+v, %v", got.Recent, err)
+	}
+	if got, err := f.GetRecipient(house, 9<<20); err != nil || len(got.Recent) != 0 {
+		t.Errorf("of nobody is told %+v, %v", got.Recent, err)
+	}
+
+	j, err := f.cfg.Jobs.Get(asked(t), ours[11])
+	f.must(err)
+	set := f.cfg.Set
+	f.cfg.Set = func(ctx context.Context, d job.Digest) (*audience.Set, error) {
+		if d == j.Spec.Package {
+			return nil, errors.New("no such blob")
+		}
+		return set(ctx, d)
+	}
+	got, err := f.GetRecipient(house, who)
+	f.must(err)
+	if r := got.Recent[0]; len(got.Recent) != api.MaxRecent || r.Outcome != nil || r.Unknown == "" || *got.Recent[1].Outcome != job.Parked || got.Recent[1].Unknown != "" {
+		t.Errorf("without a package %+v", got.Recent[:2])
+	}
+	f.cfg.Set = set
+	f.prover.Log = dumb{f.log}
+	f.cfg.Patience = 50 * time.Millisecond
+	got, err = f.GetRecipient(house, who)
+	f.must(err)
+	if r := got.Recent[9]; len(got.Recent) != api.MaxRecent || r.Outcome != nil || !strings.Contains(r.Unknown, "ledger") {
+		t.Errorf("without the ledger %+v", got.Recent)
 	}
 }

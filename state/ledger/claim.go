@@ -41,6 +41,9 @@ func JournalOf(subject string) (job.Journal, error) {
 	return job.ParseJournal(subject[len(journalRoot):])
 }
 
+// IsJournal reports whether a subject is a journal's.
+func IsJournal(subject string) bool { return strings.HasPrefix(subject, journalRoot) }
+
 // JobSubject is where a job's transitions go.
 func JobSubject(id job.ID) string { return jobRoot + id.String() }
 

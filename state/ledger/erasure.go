@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"crier/job"
@@ -24,6 +25,9 @@ type Erasure struct {
 
 // ErasureSubject is where the erasures of one recipient go.
 func ErasureSubject(who job.Recipient) string { return erasedRoot + who.String() }
+
+// IsErasure reports whether a subject is where somebody's erasures go.
+func IsErasure(subject string) bool { return strings.HasPrefix(subject, erasedRoot) }
 
 // Bytes encodes the erasure.
 func (e Erasure) Bytes() []byte {

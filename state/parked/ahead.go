@@ -75,12 +75,14 @@ func (a *ahead) expect(entries []ledger.Entry) {
 	}
 }
 
-// take takes in a whole entry, behind which the watermark is next.
+// take takes in a whole entry, or an erasure, behind which the watermark is next.
 func (a *ahead) take(t *txn, next Number) error {
 	if err := a.rows.Hold(&t.b); err != nil {
 		return err
 	}
-	a.journals[t.ref.Journal], a.mark = t.js, next
+	if a.mark = next; !t.ref.Journal.IsZero() {
+		a.journals[t.ref.Journal] = t.js
+	}
 	for _, c := range t.changes {
 		a.totals[c.Job] = c.Total
 	}

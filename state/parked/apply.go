@@ -16,8 +16,8 @@ import (
 	"crier/state/parked/row"
 )
 
-// Apply takes in journal records, which readers see together. They must come in the order of the
-// ledger; one that was applied before changes nothing. An error leaves the index as it was after
+// Apply takes in records of journals and erasures, which readers see together. They must come in
+// the order of the ledger; one that was applied before changes nothing. An error leaves the index as it was after
 // the last whole entry, or one before it; what changed until then is given.
 func (x *Index) Apply(ctx context.Context, records ...ledger.Stored) ([]Change, error) {
 	ahead := newAhead(x)
@@ -34,6 +34,9 @@ func (x *Index) Apply(ctx context.Context, records ...ledger.Stored) ([]Change, 
 func (a *ahead) record(ctx context.Context, st ledger.Stored) error {
 	if st.Seq < a.mark.Seq {
 		return nil
+	}
+	if ledger.IsErasure(st.Subject) {
+		return a.erasure(st)
 	}
 	rec, err := ledger.ParseRecord(st.Data)
 	if err != nil {
@@ -69,6 +72,19 @@ func (a *ahead) record(ctx context.Context, st ledger.Stored) error {
 		}
 	}
 	return nil
+}
+
+// erasure takes in that a recipient asked to be forgotten.
+func (a *ahead) erasure(st ledger.Stored) error {
+	e, err := ledger.ParseErasure(st)
+	if err != nil {
+		return err
+	}
+	t := &txn{x: a.x, ahead: a}
+	if err := t.charges().Erase(&t.b, e.Recipient); err != nil {
+		return fmt.Errorf("erasing what recipient %s was charged, record %d: %w", e.Recipient, st.Seq, err)
+	}
+	return a.take(t, Number{Seq: st.Seq + 1})
 }
 
 // txn is the work of one entry: all of it or nothing.

@@ -17,6 +17,30 @@ type verdict struct {
 	terms    ledger.Terms
 	seen     bool // perhaps
 	refunded bool
+	erased   bool // behind the charge
+}
+
+// counts reports whether a recipient was charged, and still is.
+func (v *verdict) counts() bool { return v.refused == job.NoReason && !v.refunded && !v.erased }
+
+// erase makes the erasure of somebody who is in a package: mostly of one who waits for what
+// they were charged for, and might have it refunded.
+func (h *history) erase() ledger.Stored {
+	id, r := pick(h, testJobs), pick(h, testRanges)
+	all := h.members(id, r, func(*status) bool { return true })
+	waits := h.members(id, r, func(s *status) bool { return s != nil && s.outcome == job.Parked })
+	waits = slices.DeleteFunc(waits, func(i uint32) bool { v := h.verdicts[who{id, i}]; return v == nil || !v.counts() })
+	if len(waits) > 0 && h.rng.IntN(5) > 0 {
+		all = waits
+	}
+	gone := pick(h, all)
+	for k, v := range h.verdicts {
+		v.erased = v.erased || k.who == gone
+	}
+	h.seq += 1 + h.rng.Uint64N(3)
+	st := ledger.Stored{Seq: h.seq, Subject: ledger.ErasureSubject(job.Recipient(gone)), Data: ledger.Erasure{Recipient: job.Recipient(gone)}.Bytes()}
+	h.records = append(h.records, st)
+	return st
 }
 
 var onceKeys = []job.OnceKey{{}, {1}, {2}}
@@ -102,7 +126,7 @@ func checkCharges(t fataler, x *parked.Index, h *history) {
 			for _, hour := range []uint32{24 * h.day, 24*h.day + 30, 24*h.day + 60} {
 				want := idset.New(r)
 				for k, v := range h.verdicts {
-					if !v.refunded && v.refused == job.NoReason && v.terms.Once == key && v.terms.Until > hour && job.Recipient(k.who).Range() == r {
+					if v.counts() && v.terms.Once == key && v.terms.Until > hour && job.Recipient(k.who).Range() == r {
 						want.Add(k.who)
 					}
 				}
@@ -119,7 +143,7 @@ func checkCounters(t fataler, x *parked.Index, h *history, r job.Range, day uint
 	counts := map[uint32]int{}
 	for k, v := range h.verdicts {
 		counted := account == 0 && v.terms.All || account != 0 && v.terms.Account == account
-		if counted && !v.refunded && v.refused == job.NoReason && v.terms.Day == day && job.Recipient(k.who).Range() == r {
+		if counted && v.counts() && v.terms.Day == day && job.Recipient(k.who).Range() == r {
 			counts[k.who]++
 		}
 	}

@@ -2,7 +2,7 @@
 // off, which spans are reserved, and how many recipients each job has of each
 // outcome.
 //
-// It is fed every journal record in the order of the ledger and keeps nothing
+// It is fed every record of a journal and every erasure in the order of the ledger and keeps nothing
 // that the ledger does not say, so that it can be deleted and built again and is
 // then equal, row by row. Its rows live in an ordered key-value store (package kv) that
 // need not sync: the entries of a record are one atomic write that also moves the

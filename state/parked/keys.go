@@ -15,7 +15,7 @@ import (
 //	range 'd' job ref inc how              recipients in doubt
 //	range 'o' job ref inc                  open targets of a reserve
 //	range 'p' page job seq entry flag      parked recipients of one page
-//	range 'f', 'h', 'k', 's', 'y'          the book of charges, see package charge
+//	range 'f', 'h', 'k', 's', 'v', 'y'     the book of charges, see package charge
 //	0xffff 'j' journal                     journal: last n, sealed
 //	0xffff 't' job                         counts of the job
 //	0xffff 'X'                             watermark; another letter for rows of another form,

@@ -421,10 +421,13 @@ func (h *history) close() {
 	}
 }
 
-// record makes one more record of a random journal, which may be sealed.
+// record makes one more record of a random journal, which may be sealed, or an erasure.
 func (h *history) record() ledger.Stored {
 	w := pick(h, h.writers)
 	id, r := pick(h, testJobs), pick(h, testRanges)
+	if h.rng.IntN(6) == 0 {
+		return h.erase()
+	}
 	lo := uint64(r.Lo())
 	void := []ledger.Entry{&ledger.Reserve{Job: id, Span: job.Span{Lo: lo, Hi: lo + 64}, Rest: job.Parked}}
 	switch {

@@ -222,7 +222,10 @@ func (s *shelf) checkRestored() {
 		}
 	}
 	x := s.open(db)
-	err := ledger.ReadAll(ctx, s.log, x.Watermark(), ledger.AllJournals, func(st ledger.Stored) error {
+	err := ledger.ReadAll(ctx, s.log, x.Watermark(), ledger.AllSubjects, func(st ledger.Stored) error {
+		if !ledger.IsJournal(st.Subject) && !ledger.IsErasure(st.Subject) {
+			return nil
+		}
 		_, err := x.Apply(ctx, st)
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"crier/job"
 	"crier/state/ledger"
@@ -16,12 +17,13 @@ type Reports interface {
 	Open(ctx context.Context, digest job.Digest) (*report.Report, io.Closer, error)
 }
 
-// history is everything that the ledger and its reports say of one job.
+// history is everything that the ledger and its reports say of one job. That of several is read
+// at once; then each is a view of the same.
 type history struct {
 	id      job.ID
-	only    *job.Range // of which the tail is kept; nil: all
+	only    *job.Range // of which the tails are kept; nil: all
 	reports []opened
-	tail    map[job.Range][]unread // what is not folded
+	tails   map[job.ID]map[job.Range][]unread // what is not folded, of each job
 	voids   ledger.Voids
 	closers []io.Closer
 }
@@ -40,27 +42,32 @@ type unread struct {
 // errFolded says that the ledger was folded on while it was read.
 var errFolded = errors.New("the ledger was folded meanwhile")
 
-// read gathers what is known of a job, or of one range of it. What was folded while the tail was read may
-// be missing in it; then all is read again.
-func (p *Prover) read(ctx context.Context, id job.ID, only *job.Range) (*history, error) {
+// read gathers what is known of a job, or of one range of it, and of more jobs, which view shows. What
+// was folded while the tail was read may be missing in it; then all is read again.
+func (p *Prover) read(ctx context.Context, id job.ID, only *job.Range, more ...job.ID) (*history, error) {
 	for {
-		h, err := p.readOnce(ctx, id, only)
+		h, err := p.readOnce(ctx, id, only, more)
 		if !errors.Is(err, errFolded) || ctx.Err() != nil {
 			return h, err
 		}
 	}
 }
 
-func (p *Prover) readOnce(ctx context.Context, id job.ID, only *job.Range) (_ *history, err error) {
-	first, err := firstOf(ctx, p.Log, id)
-	if err != nil {
-		return nil, err
+func (p *Prover) readOnce(ctx context.Context, id job.ID, only *job.Range, more []job.ID) (_ *history, err error) {
+	h := &history{id: id, only: only, tails: map[job.ID]map[job.Range][]unread{}}
+	first := uint64(math.MaxUint64)
+	for _, id := range append([]job.ID{id}, more...) {
+		h.tails[id] = map[job.Range][]unread{}
+		seq, err := firstOf(ctx, p.Log, id)
+		if err != nil {
+			return nil, err
+		}
+		first = min(first, seq)
 	}
 	folds, err := ledger.ReadFolds(ctx, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	h := &history{id: id, only: only, tail: map[job.Range][]unread{}}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -68,7 +75,7 @@ func (p *Prover) readOnce(ctx context.Context, id job.ID, only *job.Range) (_ *h
 	}()
 	for _, f := range folds.List {
 		if f.Report.IsZero() || f.Through <= first {
-			continue // nothing before its acceptance is about the job
+			continue // nothing before the first acceptance is about any of the jobs
 		}
 		if err := h.open(ctx, p.Reports, f.Report); err != nil {
 			return nil, err
@@ -101,7 +108,14 @@ func (h *history) open(ctx context.Context, reports Reports, digest job.Digest) 
 	})
 }
 
-// take keeps what a record of the tail says of the job.
+// view is the history of another job that was read at once; it is closed with the first.
+func (h *history) view(id job.ID) *history {
+	v := *h
+	v.id = id
+	return &v
+}
+
+// take keeps what a record of the tail says of the jobs.
 func (h *history) take(st ledger.Stored) error {
 	rec, entries, err := ledger.SplitRecord(st.Data)
 	if err != nil {
@@ -119,8 +133,8 @@ func (h *history) take(st ledger.Stored) error {
 				return fmt.Errorf("entry %d of record %d: %w", i, st.Seq, err)
 			}
 			h.voids.Note(place.Seq, place.Ref, e)
-		} else if t.Job == h.id && !t.Job.IsZero() && (h.only == nil || *h.only == t.Range) {
-			h.tail[t.Range] = append(h.tail[t.Range], unread{place, append([]byte(nil), b...)})
+		} else if tail := h.tails[t.Job]; tail != nil && !t.Job.IsZero() && (h.only == nil || *h.only == t.Range) {
+			tail[t.Range] = append(tail[t.Range], unread{place, append([]byte(nil), b...)})
 		}
 	}
 	return nil
@@ -140,7 +154,7 @@ func (h *history) entries(ctx context.Context, r job.Range, fn func(report.Entry
 			return fmt.Errorf("report %s: %w", x.digest, err)
 		}
 	}
-	for _, u := range h.tail[r] {
+	for _, u := range h.tails[h.id][r] {
 		e, err := ledger.ParseEntry(u.bytes)
 		if err != nil {
 			return fmt.Errorf("entry %d of record %d: %w", u.place.Ref.Entry, u.place.Seq, err)
@@ -159,7 +173,7 @@ func (h *history) entries(ctx context.Context, r job.Range, fn func(report.Entry
 // ranges lists every range that has entries about the job.
 func (h *history) ranges() (map[job.Range]bool, error) {
 	out := map[job.Range]bool{}
-	for r := range h.tail {
+	for r := range h.tails[h.id] {
 		out[r] = true
 	}
 	for _, x := range h.reports {

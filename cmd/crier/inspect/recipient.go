@@ -19,7 +19,7 @@ func Recipient(c *cli.CLI) *cobra.Command {
 }
 
 func recipientInfo(c *cli.CLI) *cobra.Command {
-	cmd := c.Command("info RECIPIENT", "Where a recipient is connected, what waits for it, and what it was charged of its caps", cobra.ExactArgs(1),
+	cmd := c.Command("info RECIPIENT", "Where a recipient is connected, what waits for it, what it was charged of its caps, and its last jobs", cobra.ExactArgs(1),
 		func(ctx context.Context, args []string) error {
 			r, err := job.ParseRecipient(args[0])
 			if err != nil {
@@ -37,13 +37,14 @@ func recipientInfo(c *cli.CLI) *cobra.Command {
 		})
 	cmd.Long = cmd.Short + `.
 
-Which jobs sent to it is not told, for the ledger knows that by job: crier job explain JOB RECIPIENT.
+The last 10 jobs that have it in their package are looked for among the newest 100; what became of each is read in the
+ledger, and crier job explain JOB RECIPIENT tells why.
 Keys of other tenants than default see what is their own, and not where it is connected.`
 	return cmd
 }
 
 func recipientErase(c *cli.CLI) *cobra.Command {
-	cmd := c.Command("erase RECIPIENT --reason WHY", "Forget a recipient: its tokens, its connections, what waits for it, its place in sets", cobra.ExactArgs(1),
+	cmd := c.Command("erase RECIPIENT --reason WHY", "Forget a recipient: its tokens, its connections, what waits for it, what it was charged, its place in sets", cobra.ExactArgs(1),
 		func(ctx context.Context, args []string) error {
 			r, err := job.ParseRecipient(args[0])
 			if err != nil {
@@ -60,25 +61,22 @@ func recipientErase(c *cli.CLI) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Print(x, func(p *out.Printer) out.Grid { return erasureFields(p, x) })
+			return c.Print(x, func(*out.Printer) out.Grid { return erasureFields(x) })
 		})
 	cmd.Long = cmd.Short + `.
 
-Nothing that was submitted before reaches it, also with a new token; what is submitted later does if it is aimed at it.
-It may be repeated, and is to be after an error. The server says what is kept all the same, and for how long.`
+Nothing that was submitted before reaches it, also with a new token; what is submitted later does if it is aimed at it,
+also under a key of what is sent once that it got before.
+It may be repeated, and is to be after an error. The server says what is kept all the same.`
 	return cmd
 }
 
-func erasureFields(p *out.Printer, x api.Erasure) out.Grid {
+func erasureFields(x api.Erasure) out.Grid {
 	g := out.Grid{Rows: [][]string{{"recipient", x.Recipient.String()}, {"record", fmt.Sprint(x.Record)}, {"connections closed", fmt.Sprint(x.Connections)},
 		{"keys revoked", fmt.Sprint(x.Keys)}, {"accounts followed", out.Exact(x.Followed)}, {"segments", out.Exact(x.Segments)},
 		{"messages dropped", out.Exact(x.Parked - min(x.Left, x.Parked))}, {"messages left", out.Exact(x.Left)}}}
 	for _, k := range x.Kept {
-		what := k.What
-		if !k.Until.IsZero() {
-			what += ", until it is dropped, " + p.Ago(k.Until) + " or later"
-		}
-		g.Rows = append(g.Rows, []string{"kept", what})
+		g.Rows = append(g.Rows, []string{"kept", k.What})
 	}
 	return g
 }
@@ -135,5 +133,24 @@ func recipientFields(p *out.Printer, x api.Recipient) out.Grid {
 	if more := x.ParkedTotal - uint64(len(x.Parked)); more > 0 {
 		add("  more", "%s", out.Exact(more))
 	}
+	if len(x.Recent) == 0 {
+		add("recent jobs", "none of the newest %d", api.MaxRecentLooked)
+	} else {
+		add("recent jobs", "%d", len(x.Recent))
+	}
+	for _, r := range x.Recent {
+		add("  "+r.Job.String(), "%s; the job of %s, submitted %s, is %s", became(r), r.Account, p.Ago(r.Submitted), r.State)
+	}
 	return g
+}
+
+// became is what became of a job for a recipient, in words.
+func became(r api.Recent) string {
+	switch {
+	case r.Outcome == nil:
+		return "unknown: " + r.Unknown
+	case r.Reason != job.NoReason:
+		return fmt.Sprintf("%s (%s)", *r.Outcome, r.Reason)
+	}
+	return r.Outcome.String()
 }

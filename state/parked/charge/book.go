@@ -5,7 +5,8 @@
 //
 // It guarantees that a recipient is charged for a job once, by the first record that
 // says so in the order of the ledger, and that a refund takes back just that, from nobody who
-// may have seen the message.
+// may have seen the message; and that nothing counts for a recipient that stands before their
+// erasure.
 package charge
 
 import (

@@ -15,7 +15,7 @@ import (
 //	range 'h' job                          spans that are charged, and on which terms
 //	range 'k' job lo                       who is dropped of a charge that is not reserved yet
 //	range 's' key until job                whom a job of a send-once key was charged to
-//	range 'v' job                          who may have seen it, and is not refunded
+//	range 'v' job                          who may have seen it, or was erased since, and is not refunded
 //	range 'y'                              the last day that was charged
 const (
 	rowCounters = 'f'

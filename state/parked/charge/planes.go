@@ -52,11 +52,24 @@ func (p *planes) sub(c *idset.Container) error {
 	if borrow != (idset.Container{}) {
 		return errors.New("somebody would be charged less than nothing")
 	}
+	p.trim()
+	return nil
+}
+
+// forget makes one counter 0.
+func (p *planes) forget(who job.Recipient) {
+	for _, plane := range *p {
+		plane[who>>6&(idset.Words-1)] &^= 1 << (who & 63)
+	}
+	p.trim()
+}
+
+// trim drops the highest planes that are empty.
+func (p *planes) trim() {
 	for n := len(*p); n > 0 && *(*p)[n-1] == (idset.Container{}); n-- {
 		idset.PutContainer((*p)[n-1])
 		*p = (*p)[:n-1]
 	}
-	return nil
 }
 
 // atLeast puts into out everybody whose counter is n or more; n is at least 1.

@@ -20,7 +20,7 @@ const (
 	togetherBytes = 1 << 20
 )
 
-// Follow applies the records of all journals from the watermark on, until ctx ends; those that wait
+// Follow applies the records of all journals, and the erasures, from the watermark on, until ctx ends; those that wait
 // are applied together. After each time fn, if it is not nil, is called with them and with what they changed.
 func Follow(ctx context.Context, x *parked.Index, log ledger.Log, fn func([]ledger.Stored, []parked.Change) error) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -28,7 +28,10 @@ func Follow(ctx context.Context, x *parked.Index, log ledger.Log, fn func([]ledg
 	weight := func(st ledger.Stored) int64 { return min(int64(len(st.Data)), togetherBytes) }
 	from := x.Watermark()
 	g.Go(func() error {
-		return log.Follow(ctx, from, ledger.AllJournals, func(st ledger.Stored) error {
+		return log.Follow(ctx, from, ledger.AllSubjects, func(st ledger.Stored) error {
+			if !indexed(st.Subject) {
+				return nil
+			}
 			if err := room.Acquire(ctx, weight(st)); err != nil {
 				return err
 			}
@@ -75,10 +78,13 @@ func Follow(ctx context.Context, x *parked.Index, log ledger.Log, fn func([]ledg
 	return g.Wait()
 }
 
-// CatchUp applies what there is in all journals from the watermark on.
+// CatchUp applies what there is of them from the watermark on.
 func CatchUp(ctx context.Context, x *parked.Index, log ledger.Log) error {
 	var p pile
-	err := ledger.ReadAll(ctx, log, x.Watermark(), ledger.AllJournals, func(st ledger.Stored) error {
+	err := ledger.ReadAll(ctx, log, x.Watermark(), ledger.AllSubjects, func(st ledger.Stored) error {
+		if !indexed(st.Subject) {
+			return nil
+		}
 		p.add(st)
 		if !p.isFull() {
 			return nil
@@ -95,6 +101,11 @@ func CatchUp(ctx context.Context, x *parked.Index, log ledger.Log) error {
 	}
 	return nil
 }
+
+// indexed reports whether the index takes in what stands under a subject. Two followers, of the
+// journals and of the erasures, would not have them in their order; and that is what decides whom
+// a charge counts for.
+func indexed(subject string) bool { return ledger.IsJournal(subject) || ledger.IsErasure(subject) }
 
 // pile is records that are applied together.
 type pile struct {

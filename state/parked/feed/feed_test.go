@@ -103,3 +103,35 @@ func TestCatchUpReadsAll(t *testing.T) {
 		}
 	}
 }
+
+// Erasures are taken in where they stand; claims and transitions are passed over.
+func TestErasuresAreTakenIn(t *testing.T) {
+	log, x := filled(t, 2, 10), open(t)
+	follow := func(want uint64) {
+		t.Helper()
+		done := errors.New("all have come")
+		err := feed.Follow(t.Context(), x, log, func(records []ledger.Stored, _ []parked.Change) error {
+			if x.Watermark() >= want {
+				return done
+			}
+			return nil
+		})
+		if !errors.Is(err, done) || x.Watermark() != want {
+			t.Errorf("the index is at %d, want %d: %v", x.Watermark(), want, err)
+		}
+	}
+	put := func(subject string, data []byte) {
+		t.Helper()
+		if _, err := log.Append(t.Context(), subject, 0, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(ledger.JobSubject(job.ID{1}), []byte("no record of a journal"))
+	put(ledger.ErasureSubject(7), ledger.Erasure{Recipient: 7}.Bytes())
+	put("led.claim.job.x", []byte("nor this"))
+	follow(5)
+	put(ledger.ErasureSubject(8), ledger.Erasure{Recipient: 8}.Bytes())
+	if err := feed.CatchUp(t.Context(), x, log); err != nil || x.Watermark() != 7 {
+		t.Errorf("the index is at %d, %v", x.Watermark(), err)
+	}
+}
