@@ -37,7 +37,7 @@ var kinds = []Kind{
 	{string(job.CodeUnavailable), http.StatusServiceUnavailable, "The server, or a store that it needs, does not answer at the moment. What is being sent goes on.",
 		"Try the same again after a moment (Retry-After says when); if it stays so, see crier status for what does not answer."},
 	{string(job.CodeFull), http.StatusInsufficientStorage, "The ledger, or the disk, is so full that nothing more is accepted; what was accepted is kept.",
-		"Free disk space or raise limits.ledger (crier status has both), then try the same again; it is accepted by itself once there is room."},
+		"Free space on the disk, or raise limits.ledger if the error names the ledger; crier check tells of both, even while the disk is full. Then try the same again: it is accepted once there is room."},
 	{string(job.CodeLimited), http.StatusTooManyRequests, "A limit of the tenant is reached: jobs under way, or requests a second.",
 		"Wait as long as Retry-After says, or until a job is over; crier tenant info shows the limits, and an operator changes them: crier tenant limits."},
 	{CodeMethod, http.StatusMethodNotAllowed, "The path exists, but does not take that HTTP method.",

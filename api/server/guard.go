@@ -73,12 +73,15 @@ func wellFormed(r *http.Request) *problem.Problem {
 	return nil
 }
 
-// authorize tells whose key a request has, if it is in force.
+// authorize tells whose key a request has, if it is in force and the server can work.
 func (s *Server) authorize(r *http.Request) (api.Caller, *problem.Problem) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || key == "" {
 		return api.Caller{}, problem.New(http.StatusUnauthorized, string(job.CodeDenied),
 			"a key is needed: Authorization: Bearer crk_...")
+	}
+	if s.cfg.Refuse != nil {
+		return api.Caller{}, problem.Of(s.cfg.Refuse())
 	}
 	c, err := s.cfg.Keys.Identify(r.Context(), key)
 	if err != nil {

@@ -70,13 +70,18 @@ func (s *Server) page(w http.ResponseWriter, contentType string, data []byte) {
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	err := s.cfg.Refuse
-	if err == nil && s.cfg.Ready != nil {
+	var err error
+	says := "the server is not ready yet"
+	switch {
+	case s.cfg.Refuse != nil:
+		err = s.cfg.Refuse()
+		says = "the server is not ready: " + problem.Of(err).Detail
+	case s.cfg.Ready != nil:
 		err = s.cfg.Ready()
 	}
 	if err != nil {
 		s.cfg.Log.Debug("not ready", "error", err)
-		s.writeProblem(w, r, problem.New(http.StatusServiceUnavailable, string(job.CodeUnavailable), "the server is not ready yet"))
+		s.writeProblem(w, r, problem.New(http.StatusServiceUnavailable, string(job.CodeUnavailable), says))
 		return
 	}
 	s.page(w, "text/plain; charset=utf-8", []byte("ready\n"))

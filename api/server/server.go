@@ -2,8 +2,8 @@
 // at /openapi.json.
 //
 // It guarantees: an operation under /v1 without a key that is in force, and that may do
-// it, has no effect and tells nothing; each operation has a decision about who may do
-// it; what changes something is told to the audit log before it is answered; a JSON body is read whole, within 2 MiB and 30 s, strictly
+// it, has no effect and tells nothing, but why a server cannot work at all; each operation
+// has a decision about who may do it; what changes something is told to the audit log before it is answered; a JSON body is read whole, within 2 MiB and 30 s, strictly
 // (one value, valid UTF-8, no duplicate, unknown or wrongly cased names) and
 // validated before the service sees it; every error is a problem of RFC 9457 with
 // a code and a request id, and says nothing of the inside; a panic costs one
@@ -49,13 +49,14 @@ type Trail interface {
 	End(ctx context.Context, a *api.Act, err error)
 }
 
-// Config is what the server needs. Service, Keys and Trail are required.
+// Config is what the server needs. Service, Keys and Trail are required, unless it refuses.
 type Config struct {
 	// Service does the work.
 	Service api.Service
-	// Refuse answers every operation, for a server that cannot work now; then
-	// Service and Trail are not needed. Nil: it can work.
-	Refuse error
+	// Refuse says why a server cannot work now, for each request anew. Every operation is
+	// answered with it, whatever the key is, for nothing may be known of keys then; and so
+	// is GET /readyz. So anybody may read it. Nil: it can work.
+	Refuse func() error
 	// Keys checks the Bearer key of every operation under /v1.
 	Keys Keys
 	// Trail is told of every operation that changes something.
@@ -85,7 +86,7 @@ func (c Config) Validate() error {
 	switch {
 	case c.Service == nil && c.Refuse == nil:
 		return errors.New("api/server: Config.Service is needed")
-	case c.Keys == nil:
+	case c.Keys == nil && c.Refuse == nil:
 		return errors.New("api/server: Config.Keys is needed")
 	case c.Trail == nil && c.Refuse == nil:
 		return errors.New("api/server: Config.Trail is needed")
@@ -215,10 +216,6 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 			return
 		}
 		r = r.WithContext(api.WithCaller(r.Context(), c))
-		if s.cfg.Refuse != nil {
-			s.writeProblem(w, r, problem.Of(s.cfg.Refuse))
-			return
-		}
 	}
 	handler, pattern := s.mux.Handler(r)
 	if pattern == "" {

@@ -17,6 +17,7 @@ import (
 	"crier/api"
 	"crier/api/apitest"
 	"crier/api/server"
+	"crier/job"
 )
 
 const goodKey = "crier_good"
@@ -414,6 +415,34 @@ func TestPagesWithoutKey(t *testing.T) {
 		if csp := a.header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") {
 			t.Errorf("%s: policy %q", path, csp)
 		}
+	}
+}
+
+// TestAServerThatRefuses: whatever the key is, nobody is told that it is not valid, and the
+// reason is that of the moment.
+func TestAServerThatRefuses(t *testing.T) {
+	full := &job.Error{Code: job.CodeFull}
+	h := start(t, func(c *server.Config) {
+		*c = server.Config{Refuse: func() error { return full }, Log: c.Log}
+	})
+	for _, says := range []string{"the disk has 1 KiB", "the disk has 2 KiB"} {
+		full.Message = says
+		for _, path := range []string{"/v1/status", "/v1/jobs", "/v1/no/such"} {
+			a := h.do("GET", path, "", "Authorization", "Bearer crk_anybody")
+			if p := a.problem(t); p.Status != 507 || p.Code != string(job.CodeFull) || p.Detail != says || a.header.Get("Retry-After") == "" {
+				t.Errorf("%s with some key: %d %s", path, a.status, a.body)
+			}
+		}
+		a := h.do("GET", "/readyz", "", "Authorization", "")
+		if p := a.problem(t); p.Status != 503 || p.Code != string(job.CodeUnavailable) || !strings.Contains(p.Detail, says) {
+			t.Errorf("readyz: %d %s", a.status, a.body)
+		}
+	}
+	if a := h.do("GET", "/v1/status", "", "Authorization", ""); a.status != 401 || strings.Contains(a.body, "disk") {
+		t.Errorf("without a key: %d %s", a.status, a.body)
+	}
+	if a := h.do("GET", "/healthz", "", "Authorization", ""); a.status != 200 {
+		t.Errorf("healthz: %d", a.status)
 	}
 }
 

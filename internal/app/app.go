@@ -129,7 +129,7 @@ func (c *Config) Validate() error {
 
 // disk is whose space is watched.
 func (c *Config) disk() space.Config {
-	return space.Config{Data: c.Data, Keys: c.Keys, Address: c.Listen, Log: c.Logger, Limits: c.Disk,
+	return space.Config{Data: c.Data, Address: c.Listen, Log: c.Logger, Limits: c.Disk,
 		Dirs: []space.Dir{{Name: "data", Path: c.Data}, {Name: "ledger", Path: filepath.Join(c.Data, "nats")}, {Name: "parked", Path: filepath.Join(c.Data, "parked")}, {Name: "accepted", Path: filepath.Join(c.Data, "accepted")}, {Name: "blobs", Path: c.Blobs}}}
 }
 
@@ -358,7 +358,9 @@ func (a *app) serve(g *errgroup.Group, ctx context.Context) error {
 	if a.service != nil {
 		scfg.Service, scfg.Trail = a.service, &authority.Trail{Store: a.store.Access, Logger: a.log}
 	} else {
-		scfg.Refuse = job.Unavailable("this process does not serve the API; it is " + strings.Join(a.cfg.Roles, ", "))
+		scfg.Refuse = func() error {
+			return job.Unavailable("this process does not serve the API; it is " + strings.Join(a.cfg.Roles, ", "))
+		}
 	}
 	if a.gateway != nil {
 		scfg.Connect = a.gateway

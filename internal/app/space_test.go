@@ -57,6 +57,14 @@ func TestFullDisk(t *testing.T) {
 	submit := func(key string) (api.Job, error) {
 		return svc.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "x", IdempotencyKey: key})
 	}
+	key, err := svc.CreateKey(ctx, api.CreateKey{Name: "shop", Role: job.Submitter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop, err := client.New(client.Config{Server: r.API, Key: key.Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
 	before, err := submit("before")
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +74,9 @@ func TestFullDisk(t *testing.T) {
 		_, err := submit("")
 		return job.CodeOf(err) == job.CodeFull
 	})
+	if _, err := shop.SubmitJob(ctx, api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "x"}); job.CodeOf(err) != job.CodeFull {
+		t.Errorf("a submit with a key that only the store knows: %v", err)
+	}
 	if a, err := http.Get(r.API + "/readyz"); err != nil || a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("readyz on a full disk: %v, %v", a, err)
 	}

@@ -114,6 +114,9 @@ func message(err error) string {
 	return err.Error()
 }
 
+// isFull reports whether the server does nothing but tell that its disk is full.
+func isFull(err error) bool { return job.CodeOf(err) == job.CodeFull }
+
 // reachable judges whether the API answers at all. A key that is refused says nothing
 // about the cluster.
 func reachable(s Seen) Result {
@@ -121,7 +124,7 @@ func reachable(s Seen) Result {
 	err := s.StatusErr
 	switch code := job.CodeOf(err); {
 	case err == nil:
-	case code == job.CodeUnavailable, errors.Is(err, context.DeadlineExceeded):
+	case code == job.CodeUnavailable, isFull(err), errors.Is(err, context.DeadlineExceeded):
 		r.State, r.Text = Critical, message(err)
 	default:
 		return unknown(r, err)
@@ -132,6 +135,8 @@ func reachable(s Seen) Result {
 func health(s Seen) Result {
 	r := Result{Name: "health", Text: "healthy"}
 	switch {
+	case isFull(s.StatusErr):
+		r.State, r.Text = Critical, message(s.StatusErr)
 	case s.StatusErr != nil:
 		return unknown(r, s.StatusErr)
 	case !s.Status.Healthy:
@@ -185,7 +190,11 @@ func replicas(s Seen, name string) Result {
 // are too full. Those of a member that does not answer are not known.
 func disks(s Seen, t Thresholds) Result {
 	r := Result{Name: "disk", Unit: "%"}
-	if s.StatusErr != nil {
+	switch {
+	case isFull(s.StatusErr):
+		r.State, r.Text = Critical, message(s.StatusErr)
+		return r
+	case s.StatusErr != nil:
 		return unknown(r, s.StatusErr)
 	}
 	if len(s.Status.Disks) == 0 {

@@ -134,6 +134,7 @@ func TestWhatIsNotKnownIsNotWell(t *testing.T) {
 		{job.Unavailable("no server"), Critical, Critical},
 		{&job.Error{Code: job.CodeDenied, Message: "not a valid admin key"}, Unknown, Unknown},
 		{errors.New("the inside"), Unknown, Unknown},
+		{&job.Error{Code: job.CodeFull, Message: "the disk is full"}, Critical, Critical},
 	} {
 		s := good()
 		s.StatusErr, s.MembersErr, s.JournalErr = c.err, c.err, c.err
@@ -142,7 +143,11 @@ func TestWhatIsNotKnownIsNotWell(t *testing.T) {
 			t.Errorf("%v: %+v, %s in all", c.err, all[0], Worst(all))
 		}
 		for _, r := range all[1:] {
-			if r.State != Unknown || r.Value != nil {
+			want := Unknown
+			if job.CodeOf(c.err) == job.CodeFull && (r.Name == "health" || r.Name == "disk") {
+				want = Critical // that much is known
+			}
+			if r.State != want || r.Value != nil {
 				t.Errorf("%v: %+v", c.err, r)
 			}
 		}

@@ -41,7 +41,8 @@ const about = `Judges the cluster for a monitoring system, by what the server te
 
 The exit code is 0 if all is well, 1 for a warning, 2 if something is critical and 3 if
 something cannot be known, whatever the format; of several the worst counts, and what is
-critical comes before what is not known. A server that does not answer is critical.`
+critical comes before what is not known. A server that does not answer is critical, and so is
+one whose disk is full.`
 
 // Command is the command.
 func Command(c *cli.CLI) *cobra.Command {

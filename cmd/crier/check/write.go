@@ -14,26 +14,34 @@ var formatNames = []string{"nagios", "json", "prometheus"}
 
 var formats = map[string]func(io.Writer, []Result) error{"nagios": writeNagios, "json": WriteJSON, "prometheus": writePrometheus}
 
-// writeNagios writes one line: the verdict, what is not well, and performance data.
+// verdict is what several checks may come to.
+type verdict struct {
+	state State
+	text  string
+}
+
+// writeNagios writes one line: the verdict, what is not well, and performance data. What is
+// not known comes last.
 func writeNagios(w io.Writer, all []Result) error {
-	var bad, data, why []string
-	names := map[string][]string{} // of what is not known, by its reason
+	var bad, data []string
+	var verdicts, unknowns []verdict
+	names := map[verdict][]string{} // of the checks that came to it
 	for _, r := range all {
+		v := verdict{r.State, r.Text}
 		switch {
+		case r.State == OK || names[v] != nil:
 		case r.State == Unknown:
-			if names[r.Text] == nil {
-				why = append(why, r.Text)
-			}
-			names[r.Text] = append(names[r.Text], r.Name)
-		case r.State != OK:
-			bad = append(bad, fmt.Sprintf("%s %s: %s", r.Name, r.State, r.Text))
+			unknowns = append(unknowns, v)
+		default:
+			verdicts = append(verdicts, v)
 		}
+		names[v] = append(names[v], r.Name)
 		if r.Value != nil {
 			data = append(data, fmt.Sprintf("%s=%s%s;%s;%s", r.Name, decimal(*r.Value), r.Unit, bound(r, r.Warn), bound(r, r.Crit)))
 		}
 	}
-	for _, reason := range why {
-		bad = append(bad, fmt.Sprintf("%s UNKNOWN: %s", strings.Join(names[reason], ", "), reason))
+	for _, v := range append(verdicts, unknowns...) {
+		bad = append(bad, fmt.Sprintf("%s %s: %s", strings.Join(names[v], ", "), v.state, v.text))
 	}
 	text := fmt.Sprintf("%d checks", len(all))
 	if len(bad) > 0 {

@@ -17,18 +17,20 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"crier/api/server"
-	"crier/internal/auth"
-	"crier/internal/authority"
+	"crier/internal/app/metrics"
 	"crier/internal/bus/natsbus"
 	"crier/job"
 )
 
 // A disk with less than MinFree, or a sixteenth of it if that is less, is full:
 // stores that meet its very end have to be opened again, and cannot all be closed
-// well. It has space again when it has twice as much.
+// well. It has space again when it has enough times as much.
 const (
 	MinFree   = 16 << 20
+	enough    = 2
 	LookEvery = 200 * time.Millisecond
 	// restAfter is how long a process that met the end of a disk waits at least.
 	restAfter = time.Second
@@ -43,7 +45,6 @@ var ErrNoSpace = errors.New("the disk is full")
 // Config says which disk, and where to answer.
 type Config struct {
 	Data    string // directory whose disk it is
-	Keys    string // directory of keys
 	Address string // host:port that is kept
 	Log     *slog.Logger
 	Dirs    []Dir  // whose disks are told of when they fill up
@@ -52,7 +53,7 @@ type Config struct {
 
 // Space is what outlasts the parts of a process: it watches the disks of the data
 // directory and of the stores in it, keeps the port, and answers there while the disk is full. One
-// goroutine at a time uses it, besides Watch.
+// goroutine at a time uses it, besides Watch and requests.
 type Space struct {
 	// Free tells how many bytes the disk of a directory has free, and how many it must
 	// have. Tests put another one in its place.
@@ -147,7 +148,7 @@ func (s *Space) short(times int64) error {
 		}
 		if free < times*floor {
 			return &job.Error{Code: job.CodeFull, Err: ErrNoSpace, Message: fmt.Sprintf(
-				"the disk of %s has %d KiB free and needs %d KiB; free some and the server goes on by itself", filepath.Join("the data directory", name), free>>10, times*floor>>10)}
+				"the disk of %s has %d KiB free; free some: once %d KiB are free the server goes on by itself", filepath.Join("the data directory", name), free>>10, enough*floor>>10)}
 		}
 	}
 	return nil
@@ -207,31 +208,36 @@ func (s *Space) Wait(ctx context.Context, after error) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if s.short(2) == nil {
+		if s.short(enough) == nil {
 			s.cfg.Log.Info("the disk has space; starting again")
 			return nil
 		}
 	}
 }
 
-// full says what is wrong with the disk, or was.
+// full says what is wrong with the disk now, or was.
 func (s *Space) full() error {
-	if why := s.short(1); why != nil {
+	if why := s.short(enough); why != nil {
 		return why
 	}
 	return &job.Error{Code: job.CodeFull, Message: "the disk of the data directory was full; the server starts again", Err: ErrNoSpace}
 }
 
-// Refuse answers requests with what is wrong, until relent.
+// Refuse answers requests with what is wrong, until relent: if it is the disk, with how
+// that is at each of them. The metrics have nothing but the disks and the process then.
 func (s *Space) Refuse(why error) error {
 	if s.refusing != nil {
 		return nil
 	}
-	keys, err := auth.Open(auth.Config{Data: s.cfg.Keys})
-	if err != nil {
-		return err
+	now := func() error {
+		if errors.Is(why, ErrNoSpace) {
+			return s.full()
+		}
+		return why
 	}
-	h, err := server.New(server.Config{Keys: authority.New(authority.Config{Admin: keys}), Refuse: why, Log: s.cfg.Log, Connect: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	reg := metrics.New()
+	reg.MustRegister(s.Alarms)
+	h, err := server.New(server.Config{Refuse: now, Metrics: promhttp.HandlerFor(reg.Registry, promhttp.HandlerOpts{}), Log: s.cfg.Log, Connect: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the gateway takes no connections now", http.StatusServiceUnavailable)
 	})})
