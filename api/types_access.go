@@ -158,7 +158,7 @@ type AuditEntry struct {
 	Key       string    `json:"key" doc:"Id of the key with which it was done."`
 	KeyName   string    `json:"key_name,omitzero"`
 	Operation string    `json:"operation"`
-	Object    string    `json:"object" doc:"Such as account/5 or job/job_..."`
+	Object    string    `json:"object" doc:"Such as account/news, suppression/account/news or job/job_..."`
 	Detail    string    `json:"detail,omitzero" doc:"What it was changed to, of set-rate and resolve-job."`
 	Result    string    `json:"result" doc:"done, or the code of the error."`
 	Reason    string    `json:"reason,omitzero" doc:"That was given with the header Crier-Reason."`

@@ -70,6 +70,8 @@ var (
 		{"lapsed", "state of a member", "The member ended without leaving, and its lease is over: what it holds is taken over. It is listed until it is back, for a day."},
 		{"unknown", "state of a member", "Nothing is known of the member but what it holds."},
 		{"no_answer", "mark of a member", "The others saw the member a moment ago, and it did not answer when it was asked; it may be gone."},
+		{"open", "state of a journal", "The worker whose journal it is may write into it; in the column OPEN is how many recipients' fates it leaves open."},
+		{"sealed", "state of a journal", "Another worker has closed the journal, whose worker is gone or began anew; nothing that comes into it later counts."},
 		{"frozen", "mark of a member", "The member takes nothing new, because the coordination store answers nobody."},
 	}
 	sliceMeans = [...]string{

@@ -78,6 +78,11 @@ func (f *Fake) ListKeys(ctx context.Context, tenant string, page api.Page) (api.
 	c := who(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if tenant != "" {
+		if _, err := f.tenantLocked(tenant); err != nil || !c.Sees(tenant) {
+			return api.KeyList{}, api.NoTenant(tenant)
+		}
+	}
 	var match []api.Key
 	for _, k := range f.mu.keys {
 		if c.Sees(k.Tenant) && (tenant == "" || k.Tenant == tenant) {

@@ -103,8 +103,9 @@ func (f *Fake) GetMember(_ context.Context, id string) (api.Member, error) {
 func (f *Fake) SilenceMember(_ context.Context, id string, req api.Operate) (api.Member, error) {
 	return f.member("SilenceMember", id, func(m *api.Member) {
 		if m.State != "SILENCE" {
-			m.State, m.Since, m.Reason, m.Holds = "SILENCE", f.Now(), req.Reason, api.Holdings{}
+			m.State, m.Since, m.Holds = "SILENCE", f.Now(), api.Holdings{}
 		}
+		m.Reason = req.Reason
 	})
 }
 

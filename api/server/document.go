@@ -123,6 +123,7 @@ func (s *Server) correct() {
 		for _, p := range jobs.Get.Parameters {
 			if p.Name == "state" {
 				p.Schema.Enum = words(api.JobStates())
+				p.Schema.PrecomputeMessages() // huma made them before
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func (s *Server) accessRoutes() {
 			Tenant    string `query:"tenant" doc:"Whose objects; absent means all that the key sees."`
 			Key       string `query:"key" doc:"Id of the key with which it was done."`
 			Operation string `query:"operation" doc:"Id of the operation, such as submit-job."`
-			Object    string `query:"object" doc:"Such as account/5 or job/job_..."`
+			Object    string `query:"object" doc:"Such as account/news, suppression/account/news or job/job_..."`
 			Result    string `query:"result" doc:"done, or the code of an error."`
 			Since     string `query:"since" doc:"A length of time such as 1h: what was done within it."`
 		}) (api.AuditList, error) {

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"crier/api"
 	"crier/api/apitest"
+	"crier/api/problem"
 	"crier/api/server"
 	"crier/job"
 )
@@ -114,6 +116,35 @@ func (h *harness) try(method, path, body string, header ...string) (answer, erro
 }
 
 type operation struct{ method, path string }
+
+// Each status of an error that the document lists is one of a code, and so explained; and a
+// state that is none is answered with those there are.
+func TestErrorsAreExplained(t *testing.T) {
+	h := start(t, nil)
+	var doc struct {
+		Paths map[string]map[string]struct{ Responses map[string]any }
+	}
+	if err := json.Unmarshal([]byte(h.do(http.MethodGet, "/openapi.json", "", "Authorization", "").body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			for text := range op.Responses {
+				status, _ := strconv.Atoi(text)
+				if seen[text] = true; status >= 400 && !slices.ContainsFunc(problem.Kinds(), func(k problem.Kind) bool { return k.Has(status) }) {
+					t.Errorf("%s %s: nothing explains %s", method, path, text)
+				}
+			}
+		}
+	}
+	if !seen["400"] || !seen["401"] || !seen["415"] {
+		t.Errorf("the document lists just %v", seen)
+	}
+	if a := h.do("GET", "/v1/jobs?state=dancing", ""); !strings.Contains(a.problem(t).Detail, `"submitted, scheduled, `) {
+		t.Errorf("a state that is none: %s", a.body)
+	}
+}
 
 // operations reads the OpenAPI document, so that no operation can be forgotten.
 func (h *harness) operations() []operation {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -52,11 +54,22 @@ func Decode(data []byte, into any) error {
 	var meaning *json.SemanticError
 	if errors.As(err, &meaning) {
 		why := reason(meaning.Err)
-		if meaning.Err == nil {
+		switch {
+		case meaning.Err == nil:
 			why = fmt.Sprintf("a JSON %s cannot stand here", meaning.JSONKind)
+		case errors.Is(meaning.Err, strconv.ErrSyntax):
+			why = "want a whole number"
+			if meaning.GoType.Kind() >= reflect.Uint {
+				why += " from 0 on"
+			}
 		}
-		p := problem.New(http.StatusUnprocessableEntity, string(job.CodeInvalid), "the body has a field that cannot be read: "+why)
-		p.Errors = []problem.FieldError{{Detail: why, Pointer: "#" + api.Printable(string(meaning.JSONPointer))}}
+		at := api.Printable(string(meaning.JSONPointer))
+		detail := "the body has a field that cannot be read: "
+		if at != "" {
+			detail += at[1:] + ": "
+		}
+		p := problem.New(http.StatusUnprocessableEntity, string(job.CodeInvalid), detail+why)
+		p.Errors = []problem.FieldError{{Detail: why, Pointer: "#" + at}}
 		return p
 	}
 	return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the body cannot be read as JSON")

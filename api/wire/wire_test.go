@@ -31,6 +31,18 @@ func suite(t *testing.T) map[string]string {
 	return files
 }
 
+// What is wrong with a field says which it is, and what is wanted.
+func TestDecodeNamesTheField(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"rate":-1}`: "rate: want a whole number from 0 on", `{"rate":1.5}`: "rate: want a whole number from 0 on", `{"rate":"x"}`: "rate: a JSON string cannot stand here",
+		`{"send_once":{"winow":1}}`: "send_once/winow: unknown field",
+	} {
+		if err := wire.Decode([]byte(text), new(api.SubmitJob)); err == nil || err.Error() != "the body has a field that cannot be read: "+want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // Every file that is no JSON is refused with a problem of status 4xx; every
 // one that is passes, except those that strictness refuses.
 func TestDecodeOnTheSuite(t *testing.T) {

@@ -105,7 +105,7 @@ func onceWords(o *api.Once) string {
 	if o == nil {
 		return ""
 	}
-	return fmt.Sprintf("in %s, by the key %s", o.Window, o.Key)
+	return fmt.Sprintf("in %s, by a key of the submitter's or the message itself: %s", out.Span(time.Duration(o.Window)), o.Key)
 }
 
 // targetRows lists a job's segments and control group.

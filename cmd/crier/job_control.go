@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -22,18 +23,44 @@ var controlAbout = map[string]string{
 
 // jobControl makes pause, resume or cancel.
 func (c *commands) jobControl(verb, short string, do func(api.Service, context.Context, job.ID) (api.Job, error)) *cobra.Command {
-	cmd := c.onJob(verb+" JOB", short, cobra.ExactArgs(1), func(ctx context.Context, svc api.Service, id job.ID, _ []string) error {
-		j, err := do(svc, ctx, id)
-		if err != nil {
+	cmd := c.Command(verb+" JOB...", short, cobra.MinimumNArgs(1), func(ctx context.Context, args []string) error {
+		var done []api.Job
+		err := c.Each(ctx, args, func(svc api.Service, arg string) error {
+			id, err := api.ParseJobID(arg)
+			if err != nil {
+				return err
+			}
+			j, err := do(svc, ctx, id)
+			if err != nil {
+				return err
+			}
+			if look := seenDone(verb, j.State); look != "" {
+				c.Say("the %s is recorded; see %s %s", verb, look, id)
+			}
+			done = append(done, j)
+			return nil
+		})
+		switch {
+		case len(done) == 0:
 			return err
+		case len(args) == 1:
+			return c.Print(done[0], jobFields(done[0]))
 		}
-		if verb == "cancel" && !j.State.Terminal() {
-			c.Say("the cancel is recorded; see its end with: crier job watch %s", id)
-		}
-		return c.Print(j, jobFields(j))
+		return errors.Join(c.Print(done, func(p *out.Printer) out.Grid { return out.JobGrid(p, done, false) }), err)
 	})
-	cmd.Long = short + ".\n\n" + controlAbout[verb]
+	cmd.Long, cmd.ValidArgsFunction = short+".\n\n"+controlAbout[verb], c.CompleteJobs
 	return cmd
+}
+
+// seenDone says where to see that a job does what it was told; "" if it does in a state.
+func seenDone(verb string, s job.State) string {
+	switch {
+	case verb == "cancel" && !s.Terminal():
+		return "its end with: crier job watch"
+	case verb == "pause" && s == job.Sending, verb == "resume" && (s == job.Paused || s == job.Quarantined):
+		return "it done with: crier job info"
+	}
+	return ""
 }
 
 func (c *commands) jobRecall() *cobra.Command {

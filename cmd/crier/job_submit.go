@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +22,7 @@ import (
 type submitFlags struct {
 	account, pkg, audience, body, class, ttl, onUnknown, collapseKey, displayAt, key, wait string
 	include, exclude                                                                       []string
-	control                                                                                string
-	priority                                                                               uint8
+	control, priority                                                                      string
 	rate                                                                                   uint32
 	once                                                                                   bool
 	onceKey, onceWindow, onceScope                                                         string
@@ -45,7 +45,7 @@ func (c *commands) jobSubmit() *cobra.Command {
 	set.StringVar(&f.control, "control-group", "0", "percent of all recipients, such as 0.5, that are held out: always the same ones of the account")
 	set.StringVar(&f.body, "body", "", "the message, or @FILE to read it from as it is, its last line break included; @- is standard input")
 	set.StringVar(&f.class, "class", "normal", "normal or realtime")
-	set.Uint8Var(&f.priority, "priority", api.DefaultPriority, "1 to 99, 99 first")
+	set.StringVar(&f.priority, "priority", strconv.Itoa(api.DefaultPriority), "1 to 99, 99 first")
 	set.Uint32Var(&f.rate, "rate", 0, "recipients handed to gateways a second, who is dropped or parked does not count; 0 is unlimited")
 	set.StringVar(&f.ttl, "ttl", "7d", "how long the message may wait for a login, such as 36h or 7d")
 	set.StringVar(&f.onUnknown, "on-unknown", "hold", "what becomes of recipients in doubt: hold or resend")
@@ -134,7 +134,7 @@ func (c *commands) warnOfNobody(ctx context.Context, svc api.Service, j api.Job)
 		c.Say("warning: nobody is in the segments to include: the message reaches nobody")
 	}
 	if a, err := svc.GetAccount(ctx, j.Account); err == nil && a.Followers == 0 {
-		c.Say("warning: nobody follows account %s: the message reaches nobody; to add followers: crier followers import --account %s", j.Account, shellQuote(j.Account))
+		c.Say("warning: nobody follows account %s: the message reaches nobody; to add followers: crier followers import --format ids --account %s FILE", j.Account, shellQuote(j.Account))
 	}
 }
 
@@ -157,11 +157,13 @@ func (c *commands) uploadForJob(ctx context.Context, svc api.Service, f submitFl
 
 // submitRequest reads the flags. A package that is a file stays unset.
 func (c *commands) submitRequest(f submitFlags) (api.SubmitJob, error) {
-	req := api.SubmitJob{Account: f.account, Audience: f.audience, Priority: f.priority, Rate: f.rate, IncludeSegments: f.include, ExcludeSegments: f.exclude,
+	req := api.SubmitJob{Account: f.account, Audience: f.audience, Rate: f.rate, IncludeSegments: f.include, ExcludeSegments: f.exclude,
 		CollapseKey: f.collapseKey, IdempotencyKey: f.key}
-	if f.priority == 0 {
-		return req, cli.Usage("--priority 0: want 1 to 99")
+	priority, err := strconv.ParseUint(f.priority, 10, 8)
+	if err != nil || priority < 1 || priority > 99 {
+		return req, cli.Usage("--priority %q: want a whole number from 1 to 99", f.priority)
 	}
+	req.Priority = uint8(priority)
 	if err := req.Class.UnmarshalText([]byte(f.class)); err != nil {
 		return req, cli.Usage("--class: %w", err)
 	}

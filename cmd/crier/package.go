@@ -82,7 +82,7 @@ func packageGrid(infos []audience.Info) out.Grid {
 	g := out.Grid{Of: "packages", Columns: []out.Column{{Name: "name", Flex: 1}, {Name: "ids", Right: true}, {Name: "min", Right: true, Wide: true},
 		{Name: "max", Right: true, Wide: true}, {Name: "repeated", Right: true}, {Name: "size", Right: true}, {Name: "sha256", Below: true}}}
 	for _, i := range infos {
-		g.Rows = append(g.Rows, []string{i.Name, out.Count(i.Cardinality), fmt.Sprint(i.Min), fmt.Sprint(i.Max),
+		g.Rows = append(g.Rows, []string{i.Name, out.Count(i.Cardinality), out.Some(i.Cardinality, i.Min), out.Some(i.Cardinality, i.Max),
 			out.Count(i.Repeated), out.Bytes(i.Bytes), i.SHA256.String()})
 	}
 	return g
@@ -122,7 +122,7 @@ func badPackage(name string, err error) error {
 }
 
 func infoFields(i audience.Info) out.Grid {
-	return out.Grid{Rows: [][]string{{"name", i.Name}, {"ids", out.Exact(i.Cardinality)}, {"min", fmt.Sprint(i.Min)}, {"max", fmt.Sprint(i.Max)},
+	return out.Grid{Rows: [][]string{{"name", i.Name}, {"ids", out.Exact(i.Cardinality)}, {"min", out.Some(i.Cardinality, i.Min)}, {"max", out.Some(i.Cardinality, i.Max)},
 		{"repeated", out.Exact(i.Repeated)}, {"size", out.Bytes(i.Bytes)}, {"sha256", i.SHA256.String()}}}
 }
 

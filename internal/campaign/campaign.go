@@ -133,7 +133,7 @@ func do(ctx context.Context, cfg Config, steps []Step, mend func(context.Context
 	return end(nil)
 }
 
-// whole starts what is missing of a cluster, and ends its cuts.
+// whole starts what is missing of a cluster, lets go on what is paused, and ends its cuts.
 func whole(ctx context.Context, dir string) error {
 	c, err := cluster.Load(dir)
 	if err != nil {
@@ -142,6 +142,17 @@ func whole(ctx context.Context, dir string) error {
 	s, err := c.State()
 	if err != nil {
 		return err
+	}
+	all, err := c.Processes()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.Life() == cluster.Paused {
+			if err := p.Continue(); err != nil {
+				return err
+			}
+		}
 	}
 	c, _, err = cluster.Up(ctx, cluster.Config{Dir: dir, Deploy: s.Deploy, Binary: s.Binary, Topology: s.Topology})
 	if err != nil {

@@ -65,7 +65,7 @@ func TestCluster(t *testing.T) {
 		t.Errorf("up with another topology: %v", err)
 	}
 	killed(ctx, t, c, cfg)
-	paused(t, c)
+	paused(ctx, t, c, cfg)
 	cut(ctx, t, c)
 	down(ctx, t, c, cfg)
 }
@@ -127,10 +127,17 @@ func killed(ctx context.Context, t *testing.T, c *cluster.Cluster, cfg cluster.C
 	}
 }
 
-func paused(t *testing.T, c *cluster.Cluster) {
+// paused: what is paused stays so, also when Up starts another, until it is let go on.
+func paused(ctx context.Context, t *testing.T, c *cluster.Cluster, cfg cluster.Config) {
 	p := find(t, c, "scheduler-1")
 	if err := p.Pause(); err != nil || p.Life() != cluster.Paused {
 		t.Fatalf("paused: %s, %v", p.Life(), err)
+	}
+	if err := find(t, c, "relay-1").Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, started, err := cluster.Up(ctx, cfg); err != nil || !slices.Equal(started, []string{"relay-1"}) || p.Life() != cluster.Paused {
+		t.Fatalf("up started %v, %v; what was paused is %s", started, err, p.Life())
 	}
 	if err := p.Continue(); err != nil {
 		t.Fatal(err)

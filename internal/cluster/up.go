@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,8 +33,9 @@ type Config struct {
 const DefaultDeploy = "deploy/cluster"
 
 // Up starts what is not there of the cluster in a directory, and waits until it can be
-// used. A new cluster is made from the configuration files; one that was made keeps its
-// processes and ports. It gives the names of what it started: none if all was there.
+// used; what is paused stays so. A new cluster is made from the configuration files; one
+// that was made keeps its processes and ports. It gives the names of what it started: none
+// if all was there.
 func Up(ctx context.Context, cfg Config) (*Cluster, []string, error) {
 	c, err := at(cfg.Dir)
 	if err != nil {
@@ -174,22 +176,20 @@ func (c *Cluster) start(ctx context.Context) ([]string, error) {
 }
 
 // startWave starts processes together and waits for all of them, until each is ready or
-// has failed; the error is of all that failed.
+// has failed; the error is of all that failed. Nobody waits for what is paused.
 func (c *Cluster) startWave(ctx context.Context, wave []*Process) (started []string, err error) {
 	errs := make([]error, len(wave))
+	whole := !slices.ContainsFunc(wave, func(p *Process) bool { return p.Life() == Paused })
 	var wg sync.WaitGroup
 	for i, p := range wave {
 		ended, err := p.spawn()
-		if err == nil && ended == nil && p.Life() == Paused {
-			err = p.Continue()
-		}
-		if errs[i] = err; err != nil {
+		if errs[i] = err; err != nil || p.Life() == Paused {
 			continue
 		}
 		if ended != nil {
 			started = append(started, p.Name)
 		}
-		wg.Go(func() { errs[i] = p.await(ctx, ended, true) })
+		wg.Go(func() { errs[i] = p.await(ctx, ended, whole) })
 	}
 	wg.Wait()
 	return started, errors.Join(errs...)

@@ -63,7 +63,7 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 		switch {
 		case ctx.Err() == nil:
 		case err != nil:
-			r.cfg.Say("the cluster is not whole: %v; crier cluster up starts what is missing", err)
+			r.cfg.Say("the cluster is not whole: %v; crier cluster up starts what is missing, and names what is paused", err)
 		default:
 			r.cfg.Say("the cluster is whole again")
 		}

@@ -81,7 +81,7 @@ func (r *run) takeAccount(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("all of the accounts drill to drill-%d have followers: crier followers remove takes them out", accountsMost)
+	return fmt.Errorf("all of the accounts drill to drill-%d have followers: crier followers rm takes them out", accountsMost)
 }
 
 // dismiss takes the followers out of the account when the drill is over, however it ended.

@@ -132,7 +132,7 @@ func Run(ctx context.Context, name string, cfg Config) (_ verdict.Report, err er
 	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: verdict.Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(ctx.Err(), err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
-		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing", broken[0])
+		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing, and names what is paused", broken[0])
 	}
 	if err := r.begin(ctx); err != nil {
 		return r.report, err

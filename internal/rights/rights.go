@@ -111,10 +111,12 @@ func (s *Rights) ListKeys(ctx context.Context, tenant string, p api.Page) (api.K
 	if err != nil {
 		return api.KeyList{}, err
 	}
-	if tenant != "" && !c.Sees(tenant) {
-		return api.KeyList{Keys: []api.Key{}}, nil
+	if tenant == "" {
+		tenant = c.Scope()
+	} else if tenant, err = s.OfTenant(ctx, c, tenant); err != nil {
+		return api.KeyList{}, err
 	}
-	found, err := s.Store.ListKeys(ctx, cmp.Or(tenant, c.Scope()), p.Cursor, p.Size()+1)
+	found, err := s.Store.ListKeys(ctx, tenant, p.Cursor, p.Size()+1)
 	var list api.KeyList
 	list.Keys, list.Next = page(found, p.Size(), describeKey, func(k access.Key) string { return k.ID })
 	return list, err

@@ -335,12 +335,11 @@ func wantAct(t *testing.T, what string, got []access.Act, tenant, key, object, r
 func TestWhatTheAuditLogSays(t *testing.T) {
 	f := newFixture(t)
 	acme := withAcme(f)
-	number := "2"
-	if a, err := f.GetAccount(acme, "news"); err != nil || a.ID == f.news.ID {
+	a, err := f.GetAccount(acme, "news")
+	if err != nil || a.ID == f.news.ID {
 		t.Fatal(a, err)
-	} else {
-		number = strings.TrimSpace(job.Recipient(a.ID).String())
 	}
+	number := job.Recipient(a.ID).String()
 	got := f.trail(as(t, "acme", job.Admin), "create-account", true, func(ctx context.Context) error {
 		_, err := f.CreateAccount(ctx, api.CreateAccount{Name: "more"})
 		return err
@@ -356,7 +355,20 @@ func TestWhatTheAuditLogSays(t *testing.T) {
 			_, err := f.AddFollowers(ctx, number, ids)
 			return err
 		})
-		wantAct(t, what+" of acme by the operator", got, "acme", job.BootstrapKey, "account/"+number, "done")
+		wantAct(t, what+" of acme by the operator", got, "acme", job.BootstrapKey, "account/news", "done")
+	}
+	got = f.trail(acme, "add-suppressed", true, func(ctx context.Context) error {
+		_, err := f.AddSuppressed(ctx, api.SuppressionChange{Account: number, IDs: []job.Recipient{5000}})
+		return err
+	})
+	wantAct(t, "an account's suppression list", got, "acme", "key_of_acme", "suppression/account/news", "done")
+	for tenant, code := range map[string]job.Code{"": "", "acme": "", "nope": job.CodeNotFound, job.DefaultTenant: job.CodeNotFound} {
+		if _, err := f.ListKeys(as(t, "acme", job.Admin), tenant, api.Page{}); job.CodeOf(err) != code {
+			t.Errorf("the keys of %q: %v", tenant, err)
+		}
+	}
+	if _, err := f.ListKeys(asked(t), "nope", api.Page{}); job.CodeOf(err) != job.CodeNotFound {
+		t.Errorf("the operator's list of keys of no tenant: %v", err)
 	}
 	var id job.ID
 	submit := func(ctx context.Context) error {

@@ -1,13 +1,13 @@
 package apta
 
 import (
+	"cmp"
 	"time"
 
 	"crier/scheduler/apta/link"
 )
 
-// judge makes the member's transitions, until none is due. Their table is in
-// scheduler/DESIGN.md.
+// judge makes the member's transitions, of the table in scheduler/DESIGN.md, until none is due.
 func (s *State) judge() {
 	for range 4 {
 		before, from := s.state, s.own.activeFrom
@@ -50,6 +50,7 @@ func (s *State) transit() {
 			s.fallSilent()
 		}
 	case link.Silence:
+		s.reason = cmp.Or(s.quiet(), s.reason) // an operator may have said another one
 		if s.quiet() == "" && s.held() {
 			s.become(link.Working, "resumed")
 		}

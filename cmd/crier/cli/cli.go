@@ -209,9 +209,13 @@ func suggest(cmd *cobra.Command, word string) string {
 	return ""
 }
 
+// elsewhere are the words that other programs have for a command's.
+var elsewhere = map[string][]string{"rm": {"remove", "delete"}}
+
 // Command makes a command that does something.
 func (c *CLI) Command(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: fitting(args), DisableFlagsInUseLine: true,
+	name, _, _ := strings.Cut(use, " ")
+	return &cobra.Command{Use: use, Short: short, Args: fitting(args), DisableFlagsInUseLine: true, SuggestFor: elsewhere[name],
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := out.ParseFormat(c.Output); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"crier/api"
 	"crier/job"
 )
 
@@ -90,6 +91,27 @@ func hasCode(err error) bool {
 // Usage is an error about how the command was called.
 func Usage(format string, args ...any) error {
 	return Exiting(ExitUsage, fmt.Errorf(format, args...))
+}
+
+// Each connects to the server and does something with each argument, also behind one that
+// fails. Of several, each error names its argument, and the exit code is the highest.
+func (c *CLI) Each(ctx context.Context, args []string, do func(svc api.Service, arg string) error) error {
+	svc, err := c.Service()
+	if err != nil {
+		return err
+	}
+	if len(args) == 1 {
+		return do(svc, args[0])
+	}
+	var errs []error
+	exit := ExitOK
+	for _, arg := range args {
+		if err := do(svc, arg); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", arg, err))
+			exit = max(exit, exitCode(ctx, err))
+		}
+	}
+	return Exiting(exit, errors.Join(errs...))
 }
 
 // codes is the table from error codes to exit codes.

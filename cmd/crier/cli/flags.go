@@ -94,7 +94,7 @@ var valueNames = map[string]string{
 	"adopt": "NAMES", "advertise": "ADDRESS", "allow": "NETWORKS", "and": "FILE", "at": "TIME", "audience": "WHO", "blobs": "DIR", "bundle": "FILE", "ca": "FILE", "cap": "N", "cert": "FILE", "config": "FILE",
 	"cluster-tls-key": "FILE", "creds": "FILE", "crit": "PERCENT", "cut": "PAIRS", "data": "DIR", "drain": "N", "dropped": "REASONS", "exclude": "SEGMENT", "exempt": "CLASSES", "fold": "SIZE", "for": "TIME",
 	"from": "FORMAT", "group": "PERCENT", "include": "SEGMENT", "keys": "DIR", "lanes": "N", "ledger": "SIZE", "listen": "ADDRESS", "log": "FILE", "minus": "FILE", "nats-tls-key": "FILE", "nats-token": "FILE", "on": "STATES", "once": "KEY",
-	"out": "PATH", "outcome": "OUTCOMES", "output": "FORMAT", "package": "FILE|ID", "reason": "WHY", "recipient": "N", "replicas": "N", "report": "FILE", "result": "RESULT", "routes": "ADDRESSES",
+	"out": "PATH", "outcome": "OUTCOMES", "output": "FORMAT", "package": "FILE|ID", "priority": "N", "reason": "WHY", "recipient": "N", "replicas": "N", "report": "FILE", "result": "RESULT", "routes": "ADDRESSES",
 	"seeds": "ADDRESSES", "server": "URL", "servers": "URLS", "since": "TIME", "slots": "TIMES", "system": "FILE", "to": "DIR", "ttl": "TIME", "unknown": "DECISION", "url": "URL",
 	"wait": "STATE", "warn": "PERCENT", "webhook": "URL", "window": "TIME", "within": "TIME", "zookeeper": "ADDRESSES",
 }

@@ -98,10 +98,15 @@ func listErrors(c *cli.CLI) error {
 // all exit codes; then a word.
 func explainError(c *cli.CLI, code string) error {
 	all := catalogue()
-	if i := slices.IndexFunc(all, func(f fault) bool { return f.Code == code || strconv.Itoa(f.Status) == code }); i >= 0 {
+	status, _ := strconv.Atoi(code) // no code has the status 0
+	if i := slices.IndexFunc(all, func(f fault) bool { return f.Code == code || f.Has(status) }); i >= 0 {
 		f := all[i]
+		statuses := strconv.Itoa(f.Status)
+		for _, other := range f.Others {
+			statuses += " or " + strconv.Itoa(other)
+		}
 		return c.Print(f, func(*out.Printer) out.Grid {
-			return out.Grid{Rows: [][]string{{"code", f.Code}, {"status", strconv.Itoa(f.Status)}, {"exit", strconv.Itoa(f.Exit)}, {"means", f.Means}, {"do", f.Do}}}
+			return out.Grid{Rows: [][]string{{"code", f.Code}, {"status", statuses}, {"exit", strconv.Itoa(f.Exit)}, {"means", f.Means}, {"do", f.Do}}}
 		})
 	}
 	exits := cli.Exits()

@@ -75,7 +75,7 @@ func TestTheCatalogueIsWhole(t *testing.T) {
 
 func TestErrorExplains(t *testing.T) {
 	for args, says := range map[string]string{
-		"storage_full": "limits.ledger if the error names the ledger; crier check", "507": "storage_full", "6": "unavailable: ", "130": "interrupted", "not_found": "another tenant",
+		"storage_full": "limits.ledger if the error names the ledger; crier check", "400": "422 or 400 or 415", "415": "invalid", "401": "CRIER_TOKEN", "open": "state of a journal", "sealed": "state of a journal", "507": "storage_full", "6": "unavailable: ", "130": "interrupted", "not_found": "another tenant",
 		"park_cap": "than parking.cap allows", "dropped: park cap": "than parking.cap allows", "failed:refused": "refused the message for good", "handed off": "not acknowledged yet", "awaiting-approval": "has to approve",
 		"failed": "state of a job", "quarantined": "crier job resume",
 		"withdrawn": "off the display", "withdrawal": "takes back", "being withdrawn": "next login", "sent (paused)": "Nothing of what is parked", "sent (withdrawal)": "takes back",

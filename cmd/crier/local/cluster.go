@@ -37,7 +37,11 @@ func Cluster(c *cli.CLI) *cobra.Command {
 		clusterAct(c, "pause", "Stop a process where it is", func(_ context.Context, p *cluster.Process) error { return pause(p) }),
 		clusterAct(c, "continue", "Let a process that was paused go on", func(_ context.Context, p *cluster.Process) error { return goOn(p) }),
 		clusterAct(c, "start", "Start a process again that is gone", func(ctx context.Context, p *cluster.Process) error {
-			if l := p.Life(); l != cluster.Gone {
+			l := p.Life()
+			if err := paused(l, p.Name); err != nil {
+				return cli.Exiting(cli.ExitConflict, err)
+			}
+			if l != cluster.Gone {
 				c.Say("%s is there already: it is %s", p.Name, l)
 			}
 			return p.Start(ctx)
@@ -131,6 +135,9 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := sayPaused(c, k); err != nil {
+				return err
+			}
 			if len(started) == 0 {
 				c.Say("the cluster in %s is up", k.Dir())
 				return nil
@@ -143,6 +150,25 @@ func clusterUp(c *cli.CLI) *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Profile, "profile", "", "standard, or fast: half the time until a process that is gone is noticed (default: what it was made with; of a new cluster that of topology.yaml)")
 	cmd.Flags().StringVar(&cfg.Deploy, "deploy", "", "directory with its configuration and topology.yaml (default: the one it had the last time; of a new cluster "+cluster.DefaultDeploy+")")
 	return cmd
+}
+
+// paused tells how a process goes on that is paused; no other has an error.
+func paused(l cluster.Life, name string) error {
+	if l != cluster.Paused {
+		return nil
+	}
+	return fmt.Errorf("%s is paused; to let it go on: crier cluster continue %s", name, name)
+}
+
+// sayPaused names what of a cluster is paused.
+func sayPaused(c *cli.CLI, k *cluster.Cluster) error {
+	all, err := k.Processes()
+	for _, p := range all {
+		if err := paused(p.Life(), p.Name); err != nil {
+			c.Say("%s", err)
+		}
+	}
+	return err
 }
 
 // interrupted says what an up that was stopped leaves.

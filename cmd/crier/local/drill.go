@@ -55,10 +55,14 @@ type drillFlags struct {
 
 func drillRun(c *cli.CLI) *cobra.Command {
 	d := drillFlags{cfg: drill.Config{Say: c.Say}}
-	cmd := c.Command("run NAME... [--dir DIR] [--rounds N]", "Run drills on a cluster that is up: one, or many with the distribution of their times; all is every drill",
+	var cmd *cobra.Command
+	cmd = c.Command("run NAME... [--dir DIR] [--rounds N]", "Run drills on a cluster that is up: one, or many with the distribution of their times; all is every drill",
 		cobra.MinimumNArgs(1), func(ctx context.Context, args []string) (err error) {
 			if err := knownDrills(args); err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("rounds") && d.rounds < 1 {
+				return cli.Usage("--rounds %d: want 1 or more", d.rounds)
 			}
 			if d.cfg.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("finding this program: %w", err)

@@ -73,6 +73,17 @@ func TestAProcessThatIsSoAlready(t *testing.T) {
 	}
 }
 
+// A process that is paused is not started, and the command that lets it go on is named.
+func TestStartOfWhatIsPaused(t *testing.T) {
+	err := paused(cluster.Paused, "api-1")
+	if want := "api-1 is paused; to let it go on: crier cluster continue api-1"; err == nil || err.Error() != want {
+		t.Errorf("it is %v, want %s", err, want)
+	}
+	if err := paused(cluster.Gone, "api-1"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDrillTable(t *testing.T) {
 	took := verdict.Seconds(6.25)
 	got := table(t, func(*out.Printer) out.Grid {

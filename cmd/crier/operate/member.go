@@ -198,7 +198,10 @@ func memberOperate(c *cli.CLI, verb, state, short string, do func(api.Service, c
 		if err != nil {
 			return err
 		}
-		if m, err = obeyed(ctx, svc, m, state); err != nil {
+		done := func(m api.Member) bool {
+			return m.State == state && (state == working || strings.HasSuffix(m.Reason, req.Reason)) // one that was silent before has the new reason
+		}
+		if m, err = obeyed(ctx, svc, m, done); err != nil {
 			return err
 		}
 		if m.State != state {
@@ -215,14 +218,14 @@ const (
 	obeyedEvery = 100 * time.Millisecond
 )
 
-// obeyed waits for a member to show a state, for obeysWithin at most, and gives it as it
-// was seen last. Who does not answer meanwhile is asked again.
-func obeyed(ctx context.Context, svc api.Service, m api.Member, state string) (api.Member, error) {
+// obeyed waits for a member to have done what it was asked for, for obeysWithin at most, and
+// gives it as it was seen last. Who does not answer meanwhile is asked again.
+func obeyed(ctx context.Context, svc api.Service, m api.Member, done func(api.Member) bool) (api.Member, error) {
 	limit := time.NewTimer(obeysWithin)
 	defer limit.Stop()
 	t := time.NewTicker(obeyedEvery)
 	defer t.Stop()
-	for m.State != state {
+	for !done(m) {
 		select {
 		case <-ctx.Done():
 			return m, ctx.Err()

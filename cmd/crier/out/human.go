@@ -31,6 +31,14 @@ func Many(n uint64, thing string) string {
 	return Exact(n) + " " + thing + "s"
 }
 
+// Some writes what a set of n things has; an empty one has a dash.
+func Some(n uint64, what any) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(what)
+}
+
 // Bytes writes a size for people, in units of 1,024.
 func Bytes(n uint64) string {
 	if n < 1024 {

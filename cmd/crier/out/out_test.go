@@ -271,6 +271,10 @@ func TestAColumnThatFolds(t *testing.T) {
 	if want := "token  " + strings.Repeat("x", 40) + "\nwhy    one two three\n       four five six\n"; got != want {
 		t.Errorf("it is\n%swant\n%s", got, want)
 	}
+	got = p.Render(out.Grid{Rows: [][]string{{"package", strings.Repeat("x", 22)}, {"why", "one two three"}}})
+	if want := "package\n  " + strings.Repeat("x", 22) + "\nwhy      one two three\n"; got != want {
+		t.Errorf("a word that has room below its name: it is\n%swant\n%s", got, want)
+	}
 }
 
 // A column that may stands below its row if there is no room, also if the row has more lines.

@@ -69,14 +69,18 @@ func (p *Printer) render(g Grid, header bool) string {
 		lines[i] = strings.TrimRight(l, " ")
 	}
 	if g.below != nil {
-		lines = g.interleave(lines)
+		lines = g.interleave(lines, header)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// interleave puts what stands below the rows between the lines of a table with a header.
-func (g Grid) interleave(lines []string) []string {
-	all, at := lines[:1:1], 1
+// interleave puts what stands below the rows between the lines of a table.
+func (g Grid) interleave(lines []string, header bool) []string {
+	at := 0
+	if header {
+		at = 1
+	}
+	all := lines[:at:at]
 	for i, row := range g.Rows {
 		height := 1
 		for _, cell := range row {
@@ -143,14 +147,31 @@ func (p *Printer) fit(g Grid) Grid {
 			each[widest]--
 		}
 	}
-	for _, row := range g.Rows {
+	for at, row := range g.Rows {
 		for i := range row {
-			if g.Columns[i].Wrap {
-				row[i] = Fold(row[i], each[i])
-			} else {
+			folded, lower := Fold(row[i], each[i]), Fold(row[i], p.Width-gap)
+			switch {
+			case !g.Columns[i].Wrap:
 				row[i] = text.Snip(row[i], each[i], "…")
+			case g.Columns[i].Name == "" && text.LongestLineLen(folded) > each[i] && text.LongestLineLen(lower) <= p.Width-gap:
+				g = g.withBelow() // a word of it has just room below its name
+				g.below[at] = strings.Split(indent+strings.ReplaceAll(lower, "\n", "\n"+indent), "\n")
+				row[i] = ""
+			default:
+				row[i] = folded
 			}
 		}
+	}
+	return g
+}
+
+// indent is before what stands below a row.
+var indent = strings.Repeat(" ", gap)
+
+// withBelow gives a grid with room for lines below its rows.
+func (g Grid) withBelow() Grid {
+	if g.below == nil {
+		g.below = make([][]string, len(g.Rows))
 	}
 	return g
 }
@@ -221,10 +242,7 @@ func (p *Printer) comfortable(g Grid) bool {
 
 // lowered gives a grid with one column below its rows, where it is not empty.
 func (p *Printer) lowered(g Grid, at int) Grid {
-	if g.below == nil {
-		g.below = make([][]string, len(g.Rows))
-	}
-	indent := strings.Repeat(" ", gap)
+	g = g.withBelow()
 	for i, row := range g.Rows {
 		if row[at] != "" {
 			text := Fold(g.Columns[at].Name+": "+row[at], p.Width-2*gap)

@@ -70,7 +70,7 @@ directory (keys/admin.key), "restore" is crier restore.`
 	f.StringVar(&req.Tenant, "tenant", "", "whose objects (default: all that the key sees)")
 	f.StringVar(&req.Key, "key", "", "id of the key with which it was done")
 	f.StringVar(&req.Operation, "operation", "", "id of the operation, such as submit-job: "+strings.Join(decision.Audited(), ", "))
-	f.StringVar(&req.Object, "object", "", "such as account/5 or job/job_...")
+	f.StringVar(&req.Object, "object", "", "such as account/news, suppression/account/news or job/job_...")
 	f.StringVar(&req.Result, "result", "", strings.Join(decision.Results(), ", "))
 	_ = cmd.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(decision.Audited(), cobra.ShellCompDirectiveNoFileComp)) // the flags are there
 	_ = cmd.RegisterFlagCompletionFunc("result", cobra.FixedCompletions(decision.Results(), cobra.ShellCompDirectiveNoFileComp))

@@ -23,7 +23,7 @@ func (s *Sets) CreateAccount(ctx context.Context, req api.CreateAccount) (api.Ac
 	if err != nil {
 		return api.Account{}, err
 	}
-	api.ActOf(ctx).On(tenant, "account/"+req.Name) // its number comes with the change
+	api.ActOf(ctx).On(tenant, "account/"+req.Name)
 	a, err := s.Store.Accounts.Of(tenant).Create(ctx, req.Name, nil)
 	if err != nil {
 		return api.Account{}, err

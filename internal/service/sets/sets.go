@@ -8,7 +8,6 @@ package sets
 
 import (
 	"context"
-	"fmt"
 
 	"crier/api"
 	"crier/audience/members"
@@ -39,7 +38,7 @@ func (s *Sets) Account(ctx context.Context, name string) (sql.Account, error) {
 	}
 	a, err := s.Store.Accounts.Of(c.Scope()).Find(ctx, name)
 	if err == nil {
-		api.ActOf(ctx).On(a.Tenant, fmt.Sprintf("account/%d", a.Number))
+		api.ActOf(ctx).On(a.Tenant, "account/"+a.Name)
 	}
 	return a, err
 }

@@ -2,7 +2,6 @@ package sets
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strconv"
 
@@ -56,7 +55,7 @@ func (s *Sets) suppression(ctx context.Context, account string) (api.Suppression
 	if err != nil {
 		return api.SuppressionList{}, members.Key{}, err
 	}
-	api.ActOf(ctx).On(a.Tenant, fmt.Sprintf("suppression/%d", a.Number))
+	api.ActOf(ctx).On(a.Tenant, "suppression/account/"+a.Name)
 	return api.SuppressionList{Account: a.Name, AccountID: &a.Number}, members.Suppression(a.Number), nil
 }
 

@@ -286,6 +286,11 @@ func TestSilenceOutlastsARestart(t *testing.T) {
 	if got := w.Member("m002").Core.Status().Reason; got != kept || !strings.HasSuffix(kept, ": new kernel") {
 		t.Fatalf("it is silent, for %q, and keeps %q", got, kept)
 	}
+	w.Member("m001").Tell(apta.Operate{Target: "m002", Action: apta.GoSilent, Reason: "new disk"})
+	within(t, w, time.Second, "m002 has the newer reason", func() bool {
+		kept = w.Member("m002").Silence
+		return strings.HasSuffix(kept, ": new disk") && w.Member("m002").Core.Status().Reason == kept
+	})
 	w.Crash("m002")
 	cfg := w.Config("m002")
 	cfg.Incarnation, cfg.Seeds, cfg.Silence = 2, []string{"m000"}, kept
