@@ -149,7 +149,8 @@ func (c *Cluster) shared(s State) map[string]string {
 	var zk, nats, seeds []string
 	v := map[string]string{
 		"BLOBS": c.path("shared", "blobs"), "KEYS": c.path("shared", "keys"), "CLUSTER": "local", "PROFILE": cmp.Or(s.Topology.Profile, "standard"), "NATS_REPLICAS": strconv.Itoa(s.Topology.NATS),
-		"NATS_CREDS": c.path("conf", "nats.creds"), "NATS_SYSTEM": c.path("conf", "nats.system"),
+		"ACCOUNT_CAP": strconv.Itoa(s.Topology.AccountCap),
+		"NATS_CREDS":  c.path("conf", "nats.creds"), "NATS_SYSTEM": c.path("conf", "nats.system"),
 	}
 	for _, r := range s.Processes {
 		switch r.Kind {

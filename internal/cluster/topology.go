@@ -20,6 +20,9 @@ type Topology struct {
 	API       int  `yaml:"api" json:"api"`
 	Relay     int  `yaml:"relay" json:"relay"`
 	Proxy     bool `yaml:"proxy" json:"proxy"` // between Crier processes and what they reach
+	// AccountCap is how many messages of an account a recipient gets in a day, but for urgent
+	// ones. Default: 0, any number.
+	AccountCap int `yaml:"account_cap" json:"account_cap,omitempty"`
 	// Profile is the cluster's: standard or fast. Default: standard.
 	Profile string `yaml:"profile" json:"profile,omitempty"`
 }

@@ -127,7 +127,7 @@ func (c *Cluster) prepare(ctx context.Context, cfg Config) error {
 	case err != nil:
 		return err
 	case s.Topology != t:
-		return fmt.Errorf("the cluster in %s was made with another profile or other counts of processes, %+v; remove it first (crier cluster down --remove)", c.dir, s.Topology)
+		return fmt.Errorf("the cluster in %s was made with another profile, cap or other counts of processes, %+v; remove it first (crier cluster down --remove)", c.dir, s.Topology)
 	}
 	if s.Boot != boot {
 		for i := range s.Processes { // they ended with the machine

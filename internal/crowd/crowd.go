@@ -30,6 +30,7 @@ type Kind string
 const (
 	Speaks   Kind = "speaks"   // the protocol, by the client library
 	Slow     Kind = "slow"     // the same, but takes two seconds to show a message
+	Streams  Kind = "streams"  // reads server-sent events
 	Restless Kind = "restless" // the same, but breaks its connection every second or so
 	Mute     Kind = "mute"     // acknowledges, never says what it has, drops nothing
 	Deaf     Kind = "deaf"     // neither acknowledges nor says what it has
@@ -53,10 +54,11 @@ type Request struct {
 
 // Report is what the clients showed of a job: how many times each.
 type Report struct {
-	Shown     map[job.Recipient]int `json:"shown"`
-	Times     []int64               `json:"times,omitempty"` // when the gateway sent each first one, by its clock, in Unix milliseconds
-	Connected int                   `json:"connected"`
-	Receipts  []Receipt             `json:"receipts,omitempty"` // of all jobs, in order
+	Shown     map[job.Recipient]int  `json:"shown"`
+	Withdrew  map[job.Recipient]bool `json:"withdrew,omitempty"` // who took it off the display
+	Times     []int64                `json:"times,omitempty"`    // when the gateway sent each first one, by its clock, in Unix milliseconds
+	Connected int                    `json:"connected"`
+	Receipts  []Receipt              `json:"receipts,omitempty"` // of all jobs, in order
 	// Lost is when whoever was connected once lost that last, by the crowd's clock, in Unix
 	// milliseconds; it may be connected again.
 	Lost   map[job.Recipient]int64 `json:"lost,omitempty"`
@@ -79,6 +81,7 @@ type Crowd struct {
 	mu      struct {
 		sync.Mutex
 		shown     map[job.ID]map[job.Recipient]int
+		withdrew  map[job.ID]map[job.Recipient]bool
 		times     map[job.ID][]int64
 		receipts  []Receipt
 		members   []job.Recipient
@@ -97,6 +100,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer cancel()
 	c := &Crowd{first: make(chan struct{}, 1), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 	c.mu.shown = map[job.ID]map[job.Recipient]int{}
+	c.mu.withdrew = map[job.ID]map[job.Recipient]bool{}
 	c.mu.times = map[job.ID][]int64{}
 	c.mu.connected = map[job.Recipient]bool{}
 	c.mu.lost = map[job.Recipient]int64{}
@@ -148,7 +152,7 @@ func (c *Crowd) report(id job.ID) Report {
 			away = append(away, r)
 		}
 	}
-	return Report{Shown: shown, Times: c.mu.times[id], Connected: len(c.mu.connected), Away: away, Lost: maps.Clone(c.mu.lost), Errors: c.mu.errors}
+	return Report{Shown: shown, Withdrew: maps.Clone(c.mu.withdrew[id]), Times: c.mu.times[id], Connected: len(c.mu.connected), Away: away, Lost: maps.Clone(c.mu.lost), Errors: c.mu.errors}
 }
 
 func (c *Crowd) receipts(since int) []Receipt {
@@ -234,6 +238,10 @@ func (c *Crowd) run(ctx context.Context, m Member, number int) {
 		c.raw(ctx, m)
 		return
 	}
+	if m.Kind == Streams {
+		c.streams(ctx, m, c.spread(number))
+		return
+	}
 	store := client.NewMemory()
 	for ctx.Err() == nil {
 		life, cancel := ctx, context.CancelFunc(func() {})
@@ -264,7 +272,8 @@ func (c *Crowd) speak(ctx context.Context, m Member, store client.Store, gateway
 			c.show(m.Recipient, msg.ID, msg.ServerTime)
 			return nil
 		},
-		Backoff: client.Backoff{Min: 100 * time.Millisecond, Max: time.Second, Denied: time.Second}})
+		OnWithdraw: func(_ context.Context, ids []string) error { c.withdraw(m.Recipient, ids); return nil },
+		Backoff:    client.Backoff{Min: 100 * time.Millisecond, Max: time.Second, Denied: time.Second}})
 	if err != nil {
 		return err
 	}

@@ -23,17 +23,6 @@ const (
 	probeWithin  = 60 * time.Second
 )
 
-// loadJobs are the jobs under way when the fault comes: not the first message.
-func (r *run) loadJobs() map[string]bool {
-	set := map[string]bool{}
-	for _, id := range r.jobs[1:] {
-		if id != r.probe && !r.meanwhile[id.String()] {
-			set[id.String()] = true
-		}
-	}
-	return set
-}
-
 // breakIt does the fault, watches what comes of it, and ends it.
 func (r *run) breakIt(ctx context.Context) (err error) {
 	if r.claims.Kind != "" {
@@ -55,7 +44,7 @@ func (r *run) breakIt(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	r.was = holders.Held(r.claims.All, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.loadJobs())
+	r.was = holders.Held(r.claims.All, r.report.Fault.Victims[0], r.drill.holds, time.Now(), r.load)
 	r.onEnd(func() error { // whatever happens
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
 		defer cancel()
@@ -163,7 +152,8 @@ func (r *run) restore(ctx context.Context) error {
 	return r.agree(ctx)
 }
 
-// submitProbe submits one more job, as fast as it goes, and notes when it was taken in.
+// submitProbe submits one more job, as fast as it goes, and notes when it was taken in; and
+// another one, which brings nobody anything new. It recalls a third.
 func (r *run) submitProbe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
@@ -172,6 +162,10 @@ func (r *run) submitProbe(ctx context.Context) {
 		return
 	}
 	r.probe, r.probed = r.jobs[len(r.jobs)-1], time.Now()
+	if err := r.submit(ctx, "again", 0, job.Realtime, r.once); err != nil {
+		r.note("a job that sends what was sent was not taken in: %v", err)
+	}
+	r.recall(ctx)
 }
 
 // logIn connects the late ones in a while.
@@ -317,12 +311,12 @@ func (r *run) measure() {
 
 // ofLoad is the receipts of the load by those who were connected from the start.
 func (r *run) ofLoad() (list []crowd.Receipt) {
-	jobs, late := r.loadJobs(), map[job.Recipient]bool{}
+	late := map[job.Recipient]bool{}
 	for _, id := range r.late.members {
 		late[id] = true
 	}
 	for _, x := range r.receipts {
-		if jobs[x.Job.String()] && !late[x.Recipient] {
+		if r.load[x.Job.String()] && !late[x.Recipient] {
 			list = append(list, x)
 		}
 	}

@@ -171,7 +171,7 @@ func pickBusiest(role, kind string) func(context.Context, *run) ([]string, error
 		for i, p := range processes {
 			names[i] = p.Name
 		}
-		victim := holders.Busiest(r.claims.All, names, kind, time.Now(), r.loadJobs())
+		victim := holders.Busiest(r.claims.All, names, kind, time.Now(), r.load)
 		if victim == "" {
 			return nil, fmt.Errorf("no %s holds a %s of the load", role, kind)
 		}

@@ -70,7 +70,7 @@ func TestLoadOutlasts(t *testing.T) {
 		cfg   Config
 		rate  uint32
 	}{
-		{0, Config{}, 60}, {20 * time.Second, Config{}, 60}, {time.Minute, Config{}, 36}, {2 * time.Minute, Config{}, 18},
+		{0, Config{}, 60}, {20 * time.Second, Config{}, 42}, {time.Minute, Config{}, 24}, {2 * time.Minute, Config{}, 12},
 		{2 * time.Minute, Config{Rate: 50}, 50}, {10 * time.Minute, Config{Online: 100}, 6},
 	} {
 		c.cfg.fill(c.lasts)

@@ -18,6 +18,7 @@ import (
 	"crier/internal/auth"
 	"crier/internal/cluster"
 	"crier/internal/crowd"
+	"crier/internal/drill/verdict"
 	"crier/internal/proc"
 	"crier/job"
 )
@@ -91,11 +92,7 @@ func (r *run) dismiss(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin+time.Duration(len(r.people)/api.MaxIDs)*time.Second)
 	defer cancel()
 	for ids := range slices.Chunk(r.people, api.MaxIDs) {
-		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
-			_, err := svc.RemoveFollowers(ctx, r.account, ids)
-			return err
-		})
-		if err != nil {
+		if err := r.forget(ctx, ids); err != nil {
 			r.cfg.Say("account %s keeps its followers: %v", r.account, err)
 			return
 		}
@@ -121,6 +118,9 @@ func (r *run) populate(ctx context.Context) error {
 		return err
 	}
 	r.people = people
+	if err := r.choose(ctx); err != nil {
+		return err
+	}
 	var ids strings.Builder
 	for _, id := range people {
 		ids.WriteString(strconv.FormatUint(uint64(id), 10) + "\n")
@@ -149,8 +149,11 @@ func (r *run) gather(c *crowdOf) (err error) {
 	return c.child.Ask(crowd.Request{Gateway: urls[0], Others: urls[1:]}, &hello)
 }
 
-// slowOf: one of so many clients is slow, if any are to be.
-const slowOf = 8
+// One of so many clients is slow, if any are to be, and one reads server-sent events.
+const (
+	slowOf   = 8
+	streamOf = 4
+)
 
 // tokens gives a crowd's members tokens.
 func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
@@ -160,10 +163,7 @@ func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
 	for i, id := range c.members {
 		g.Go(func() error {
 			t, err := r.api.list[i%len(r.api.list)].MintToken(gctx, api.MintToken{Recipient: &id})
-			members[i] = crowd.Member{Recipient: id, Token: t.Token, Kind: crowd.Speaks}
-			if r.drill.zombie && i%slowOf == 0 {
-				members[i].Kind = crowd.Slow
-			}
+			members[i] = crowd.Member{Recipient: id, Token: t.Token, Kind: r.kind(i)}
 			return err
 		})
 	}
@@ -174,16 +174,20 @@ func (r *run) tokens(ctx context.Context, c *crowdOf) ([]crowd.Member, error) {
 }
 
 // submit submits a job to all followers; a rate of 0 is unlimited.
-func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Class) error {
+func (r *run) submit(ctx context.Context, name string, rate uint32, class job.Class, but ...func(*api.SubmitJob)) error {
+	req := r.request(name, rate, class)
+	for _, change := range but {
+		change(&req)
+	}
 	var j api.Job
 	err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
-		j, err = svc.SubmitJob(ctx, r.request(name, rate, class))
+		j, err = svc.SubmitJob(ctx, req)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("submitting job %s: %w", name, err)
 	}
-	r.jobs = append(r.jobs, j.Job)
+	r.add(j.Job, req)
 	return nil
 }
 
@@ -215,7 +219,8 @@ func (r *run) cancelJobs(ctx context.Context) error {
 }
 
 func (r *run) request(name string, rate uint32, class job.Class) api.SubmitJob {
-	return api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class, IdempotencyKey: fmt.Sprintf("drill-%s-%d-%s", r.drill.Name, r.cfg.Seed, name)}
+	return api.SubmitJob{Account: r.account, Audience: api.AudienceFollowers, Body: "drill " + name, Rate: rate, Class: class, ExcludeSegments: []string{r.segment("out")}, ControlGroup: verdict.HeldOut,
+		IdempotencyKey: fmt.Sprintf("drill-%s-%d-%s", r.drill.Name, r.cfg.Seed, name)}
 }
 
 // look takes over what the clients have seen since.

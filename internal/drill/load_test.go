@@ -2,12 +2,14 @@ package drill
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"crier/api"
 	"crier/api/apitest"
+	"crier/internal/drill/verdict"
 	"crier/job"
 )
 
@@ -25,6 +27,9 @@ func TestADrillLeavesNothingUnderWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := fake.AddFollowers(ctx, r.account, []job.Recipient{1, 2, 3}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.choose(ctx); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"over", "under way"} {
@@ -88,5 +93,68 @@ func TestDrillsShareAnAccount(t *testing.T) {
 	list, err := fake.ListAccounts(t.Context(), api.Page{})
 	if err != nil || len(list.Accounts) != 2 {
 		t.Errorf("there are %+v, %v", list.Accounts, err)
+	}
+}
+
+// What a drill makes Crier bar people by is what it judges by, and goes with it.
+func TestAims(t *testing.T) {
+	fake := apitest.New()
+	r := &run{cfg: Config{Jobs: 3, Online: 40, Late: 8, Parked: 32, Seed: 1, Say: t.Logf, accountCap: 5}}
+	r.api.list = []api.Service{fake}
+	if err := r.populate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	size := func() (n [3]uint64) {
+		for i, name := range []string{"drill-out", "drill-some"} {
+			s, err := fake.GetSegment(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n[i] = s.Recipients
+		}
+		list, err := fake.GetSuppression(t.Context(), "drill")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n[2] = list.Entries
+		return n
+	}
+	if got := size(); got != [3]uint64{5, 10, 5} || len(r.aims.Barred) != 10 || len(r.aims.Some) != 10 {
+		t.Errorf("excluded, aimed at and suppressed are %d; %d are barred", got, len(r.aims.Barred))
+	}
+	submit := func(name string, class job.Class, but ...func(*api.SubmitJob)) {
+		if err := r.submit(t.Context(), name, 0, class, but...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	submit("first", job.Realtime, r.once)
+	if err := r.exceed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"0", "1", "2"} {
+		submit(name, job.Normal)
+	}
+	submit("recalled", job.Realtime)
+	r.recalled = r.jobs[len(r.jobs)-1]
+	submit("again", job.Realtime, r.once)
+	if r.recall(t.Context()); !r.aims.Group(r.recalled.String()).Recalled {
+		t.Error("no job is recalled")
+	}
+	var got []string
+	for _, g := range r.aims.Groups {
+		got = append(got, fmt.Sprintf("%d jobs, %d to %d", len(g.Jobs), g.Least, g.Most))
+	}
+	if want := []string{"2 jobs, 1 to 1", "6 jobs, 5 to 5", "1 jobs, 0 to 1"}; !slices.Equal(got, want) {
+		t.Errorf("the groups are %q, want %q", got, want)
+	}
+	// 70 are not barred, of whom 5 get as many as the cap lets them, and the others three.
+	if n := verdict.Due(r.aims.Groups, r.people); n != 70+5*5+65*3 {
+		t.Errorf("%d messages are due", n)
+	}
+	if err := r.forget(t.Context(), r.people); err != nil {
+		t.Fatal(err)
+	}
+	if got := size(); got != [3]uint64{} {
+		t.Errorf("when it is over, excluded, aimed at and suppressed are %d", got)
 	}
 }

@@ -61,12 +61,13 @@ func (r *run) submitMeanwhile(ctx context.Context) {
 	r.submitted = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, submitWithin)
 	defer cancel()
-	name := fmt.Sprintf("meanwhile-%d", len(r.meanwhile)+len(r.unclear)+r.report.Outage.Unavailable)
-	j, err := r.api.list[r.api.at].SubmitJob(ctx, r.request(name, 0, job.Realtime))
+	name := fmt.Sprintf("meanwhile-%d", r.meanwhile+len(r.unclear)+r.report.Outage.Unavailable)
+	req := r.request(name, 0, job.Realtime)
+	j, err := r.api.list[r.api.at].SubmitJob(ctx, req)
 	r.api.at = (r.api.at + 1) % len(r.api.list)
 	switch {
 	case err == nil:
-		r.take(j.Job)
+		r.take(j.Job, req)
 		r.report.Outage.Accepted++
 	case job.CodeOf(err) == job.CodeUnavailable && ctx.Err() == nil:
 		r.report.Outage.Unavailable++
@@ -77,9 +78,9 @@ func (r *run) submitMeanwhile(ctx context.Context) {
 }
 
 // take adds a job that was submitted meanwhile to what everybody is due.
-func (r *run) take(id job.ID) {
-	r.jobs = append(r.jobs, id)
-	r.meanwhile[id.String()] = true
+func (r *run) take(id job.ID, req api.SubmitJob) {
+	r.add(id, req)
+	r.meanwhile++
 }
 
 // agree waits until SQL lists every job in the state that the ledger has.
@@ -89,9 +90,10 @@ func (r *run) agree(ctx context.Context) error {
 	}
 	for _, name := range r.unclear { // the same key gives the same job, if it was stored
 		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
-			j, err := svc.SubmitJob(ctx, r.request(name, 0, job.Realtime))
+			req := r.request(name, 0, job.Realtime)
+			j, err := svc.SubmitJob(ctx, req)
 			if err == nil {
-				r.take(j.Job)
+				r.take(j.Job, req)
 			}
 			return err
 		})

@@ -14,7 +14,7 @@ import (
 )
 
 // few is a cluster in which one process of each kind that sends can be missing.
-var few = cluster.Topology{ZooKeeper: 1, MariaDB: 1, NATS: 3, Scheduler: 2, Worker: 2, Gateway: 2, API: 1, Relay: 1, Proxy: true}
+var few = cluster.Topology{ZooKeeper: 1, MariaDB: 1, NATS: 3, Scheduler: 2, Worker: 2, Gateway: 2, API: 1, Relay: 1, Proxy: true, AccountCap: 5}
 
 // fault is a drill of the test, and how long it lasts.
 type fault struct {
@@ -38,7 +38,7 @@ func TestReal(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 			defer cancel()
-			cfg := Config{Dir: up(ctx, t, binary), Binary: binary, Jobs: 3, Online: 90, Late: 15, Parked: 500, Rate: 15, Say: t.Logf}
+			cfg := Config{Dir: up(ctx, t, binary), Binary: binary, Jobs: 3, Online: 120, Late: 15, Parked: 500, Rate: 15, Say: t.Logf}
 			for _, f := range faults {
 				f.on(ctx, t, cfg)
 			}

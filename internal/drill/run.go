@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,8 @@ type Config struct {
 	CutFrom, CutTo string
 	Both           bool
 	// For is how long the fault lasts; 0 is as long as the drill says.
-	For time.Duration
+	For        time.Duration
+	accountCap int // the cluster's
 	// Say is told what happens.
 	Say func(format string, args ...any)
 }
@@ -60,7 +62,7 @@ func (c *Config) fill(lasts time.Duration) {
 		}
 	}
 	if c.Rate == 0 {
-		each := max(1, c.Online/int((lasts+settling).Seconds())) // a job's
+		each := max(1, c.Online*3/4/int((lasts+settling).Seconds())) // a job's; not all may get it
 		c.Rate = uint32(min(60, c.Jobs*each))
 	}
 	if c.Say == nil {
@@ -80,6 +82,9 @@ type run struct {
 	lateIn       atomic.Bool // the late ones are connected
 	lateErr      chan error
 	jobs         []job.ID
+	load         map[string]bool // of them, those under way when the fault comes, at a rate
+	recalled     job.ID
+	aims         *verdict.Aims
 	receipts     []crowd.Receipt         // of all, by time
 	lost         map[job.Recipient]int64 // when clients lost a connection last, in Unix milliseconds
 	claims       holders.Claims
@@ -93,9 +98,9 @@ type run struct {
 	lateTokens   []crowd.Member
 	before       verdict.Refused // until the fault
 	journals     holders.Journals
-	submitted    time.Time       // when a job was submitted last while a database is away
-	meanwhile    map[string]bool // jobs submitted so
-	unclear      []string        // the names of those of which nothing is known
+	submitted    time.Time // when a job was submitted last while a database is away
+	meanwhile    int       // jobs submitted so
+	unclear      []string  // the names of those of which nothing is known
 	report       verdict.Report
 	ends         []func() error
 }
@@ -126,10 +131,11 @@ func Run(ctx context.Context, name string, cfg Config) (_ verdict.Report, err er
 	}
 	d = d.by(st.Topology.Profile).lasting(cfg.For)
 	cfg.fill(d.lasts)
+	cfg.accountCap = st.Topology.AccountCap
 	if err := known(st.Processes, cfg.CutFrom, cfg.CutTo); err != nil {
 		return verdict.Report{}, err
 	}
-	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), meanwhile: map[string]bool{}, report: verdict.Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
+	r := &run{cfg: cfg, drill: d, cluster: c, lateErr: make(chan error, 1), load: map[string]bool{}, report: verdict.Report{Drill: d.Name, Hypothesis: d.Hypothesis}}
 	defer func() { err = errors.Join(ctx.Err(), err, r.end()) }()
 	if broken := r.broken(); len(broken) > 0 {
 		return r.report, fmt.Errorf("the cluster is not whole: %s; crier cluster up starts what is missing, and names what is paused", broken[0])
@@ -210,12 +216,21 @@ func (r *run) begin(ctx context.Context) error {
 			return fmt.Errorf("reading who holds what: %w", err)
 		}
 	}
+	if err := r.exceed(ctx); err != nil {
+		return err
+	}
+	rate := r.cfg.Rate / uint32(r.cfg.Jobs)
 	for i := range r.cfg.Jobs {
-		if err := r.submit(ctx, fmt.Sprint(i), r.cfg.Rate/uint32(r.cfg.Jobs), job.Normal); err != nil {
+		if err := r.submit(ctx, fmt.Sprint(i), rate, job.Normal); err != nil {
 			return err
 		}
+		r.load[r.jobs[len(r.jobs)-1].String()] = true
 	}
-	r.report.Load = verdict.Load{Jobs: r.cfg.Jobs, Online: r.cfg.Online, Late: r.cfg.Late, Parked: r.cfg.Parked, Rate: float64(r.cfg.Rate/uint32(r.cfg.Jobs)) * float64(r.cfg.Jobs)}
+	if err := r.submit(ctx, "recalled", rate, job.Realtime); err != nil {
+		return err
+	}
+	r.recalled = r.jobs[len(r.jobs)-1]
+	r.report.Load = verdict.Load{Jobs: r.cfg.Jobs, Online: r.cfg.Online, Late: r.cfg.Late, Parked: r.cfg.Parked, Rate: float64(rate) * float64(r.cfg.Jobs)}
 	return nil
 }
 
@@ -225,12 +240,16 @@ const settleWithin = 15 * time.Second
 // settle sends everybody one message as fast as it goes, so that the load begins with
 // workers who know who is there.
 func (r *run) settle(ctx context.Context) error {
-	if err := r.submit(ctx, "first", 0, job.Realtime); err != nil {
+	if err := r.submit(ctx, "first", 0, job.Realtime, r.once); err != nil {
 		return err
 	}
-	ok, err := r.until(ctx, settleWithin, func() bool { return len(r.receipts) >= r.cfg.Online })
+	if err := r.learn(ctx); err != nil {
+		return err
+	}
+	due := verdict.Due(r.aims.Groups, r.online.members)
+	ok, err := r.until(ctx, settleWithin, func() bool { return len(r.receipts) >= due })
 	if err == nil && !ok {
-		r.note("a first message, as fast as it goes, reached %d of %d clients within %s", len(r.receipts), r.cfg.Online, settleWithin)
+		r.note("a first message, as fast as it goes, reached %d of %d clients within %s", len(r.receipts), due, settleWithin)
 	}
 	return err
 }
@@ -247,7 +266,7 @@ const steadyWithin = 25 * time.Second
 func (r *run) steady(ctx context.Context) (bool, error) {
 	from := time.Now()
 	ok, err := r.until(ctx, steadyWithin, func() bool {
-		r.report.Load.Before = verdict.Flow(r.receipts, time.Now())
+		r.report.Load.Before = verdict.Flow(r.ofLoad(), time.Now())
 		return r.report.Load.Before >= verdict.Enough*r.report.Load.Rate && time.Since(from) > verdict.Window+time.Second
 	})
 	r.cfg.Say("%.1f recipients a second flow, of %.1f", r.report.Load.Before, r.report.Load.Rate)
@@ -266,8 +285,8 @@ func (r *run) finish(ctx context.Context) error {
 	case <-time.After(endWithin):
 		return errors.New("the clients that log in late could not connect")
 	}
-	total := len(r.jobs) * (r.cfg.Online + r.cfg.Late)
-	if _, err := r.until(ctx, endWithin, func() bool { return len(r.receipts) >= total }); err != nil {
+	due := verdict.Due(r.aims.Groups, r.people[:r.cfg.Online+r.cfg.Late])
+	if _, err := r.until(ctx, endWithin, func() bool { return r.arrived() >= due }); err != nil {
 		return err
 	}
 	if err := r.quiet(ctx); err != nil {
@@ -296,14 +315,7 @@ const (
 func (r *run) quiet(ctx context.Context) error {
 	_, err := r.until(ctx, quietWithin, func() bool {
 		for _, id := range r.jobs {
-			var j api.Job
-			ask, cancel := context.WithTimeout(ctx, 3*time.Second)
-			err := r.api.do(ask, func(ctx context.Context, svc api.Service) (err error) {
-				j, err = svc.GetJob(ctx, id)
-				return err
-			})
-			cancel()
-			if err != nil || !j.State.Reached(job.Sent) || j.Counts.HandedOff+j.Counts.Pending > 0 {
+			if !r.settled(ctx, id) {
 				return false
 			}
 		}
@@ -316,41 +328,42 @@ func (r *run) quiet(ctx context.Context) error {
 	return err
 }
 
-// compare holds what clients saw against what they should have, and the ledger's proof
-// against both.
+// settled reports whether nobody of a job is handed off or pending, and nobody has yet to
+// take it back.
+func (r *run) settled(ctx context.Context, id job.ID) bool {
+	var j api.Job
+	ask, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	err := r.api.do(ask, func(ctx context.Context, svc api.Service) (err error) {
+		j, err = svc.GetJob(ctx, id)
+		return err
+	})
+	return err == nil && j.State.Reached(job.Sent) && j.Counts.HandedOff+j.Counts.Pending+j.Withdrawing == 0
+}
+
+// compare asks what clients saw and judges it.
 func (r *run) compare(ctx context.Context) error {
-	shown := map[job.ID]map[job.Recipient]int{}
+	seen := map[job.ID]verdict.Seen{}
 	var away []job.Recipient
 	for _, id := range r.jobs {
-		shown[id] = map[job.Recipient]int{}
+		all := verdict.Seen{Shown: map[job.Recipient]int{}, Withdrew: map[job.Recipient]bool{}}
 		for _, c := range []*crowdOf{&r.online, &r.late} {
 			var rep crowd.Report
 			if err := c.child.Ask(crowd.Request{Report: &id}, &rep); err != nil {
 				return err
 			}
 			for who, n := range rep.Shown {
-				shown[id][who] += n
+				all.Shown[who] += n
 			}
+			maps.Copy(all.Withdrew, rep.Withdrew)
 			if id == r.jobs[0] {
 				away = append(away, rep.Away...)
 			}
 		}
-	}
-	members := append(slices.Clone(r.online.members), r.late.members...)
-	r.report.Oracle = verdict.See(shown, members, away)
-	for _, id := range r.jobs {
-		var rec api.Reconciliation
-		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) (err error) {
-			rec, err = svc.ReconcileJob(ctx, id)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("asking for the proof of %s: %w", id, err)
-		}
-		r.report.Unproved = append(r.report.Unproved, verdict.Proved(rec, len(members)+r.cfg.Parked, len(shown[id]), r.cfg.Parked)...)
+		seen[id] = all
 	}
 	r.report.Broken = r.broken()
-	return nil
+	return r.judge(ctx, seen, away)
 }
 
 // startAll starts processes again, together, for some need others of their kind. What

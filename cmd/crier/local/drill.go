@@ -165,7 +165,7 @@ func drillGrid(r verdict.Report) out.Grid {
 			rows = append(rows, []string{x.name, x.took.String()})
 		}
 	}
-	rows = append(rows, []string{"messages", fmt.Sprintf("%d due, %d shown, lost %d, twice %d, strange %d", o.Due, o.Shown, o.Lost, o.Twice, o.Strange)},
+	rows = append(rows, []string{"messages", fmt.Sprintf("%d due, %d shown, lost %d, twice %d, strange %d, barred %d, over a cap %d, kept %d", o.Due, o.Shown, o.Lost, o.Twice, o.Strange, o.Barred, o.Over, o.Kept)},
 		[]string{"stale", fmt.Sprintf("%d records behind a seal", r.Stale)})
 	if x := r.Refused; x != nil {
 		rows = append(rows, []string{"refused", fmt.Sprintf("%d appends, %d hand-offs of the victim when it went on", x.Appends, x.HandOffs)})

@@ -1,12 +1,9 @@
 package verdict
 
 import (
-	"fmt"
 	"time"
 
-	"crier/api"
 	"crier/internal/crowd"
-	"crier/job"
 )
 
 // Window is over how long a flow is looked at.
@@ -56,69 +53,4 @@ func FirstOf(receipts []crowd.Receipt, from time.Time, counts func(crowd.Receipt
 		}
 	}
 	return time.UnixMilli(first), first > 0
-}
-
-// See compares what clients showed with what was due. due is by job; away are members
-// who are not connected, of whom nothing is asked.
-func See(reports map[job.ID]map[job.Recipient]int, members, away []job.Recipient) (o Oracle) {
-	gone, member := map[job.Recipient]bool{}, map[job.Recipient]bool{}
-	for _, r := range away {
-		gone[r] = true
-	}
-	for _, r := range members {
-		member[r] = true
-	}
-	o.Away = len(away)
-	for _, shown := range reports {
-		for _, r := range members {
-			n := shown[r]
-			if n > 1 {
-				o.Twice++
-			}
-			if gone[r] {
-				continue
-			}
-			o.Due++
-			if n > 0 {
-				o.Shown++
-			} else {
-				o.Lost++
-			}
-		}
-		for r := range shown {
-			if !member[r] {
-				o.Strange++
-			}
-		}
-	}
-	return o
-}
-
-// Proved compares the ledger's proof of a job with what its clients showed.
-func Proved(r api.Reconciliation, recipients, shown, parked int) (bad []string) {
-	say := func(format string, args ...any) {
-		bad = append(bad, fmt.Sprintf("%s: ", r.Job)+fmt.Sprintf(format, args...))
-	}
-	if !r.Conserved {
-		say("the ledger does not prove that it is conserved: %v", r.Violations)
-	}
-	for _, x := range []struct {
-		what string
-		n    uint64
-	}{{"pending", r.Pending}, {"handed off", r.HandedOff}, {"in doubt", r.InDoubt}, {"failed", r.Failed}, {"dropped", r.DroppedTotal()},
-		{"expired, recalled or cancelled", r.Expired + r.Recalled + r.Cancelled}} {
-		if x.n > 0 {
-			say("%d recipients are %s", x.n, x.what)
-		}
-	}
-	if r.Package != uint64(recipients) {
-		say("its package has %d recipients, and %d follow", r.Package, recipients)
-	}
-	if r.Delivered != uint64(shown) {
-		say("the ledger says delivered to %d, clients showed it to %d", r.Delivered, shown)
-	}
-	if r.Parked != uint64(parked) {
-		say("%d are parked, and %d never logged in", r.Parked, parked)
-	}
-	return bad
 }

@@ -1,13 +1,9 @@
 package verdict
 
 import (
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"crier/api"
 	"crier/internal/crowd"
 	"crier/job"
 )
@@ -74,54 +70,5 @@ func TestFirstOf(t *testing.T) {
 	}
 	if _, ok := FirstOf(list, at(9500), func(crowd.Receipt) bool { return true }); ok {
 		t.Error("there is a first after the last")
-	}
-}
-
-func TestSee(t *testing.T) {
-	a, b := job.ID{1}, job.ID{2}
-	members := []job.Recipient{1, 2, 3, 4}
-	for _, c := range []struct {
-		name  string
-		shown map[job.ID]map[job.Recipient]int
-		away  []job.Recipient
-		want  Oracle
-	}{
-		{"all", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 3: 1, 4: 1}, b: {1: 1, 2: 1, 3: 1, 4: 1}}, nil, Oracle{Due: 8, Shown: 8}},
-		{"lost", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 4: 1}, b: {}}, nil, Oracle{Due: 8, Shown: 3, Lost: 5}},
-		{"twice", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 3, 3: 1, 4: 1}}, nil, Oracle{Due: 4, Shown: 4, Twice: 1}},
-		{"one is away", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 3: 1}}, []job.Recipient{4}, Oracle{Due: 3, Shown: 3, Away: 1}},
-		{"twice and away", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 3: 1, 4: 2}}, []job.Recipient{4}, Oracle{Due: 3, Shown: 3, Twice: 1, Away: 1}},
-		{"a stranger", map[job.ID]map[job.Recipient]int{a: {1: 1, 2: 1, 3: 1, 4: 1, 9: 1}}, nil, Oracle{Due: 4, Shown: 4, Strange: 1}},
-	} {
-		if diff := cmp.Diff(c.want, See(c.shown, members, c.away)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", c.name, diff)
-		}
-	}
-}
-
-func TestProved(t *testing.T) {
-	good := func() api.Reconciliation {
-		return api.Reconciliation{Conserved: true, Counts: job.Counts{Package: 107, Delivered: 7, Parked: 100}}
-	}
-	if bad := Proved(good(), 107, 7, 100); len(bad) > 0 {
-		t.Errorf("a good proof: %q", bad)
-	}
-	for want, change := range map[string]func(*api.Reconciliation){
-		"not prove":       func(r *api.Reconciliation) { r.Conserved = false },
-		"delivered to 8":  func(r *api.Reconciliation) { r.Delivered = 8 },
-		"99 are parked":   func(r *api.Reconciliation) { r.Parked = 99 },
-		"are in doubt":    func(r *api.Reconciliation) { r.InDoubt = 1 },
-		"are handed off":  func(r *api.Reconciliation) { r.HandedOff = 1 },
-		"are pending":     func(r *api.Reconciliation) { r.Pending = 1 },
-		"are failed":      func(r *api.Reconciliation) { r.Failed = 1 },
-		"are dropped":     func(r *api.Reconciliation) { r.Dropped = map[job.Reason]uint64{job.ReasonRelation: 1} },
-		"are expired":     func(r *api.Reconciliation) { r.Recalled = 1 },
-		"106 recipients,": func(r *api.Reconciliation) { r.Package = 106 },
-	} {
-		r := good()
-		change(&r)
-		if bad := strings.Join(Proved(r, 107, 7, 100), "\n"); !strings.Contains(bad, want) {
-			t.Errorf("want %q: %q", want, bad)
-		}
 	}
 }

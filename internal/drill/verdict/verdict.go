@@ -74,11 +74,14 @@ func In(d time.Duration) *Seconds {
 // Oracle is what the clients saw, against what they should have seen. It knows nothing
 // of the server.
 type Oracle struct {
-	Due     int `json:"due"`     // pairs of a job and a recipient who is connected at the end
+	Due     int `json:"due"`     // messages to recipients who are connected at the end
 	Shown   int `json:"shown"`   // of these
 	Lost    int `json:"lost"`    // due and not shown
 	Twice   int `json:"twice"`   // shown more than once
-	Strange int `json:"strange"` // shown and not due
+	Strange int `json:"strange"` // shown to who does not follow
+	Barred  int `json:"barred"`  // shown to who is excluded, suppressed or held out
+	Over    int `json:"over"`    // shown beyond a cap, or again of what is sent once
+	Kept    int `json:"kept"`    // recalled, shown and not taken back
 	Away    int `json:"away"`    // clients that are not connected at the end
 }
 
@@ -175,6 +178,8 @@ func Wrong(r Report) (bad []string) {
 		n    int
 		what string
 	}{{o.Lost, "messages were lost"}, {o.Twice, "messages were shown twice"}, {o.Strange, "messages were shown to somebody else"},
+		{o.Barred, "messages were shown to who is excluded, suppressed or held out"}, {o.Over, "messages were shown beyond a cap, or again of what is sent once"},
+		{o.Kept, "recalled messages were not taken back"},
 		{o.Away, "clients are not connected at the end"},
 		{r.Stale, "records were appended to journals that were sealed"}} {
 		if x.n > 0 {
