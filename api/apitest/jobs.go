@@ -243,10 +243,11 @@ func (f *Fake) WatchJob(ctx context.Context, id job.ID, fn func(api.Job) error) 
 
 // WaitJob implements api.Service.
 func (f *Fake) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.Job, error) {
+	var over <-chan time.Time
 	if req.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
-		defer cancel()
+		timer := time.NewTimer(req.Timeout)
+		defer timer.Stop()
+		over = timer.C
 	}
 	for first := true; ; first = false {
 		j, changed, err := f.next("WaitJob", id, !first)
@@ -258,8 +259,10 @@ func (f *Fake) WaitJob(ctx context.Context, id job.ID, req api.WaitJob) (api.Job
 		}
 		select {
 		case <-changed:
-		case <-ctx.Done():
+		case <-over:
 			return j, nil
+		case <-ctx.Done():
+			return api.Job{}, ctx.Err()
 		}
 	}
 }

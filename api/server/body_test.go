@@ -281,3 +281,43 @@ func TestEndStreams(t *testing.T) {
 		t.Errorf("after the end of streams, other requests: %d", a.status)
 	}
 }
+
+// An operation that takes no body says so to whoever sends one, and where its parameters go,
+// before it does anything; what clients send for nothing is nothing.
+func TestWhereNoBodyIsTaken(t *testing.T) {
+	h := start(t, nil)
+	h.do("POST", "/v1/accounts", `{"name":"sender"}`)
+	a := h.do("POST", "/v1/jobs", `{"account":"sender","audience":"followers","body":"hi"}`)
+	id := "/v1/jobs/" + strings.TrimPrefix(a.header.Get("Location"), "/v1/jobs/")
+	nothings := []string{"", " \r\n\t", "{}", " { \n} ", "null", "\nnull\n", strings.Repeat(" ", 4<<10)}
+	bodies := []string{`{"nam`, `[[[[`, `{"reason":"x"}`, `[]`, `0`, `nul`, "{}{}", "\ufeff{}", "\u00a0", "\x00", strings.Repeat(" ", 4<<10+1), strings.Repeat("x", 3<<20)}
+	for _, c := range []struct{ request, where string }{
+		{"POST " + id + "/pause", "pause-job takes no body; its parameters go into the path (job) and into the header (Crier-Reason)"},
+		{"GET " + id + "/wait", "wait-job takes no body; its parameters go into the path (job) and into the query (for, timeout)"}, // the job goes on by being asked for
+		{"GET " + id + "/watch", "watch-job takes no body; its parameters go into the path (job)"},
+		{"GET /v1/accounts", "list-accounts takes no body; its parameters go into the query (limit, cursor)"},
+		{"GET /v1/backup", "backup takes no body; its parameters go into the header (Crier-Reason)"},
+		{"GET /v1/status", "status takes no body, and has no parameters"},
+	} {
+		request, where := c.request, c.where
+		method, path, _ := strings.Cut(request, " ")
+		h.fake.Fail = func(m string) error { t.Errorf("a body reached %s", m); return nil }
+		for _, body := range bodies {
+			a, err := h.try(method, path, body)
+			if len(body) > 1<<20 && err != nil {
+				continue // it is cut off before all of it is sent
+			}
+			if p := a.problem(t); a.status != 400 || p.Code != "invalid" || p.Detail != where || p.Errors[0].Pointer != "#" {
+				t.Errorf("%s with %.20q: %d %s; want %s", request, body, a.status, a.body, where)
+			}
+		}
+		h.fake.Fail = nil
+		for _, body := range nothings {
+			for _, kind := range []string{"application/json", "application/x-www-form-urlencoded", ""} {
+				if a := h.do(method, path, body, "Content-Type", kind); a.status != 200 {
+					t.Errorf("%s with %.20q as %s: %d %s", request, body, kind, a.status, a.body)
+				}
+			}
+		}
+	}
+}

@@ -1,16 +1,14 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net/http"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"crier/api"
 	"crier/api/decision"
+	"crier/api/problem"
+	"crier/api/server/about"
+	"crier/api/server/inforce"
 	"crier/job"
 )
 
@@ -34,7 +32,7 @@ func (s *Server) admits(operationID string, h http.HandlerFunc) http.HandlerFunc
 			err = d.Allows(c, operationID)
 			if err != nil {
 				if a := api.ActOf(ctx); a.Object == "" {
-					a.On(a.Tenant, namedIn(r, operationID))
+					a.On(a.Tenant, about.Body(r, operationID))
 				}
 				s.note(ctx, err)
 			}
@@ -42,6 +40,12 @@ func (s *Server) admits(operationID string, h http.HandlerFunc) http.HandlerFunc
 		if err != nil {
 			s.writeProblem(w, r, s.problem(ctx, err).AsParameters())
 			return
+		}
+		if refusal, without := s.noBody[operationID]; without {
+			if p := bodyless(w, r, refusal); p != nil {
+				s.writeProblem(w, r, p)
+				return
+			}
 		}
 		h(w, r.WithContext(ctx))
 	}
@@ -60,92 +64,16 @@ func (s *Server) begin(r *http.Request, c api.Caller, operationID string, change
 	if err := job.ValidReason(a.Reason); err != nil {
 		return r.Context(), err
 	}
-	a.On(c.Tenant, objectOf(r))
+	a.On(c.Tenant, about.Path(r))
 	return s.cfg.Trail.Begin(api.WithAct(r.Context(), a), a, changes == decision.InSQL), nil
-}
-
-// objectOf is what an act is about, as far as the path says it; the service knows better
-// what it found.
-func objectOf(r *http.Request) string {
-	for _, kind := range []string{"account", "job", "member", "key", "tenant", "segment"} {
-		if name := r.PathValue(kind); name != "" && (kind != "key" || api.ValidateKeyID(name) == nil) {
-			return kind + "/" + api.Printable(name)
-		}
-	}
-	if who, err := job.ParseRecipient(r.PathValue("recipient")); err == nil {
-		return "recipient/" + who.String()
-	}
-	return ""
-}
-
-// named are the operations that say in their body what they are about, and of which kind
-// that is.
-var named = map[string]string{"create-account": "account", "create-segment": "segment", "create-tenant": "tenant", "create-key": "key", "mint-token": "recipient", "submit-job": "account"}
-
-// namedWithin is how much is read of the body of who is denied, in bytes.
-const namedWithin = 4 << 10
-
-// namedIn is what an act is about by its body, which nobody else reads of who is denied; ""
-// if that does not say it, or is long. What is to be made has no id yet: its name stands there.
-func namedIn(r *http.Request, operationID string) string {
-	kind := named[operationID]
-	if kind == "" {
-		return ""
-	}
-	data, err := io.ReadAll(io.LimitReader(r.Body, namedWithin))
-	if operationID == "submit-job" { // its message may be long
-		return printableName(kind, accountIn(data))
-	}
-	var body struct {
-		Name      string         `json:"name"`
-		Recipient *job.Recipient `json:"recipient"`
-	}
-	if err != nil || json.Unmarshal(data, &body) != nil {
-		return ""
-	}
-	switch {
-	case kind == "recipient" && body.Recipient != nil:
-		return kind + "/" + body.Recipient.String()
-	case kind != "recipient":
-		return printableName(kind, body.Name)
-	}
-	return ""
-}
-
-// printableName is an object by its name, which may be a key that somebody took for one.
-func printableName(kind, name string) string {
-	if name == "" {
-		return ""
-	}
-	return kind + "/" + api.Printable(secrets.ReplaceAllString(name, "${1}_..."))
-}
-
-// accountIn is the account in the beginning of a request for a job; "" if it is not there.
-func accountIn(data []byte) (account string) {
-	d := jsontext.NewDecoder(bytes.NewReader(data))
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return ""
-	}
-	for d.PeekKind() == '"' {
-		name, err := d.ReadValue()
-		if err != nil {
-			return ""
-		}
-		field := string(name)
-		value, err := d.ReadValue()
-		switch {
-		case err != nil:
-			return ""
-		case field == `"account"` && json.Unmarshal(value, &account) == nil:
-			return account
-		}
-	}
-	return ""
 }
 
 // note tells how an act ended, before it is answered. What a limit refused is not noted:
 // it would come again and again.
 func (s *Server) note(ctx context.Context, err error) {
+	if why := inforce.Why(ctx); err != nil && why != nil {
+		err = problem.Of(why).Err()
+	}
 	if a := api.ActOf(ctx); a.Operation != "" && job.CodeOf(err) != job.CodeLimited {
 		s.cfg.Trail.End(ctx, a, err)
 	}

@@ -128,12 +128,37 @@ func (s *Server) correct() {
 		}
 	}
 	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Patch, path.Delete} {
+			if op != nil && op.RequestBody == nil {
+				s.noBody[op.OperationID] = withoutBody(op)
+			}
+		}
 		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post} {
 			if op != nil && op.Responses["200"] != nil {
 				delete(op.Responses["200"].Headers, "Location")
 			}
 		}
 	}
+}
+
+// withoutBody says that an operation takes no body, and where its parameters go.
+func withoutBody(op *huma.Operation) string {
+	var places []string
+	for _, in := range []string{"path", "query", "header"} {
+		var names []string
+		for _, p := range op.Parameters {
+			if p.In == in {
+				names = append(names, p.Name)
+			}
+		}
+		if names != nil {
+			places = append(places, "into the "+in+" ("+strings.Join(names, ", ")+")")
+		}
+	}
+	if places == nil {
+		return op.OperationID + " takes no body, and has no parameters"
+	}
+	return op.OperationID + " takes no body; its parameters go " + strings.Join(places, " and ")
 }
 
 // words is an enumeration; nil is none.

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"crier/api"
+	"crier/api/decision"
 	"crier/api/problem"
 	"crier/api/server/paced"
 	"crier/job"
@@ -90,14 +91,22 @@ func (s *Server) authorize(r *http.Request) (api.Caller, *problem.Problem) {
 	return c, nil
 }
 
-var secrets = regexp.MustCompile(`(crk|crier)_[A-Za-z0-9_-]+`)
-
-var recipients = regexp.MustCompile(`(/recipients/)[^/]+`)
-
-// loggable is a path without what may be a key, which somebody took for an id, and without
-// numbers of recipients, which are in no log.
-func loggable(path string) string {
-	return recipients.ReplaceAllString(secrets.ReplaceAllString(path, "${1}_..."), "${1}_")
+// still refuses a request under way what a new one would be refused, and what would be of
+// another tenant.
+func (s *Server) still(r *http.Request, operationID string) error {
+	c, p := s.authorize(r)
+	if p != nil {
+		return p
+	}
+	was, err := api.CallerOf(r.Context())
+	if err == nil && c.Tenant != was.Tenant {
+		err = &job.Error{Code: job.CodeDenied, Message: "the key is of another tenant now"}
+	}
+	if err != nil {
+		return err
+	}
+	d, _ := decision.Of(operationID)
+	return d.Allows(c, operationID)
 }
 
 // slurp reads a JSON body whole, within its limits of size and time, and puts it
@@ -119,6 +128,31 @@ func slurp(w http.ResponseWriter, r *http.Request) *problem.Problem {
 		return problem.New(http.StatusUnsupportedMediaType, string(job.CodeInvalid), "the body must be application/json")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(data))
+	return nil
+}
+
+// mostNothing is how much is read of a body that should not be there, in bytes.
+const mostNothing = 4 << 10
+
+// nothing is all that such a body may be: some clients send one always.
+var nothing = regexp.MustCompile(`^[ \t\r\n]*(\{[ \t\r\n]*\}|null)?[ \t\r\n]*$`)
+
+// bodyless refuses a body of a request whose operation takes none, by saying so. What is
+// nothing is read, for its bound of time must not end a stream.
+func bodyless(w http.ResponseWriter, r *http.Request, refusal string) *problem.Problem {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	data, err := io.ReadAll(io.LimitReader(r.Body, mostNothing+1))
+	switch {
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		return problem.New(http.StatusBadRequest, string(job.CodeInvalid), "the body broke off")
+	case len(data) > mostNothing || !nothing.Match(data):
+		return bodyProblem(http.StatusBadRequest, refusal)
+	}
+	paced.Hurry(w, 0)
+	r.Body = http.NoBody
 	return nil
 }
 

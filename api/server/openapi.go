@@ -12,6 +12,7 @@ import (
 	"crier/api/decision"
 	"crier/api/problem"
 	"crier/api/server/gate"
+	"crier/api/server/inforce"
 	"crier/job"
 )
 
@@ -70,7 +71,7 @@ func openAPI(version string) huma.Config {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title: "Crier", Version: version,
-				Description: "Sends one message to a set of recipients: each reachable recipient once, urgent jobs first, through crashes.",
+				Description: "Sends one message to a set of recipients: each reachable recipient once, urgent jobs first, through crashes. Where no body is described none is taken, but for white space, {} and null.",
 			},
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
@@ -102,6 +103,12 @@ func (m humaMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 		if p := slurp(w, r); p != nil {
 			m.writeProblem(w, r, p)
 			return
+		}
+		if through == m.writes {
+			if err := inforce.Settle(r.Context()); err != nil {
+				m.writeProblem(w, r, m.problem(r.Context(), err))
+				return
+			}
 		}
 		h(w, r)
 	})

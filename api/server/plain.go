@@ -94,7 +94,8 @@ func (s *Server) upload(do func(*http.Request) (any, error), o operation, answer
 		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}
 	s.route(o.id, o.method+" "+o.path, s.guarded(s.uploads, func(w http.ResponseWriter, r *http.Request) {
-		r.Body = io.NopCloser(paced.NewUpload(w, r.Body, s.cfg.MaxUpload))
+		r.Body = io.NopCloser(paced.NewUpload(r.Context(), w, r.Body, s.cfg.MaxUpload))
+		defer context.AfterFunc(r.Context(), func() { paced.Hurry(w, time.Nanosecond) })() // what stands still ends, too
 		s.answering(o.status, func(r *http.Request) (any, error) {
 			if err := knownQuery(r, query); err != nil {
 				return nil, err

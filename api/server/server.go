@@ -2,8 +2,10 @@
 // at /openapi.json.
 //
 // It guarantees: an operation under /v1 without a key that is in force, and that may do
-// it, has no effect and tells nothing, but why a server cannot work at all; each operation
-// has a decision about who may do it; what changes something is told to the audit log before it is answered; a JSON body is read whole, within 2 MiB and 30 s, strictly
+// it, has no effect and tells nothing, but why a server cannot work at all, and one whose
+// key is revoked ends within a second of the process's knowing it, unless it is a change that
+// was asked for whole before; a body is refused where none is taken; each operation has a decision about who may do
+// it; what changes something is told to the audit log before it is answered; a JSON body is read whole, within 2 MiB and 30 s, strictly
 // (one value, valid UTF-8, no duplicate, unknown or wrongly cased names) and
 // validated before the service sees it; every error is a problem of RFC 9457 with
 // a code and a request id, and says nothing of the inside; a panic costs one
@@ -13,7 +15,6 @@ package server
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -24,7 +25,9 @@ import (
 
 	"crier/api"
 	"crier/api/problem"
+	"crier/api/server/about"
 	"crier/api/server/gate"
+	"crier/api/server/inforce"
 	"crier/api/server/paced"
 	"crier/job"
 )
@@ -104,6 +107,9 @@ type Server struct {
 	mux *http.ServeMux
 	ops map[string]string // from the patterns of the mux to the ids of operations; nothing else is under /v1
 	doc huma.API
+	// noBody has the operations that take no body, by their ids, and what is said to whoever
+	// sends one.
+	noBody map[string]string
 	// One gate for each kind of request. 64 writes of maxRequest bytes, raw and decoded, are
 	// 256 MiB at worst; uploads and streams pass through and hold a buffer each.
 	reads, writes, uploads, streams, files *gate.Gate
@@ -127,7 +133,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	s := &Server{
-		cfg: cfg, mux: http.NewServeMux(), ops: map[string]string{},
+		cfg: cfg, mux: http.NewServeMux(), ops: map[string]string{}, noBody: map[string]string{},
 		reads: gate.New(256, 4096), writes: gate.New(64, 16384), uploads: gate.New(8, 64), streams: gate.New(4096, 0), files: gate.New(1, 0),
 	}
 	s.ended, s.end = context.WithCancel(context.Background())
@@ -163,11 +169,6 @@ func (s *Server) endable(h http.HandlerFunc) http.HandlerFunc {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
 		defer context.AfterFunc(s.ended, func() { cancel(errStopping) })()
-		if r.ContentLength != 0 { // nobody asked for a body; its bound must not end the stream
-			if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequest)); err == nil {
-				paced.Hurry(w, 0)
-			}
-		}
 		h(w, r.WithContext(ctx))
 	}
 }
@@ -189,7 +190,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	defer func() {
 		s.recovered(sw, r, recover())
-		s.cfg.Log.Debug("request", "id", id, "method", r.Method, "path", loggable(r.URL.Path), "status", sw.status, "took", time.Since(start))
+		s.cfg.Log.Debug("request", "id", id, "method", r.Method, "path", about.Loggable(r.URL.Path), "status", sw.status, "took", time.Since(start))
 	}()
 	s.dispatch(sw, r)
 }
@@ -222,9 +223,16 @@ func (s *Server) dispatch(w *statusWriter, r *http.Request) {
 		s.noSuchPath(w, r, handler)
 		return
 	}
-	if _, known := s.ops[pattern]; !known && strings.HasPrefix(r.URL.Path, "/v1/") {
+	id, known := s.ops[pattern]
+	if !known && strings.HasPrefix(r.URL.Path, "/v1/") {
 		s.writeProblem(w, r, s.problem(r.Context(), errors.New("nobody has decided who may "+pattern)))
 		return
+	}
+	if known {
+		asked := r
+		ctx, stop := inforce.Watch(r.Context(), func(ctx context.Context) error { return s.still(asked.WithContext(ctx), id) })
+		defer stop()
+		r = r.WithContext(ctx)
 	}
 	s.mux.ServeHTTP(w, r)
 }
@@ -252,7 +260,7 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
-	s.cfg.Log.Error("panic in a request", "id", requestIDOf(r.Context()), "method", r.Method, "path", loggable(r.URL.Path),
+	s.cfg.Log.Error("panic in a request", "id", requestIDOf(r.Context()), "method", r.Method, "path", about.Loggable(r.URL.Path),
 		"panic", v, "stack", stack())
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
@@ -260,8 +268,12 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, v any) {
 	s.writeProblem(w, r, problem.Of(errors.New("panic")))
 }
 
-// problem makes the answer to an error and logs it if it is internal.
+// problem makes the answer to an error and logs it if it is internal. Whose key is not in
+// force any more is told just that.
 func (s *Server) problem(ctx context.Context, err error) *problem.Problem {
+	if why := inforce.Why(ctx); why != nil {
+		err = why
+	}
 	p := *problem.Of(err)
 	p.RequestID = requestIDOf(ctx)
 	switch {

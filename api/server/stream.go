@@ -12,6 +12,7 @@ import (
 
 	"crier/api"
 	"crier/api/problem"
+	"crier/api/server/about"
 	"crier/api/server/gate"
 	"crier/api/server/paced"
 	"crier/job"
@@ -39,11 +40,16 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, do func(*http.Re
 	}()
 	stop := func() { cancel(); <-beating }
 	defer stop() // also when do panics
-	err := do(r, out.Send)
+	err := do(r, func(v any) error {
+		if over := context.Cause(r.Context()); over != nil {
+			return over
+		}
+		return out.Send(v)
+	})
 	stop()
 	out.End()
 	switch {
-	case errors.Is(err, paced.ErrGone) || r.Context().Err() != nil && context.Cause(r.Context()) != errStopping:
+	case errors.Is(err, paced.ErrGone) || context.Cause(r.Context()) == context.Canceled: // the client is gone
 	case err != nil && out.Begun():
 		if err := out.Send(problem.Line{Problem: s.problem(r.Context(), err)}); err != nil {
 			s.cfg.Log.Debug("the client did not read the problem", "error", err)
@@ -119,7 +125,7 @@ func (s *Server) file(g *gate.Gate, do func(*http.Request, io.Writer) error, o o
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 			return
 		}
-		out := paced.NewFile(w, contentType)
+		out := paced.NewFile(r.Context(), w, contentType)
 		err := do(r, out)
 		s.note(r.Context(), err)
 		out.End(err == nil)
@@ -129,7 +135,7 @@ func (s *Server) file(g *gate.Gate, do func(*http.Request, io.Writer) error, o o
 			s.writeProblem(w, r, s.problem(r.Context(), err).AsParameters())
 		default:
 			if !errors.Is(err, paced.ErrGone) && r.Context().Err() == nil {
-				s.cfg.Log.Error("an answer broke off", "id", requestIDOf(r.Context()), "path", loggable(r.URL.Path), "error", err)
+				s.cfg.Log.Error("an answer broke off", "id", requestIDOf(r.Context()), "path", about.Loggable(r.URL.Path), "error", err)
 			}
 			panic(http.ErrAbortHandler) // or a part would be taken for the whole
 		}

@@ -135,8 +135,16 @@ func TestAKeyIsLimited(t *testing.T) {
 	}
 }
 
+// trySend says that something was seen, unless nobody has looked since.
+func trySend(seen chan<- struct{}) {
+	select {
+	case seen <- struct{}{}:
+	default:
+	}
+}
+
 // TestKeysAcrossProcesses makes keys at one API process and uses them at another, with
-// the other roles in a third.
+// the other roles in a third. What is open at one ends after its key is revoked at another.
 func TestKeysAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	nats := natsServers(t, servers.NATSConfig{Servers: 1})
@@ -167,7 +175,9 @@ func TestKeysAcrossProcesses(t *testing.T) {
 	here.must(err)
 	k, err := boot.CreateKey(ctx, api.CreateKey{Name: "sender", Role: job.Submitter, Tenant: "acme"})
 	here.must(err)
-	sender := there.dial(k.Secret) // at once
+	sender := there.dial(k.Secret)                                // at once
+	_, err = sender.AddFollowers(ctx, "news", []job.Recipient{7}) // who is offline: the job is not over
+	here.must(err)
 	j, err := sender.SubmitJob(api.WithAct(ctx, &api.Act{Reason: "for the first time"}), api.SubmitJob{Account: "news", Audience: api.AudienceFollowers, Body: "x"})
 	here.must(err)
 	if j.SubmittedBy != k.ID || j.Tenant != "acme" {
@@ -181,8 +191,31 @@ func TestKeysAcrossProcesses(t *testing.T) {
 	if len(list.Acts) != 1 || list.Acts[0].Key != k.ID || list.Acts[0].KeyName != "sender" || list.Acts[0].Reason != "for the first time" {
 		t.Errorf("the audit log has %+v", list.Acts)
 	}
+	opened, ended := make(chan struct{}, 2), make(chan error, 3)
+	go func() {
+		ended <- sender.TailEvents(ctx, api.TailEvents{Follow: true, Job: j.Job}, func(api.Event) error { trySend(opened); return nil })
+	}()
+	go func() {
+		ended <- sender.WatchJob(ctx, j.Job, func(api.Job) error { trySend(opened); return nil })
+	}()
+	go func() {
+		_, err := sender.WaitJob(ctx, j.Job, api.WaitJob{For: job.Completed})
+		ended <- err
+	}()
+	<-opened
 	_, err = boot.RevokeKey(ctx, k.ID)
 	here.must(err)
+	late := time.After(5 * time.Second)
+	for range cap(ended) {
+		select {
+		case err := <-ended:
+			if job.CodeOf(err) != job.CodeDenied {
+				t.Errorf("what was open when its key was revoked ended with %v", err)
+			}
+		case <-late:
+			t.Fatal("what was open goes on 5 s after its key was revoked elsewhere")
+		}
+	}
 	began, tick := time.Now(), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	for {

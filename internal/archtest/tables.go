@@ -72,7 +72,9 @@ var arrowTable = []Arrow{
 	{"api/decision", []string{"job", "api"}, "who may do what is decided by the caller and the operation alone"},
 	{"api/server/gate", []string{"job"}, "a gate counts requests and knows nothing of them"},
 	{"api/server/paced", []string{"job", "api/wire"}, "reading and writing at a bounded pace does not depend on what"},
-	{"api/server", []string{"job", "api", "api/decision", "api/problem", "api/server/gate", "api/server/paced", "api/wire"}, "the server knows the interface, not what is behind it"},
+	{"api/server/about", []string{"job", "api"}, "what a request is about is in it"},
+	{"api/server/inforce", nil, "a request goes on or not, whatever it is asked by"},
+	{"api/server", []string{"job", "api", "api/decision", "api/problem", "api/server/about", "api/server/gate", "api/server/inforce", "api/server/paced", "api/wire"}, "the server knows the interface, not what is behind it"},
 	{"api/client", []string{"job", "api", "api/problem", "api/wire"}, "the client knows the interface, not what is behind it"},
 	{"api/apitest", []string{"job", "api"}, "the fake stands in for what is behind the interface"},
 

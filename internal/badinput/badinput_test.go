@@ -3,7 +3,12 @@ package badinput_test
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -80,5 +85,36 @@ func TestAllocated(t *testing.T) {
 	}
 	if n := badinput.Allocated(func() {}); n > 64<<10 {
 		t.Errorf("nothing counts as %d bytes", n)
+	}
+}
+
+// TestMakeMutants: make mutants runs each test of which CRIER_MUTANTS is the number, which it
+// finds by its name.
+func TestMakeMutants(t *testing.T) {
+	root := filepath.Join("..", "..")
+	cmd := exec.Command("make", "--no-print-directory", "-n", "mutants")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "MAKEFLAGS=") // not those of the make that runs this
+	plan, err := cmd.Output()
+	if err != nil || !strings.Contains(string(plan), "CRIER_MUTANTS=10000 ") || !strings.Contains(string(plan), " -run Muta ") {
+		t.Errorf("make mutants would do %s, %v", plan, err)
+	}
+	fed := regexp.MustCompile(`badinput\.(Feed|Number)\(`)
+	found := 0
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") || path == filepath.Join(root, "internal", "badinput", "badinput_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, f := range strings.Split(string(text), "\nfunc ")[1:] {
+			if fed.MatchString(f) {
+				if found++; !strings.HasPrefix(f, "Test") || !strings.Contains(f[:strings.Index(f, "(")], "Muta") {
+					t.Errorf("%s: %.40s is not among what make mutants runs", path, f)
+				}
+			}
+		}
+		return err
+	})
+	if err != nil || found < 10 {
+		t.Errorf("%d tests with mutants, %v", found, err)
 	}
 }

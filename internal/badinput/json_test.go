@@ -29,6 +29,77 @@ func (x *server) unchanged(what string, do func() (changed bool)) {
 	}
 }
 
+// noBody is what an operation without a body takes for none, and idsFile what may be a file of
+// ids.
+var (
+	noBody  = regexp.MustCompile(`^[ \t\r\n]*(\{[ \t\r\n]*\}|null)?[ \t\r\n]*$`)
+	idsFile = regexp.MustCompile(`^\x{feff}?\s*(\d+[\s,]*)*$`)
+)
+
+// takes reports whether a text is one that an operation without JSON takes.
+func (op operation) takes(text string) bool {
+	switch {
+	case !op.upload:
+		return noBody.MatchString(text)
+	case op.id == "import-package":
+		return false
+	}
+	return idsFile.MatchString(text)
+}
+
+// queries are what operations without JSON must be asked with, and what does not wait.
+var queries = map[string]string{"import-package": "?account=sender", "import-followers": "?format=ids&account=sender", "wait-job": "?timeout=1ms"}
+
+// TestJSONWhereNoneIsTaken sends every text to every operation that takes none: it is
+// refused, by saying so if there is to be no body at all, and changes nothing; what is no body
+// passes for none.
+func TestJSONWhereNoneIsTaken(t *testing.T) {
+	t.Parallel()
+	x := start(t)
+	texts := badinput.JSON(t)
+	operations := slices.DeleteFunc(x.operations(), func(op operation) bool { return op.fields != nil })
+	refused, taken := 0, 0
+	x.unchanged("what takes no JSON", func() bool {
+		for _, op := range operations {
+			for name, text := range texts {
+				if op.takes(text) {
+					continue
+				}
+				refused++
+				what := fmt.Sprintf("%s with %s", op.id, name)
+				switch p := x.refused(what, x.do(op.method, x.at(op, nil)+queries[op.id], text)); {
+				case p == nil:
+					t.Errorf("%s: taken", what)
+				case !op.upload && (p.Status != 400 || !strings.Contains(p.Detail, op.id+" takes no body")):
+					t.Errorf("%s: %d %s", what, p.Status, p.Detail)
+				}
+			}
+		}
+		return false
+	})
+	for _, op := range operations {
+		others := map[string]string{}
+		if op.id == "watch-job" {
+			others["job"] = "job_00000000000000000000000000" // which nobody waits for
+		}
+		for name, text := range texts {
+			if !op.takes(text) {
+				continue
+			}
+			what := fmt.Sprintf("%s with %s", op.id, name)
+			if p := x.refused(what, x.do(op.method, x.at(op, others)+queries[op.id], text)); p == nil {
+				taken++
+			} else if strings.Contains(p.Detail, "body") {
+				t.Errorf("%s: %d %s", what, p.Status, p.Detail)
+			}
+		}
+	}
+	t.Logf("%d operations, %d texts: %d times refused, %d taken", len(operations), len(texts), refused, taken)
+	if taken < len(operations) {
+		t.Errorf("%d texts were taken by %d operations", taken, len(operations))
+	}
+}
+
 // TestJSON sends every text to every operation that takes JSON: it is refused with the
 // place where it is wrong, and changes nothing; or it is an object, and taken.
 func TestJSON(t *testing.T) {

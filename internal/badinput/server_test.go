@@ -197,6 +197,7 @@ func (x *server) jobs() map[string]string {
 	var list struct {
 		Jobs []struct {
 			Job, Package, Decision string
+			State                  string // cancelled, or none: the others come by themselves
 			Paused                 bool
 			Rate                   uint32
 		}
@@ -206,6 +207,9 @@ func (x *server) jobs() map[string]string {
 		list.Next, list.Jobs = "", nil
 		x.made("GET", "/v1/jobs?limit=500&cursor="+url.QueryEscape(next), "", &list)
 		for _, j := range list.Jobs {
+			if !strings.HasPrefix(j.State, "cancel") {
+				j.State = ""
+			}
 			all[j.Job] = fmt.Sprint(j)
 		}
 		if list.Next == "" {

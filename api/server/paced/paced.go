@@ -41,14 +41,15 @@ const uploadTimeout = time.Minute
 // Upload is an upload: it fails once more than its limit was read, and when
 // nothing came for uploadTimeout.
 type Upload struct {
+	ctx  context.Context
 	r    io.Reader
 	left int64
 	w    http.ResponseWriter
 }
 
-// NewUpload makes the upload of a request, of at most so many bytes.
-func NewUpload(w http.ResponseWriter, r io.Reader, most int64) *Upload {
-	return &Upload{r: r, left: most, w: w}
+// NewUpload makes the upload of a request, of at most so many bytes, that ends with ctx.
+func NewUpload(ctx context.Context, w http.ResponseWriter, r io.Reader, most int64) *Upload {
+	return &Upload{ctx: ctx, r: r, left: most, w: w}
 }
 
 // Read gives too_large as its error beyond the limit, and unavailable if the
@@ -60,7 +61,10 @@ func (c *Upload) Read(b []byte) (int, error) {
 	if int64(len(b)) > c.left+1 {
 		b = b[:c.left+1]
 	}
-	Hurry(c.w, uploadTimeout)
+	Hurry(c.w, uploadTimeout) // before the look at ctx, whose end hurries it more
+	if over := context.Cause(c.ctx); over != nil {
+		return 0, over
+	}
 	n, err := c.r.Read(b)
 	if err == io.EOF {
 		Hurry(c.w, 0)
@@ -163,21 +167,25 @@ const fileTimeout = time.Minute
 
 // File is an answer that is a file of unknown size. It is used by one goroutine.
 type File struct {
+	ctx         context.Context
 	w           http.ResponseWriter
 	control     *http.ResponseController
 	contentType string
 	begun       bool
 }
 
-// NewFile makes an answer of a type.
-func NewFile(w http.ResponseWriter, contentType string) *File {
-	return &File{w: w, control: http.NewResponseController(w), contentType: contentType}
+// NewFile makes an answer of a type, of which nothing is sent once ctx is over.
+func NewFile(ctx context.Context, w http.ResponseWriter, contentType string) *File {
+	return &File{ctx: ctx, w: w, control: http.NewResponseController(w), contentType: contentType}
 }
 
 // Write implements io.Writer.
 func (f *File) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
+	}
+	if over := context.Cause(f.ctx); over != nil {
+		return 0, over
 	}
 	f.begin()
 	// A writer without deadlines, as tests have, is used without them.
