@@ -22,7 +22,7 @@ import (
 var crashWrites = []string{
 	"open", "charge", "reserve", "drain", "done", "outcome", "seal",
 	"claim job", "claim slice", "claim range", "claim role",
-	"job submitted", "job queued", "job packed", "job preparing", "job prepared", "job sending", "job sent", "job completed",
+	"job submitted", "job queued", "job packed", "job preparing", "job prepared", "job sending", "job sent", "job completed", "job expired",
 	"job cancelling", "job cancelled", "job recalling", "job recalled",
 	"control", "control cancel", "control recall",
 	"fold", "purge", "index", "acknowledged", "freed", "accepted",
@@ -197,6 +197,7 @@ func (x *fragile) work(ctx context.Context, point string) {
 	}
 	plain := order("", 0)
 	order("expire", time.Second)
+	order("expire", time.Millisecond) // nobody gets it
 	for _, ends := range []string{"cancel", "recall"} {
 		o := order(ends, 0)
 		_, _ = x.svc.WaitJob(ctx, o.id, api.WaitJob{For: job.Sent})
