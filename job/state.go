@@ -61,6 +61,10 @@ func (s State) Reached(t State) bool {
 	return s == t || s.Terminal() || t == Sent && s == FailedOver
 }
 
+// AllSent reports whether everybody was sent to or parked, and the job neither withdrawn nor
+// given up since.
+func (s State) AllSent() bool { return s == Sent || s == Completed || s == JobExpired }
+
 // String is the word used in the API and the CLI.
 func (s State) String() string {
 	if int(s) < len(life) {

@@ -59,7 +59,7 @@ func Decode(data []byte, into any) error {
 			why = fmt.Sprintf("a JSON %s cannot stand here", meaning.JSONKind)
 		case errors.Is(meaning.Err, strconv.ErrSyntax):
 			why = "want a whole number"
-			if meaning.GoType.Kind() >= reflect.Uint {
+			if reflect.Zero(meaning.GoType).CanUint() {
 				why += " from 0 on"
 			}
 		}

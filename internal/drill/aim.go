@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"crier/api"
 	"crier/internal/crowd"
@@ -17,7 +18,7 @@ import (
 // choose makes the sets, of which the account and the segments are told. Who is held out the
 // first job tells, when all is whole: of every other one it must be the same people.
 func (r *run) choose(ctx context.Context) error {
-	r.aims = verdict.NewAims(r.cfg.accountCap, r.people)
+	r.aims = verdict.NewAims(r.cfg.accountCap, r.people, time.Now())
 	for name, ids := range map[string][]job.Recipient{r.segment("out"): r.aims.Out, r.segment("some"): r.aims.Some} {
 		err := r.api.do(ctx, func(ctx context.Context, svc api.Service) error {
 			if _, err := svc.CreateSegment(ctx, api.CreateSegment{Name: name}); err != nil && job.CodeOf(err) != job.CodeConflict {
@@ -140,7 +141,7 @@ func (r *run) arrived() (n int) {
 // judge holds what clients saw against what they should have, and the ledger's proofs
 // against both.
 func (r *run) judge(ctx context.Context, seen map[job.ID]verdict.Seen, away []job.Recipient) error {
-	r.aims.Over()
+	r.aims.Over(time.Now())
 	members := r.people[:r.cfg.Online+r.cfg.Late]
 	r.report.Oracle = verdict.See(r.aims.Groups, seen, members, away)
 	recs := map[job.ID]api.Reconciliation{}

@@ -61,7 +61,7 @@ func (s *Service) total(ctx context.Context, j jobs.Job) (parked.Tally, error) {
 	limit := time.Now().Add(indexLag)
 	for {
 		t, err := s.cfg.Index.Total(j.Spec.ID)
-		if err != nil || t.Reserved == j.Spec.Recipients || j.State != job.Sent && j.State != job.Completed && j.State != job.JobExpired || time.Now().After(limit) {
+		if err != nil || t.Reserved == j.Spec.Recipients || !j.State.AllSent() || time.Now().After(limit) {
 			return t, err
 		}
 		select {

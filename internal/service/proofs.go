@@ -55,7 +55,7 @@ func (s *Service) ReconcileJob(ctx context.Context, id job.ID) (api.Reconciliati
 		return api.Reconciliation{}, err
 	}
 	defer done()
-	sent := j.State == job.Sent || j.State == job.Completed || j.State == job.JobExpired || j.State == job.JobCancelled || j.State == job.JobRecalled
+	sent := j.State.AllSent() || j.State == job.JobCancelled || j.State == job.JobRecalled
 	filters, err := s.cfg.Filters(ctx, j.Spec)
 	if err != nil {
 		return api.Reconciliation{}, fmt.Errorf("opening what the filters of job %s read: %w", id, err)

@@ -142,7 +142,7 @@ func (m *Slices) end(ctx context.Context, id job.ID, number uint32, last SliceSt
 		return nil // another moves it on, or it is written
 	}
 	j, err := m.Jobs.Get(ctx, id)
-	if err != nil || j.State != job.Completed && j.State != job.JobExpired { // only what was sent is
+	if err != nil || !j.State.AllSent() { // only what was sent is
 		return err
 	}
 	key := sliceKey(id, number)

@@ -24,12 +24,12 @@ type Aims struct {
 	Barred                map[job.Recipient]bool // who is out, or suppressed, and whoever is added
 	Groups                []*Group
 	some                  map[job.Recipient]bool
-	began                 time.Time
+	began                 time.Time // the drill
 }
 
-// NewAims makes the sets of people.
-func NewAims(most int, people []job.Recipient) *Aims {
-	a := &Aims{Cap: most, Barred: map[job.Recipient]bool{}, some: map[job.Recipient]bool{}, began: time.Now()}
+// NewAims makes the sets of people for a drill that begins now.
+func NewAims(most int, people []job.Recipient, now time.Time) *Aims {
+	a := &Aims{Cap: most, Barred: map[job.Recipient]bool{}, some: map[job.Recipient]bool{}, began: now}
 	for i, id := range people {
 		switch {
 		case i%outOf == 1:
@@ -78,9 +78,9 @@ func (a *Aims) Group(name string) *Group {
 	return nil
 }
 
-// Over ends the drill: on two days a recipient may get twice as many.
-func (a *Aims) Over() {
-	if g := a.Group(capped); g != nil && time.Now().UTC().YearDay() != a.began.UTC().YearDay() {
+// Over ends the drill now: on two days a recipient may get twice as many.
+func (a *Aims) Over(now time.Time) {
+	if g := a.Group(capped); g != nil && now.UTC().YearDay() != a.began.UTC().YearDay() {
 		g.Most *= 2
 	}
 }
