@@ -86,7 +86,7 @@ var arrowTable = []Arrow{
 	{"internal/service/sets", with("api", "audience/...", "state/blob", "state/sql/..."), "sets of recipients need neither jobs nor the ledger"},
 	{"internal/app/...", with("api", "api/server", "audience/...", "filters", "internal/auth", "internal/authority", "internal/bus/...", "internal/crew", "internal/inhand", "internal/service", "internal/webhook", "internal/work", "presence/...", "scheduler/...", "state/...", "worker/..."), "the one place that wires everything but the command line"},
 	{"internal/bundle", []string{"job", "internal/guard"}, "it packs what it is given, and knows of secrets only how they look"},
-	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/app/space", "internal/config", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
+	{"internal/launch", []string{"internal/app", "internal/app/member", "internal/app/space", "internal/config", "job", "internal/bus/natsbus", "worker/block"}, "the one place where settings become parts"},
 	{"internal/bench/...", with("api/...", "audience/...", "filters", "internal/...", "!internal/sim/...", "presence/...", "scheduler/...", "state/...", "worker/..."), "a bench measures the code of production, wired as there"},
 	{"internal/servers", nil, "it starts other people's servers and knows nothing of ours"},
 	{"internal/cluster", []string{"internal/servers", "internal/tail"}, "a cluster is processes: it is judged from outside, so that nothing of ours is in it"},

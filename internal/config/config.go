@@ -48,6 +48,9 @@ type Server struct {
 	// ReadyFile is a file that is written when the server is ready: JSON with api,
 	// gateway, token and pid. Default: none.
 	ReadyFile string `koanf:"ready_file"`
+	// CPUProfile is a file to which a profile of all that the server did is written when it
+	// ends, for go tool pprof. Default: none.
+	CPUProfile string `koanf:"cpu_profile"`
 	// Log is about the server's log.
 	Log Log `koanf:"log"`
 	// Cluster is about the other processes that share the work.

@@ -72,7 +72,7 @@ func TestLayers(t *testing.T) {
 
 // Every setting can be set by its flag and by its variable.
 func TestEverySettingHasAFlagAndAVariable(t *testing.T) {
-	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "log-level": "warn",
+	values := map[string]string{"data": "/d", "listen": ":1", "roles": "gateway", "ready-file": "/r", "cpu-profile": "/p", "log-level": "warn",
 		"log-format": "json", "limit-ledger": "1GiB", "limit-fold": "2MiB", "limit-disk-warn": "60", "limit-disk-crit": "90", "limit-lanes": "9", "limit-drain": "7", "parking-cap": "9", "nats-listen": ":4222", "sql-dsn": "u:p@tcp(h:1)/d",
 		"nats-embedded": "false", "nats-name": "n1", "nats-cluster-listen": ":6222", "nats-routes": "a:6222,b:6222", "nats-servers": "nats://a:4222,tls://b:4222",
 		"nats-creds": "/c", "nats-token": "/t", "nats-system": "/s", "nats-sync-attested": "true", "nats-tls-ca": "/a", "nats-tls-cert": "/e", "nats-tls-key": "/k", "nats-replicas": "1",

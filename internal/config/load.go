@@ -29,6 +29,7 @@ var settings = append([]setting{
 	{"listen", "listen", "address of the API and the gateway; port 0 takes a free one"},
 	{"roles", "roles", "parts to run, separated by commas: " + strings.Join(Roles(), ", ")},
 	{"ready_file", "ready-file", "file to write when ready: JSON with api, gateway, token (the admin key), pid"},
+	{"cpu_profile", "cpu-profile", "file to which a profile of what the server did is written when it ends, for go tool pprof"},
 	{"log.level", "log-level", "debug, info, warn or error"},
 	{"log.format", "log-format", "text or json"},
 	{"sql.dsn", "sql-dsn", "MySQL or MariaDB database in the place of the SQLite file: user:password@tcp(host:3306)/name; better in the file or in CRIER_SQL_DSN, for it has a password"},

@@ -51,7 +51,7 @@ type mask func(value string) (shown string, secrets []string)
 // open are the settings that have no secret in them: numbers, names, addresses, and where
 // files are, also those with keys.
 var open = []string{
-	"data", "name", "blobs", "keys", "listen", "roles", "ready_file", "log.level", "log.format",
+	"data", "name", "blobs", "keys", "listen", "roles", "ready_file", "cpu_profile", "log.level", "log.format",
 	"cluster.id", "cluster.listen", "cluster.advertise", "cluster.seeds", "cluster.profile", "cluster.adopt",
 	"cluster.tls.cert", "cluster.tls.key", "cluster.tls.ca", "coordination.zookeeper", "coordination.root",
 	"nats.embedded", "nats.listen", "nats.name", "nats.cluster_listen", "nats.routes", "nats.sync_attested",

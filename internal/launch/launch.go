@@ -39,7 +39,7 @@ func Run(ctx context.Context, cfg config.Server, p Process) error {
 			p.Ready(r)
 		}
 	}
-	return app.Run(ctx, made)
+	return profiled(cfg.CPUProfile, func() error { return app.Run(ctx, made) })
 }
 
 // settings is what a configuration makes of a server.

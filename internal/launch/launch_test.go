@@ -123,8 +123,9 @@ func change(t *testing.T, v reflect.Value) {
 
 // Each setting has its effect: another value of it makes another server.
 func TestNoSettingIsForgotten(t *testing.T) {
-	// The logger is given; and Validate holds that what is not embedded has nats.servers.
-	elsewhere := []string{"log.level", "log.format", "nats.embedded"}
+	// The logger is given, the profile is around the server, and Validate holds that what is
+	// not embedded has nats.servers.
+	elsewhere := []string{"log.level", "log.format", "cpu_profile", "nats.embedded"}
 	was, err := settings(config.Default(), Process{})
 	if err != nil {
 		t.Fatal(err)

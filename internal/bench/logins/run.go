@@ -19,6 +19,7 @@ import (
 	"crier/internal/bench/feed"
 	"crier/internal/bus/natsbus"
 	"crier/internal/idset"
+	"crier/internal/pause"
 	"crier/internal/proc"
 	"crier/job"
 )
@@ -43,6 +44,7 @@ type Result struct {
 	Jobs         int      `json:"jobs"`
 	Items        int      `json:"items"` // parked of each recipient
 	ParkSeconds  float64  `json:"park_seconds"`
+	RestSeconds  float64  `json:"rest_seconds"` // until the index was in order behind that
 	LoginsPerS   float64  `json:"logins_per_s"` // at saturation
 	Saturated    Latency  `json:"saturated"`
 	LoadPerS     float64  `json:"load_per_s"` // below it
@@ -133,7 +135,7 @@ func (l *Run) Do(ctx context.Context) (res Result, err error) {
 		}
 		come.begin(ids)
 		if round == 0 {
-			err = l.measure(ctx, come, &res)
+			err = l.measure(ctx, srv, come, &res)
 		}
 		if err == nil {
 			l.say("the rest of %d recipients come, neighbours together", l.Recipients)
@@ -160,9 +162,12 @@ func (l *Run) Do(ctx context.Context) (res Result, err error) {
 
 func (l *Run) say(format string, a ...any) { fmt.Fprintf(l.Progress, format+"\n", a...) }
 
-// measure lets recipients come as fast as they are served, then at a part of that, then
-// those with most one by one.
-func (l *Run) measure(ctx context.Context, come *arrivals, res *Result) error {
+// measure lets recipients come, when the index is in order: as fast as they are served, then at a
+// part of that, then those with most one by one.
+func (l *Run) measure(ctx context.Context, srv *proc.Server, come *arrivals, res *Result) (err error) {
+	if res.RestSeconds, err = l.rest(ctx, srv); err != nil {
+		return err
+	}
 	l.say("logins as fast as they are served")
 	took, seconds, err := come.closed(ctx, come.next, l.Window, l.Lasts)
 	if err != nil {
@@ -209,6 +214,32 @@ func (l *Run) prepare(ctx context.Context, svc api.Service) error {
 	others = slices.DeleteFunc(others, func(r job.Recipient) bool { _, ok := l.indexOf(uint32(r)); return ok })
 	_, err = svc.AddSuppressed(ctx, api.SuppressionChange{Account: account, IDs: others})
 	return err
+}
+
+const (
+	restWithin = 5 * time.Minute
+	restLook   = 3 * time.Second
+	restUses   = 0.2 // of a processor, at most
+)
+
+// rest waits until the server has nothing left to do: what was parked at once is put in order
+// behind it, for some ten seconds if it is a hundred million messages.
+func (l *Run) rest(ctx context.Context, srv *proc.Server) (seconds float64, err error) {
+	l.say("waiting until the index is in order")
+	began := time.Now()
+	for used := time.Duration(-1); time.Since(began) < restWithin; {
+		before := used
+		if used, err = srv.CPU(); err != nil {
+			return 0, err
+		}
+		if before >= 0 && float64(used-before) < restUses*float64(restLook) {
+			return time.Since(began).Seconds(), nil
+		}
+		if !pause.For(ctx, restLook) {
+			return 0, ctx.Err()
+		}
+	}
+	return 0, fmt.Errorf("the server is not at rest %s after everything was parked", restWithin)
 }
 
 // park submits all jobs and waits until they are sent.
