@@ -43,12 +43,8 @@ const (
 	defaultBlockCache  = 64 << 20
 	bloomBits          = 10
 	tableBytes         = 8 << 20
-	// tableBlockBytes is small because a login reads a few rows, and one block or two of each level.
-	tableBlockBytes = 8 << 10
-	// levelBase makes a level of 400 MB and one of 4 GB below it: a login looks into each level, and
-	// the library's 10 MB would spread 4 GB over one more.
-	levelBase = 40 << 20
-	openFiles = 1024
+	tableBlockBytes    = 16 << 10
+	openFiles          = 1024
 )
 
 // Config says where the store is and what memory it has.
@@ -141,11 +137,7 @@ func openDB(cfg Config) (*database, error) {
 		BlockCacheCapacity:           cfg.BlockCache,
 		OpenFilesCacheCapacity:       openFiles,
 		CompactionTableSize:          tableBytes,
-		CompactionTotalSize:          levelBase,
 		BlockSize:                    tableBlockBytes,
-		// What neighbours have in common is left out of rows anyway: snappy would take a quarter
-		// off the rest, and with it a tenth of all the processor's time while people log in.
-		Compression: opt.NoCompression,
 	})
 	if err != nil {
 		return nil, errors.Join(classify(err), stor.Close())
