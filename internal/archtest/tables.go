@@ -93,7 +93,7 @@ var arrowTable = []Arrow{
 	{"internal/drill/...", with("api", "api/client", "internal/auth", "internal/cluster", "internal/crowd", "internal/drill/...", "internal/proc"), "a drill uses what users have, and breaks processes from outside"},
 	{"internal/campaign", []string{"internal/cluster", "internal/drill", "internal/drill/verdict"}, "a campaign chooses drills and adds up what they came to"},
 	{"internal/proc", []string{"api/client", "internal/tail"}, "a process is started, asked and ended from outside"},
-	{"internal/crowd", []string{"job", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
+	{"internal/crowd", []string{"job", "internal/pause", "presence/client"}, "clients know the gateway's address and nothing of the server, so that they can judge it"},
 	{"internal/demo/...", with("api/...", "audience/...", "internal/...", "!internal/sim/...", "presence/client/..."), "the demonstration uses what users have: the API and a client"},
 	{"cmd/crier", with("api", "audience/...", "cmd/crier/...", "internal/...", "!internal/sim/..."), "main parses, calls and exits; it reaches stores by way of the API or of internal/app only"},
 	{"cmd/crier/cli", with("api", "api/client", "api/problem", "cmd/crier/out", "internal/auth", "internal/config"), "what commands share is how to reach the server and the user"},

@@ -19,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 
+	"crier/internal/pause"
 	"crier/job"
 	"crier/presence/client"
 )
@@ -262,12 +263,8 @@ func (c *Crowd) speak(ctx context.Context, m Member, store client.Store, gateway
 		OnConnect: func() { c.note(m.Recipient, true) },
 		OnError:   func(err error) { c.note(m.Recipient, false); c.failed(m.Recipient, err) },
 		OnMessage: func(ctx context.Context, msg client.Message) error {
-			if m.Kind == Slow {
-				select {
-				case <-time.After(2 * time.Second):
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+			if m.Kind == Slow && !pause.For(ctx, 2*time.Second) {
+				return ctx.Err()
 			}
 			c.show(m.Recipient, msg.ID, msg.ServerTime)
 			return nil
@@ -282,14 +279,18 @@ func (c *Crowd) speak(ctx context.Context, m Member, store client.Store, gateway
 
 // raw is a client that does not say what it has.
 func (c *Crowd) raw(ctx context.Context, m Member) {
-	for ctx.Err() == nil {
-		if err := c.rawOnce(ctx, m); err != nil && ctx.Err() == nil {
+	c.again(ctx, m, func(int) error { return c.rawOnce(ctx, m) })
+}
+
+// again makes one connection after the other until ctx ends; once is told how many there were.
+func (c *Crowd) again(ctx context.Context, m Member, once func(n int) error) {
+	for n := 0; ; n++ {
+		if err := once(n); err != nil && ctx.Err() == nil {
 			c.note(m.Recipient, false)
 			c.failed(m.Recipient, err)
 		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause.For(ctx, 200*time.Millisecond) {
+			return
 		}
 	}
 }

@@ -26,18 +26,7 @@ type stream struct {
 // streams keeps a client of server-sent events connected until ctx ends.
 func (c *Crowd) streams(ctx context.Context, m Member, gateways []string) {
 	s := stream{c: c, m: m}
-	for n := 0; ctx.Err() == nil; n++ {
-		err := s.once(ctx, gateways[n%len(gateways)])
-		if ctx.Err() != nil {
-			return
-		}
-		c.note(m.Recipient, false)
-		c.failed(m.Recipient, err)
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-		}
-	}
+	c.again(ctx, m, func(n int) error { return s.once(ctx, gateways[n%len(gateways)]) })
 }
 
 // once is one connection.
