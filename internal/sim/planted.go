@@ -221,7 +221,7 @@ func (s *start) spoil(p home.Pass, f *home.Findings) {
 		}
 		set := o.Set.Clone()
 		set.And(p.Who)
-		f.Items = append(f.Items, parked.Item{Job: o.Job, Number: o.At, Set: set})
+		f.Items = append(f.Items, parked.Item{Job: o.Job, Number: parked.Number{Seq: o.Seq, Entry: o.Ref.Entry}, Set: set})
 	}
 }
 

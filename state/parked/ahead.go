@@ -10,9 +10,11 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 	"crier/state/parked/spans"
+	"crier/state/parked/totals"
 )
 
 // aheadMost is how many bytes of changes are held before they are written although their
@@ -27,9 +29,9 @@ type ahead struct {
 	rows     *kv.Overlay
 	journals map[job.Journal]journal // that it changes
 	mark     Number
-	open     map[string]*Open // as in Index; nil: gone
-	late     map[string]*Open // the same
-	totals   map[job.ID]Tally // of the jobs that it changes
+	opens    opens.Ahead
+	late     map[opens.Name]*opens.Open // as in Index; nil: gone
+	totals   totals.Ahead
 	pages    page.Kept
 	doubtful []job.Range // with new rows of doubt
 	parked   []*idset.Set
@@ -38,12 +40,8 @@ type ahead struct {
 }
 
 func newAhead(x *Index) *ahead {
-	x.held.Drop() // what could not be written
-	return &ahead{x: x, rows: x.held, journals: map[job.Journal]journal{}, mark: x.mu.mark, open: map[string]*Open{}, late: map[string]*Open{}, totals: map[job.ID]Tally{}}
+	return &ahead{x: x, rows: x.held, journals: map[job.Journal]journal{}, mark: x.mu.mark, opens: opens.NewAhead(&x.mu.open), late: map[opens.Name]*opens.Open{}, totals: totals.Ahead{}}
 }
-
-// totalsMost is of how many jobs the totals are remembered: 1 MiB.
-const totalsMost = 4096
 
 // journal gives the state of a journal.
 func (a *ahead) journal(j job.Journal) journal {
@@ -88,19 +86,18 @@ func (a *ahead) take(t *txn, next Number) error {
 	}
 	a.held = append(a.held, t.changes...)
 	a.parked = append(a.parked, t.parked...)
-	for _, k := range t.closed {
-		a.open[k] = nil
+	for _, n := range t.closed {
+		a.opens.Drop(n)
 	}
 	for _, o := range t.opened {
-		a.open[string(openKey(o.Range, o.Job, o.Ref, o.Inc))] = o
+		a.opens.Put(o)
 	}
 	for _, o := range t.late {
-		k := string(openKey(o.Range, o.Job, o.Ref, o.Inc))
-		if a.late[k] = o; o.Set.IsEmpty() {
-			a.late[k] = nil
+		if a.late[o.Name] = o; o.Set.IsEmpty() {
+			a.late[o.Name] = nil
 		}
 	}
-	if a.rows.Bytes() < aheadMost {
+	if a.rows.Bytes()+a.opens.Bytes() < aheadMost {
 		return nil
 	}
 	return a.flush()
@@ -123,11 +120,8 @@ func (a *ahead) flush() error {
 		w.Bool(js.sealed)
 		b.Put(globalKey(rowJournal, row.Journal(j)), w.B)
 	}
-	for id, total := range a.totals {
-		var w bin.Writer
-		total.write(&w)
-		b.Put(globalKey(rowTotal, id[:]), w.B)
-	}
+	mu.totals.Rows(&b, a.totals)
+	a.opens.Rows(&b)
 	if err := a.rows.Hold(&b); err != nil {
 		return err
 	}
@@ -143,7 +137,8 @@ func (a *ahead) flush() error {
 	mu.Lock() // Where must not see half of an entry
 	defer mu.Unlock()
 	if err := a.rows.Flush(); err != nil {
-		return fmt.Errorf("writing the parked index: %w", err)
+		a.x.failed = fmt.Errorf("writing the parked index: %w", err)
+		return a.x.failed
 	}
 	for _, s := range a.parked {
 		a.x.people.Add(s)
@@ -160,42 +155,27 @@ func (a *ahead) flush() error {
 	}
 	mu.mark = a.mark
 	maps.Copy(mu.journals, a.journals)
-	merge(mu.open, a.open)
-	merge(mu.late, a.late)
-	if len(mu.totals)+len(a.totals) > totalsMost {
-		clear(mu.totals)
+	a.opens.Written()
+	for n, o := range a.late {
+		if mu.late[n] = o; o == nil {
+			delete(mu.late, n)
+		}
 	}
-	maps.Copy(mu.totals, a.totals)
+	mu.totals.Written(a.totals)
 	clear(a.journals)
 	clear(a.totals)
-	clear(a.open)
 	clear(a.late)
 	a.changes, a.held = append(a.changes, a.held...), nil
 	return nil
 }
 
-func merge(into, from map[string]*Open) {
-	for k, o := range from {
-		if o == nil {
-			delete(into, k)
-		} else {
-			into[k] = o
-		}
+// openOf gives what is open of a reserve, and what is late; nil if there is none.
+func (a *ahead) openOf(n opens.Name) (open, late *opens.Open) {
+	late, changed := a.late[n]
+	if !changed {
+		late = a.x.mu.late[n]
 	}
-}
-
-// openOf gives what is open of a reserve, and what is late, by openKey; nil if there is none.
-func (a *ahead) openOf(key string) (open, late *Open) {
-	a.x.mu.RLock()
-	open, late = a.x.mu.open[key], a.x.mu.late[key]
-	a.x.mu.RUnlock()
-	if o, ok := a.open[key]; ok {
-		open = o
-	}
-	if o, ok := a.late[key]; ok {
-		late = o
-	}
-	return open, late
+	return a.opens.Get(n), late
 }
 
 func (t *txn) reserved(r job.Range, id job.ID) (spans.Set, error) {

@@ -7,19 +7,23 @@ import (
 	"fmt"
 	"slices"
 
-	"crier/internal/bin"
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
+	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
 
 // Apply takes in records of journals and erasures, which readers see together. They must come in
 // the order of the ledger; one that was applied before changes nothing. An error leaves the index as it was after
-// the last whole entry, or one before it; what changed until then is given.
+// the last whole entry, or one before it; what changed until then is given. If it is the store's,
+// nothing more is taken in: nobody knows what the store has until the index is opened again.
 func (x *Index) Apply(ctx context.Context, records ...ledger.Stored) ([]Change, error) {
+	if x.failed != nil {
+		return nil, x.failed
+	}
 	ahead := newAhead(x)
 	for _, st := range records {
 		if err := ahead.record(ctx, st); err != nil {
@@ -95,10 +99,10 @@ type txn struct {
 	at      Number
 	ref     job.Ref
 	js      journal
-	opened  []*Open
-	closed  []string
-	late    []*Open      // new states of doubted reserves; without a set: gone
-	parked  []*idset.Set // copies
+	opened  []*opens.Open
+	closed  []opens.Name
+	late    []*opens.Open // new states of doubted reserves; without a set: gone
+	parked  []*idset.Set  // copies
 	changes []Change
 }
 
@@ -134,7 +138,7 @@ func (t *txn) count(r job.Range, id job.ID, d *Tally, parked *idset.Set) error {
 	if err != nil {
 		return err
 	}
-	total.add(d)
+	total.Add(d)
 	t.changes = append(t.changes, Change{Job: id, Range: r, Parked: parked, Total: total})
 	return nil
 }
@@ -158,7 +162,7 @@ func (t *txn) block(ctx context.Context, id job.ID, span job.Span, says uint32) 
 }
 
 // drop takes out of a block's rest whom filters dropped, and counts them.
-func (d *Tally) drop(rest *idset.Set, drops ...[]ledger.Drop) error {
+func drop(d *Tally, rest *idset.Set, drops ...[]ledger.Drop) error {
 	for _, drop := range slices.Concat(drops...) {
 		if !reasonOf(job.Dropped, drop.Reason) {
 			return fmt.Errorf("%w: it drops for reason %s", ErrLedger, drop.Reason)
@@ -166,7 +170,7 @@ func (d *Tally) drop(rest *idset.Set, drops ...[]ledger.Drop) error {
 		if err := takeOut(rest, drop.Set); err != nil {
 			return fmt.Errorf("dropping for %s: %w", drop.Reason, err)
 		}
-		d.gain(job.Dropped, drop.Reason, uint64(drop.Set.Card()))
+		d.Gain(job.Dropped, drop.Reason, uint64(drop.Set.Card()))
 	}
 	return nil
 }
@@ -203,7 +207,7 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	if err != nil {
 		return err
 	}
-	if err := d.drop(rest, verdicts, e.Dropped); err != nil {
+	if err := drop(&d, rest, verdicts, e.Dropped); err != nil {
 		return fmt.Errorf("block %s of %s: %w", e.Span, e.Job, err)
 	}
 	refund := idset.New(r)
@@ -218,7 +222,7 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	if d.HandedOff, err = t.openTargets(e.Job, r, e.Targets); err != nil {
 		return err
 	}
-	d.gain(e.Rest, job.NoReason, uint64(rest.Card()))
+	d.Gain(e.Rest, job.NoReason, uint64(rest.Card()))
 	if e.Rest != job.Parked {
 		refund.Or(rest)
 	}
@@ -290,7 +294,7 @@ func reasonOf(o job.Outcome, r job.Reason) bool {
 	return r == job.NoReason
 }
 
-// openTargets opens one row per incarnation and counts the targets.
+// openTargets opens the targets at each incarnation and counts them.
 func (t *txn) openTargets(id job.ID, r job.Range, targets ledger.Targets) (uint64, error) {
 	var n uint64
 	seen := make(map[job.Incarnation]bool, len(targets.Incs))
@@ -304,25 +308,9 @@ func (t *txn) openTargets(id job.ID, r job.Range, targets ledger.Targets) (uint6
 		}
 		seen[inc] = true
 		n += uint64(s.Card())
-		t.putOpen(&Open{Ref: t.ref, At: t.at, Inc: inc, Job: id, Range: r, Set: s, whole: true})
+		t.opened = append(t.opened, &opens.Open{Name: opens.Name{Range: r, Job: id, Ref: t.ref, Inc: inc}, Set: s, Seq: t.at.Seq})
 	}
 	return n, nil
-}
-
-func (t *txn) putOpen(o *Open) {
-	var w bin.Writer
-	w.Uint(o.At.Seq)
-	w.Uint(uint64(o.At.Entry))
-	w.Bool(o.whole)
-	if !o.whole {
-		w.Set(o.Set)
-	}
-	put := t.b.Put
-	if o.At == t.at && o.Ref == t.ref {
-		put = t.b.Create
-	}
-	put(openKey(o.Range, o.Job, o.Ref, o.Inc), w.B)
-	t.opened = append(t.opened, o)
 }
 
 func (t *txn) drain(e *ledger.Drain) error {
@@ -353,7 +341,7 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	}
 	n := uint64(e.Set.Card())
 	d := Tally{Parked: -n}
-	d.gain(e.Outcome, e.Reason, n)
+	d.Gain(e.Outcome, e.Reason, n)
 	return t.count(e.Range, e.Job, &d, nil)
 }
 

@@ -10,13 +10,14 @@ import (
 
 	"crier/internal/bin"
 	"crier/state/parked/kv"
+	"crier/state/parked/opens"
 )
 
 // A checkpoint is all rows of an index as they were at one moment (rule 22): key and
 // value, each with its length in front, then an empty key. An index is restored from
 // it and goes on from its watermark; the records before that are not needed, except
 // those that hold the targets of a reserve that is still open.
-const checkpointMagic = "CP\x03"
+const checkpointMagic = "CP\x04"
 
 // ErrCheckpoint is wrapped by errors about bytes that are no checkpoint.
 var ErrCheckpoint = errors.New("not a checkpoint of the parked index")
@@ -52,21 +53,17 @@ func (x *Index) WriteCheckpoint(out io.Writer) (Checkpoint, error) {
 		return err
 	}
 	err := x.kv.Scan(nil, nil, func(k, v []byte) error {
-		switch {
-		case bytes.Equal(k, globalKey(rowMark)):
+		if bytes.Equal(k, globalKey(rowMark)) {
 			n, err := parseMark(v)
 			if err != nil {
 				return err
 			}
 			at = n
-		case len(k) > 2 && k[2] == rowOpen && !bytes.HasPrefix(k, globalPrefix):
-			r := bin.NewReader(v)
-			if seq, _, whole := r.Uint(), r.Uint(), r.Bool(); whole {
-				oldest = min(oldest, seq)
-			}
-			if err := r.Err(false); err != nil {
-				return err
-			}
+		}
+		if seq, ok, err := opens.Needs(k, v); err != nil {
+			return err
+		} else if ok {
+			oldest = min(oldest, seq)
 		}
 		return errors.Join(put(k), put(v))
 	})

@@ -22,8 +22,10 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
+	"crier/state/parked/totals"
 	"crier/state/parked/waiting"
 )
 
@@ -50,6 +52,7 @@ type Index struct {
 
 	kv       kv.Store
 	held     *kv.Overlay // Apply's
+	failed   error       // the same: the store could not be written, and may have what it was to write
 	packages Packages
 	records  Records
 	people   waiting.People
@@ -59,27 +62,15 @@ type Index struct {
 		sync.RWMutex
 		mark     Number // everything before it is applied
 		journals map[job.Journal]journal
-		open     map[string]*Open // by openKey; bounded by the open blocks
-		late     map[string]*Open // the same of reserves in doubt whose incarnation may still answer
-		totals   map[job.ID]Tally // some, as they are written: of totalsMost jobs at most
+		open     opens.Table
+		late     map[opens.Name]*opens.Open // reserves in doubt whose incarnation may still answer
+		totals   totals.Table
 	}
 }
 
 type journal struct {
 	next   uint64
 	sealed bool
-}
-
-// Open is the still open part of a reserve at one incarnation.
-type Open struct {
-	Ref     job.Ref
-	At      Number // the entry that opened it: the reserve, or a done that ended a doubt; zero if in doubt
-	Inc     job.Incarnation
-	Job     job.ID
-	Range   job.Range
-	Set     *idset.Set // for reading only
-	Doubted bool       // in doubt, but not for good; who was decided meanwhile is in Set, too
-	whole   bool       // Set is what the reserve says
 }
 
 // Change tells what one entry did that somebody may want to act on.
@@ -99,9 +90,7 @@ func New(ctx context.Context, store kv.Store, packages Packages, records Records
 	store = page.NewCache(store)
 	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
-	x.mu.open = map[string]*Open{}
-	x.mu.late = map[string]*Open{}
-	x.mu.totals = map[job.ID]Tally{}
+	x.mu.late = map[opens.Name]*opens.Open{}
 	if err := x.load(ctx); err != nil {
 		return nil, fmt.Errorf("opening the parked index: %w", err)
 	}
@@ -118,6 +107,9 @@ func (x *Index) load(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := x.mu.totals.Load(x.kv); err != nil {
+		return err
+	}
 	prefix := globalKey(rowJournal)
 	err = x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		name, val := bin.NewReader(k[len(prefix):]), bin.NewReader(v)
@@ -127,10 +119,9 @@ func (x *Index) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	targets := x.targets(ctx)
 	for r := range job.Range(job.Ranges) {
-		prefix := row.Key(r, rowOpen)
-		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error { return x.loadOpen(ctx, r, k, v) })
-		if err != nil {
+		if err := x.mu.open.Load(r, x.kv, targets); err != nil {
 			return err
 		}
 		x.doubtful.Add(r) // perhaps
@@ -146,64 +137,49 @@ func (x *Index) loadLate(d Doubt, how byte) {
 	if how != doubtUnanswered && how != doubtDecided {
 		return
 	}
-	k := string(openKey(d.Range, d.Job, d.Ref, d.Inc))
-	if o := x.mu.late[k]; o != nil {
+	n := opens.Name{Range: d.Range, Job: d.Job, Ref: d.Ref, Inc: d.Inc}
+	if o := x.mu.late[n]; o != nil {
 		o.Set.Or(d.Set)
 		return
 	}
-	x.mu.late[k] = &Open{Ref: d.Ref, Inc: d.Inc, Job: d.Job, Range: d.Range, Doubted: true, Set: d.Set}
+	x.mu.late[n] = &opens.Open{Name: n, Doubted: true, Set: d.Set}
 }
 
-func (x *Index) loadOpen(ctx context.Context, r job.Range, k, v []byte) error {
-	kr, vr := bin.NewReader(k[3:]), bin.NewReader(v)
-	o := &Open{Range: r, Job: kr.JobID(), Ref: kr.Ref(), Inc: kr.Incarnation()}
-	o.At = Number{vr.Uint(), uint16(vr.Max(1<<16 - 1))}
-	if o.whole = vr.Bool(); !o.whole {
-		o.Set = vr.Set()
-	}
-	if err := errors.Join(kr.Err(true), vr.Err(true)); err != nil {
-		return err
-	}
-	if o.whole {
-		s, err := x.targetsAt(ctx, o.At, o.Inc)
-		if err != nil {
-			return fmt.Errorf("reading reserve %s from the ledger: %w", o.Ref, err)
+// targets reads them in the ledger, and remembers the last record.
+func (x *Index) targets(ctx context.Context) opens.Targets {
+	var last uint64
+	var rec ledger.Record
+	return func(seq uint64, entry uint16, inc job.Incarnation) (job.ID, *idset.Set, error) {
+		if seq != last {
+			st, err := x.records.Get(ctx, seq)
+			if err != nil {
+				return job.ID{}, nil, err
+			}
+			if rec, err = ledger.ParseRecord(st.Data); err != nil {
+				return job.ID{}, nil, err
+			}
+			last = seq
 		}
-		o.Set = s
-	}
-	x.mu.open[string(k)] = o
-	return nil
-}
-
-// targetsAt reads the targets of a reserve at one incarnation from the ledger.
-func (x *Index) targetsAt(ctx context.Context, at Number, inc job.Incarnation) (*idset.Set, error) {
-	st, err := x.records.Get(ctx, at.Seq)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := ledger.ParseRecord(st.Data)
-	if err != nil {
-		return nil, err
-	}
-	if int(at.Entry) < len(rec.Entries) {
-		t := targetsOf(rec.Entries[at.Entry])
-		for i := range t.Incs {
-			if t.Incs[i] == inc {
-				return t.Sets[i], nil
+		if int(entry) < len(rec.Entries) {
+			id, t := targetsOf(rec.Entries[entry])
+			for i := range t.Incs {
+				if t.Incs[i] == inc {
+					return id, t.Sets[i], nil
+				}
 			}
 		}
+		return job.ID{}, nil, fmt.Errorf("%w: record %d has no targets at %s in entry %d", ErrLedger, seq, inc, entry)
 	}
-	return nil, fmt.Errorf("%w: record %d has no targets at %s in entry %d", ErrLedger, at.Seq, inc, at.Entry)
 }
 
-func targetsOf(e ledger.Entry) ledger.Targets {
+func targetsOf(e ledger.Entry) (job.ID, ledger.Targets) {
 	switch e := e.(type) {
 	case *ledger.Reserve:
-		return e.Targets
+		return e.Job, e.Targets
 	case *ledger.Drain:
-		return e.Targets
+		return e.Job, e.Targets
 	}
-	return ledger.Targets{}
+	return job.ID{}, ledger.Targets{}
 }
 
 // Watermark is the sequence of the first record that is not wholly applied.

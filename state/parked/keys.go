@@ -13,20 +13,18 @@ import (
 //
 //	range 'c' job                          spans that are reserved
 //	range 'd' job ref inc how              recipients in doubt
-//	range 'o' job ref inc                  open targets of a reserve
+//	range 'o', 'r'                         open targets of reserves, see package opens
 //	range 'p' page job seq entry flag      parked recipients of one page
 //	range 'f', 'h', 'k', 's', 'v', 'y'     the book of charges, see package charge
 //	0xffff 'j' journal                     journal: last n, sealed
-//	0xffff 't' job                         counts of the job
-//	0xffff 'X'                             watermark; another letter for rows of another form,
+//	0xffff 'e', 't'                        totals of jobs, see package totals
+//	0xffff 'W'                             watermark; another letter for rows of another form,
 //	                                       so that an index of those counts as none
 const (
 	rowReserved = 'c'
 	rowDoubt    = 'd'
-	rowOpen     = 'o'
 	rowJournal  = 'j'
-	rowTotal    = 't'
-	rowMark     = 'X'
+	rowMark     = 'W'
 )
 
 var globalPrefix = []byte{0xff, 0xff}
@@ -41,11 +39,6 @@ func globalKey(row byte, more ...[]byte) []byte {
 }
 
 func reservedKey(r job.Range, id job.ID) []byte { return row.Key(r, rowReserved, id[:]) }
-
-// openKey names the open targets of one reserve at one incarnation.
-func openKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation) []byte {
-	return row.Key(r, rowOpen, id[:], row.Ref(ref), row.Incarnation(inc))
-}
 
 func doubtKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation, how byte) []byte {
 	return row.Key(r, rowDoubt, id[:], row.Ref(ref), row.Incarnation(inc), []byte{how})

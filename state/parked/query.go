@@ -11,9 +11,11 @@ import (
 	"crier/state/parked/charge"
 	"crier/state/parked/crowd"
 	"crier/state/parked/kv"
+	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 	"crier/state/parked/spans"
+	"crier/state/parked/totals"
 )
 
 // Reserved reads what of a job is reserved in a range. How many recipients there have which outcome
@@ -32,18 +34,12 @@ func readReserved(rows charge.Rows, r job.Range, id job.ID) (spans.Set, error) {
 // Total tells how many recipients of a job have which outcome; absent is zero.
 func (x *Index) Total(id job.ID) (Tally, error) {
 	x.mu.RLock()
-	t, ok := x.mu.totals[id]
+	t, ok := x.mu.totals.Get(id)
 	x.mu.RUnlock()
 	if ok {
 		return t, nil
 	}
-	b, err := x.kv.Get(globalKey(rowTotal, id[:]))
-	if err != nil || b == nil {
-		return Tally{}, err
-	}
-	r := bin.NewReader(b)
-	t = readTally(r)
-	return t, r.Err(true)
+	return totals.Read(x.kv, id)
 }
 
 // Item is what waits for some recipients of a range: one job, parked by one record.
@@ -262,28 +258,28 @@ func (x *Index) scanDoubts(r job.Range, id job.ID, fn func(d Doubt, how byte)) e
 
 // OpenReserves lists what is open of the journals for which want is true, by
 // reference and incarnation: all that a gateway may still tell of.
-func (x *Index) OpenReserves(want func(job.Journal) bool) []*Open {
+func (x *Index) OpenReserves(want func(job.Journal) bool) []*opens.Open {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	var out []*Open
-	for k, o := range x.mu.open {
+	var out []*opens.Open
+	for o := range x.mu.open.All() {
 		if !want(o.Ref.Journal) {
 			continue
 		}
-		if late := x.mu.late[k]; late != nil {
+		if late := x.mu.late[o.Name]; late != nil {
 			both := *o
-			both.Set, both.Doubted, both.whole = o.Set.Clone(), true, false
+			both.Set, both.Doubted, both.Seq = o.Set.Clone(), true, 0
 			both.Set.Or(late.Set)
 			o = &both
 		}
 		out = append(out, o)
 	}
-	for k, o := range x.mu.late {
-		if x.mu.open[k] == nil && want(o.Ref.Journal) {
+	for n, o := range x.mu.late {
+		if x.mu.open.Get(n) == nil && want(o.Ref.Journal) {
 			out = append(out, o)
 		}
 	}
-	slices.SortFunc(out, func(a, b *Open) int {
+	slices.SortFunc(out, func(a, b *opens.Open) int {
 		return cmp.Or(cmp.Compare(a.Ref.Journal.Worker, b.Ref.Journal.Worker), cmp.Compare(a.Ref.Journal.Incarnation, b.Ref.Journal.Incarnation),
 			cmp.Compare(a.Ref.N, b.Ref.N), cmp.Compare(a.Ref.Entry, b.Ref.Entry), cmp.Compare(a.Inc.Gateway, b.Inc.Gateway), cmp.Compare(a.Inc.Start, b.Inc.Start))
 	})
@@ -294,11 +290,14 @@ func (x *Index) OpenReserves(want func(job.Journal) bool) []*Open {
 func (x *Index) HasOpen(j job.Journal) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	for _, reserves := range []map[string]*Open{x.mu.open, x.mu.late} {
-		for _, o := range reserves {
-			if o.Ref.Journal == j {
-				return true
-			}
+	for o := range x.mu.open.All() {
+		if o.Ref.Journal == j {
+			return true
+		}
+	}
+	for n := range x.mu.late {
+		if n.Ref.Journal == j {
+			return true
 		}
 	}
 	return false
@@ -317,11 +316,11 @@ func (x *Index) JournalInfos() []JournalInfo {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	open := map[job.Journal]int{}
-	for _, o := range x.mu.open {
+	for o := range x.mu.open.All() {
 		open[o.Ref.Journal]++
 	}
-	for k, o := range x.mu.late {
-		if x.mu.open[k] == nil {
+	for n, o := range x.mu.late {
+		if x.mu.open.Get(n) == nil {
 			open[o.Ref.Journal]++
 		}
 	}
@@ -347,7 +346,7 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	if err != nil || !reserved.Has(who) {
 		return job.Pending, err
 	}
-	for _, o := range x.mu.open {
+	for o := range x.mu.open.All() {
 		if o.Job == id && o.Set.Has(uint32(who)) {
 			return job.HandedOff, nil
 		}
@@ -377,7 +376,9 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	return job.Delivered, nil
 }
 
-// Dump calls fn for every row, in order: two indexes are equal if their dumps are.
+// Dump calls fn for every row, in order, with totals as if each was written: two indexes are equal
+// if their dumps are.
 func (x *Index) Dump(fn func(key, value []byte) error) error {
-	return x.kv.Scan(nil, nil, fn)
+	take, end := totals.Folded(fn)
+	return errors.Join(x.kv.Scan(nil, nil, take), end())
 }

@@ -450,7 +450,7 @@ func TestCheckpointRefusesOtherBytes(t *testing.T) {
 	}
 	other := kv.NewMemory() // as a version with other rows would leave it: its mark is not ours
 	err := db.Scan(nil, nil, func(k, v []byte) error {
-		if bytes.Equal(k, []byte{0xff, 0xff, 'X'}) {
+		if bytes.Equal(k, []byte{0xff, 0xff, 'W'}) {
 			k = []byte{0xff, 0xff, 'w'}
 		}
 		var b kv.Batch

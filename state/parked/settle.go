@@ -7,6 +7,7 @@ import (
 	"crier/internal/idset"
 	"crier/job"
 	"crier/state/ledger"
+	"crier/state/parked/opens"
 	"crier/state/parked/row"
 )
 
@@ -27,11 +28,11 @@ func (t *txn) done(e *ledger.Done) error {
 	if !inRange(e.Range, e.Waiting, e.NotHere, e.Unacked, e.Mute, e.Refused) {
 		return fmt.Errorf("%w: a done of %s at %s leaves range %s", ErrLedger, e.Of, e.Inc, e.Range)
 	}
-	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
-	o, late := t.ahead.openOf(key)
+	name := opens.Name{Range: e.Range, Job: e.Job, Ref: e.Of, Inc: e.Inc}
+	o, late := t.ahead.openOf(name)
 	switch {
 	case late != nil: // there are rows of doubt that this may answer
-		if err := t.settleDecided(e); err != nil {
+		if err := t.settleDecided(e, name); err != nil {
 			return err
 		}
 	case o == nil:
@@ -45,7 +46,7 @@ func (t *txn) done(e *ledger.Done) error {
 			moved.AndNot(e.Waiting)
 		}
 		d.HandedOff -= uint64(moved.Card())
-		t.shrinkOpen(o, key, moved)
+		t.shrinkOpen(o, moved)
 	} else {
 		s, err := t.takeDoubt(doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtUnanswered))
 		if err != nil || s == nil {
@@ -58,7 +59,7 @@ func (t *txn) done(e *ledger.Done) error {
 			waiting := moved.Clone()
 			waiting.And(e.Waiting)
 			moved.AndNot(waiting)
-			t.putOpen(&Open{Ref: e.Of, At: t.at, Inc: e.Inc, Job: e.Job, Range: e.Range, Set: waiting})
+			t.opened = append(t.opened, &opens.Open{Name: name, Set: waiting})
 			d.HandedOff += uint64(waiting.Card())
 		}
 	}
@@ -67,7 +68,7 @@ func (t *txn) done(e *ledger.Done) error {
 
 // settleDecided notes that the incarnation has answered: of those who were decided
 // before, only who still waits there may be written to.
-func (t *txn) settleDecided(e *ledger.Done) error {
+func (t *txn) settleDecided(e *ledger.Done, name opens.Name) error {
 	key := doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtDecided)
 	s, err := t.takeDoubt(key)
 	if err != nil {
@@ -79,23 +80,20 @@ func (t *txn) settleDecided(e *ledger.Done) error {
 	} else {
 		s = nil
 	}
-	t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range, Doubted: true, Set: s})
+	t.late = append(t.late, &opens.Open{Name: name, Doubted: true, Set: s})
 	return nil
 }
 
-// shrinkOpen takes moved out of an open row and closes it if nothing is left.
-func (t *txn) shrinkOpen(o *Open, key string, moved *idset.Set) {
+// shrinkOpen takes moved out of what is open and closes it if nothing is left.
+func (t *txn) shrinkOpen(o *opens.Open, moved *idset.Set) {
 	left := o.Set.Clone()
 	left.AndNot(moved)
 	if left.IsEmpty() {
 		left.Release()
-		t.b.Delete([]byte(key))
-		t.closed = append(t.closed, key)
+		t.closed = append(t.closed, o.Name)
 		return
 	}
-	n := *o
-	n.Set, n.whole = left, false
-	t.putOpen(&n)
+	t.opened = append(t.opened, &opens.Open{Name: o.Name, Set: left})
 }
 
 // spread gives each recipient in moved the outcome that the done says.
@@ -128,7 +126,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		}
 	}
 	if refused := take(e.Refused); refused != nil {
-		d.gain(job.Failed, job.ReasonRefused, uint64(refused.Card()))
+		d.Gain(job.Failed, job.ReasonRefused, uint64(refused.Card()))
 		if err := t.charges().Refund(&t.b, e.Job, refused); err != nil {
 			return err
 		}
@@ -138,8 +136,8 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 }
 
 func (t *txn) doubt(e *ledger.Doubt) error {
-	key := string(openKey(e.Range, e.Job, e.Of, e.Inc))
-	o, late := t.ahead.openOf(key)
+	name := opens.Name{Range: e.Range, Job: e.Job, Ref: e.Of, Inc: e.Inc}
+	o, late := t.ahead.openOf(name)
 	row := doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtUnanswered)
 	var set *idset.Set // of those who become in doubt, or in doubt for good
 	if e.Final {
@@ -149,7 +147,7 @@ func (t *txn) doubt(e *ledger.Doubt) error {
 		}
 		set = s
 		t.b.Delete(doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtDecided))
-		t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range})
+		t.late = append(t.late, &opens.Open{Name: name})
 		row = doubtKey(e.Range, e.Job, e.Of, e.Inc, doubtOver)
 	}
 	if o == nil {
@@ -158,15 +156,14 @@ func (t *txn) doubt(e *ledger.Doubt) error {
 		}
 		return nil
 	}
-	t.b.Delete([]byte(key))
-	t.closed = append(t.closed, key)
+	t.closed = append(t.closed, name)
 	t.putDoubt(row, o.Set)
 	if !e.Final {
 		all := o.Set.Clone()
 		if late != nil {
 			all.Or(late.Set)
 		}
-		t.late = append(t.late, &Open{Ref: e.Of, Inc: e.Inc, Job: e.Job, Range: e.Range, Doubted: true, Set: all})
+		t.late = append(t.late, &opens.Open{Name: name, Doubted: true, Set: all})
 	}
 	n := uint64(o.Set.Card())
 	return t.count(e.Range, e.Job, &Tally{HandedOff: -n, InDoubt: n}, nil)
@@ -235,7 +232,7 @@ func (t *txn) decide(e *ledger.Decide) error {
 			part.And(verdicts[i])
 			s.AndNot(part)
 			decided.Or(part)
-			d.gain(to, map[bool]job.Reason{true: job.ReasonUnknown}[to == job.Failed], uint64(part.Card()))
+			d.Gain(to, map[bool]job.Reason{true: job.ReasonUnknown}[to == job.Failed], uint64(part.Card()))
 			if i == 1 {
 				parked.Or(part)
 			}

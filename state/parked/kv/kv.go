@@ -16,7 +16,8 @@ var (
 	// aside and be built again.
 	ErrDamaged = errors.New("the index's store is damaged")
 	// ErrNotWritten: the disk is full or does not write. The batch may be in the
-	// store after all; the store takes it again by itself once the disk does.
+	// store after all. The store takes others by itself once the disk does, but whoever keeps in mind
+	// what is in it must read it anew.
 	ErrNotWritten = errors.New("the index's store does not take writes")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("the index's store is closed")

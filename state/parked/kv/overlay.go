@@ -10,16 +10,15 @@ import (
 
 // Overlay shows a store as it will be when the changes that it holds are written, which
 // happens at its Flush, in one batch with the last change of each key. It belongs to one
-// goroutine.
+// goroutine. When a Flush fails, the store may have what it was to write after all: another
+// overlay must then be made, of the store when it is open again.
 //
 // Memory: what it holds, until it is flushed; see Bytes.
 type Overlay struct {
 	under Store
 	rows  *memdb.DB // of a key: what is held of it, and behind that its value, if it has one
 	bytes int
-	// unsure: a Flush failed, and what it was to write may be in the store after all, of which
-	// nobody can know any more that it does not have a key.
-	unsure bool
+	news  int // rows that are created, at most
 }
 
 // What is held of a key, in its first byte.
@@ -100,12 +99,16 @@ func (o *Overlay) Hold(b *Batch) error {
 		if op.Value != nil {
 			how = put
 		}
-		if was, err := o.rows.Get(op.Key); op.New && err != nil && !o.unsure || err == nil && was[0] == created {
-			if op.Value == nil {
-				o.rows.Delete(op.Key) // it is there
-				continue
+		if op.New || o.news > 0 {
+			was, err := o.rows.Get(op.Key)
+			if op.New && err != nil || err == nil && was[0] == created {
+				if op.Value == nil {
+					o.rows.Delete(op.Key) // it is there
+					continue
+				}
+				how = created
+				o.news++
 			}
-			how = created
 		}
 		v = append(append(v[:0], how), op.Value...)
 		if err := o.rows.Put(op.Key, v); err != nil {
@@ -123,7 +126,6 @@ func (o *Overlay) Bytes() int { return o.bytes }
 // store does not take is held on.
 func (o *Overlay) Flush() error {
 	if err := o.under.Write(&Batch{Ops: o.between(nil, nil)}); err != nil {
-		o.unsure = true
 		return err
 	}
 	o.Drop()
@@ -133,5 +135,5 @@ func (o *Overlay) Flush() error {
 // Drop forgets what is held.
 func (o *Overlay) Drop() {
 	o.rows.Reset()
-	o.bytes = 0
+	o.bytes, o.news = 0, 0
 }

@@ -1,8 +1,8 @@
 // Package row is what the rows of the parked index and of the book of charges in it have in
 // common. All keys of a range start with its number, so that a range can be dumped,
 // compared and moved as one stretch of keys; then comes a letter that says what the row is.
-// The letters of the index are c, d, o and p, see package parked; those of the book f, h,
-// k, s, v and y, see package charge.
+// The letters of the index are c, d and p, see package parked, and o and r, see package opens;
+// those of the book f, h, k, s, v and y, see package charge.
 package row
 
 import (
@@ -22,6 +22,11 @@ func Key(r job.Range, letter byte, more ...[]byte) []byte {
 		k = append(k, m...)
 	}
 	return k
+}
+
+// Is reports whether a key is of a row of a range with a letter.
+func Is(key []byte, letter byte) bool {
+	return len(key) > 2 && key[2] == letter && binary.BigEndian.Uint16(key) < job.Ranges
 }
 
 // After is the first key that does not start with prefix.

@@ -1,4 +1,4 @@
-package parked
+package totals
 
 import (
 	"testing"
@@ -11,10 +11,10 @@ import (
 // dropped for it.
 func TestTallyKeepsReasons(t *testing.T) {
 	var a Tally
-	a.gain(job.Failed, job.ReasonRefused, 3)
-	a.gain(job.Failed, job.ReasonUnknown, 2)
-	a.gain(job.Dropped, job.ReasonParkCap, 4)
-	a.gain(job.Delivered, job.NoReason, 1)
+	a.Gain(job.Failed, job.ReasonRefused, 3)
+	a.Gain(job.Failed, job.ReasonUnknown, 2)
+	a.Gain(job.Dropped, job.ReasonParkCap, 4)
+	a.Gain(job.Delivered, job.NoReason, 1)
 	a.Failed++ // from before the reason was kept
 	a.Reserved = 11
 	var w bin.Writer
@@ -23,7 +23,7 @@ func TestTallyKeepsReasons(t *testing.T) {
 	if a != b {
 		t.Errorf("%+v is read as %+v", a, b)
 	}
-	b.add(&a)
+	b.Add(&a)
 	c := b.Counts(30)
 	if c.Failed != 12 || c.FailedFor[job.ReasonRefused] != 6 || c.FailedFor[job.ReasonUnknown] != 4 || len(c.FailedFor) != 2 || c.DroppedTotal() != 8 || len(c.Dropped) != 1 {
 		t.Errorf("counts are %+v", c)
