@@ -10,6 +10,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/numbers"
 	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
@@ -180,6 +181,10 @@ func (a *ahead) openOf(n opens.Name) (open, late *opens.Open) {
 
 func (t *txn) reserved(r job.Range, id job.ID) (spans.Set, error) {
 	return readReserved(t.ahead.rows, r, id)
+}
+
+func (t *txn) numbers() numbers.Ahead {
+	return numbers.Ahead{Table: t.x.numbers, Rows: t.ahead.rows}
 }
 
 func (t *txn) charges() charge.Book { return charge.Book{Rows: t.ahead.rows} }

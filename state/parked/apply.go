@@ -11,6 +11,7 @@ import (
 	"crier/job"
 	"crier/state/ledger"
 	"crier/state/parked/kv"
+	"crier/state/parked/numbers"
 	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
@@ -363,12 +364,17 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 			return err
 		}
 	}
-	if !s.IsEmpty() {
-		t.parked = append(t.parked, s.Clone())
+	if s.IsEmpty() {
+		return nil
+	}
+	t.parked = append(t.parked, s.Clone())
+	of, err := t.numbers().Give(&t.b, id)
+	if err != nil {
+		return err
 	}
 	for n, words := range page.All(s) {
 		p := page.Page(words)
-		t.b.Create(parkedKey(r, n, id, t.at, flagged), p.Bytes())
+		t.b.Create(parkedKey(r, n, of, t.at, flagged), p.Bytes())
 		t.ahead.pages.Forget(page.ID{Range: r, Number: n})
 	}
 	return nil
@@ -378,8 +384,12 @@ func (t *txn) park(r job.Range, id job.ID, s *idset.Set, flagged bool) error {
 func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 	want, found := s.Card(), 0
 	_, few := s.Few()
+	of, err := t.numbers().Of(id)
+	if err != nil {
+		return err
+	}
 	for n, words := range page.All(s) {
-		err := t.scanPage(r, n, id, few, func(v []byte) ([]byte, error) {
+		err := t.scanPage(r, n, of, few, func(v []byte) ([]byte, error) {
 			var p, gone page.Page
 			if err := page.Parse(v, &p); err != nil {
 				return v, err
@@ -410,8 +420,8 @@ func (t *txn) unpark(r job.Range, id job.ID, s *idset.Set) error {
 
 // scanPage calls fn with the rows of a job in a page; it gives the row's new value, nil if it goes,
 // or the old one. few says that the entry is about a handful of ids.
-func (t *txn) scanPage(r job.Range, n int, id job.ID, few bool, fn func(value []byte) ([]byte, error)) error {
-	prefix := page.JobPrefix(r, n, id)
+func (t *txn) scanPage(r job.Range, n int, of numbers.Number, few bool, fn func(value []byte) ([]byte, error)) error {
+	prefix := page.JobPrefix(r, n, of)
 	change := func(k, v []byte) ([]byte, error) {
 		after, err := fn(v)
 		switch {

@@ -22,6 +22,7 @@ import (
 	"crier/state/ledger"
 	"crier/state/parked/charge"
 	"crier/state/parked/kv"
+	"crier/state/parked/numbers"
 	"crier/state/parked/opens"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
@@ -51,6 +52,7 @@ type Index struct {
 	Charges charge.Book
 
 	kv       kv.Store
+	numbers  *numbers.Table
 	held     *kv.Overlay // Apply's
 	failed   error       // the same: the store could not be written, and may have what it was to write
 	packages Packages
@@ -88,7 +90,7 @@ type Change struct {
 // New opens the index kept in a store.
 func New(ctx context.Context, store kv.Store, packages Packages, records Records) (*Index, error) {
 	store = page.NewCache(store)
-	x := &Index{Charges: charge.Book{Rows: store}, kv: store, held: kv.NewOverlay(store), packages: packages, records: records}
+	x := &Index{Charges: charge.Book{Rows: store}, kv: store, numbers: numbers.New(store), held: kv.NewOverlay(store), packages: packages, records: records}
 	x.mu.journals = map[job.Journal]journal{}
 	x.mu.late = map[opens.Name]*opens.Open{}
 	if err := x.load(ctx); err != nil {

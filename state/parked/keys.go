@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"crier/job"
+	"crier/state/parked/numbers"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
@@ -14,9 +15,10 @@ import (
 //	range 'c' job                          spans that are reserved
 //	range 'd' job ref inc how              recipients in doubt
 //	range 'o', 'r'                         open targets of reserves, see package opens
-//	range 'p' page job seq entry flag      parked recipients of one page
+//	range 'p' page number seq entry flag   parked recipients of one page, of the job of a number
 //	range 'f', 'h', 'k', 's', 'v', 'y'     the book of charges, see package charge
 //	0xffff 'j' journal                     journal: last n, sealed
+//	0xffff 'i', 'n', 'N'                   numbers of jobs, see package numbers
 //	0xffff 'e', 't'                        totals of jobs, see package totals
 //	0xffff 'W'                             watermark; another letter for rows of another form,
 //	                                       so that an index of those counts as none
@@ -51,8 +53,8 @@ type Number struct {
 	Entry uint16
 }
 
-func parkedKey(r job.Range, n int, id job.ID, at Number, flagged bool) []byte {
-	k := page.JobPrefix(r, n, id)
+func parkedKey(r job.Range, n int, of numbers.Number, at Number, flagged bool) []byte {
+	k := page.JobPrefix(r, n, of)
 	k = binary.BigEndian.AppendUint64(k, at.Seq)
 	k = binary.BigEndian.AppendUint16(k, at.Entry)
 	if flagged {
@@ -64,19 +66,19 @@ func parkedKey(r job.Range, n int, id job.ID, at Number, flagged bool) []byte {
 // parkedRow is the key of a row of parked recipients, taken apart.
 type parkedRow struct {
 	page    int
-	job     job.ID
+	job     numbers.Number
 	number  Number
 	flagged bool
 }
 
 func parseParkedKey(k []byte) (parkedRow, error) {
 	var p parkedRow
-	if len(k) != 2+1+2+16+8+2+1 {
+	if len(k) != 2+1+2+numbers.Size+8+2+1 {
 		return p, fmt.Errorf("parked row key of %d bytes", len(k))
 	}
 	p.page, p.job = page.NumberIn(k), page.JobIn(k)
-	p.number.Seq = binary.BigEndian.Uint64(k[21:])
-	p.number.Entry = binary.BigEndian.Uint16(k[29:])
-	p.flagged = k[31] == 1
+	at := k[2+1+2+numbers.Size:]
+	p.number = Number{binary.BigEndian.Uint64(at), binary.BigEndian.Uint16(at[8:])}
+	p.flagged = at[10] == 1
 	return p, nil
 }

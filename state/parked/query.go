@@ -118,9 +118,13 @@ func (x *Index) scanParked(r job.Range, prefix []byte, words []uint64, items *[]
 		if p.IsEmpty() {
 			return nil
 		}
+		id, err := x.numbers.Job(row.job)
+		if err != nil {
+			return err
+		}
 		s := idset.New(r)
 		p.AddTo(s, row.page)
-		*items = append(*items, Item{row.job, row.number, row.flagged, s})
+		*items = append(*items, Item{id, row.number, row.flagged, s})
 		return nil
 	})
 }
@@ -147,13 +151,19 @@ func b2i(b bool) int {
 }
 
 // Crowded gives the recipients of a range for whom too much is parked.
-func (x *Index) Crowded(r job.Range, c crowd.Limits) (*idset.Set, error) { return crowd.In(x.kv, r, c) }
+func (x *Index) Crowded(r job.Range, c crowd.Limits) (*idset.Set, error) {
+	return crowd.In(x.kv, x.numbers, r, c)
+}
 
 // ParkedIn gives the recipients of a job that are parked in a range.
 func (x *Index) ParkedIn(r job.Range, id job.ID) (*idset.Set, error) {
 	s := idset.New(r)
+	of, err := x.numbers.Of(id)
+	if err != nil || of == 0 {
+		return s, err
+	}
 	for n := range page.Count {
-		prefix := page.JobPrefix(r, n, id)
+		prefix := page.JobPrefix(r, n, of)
 		err := x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 			var p page.Page
 			if err := page.Parse(v, &p); err != nil {
@@ -178,8 +188,12 @@ func (x *Index) InDoubt(r job.Range, id job.ID) (found bool, err error) {
 // IsParked reports whether anybody of a job is parked in a range. Where nobody is, it asks the
 // store once a page.
 func (x *Index) IsParked(r job.Range, id job.ID) (bool, error) {
+	of, err := x.numbers.Of(id)
+	if err != nil || of == 0 {
+		return false, err
+	}
 	for n := range page.Count {
-		prefix := page.JobPrefix(r, n, id)
+		prefix := page.JobPrefix(r, n, of)
 		if has, err := hasRow(x.kv, prefix, row.After(prefix)); has || err != nil {
 			return has, err
 		}
@@ -364,7 +378,11 @@ func (x *Index) Where(id job.ID, who job.Recipient) (job.Outcome, error) {
 	}
 	n := page.Number(uint32(who))
 	var items []Item
-	if err := x.scanParked(r, page.JobPrefix(r, n, id), page.Of(idset.Of(uint32(who)), n), &items); err != nil {
+	of, err := x.numbers.Of(id)
+	if err == nil && of != 0 {
+		err = x.scanParked(r, page.JobPrefix(r, n, of), page.Of(idset.Of(uint32(who)), n), &items)
+	}
+	if err != nil {
 		return job.Pending, err
 	}
 	switch {

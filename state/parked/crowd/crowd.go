@@ -6,6 +6,7 @@ import (
 
 	"crier/internal/idset"
 	"crier/job"
+	"crier/state/parked/numbers"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
@@ -30,12 +31,21 @@ type Rows interface {
 
 // In gives the recipients of a range for whom too much is parked. It reads each row once, those of
 // a page with more rows than the cap twice.
-func In(rows Rows, r job.Range, c Limits) (*idset.Set, error) {
+func In(rows Rows, jobs *numbers.Table, r job.Range, c Limits) (*idset.Set, error) {
 	crowded := idset.New(r)
 	if len(c.Of) == 0 {
 		return crowded, nil
 	}
-	w := &crowding{from: rows, c: c, crowded: crowded, page: -1}
+	w := &crowding{from: rows, cap: c.Cap, of: make(map[numbers.Number]Member, len(c.Of)), crowded: crowded, page: -1}
+	for id, member := range c.Of {
+		n, err := jobs.Of(id)
+		if err != nil {
+			return nil, err
+		}
+		if n != 0 {
+			w.of[n] = member
+		}
+	}
 	prefix := row.Key(r, page.Letter)
 	err := rows.Scan(prefix, row.After(prefix), w.take)
 	if err == nil {
@@ -46,10 +56,11 @@ func In(rows Rows, r job.Range, c Limits) (*idset.Set, error) {
 
 type crowding struct {
 	from    Rows
-	c       Limits
+	cap     int
+	of      map[numbers.Number]Member
 	crowded *idset.Set
 	page    int                // the one that the scan is at; -1: none yet
-	job     job.ID             // of the last row
+	job     numbers.Number     // of the last row
 	member  Member             // what it is
 	rows    int                // of the page, that count
 	groups  map[int]*page.Page // who has one of each
@@ -69,7 +80,7 @@ func (w *crowding) take(k, v []byte) error {
 		w.page = at
 	}
 	if id := page.JobIn(k); id != w.job {
-		w.job, w.member = id, w.c.Of[id]
+		w.job, w.member = id, w.of[id]
 	}
 	if w.member.Counts {
 		w.rows++
@@ -89,7 +100,7 @@ func (w *crowding) take(k, v []byte) error {
 // endPage sums up a page of which all rows were taken.
 func (w *crowding) endPage() error {
 	var err error
-	if w.page >= 0 && w.c.Cap > 0 && w.rows > w.c.Cap {
+	if w.page >= 0 && w.cap > 0 && w.rows > w.cap {
 		err = w.count()
 	}
 	if !w.twice.IsEmpty() {
@@ -104,7 +115,7 @@ func (w *crowding) count() error {
 	var items [1 << page.Bits]int
 	prefix := page.Prefix(w.crowded.Range, w.page)
 	return w.from.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-		if !w.c.Of[page.JobIn(k)].Counts {
+		if !w.of[page.JobIn(k)].Counts {
 			return nil
 		}
 		var p page.Page
@@ -114,7 +125,7 @@ func (w *crowding) count() error {
 		for i, word := range p {
 			for ; word != 0; word &= word - 1 {
 				at := i<<6 + bits.TrailingZeros64(word)
-				if items[at]++; items[at] > w.c.Cap {
+				if items[at]++; items[at] > w.cap {
 					w.twice[i] |= word & -word
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"crier/job"
 	"crier/state/parked/kv"
 	"crier/state/parked/kvtest"
+	"crier/state/parked/numbers"
 	"crier/state/parked/page"
 	"crier/state/parked/row"
 )
@@ -33,7 +34,7 @@ func (c *counted) Scan(start, end []byte, fn func(key, value []byte) error) erro
 func scan(t *testing.T, s kv.Store, prefix []byte) (all string) {
 	t.Helper()
 	err := s.Scan(prefix, row.After(prefix), func(k, v []byte) error {
-		all += fmt.Sprintf("%d=%s ", k[20], v)
+		all += fmt.Sprintf("%d=%s ", k[8], v)
 		return nil
 	})
 	if err != nil {
@@ -49,7 +50,7 @@ func TestCacheHits(t *testing.T) {
 	c := page.NewCache(under)
 	put := func(r job.Range, n int, id byte, value string) {
 		var b kv.Batch
-		b.Put(page.JobPrefix(r, n, job.ID{15: id}), []byte(value))
+		b.Put(page.JobPrefix(r, n, numbers.Number(id)), []byte(value))
 		if err := c.Write(&b); err != nil {
 			t.Fatal(err)
 		}
@@ -63,13 +64,13 @@ func TestCacheHits(t *testing.T) {
 		want   string
 		scans  int64
 	}{
-		{nil, page.JobPrefix(7, 3, job.ID{15: 2}), "2=b ", 1}, // no whole page
+		{nil, page.JobPrefix(7, 3, numbers.Number(2)), "2=b ", 1}, // no whole page
 		{nil, page.Prefix(7, 3), "1=a 2=b ", 1},
 		{nil, page.Prefix(7, 3), "1=a 2=b ", 0},
-		{nil, page.JobPrefix(7, 3, job.ID{15: 2}), "2=b ", 0},
-		{nil, page.JobPrefix(7, 3, job.ID{15: 9}), "", 0},
+		{nil, page.JobPrefix(7, 3, numbers.Number(2)), "2=b ", 0},
+		{nil, page.JobPrefix(7, 3, numbers.Number(9)), "", 0},
 		{nil, page.Prefix(7, 4), "3=c ", 1},
-		{func() { put(7, 3, 2, "d") }, page.JobPrefix(7, 3, job.ID{15: 2}), "2=d ", 1},
+		{func() { put(7, 3, 2, "d") }, page.JobPrefix(7, 3, numbers.Number(2)), "2=d ", 1},
 		{nil, page.Prefix(7, 3), "1=a 2=d ", 1},
 		{nil, page.Prefix(7, 4), "3=c ", 0},
 		{nil, page.Prefix(7, 5), "", 1},
@@ -130,7 +131,7 @@ func TestCacheOfAWrittenPage(t *testing.T) {
 		began[n].Store(i + 1)
 		var b kv.Batch
 		for id := range byte(3) {
-			b.Put(page.JobPrefix(0, n, job.ID{id}), binary.BigEndian.AppendUint64(nil, i+1))
+			b.Put(page.JobPrefix(0, n, numbers.Number(id)), binary.BigEndian.AppendUint64(nil, i+1))
 		}
 		if err := c.Write(&b); err != nil {
 			t.Fatal(err)

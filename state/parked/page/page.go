@@ -13,7 +13,7 @@ import (
 )
 
 // Bits is the width of a page: the 1,024 ids whose parked recipients of one
-// job share a row. A row is at most 162 bytes with its key. A login reads all rows of its page,
+// job share a row. A row is at most 150 bytes with its key. A login reads all rows of its page,
 // those of neighbours too: the fewer ids share it, the fewer these are; and the more rows a job
 // has that is parked for everybody.
 const (
