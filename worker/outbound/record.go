@@ -153,7 +153,7 @@ func (s *State) recorded(now time.Time, c *channel, f *flight) []Effect {
 func (s *State) close(c *channel, f *flight) {
 	f.closed, f.open, f.left, f.away, f.latest = true, nil, nil, nil, nil
 	if i, there := c.place(f.Ref); there && c.flights[i] == f {
-		c.flights = slices.Delete(c.flights, i, i+1)
+		c.drop(i)
 	}
 	if c.high.Before(f.Ref) || c.high.IsZero() {
 		c.high = f.Ref
@@ -167,6 +167,18 @@ func (s *State) close(c *channel, f *flight) {
 	case c.flights[0].Ref.N > 0:
 		c.settled = job.Ref{Journal: c.journal, N: c.flights[0].Ref.N - 1, Entry: 1<<16 - 1}
 	}
+}
+
+// drop takes the i-th flight out of thousands, of which the first ones end first: those before it
+// move if they are fewer than those behind it.
+func (c *channel) drop(i int) {
+	if i >= len(c.flights)/2 {
+		c.flights = slices.Delete(c.flights, i, i+1)
+		return
+	}
+	copy(c.flights[1:], c.flights[:i])
+	c.flights[0] = nil
+	c.flights = c.flights[1:]
 }
 
 // tick asks again, frees lanes that waited long enough, and records doubt.
