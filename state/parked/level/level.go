@@ -68,6 +68,7 @@ type Config struct {
 type disk struct {
 	open func(dir string) (storage.Storage, error)
 	free func(dir string) (uint64, error)
+	rest func(time.Duration)
 }
 
 // Validate names the first field that cannot be used.
@@ -99,6 +100,9 @@ func (c Config) withDefaults() Config {
 	if c.disk.free == nil {
 		c.disk.free = freeBytes
 	}
+	if c.disk.rest == nil {
+		c.disk.rest = time.Sleep
+	}
 	return c
 }
 
@@ -119,10 +123,11 @@ func Open(cfg Config) (*KV, error) {
 }
 
 func openDB(cfg Config) (*database, error) {
-	stor, err := cfg.disk.open(cfg.Dir)
+	files, err := cfg.disk.open(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
+	stor := &paced{Storage: files, now: cfg.Now, rest: cfg.disk.rest}
 	if err := checkJournals(stor); err != nil {
 		return nil, errors.Join(err, stor.Close())
 	}
@@ -142,6 +147,7 @@ func openDB(cfg Config) (*database, error) {
 	if err != nil {
 		return nil, errors.Join(classify(err), stor.Close())
 	}
+	stor.db.Store(db)
 	return &database{db, stor}, nil
 }
 
