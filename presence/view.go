@@ -305,10 +305,11 @@ func (v *View) stable(fn func(*table)) {
 
 func (v *View) readTable() *table {
 	for try := 0; ; try++ {
-		t := &table{seq: atomic.LoadUint64(&v.r.head[wordTableSeq])}
-		if last := v.tables.Load(); last != nil && last.seq == t.seq {
+		seq := atomic.LoadUint64(&v.r.head[wordTableSeq])
+		if last := v.tables.Load(); last != nil && last.seq == seq {
 			return last
 		}
+		t := &table{seq: seq}
 		if t.seq&1 == 1 && try < patience {
 			runtime.Gosched()
 			continue

@@ -41,7 +41,7 @@ func (s *Set) AppendTo(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(s.Range))
 	b = append(b, 0, 0)
 	b, mask := s.appendFew(b)
-	for i, c := range s.c {
+	for i, c := range s.parts() {
 		if c == nil {
 			continue
 		}

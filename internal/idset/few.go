@@ -77,7 +77,7 @@ func (s *Set) keepFew(keep func(uint32) bool) {
 // Word gives the 64 ids from an id on that is a multiple of 64 and of the set's range.
 func (s *Set) Word(id uint32) (word uint64) {
 	if s.dense {
-		if c := s.c[id>>16&(Containers-1)]; c != nil {
+		if c := s.parts()[id>>16&(Containers-1)]; c != nil {
 			word = c[id>>6&(Words-1)]
 		}
 		return word
@@ -115,7 +115,7 @@ func (s *Set) AllWords() iter.Seq2[uint32, uint64] {
 				return
 			}
 		}
-		for i := range s.c {
+		for i := range s.parts() {
 			for w, word := range s.denseWords(i) {
 				if !yield(s.Range.Lo()+uint32(i)<<ContainerBits+uint32(w)<<6, word) {
 					return
@@ -143,10 +143,10 @@ func (s *Set) WordsIn(i int) iter.Seq2[int, uint64] {
 
 func (s *Set) denseWords(i int) iter.Seq2[int, uint64] {
 	return func(yield func(int, uint64) bool) {
-		if s.c[i] == nil {
+		if s.parts()[i] == nil {
 			return
 		}
-		for w, word := range s.c[i] {
+		for w, word := range s.parts()[i] {
 			if word != 0 && !yield(w, word) {
 				return
 			}
@@ -157,7 +157,7 @@ func (s *Set) denseWords(i int) iter.Seq2[int, uint64] {
 // Reaches reports whether the set may have ids in the i-th container.
 func (s *Set) Reaches(i int) bool {
 	from, to := s.part(i)
-	return from < to || s.c[i] != nil
+	return from < to || s.parts()[i] != nil
 }
 
 // appendFew appends the encodings of the list's containers and gives their mask.

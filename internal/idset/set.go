@@ -55,7 +55,19 @@ type Set struct {
 	Range job.Range
 	dense bool     // the ids are in the containers, else in the list
 	few   []uint32 // ascending
-	c     [Containers]*Container
+	c     *containers
+}
+
+// containers are those of a range; nil: nobody is there. A list needs none, and most sets are lists.
+type containers [Containers]*Container
+
+var noContainers containers // for reading only
+
+func (s *Set) parts() *containers {
+	if s.c == nil {
+		return &noContainers
+	}
+	return s.c
 }
 
 // New makes an empty set of ids of a range.
@@ -79,12 +91,15 @@ func (s *Set) Container(i int) *Container {
 	if !s.dense {
 		return s.copied(i)
 	}
-	return s.c[i]
+	return s.parts()[i]
 }
 
 // Ensure gives the i-th container of the range for writing.
 func (s *Set) Ensure(i int) *Container {
 	s.spill()
+	if s.c == nil {
+		s.c = &containers{}
+	}
 	if s.c[i] == nil {
 		s.c[i] = GetContainer()
 	}
@@ -96,9 +111,9 @@ func (s *Set) Drop(i int) {
 	if from, to := s.part(i); from < to {
 		s.few = slices.Delete(s.few, from, to)
 	}
-	if s.c[i] != nil {
-		PutContainer(s.c[i])
-		s.c[i] = nil
+	if s.parts()[i] != nil {
+		PutContainer(s.parts()[i])
+		s.parts()[i] = nil
 	}
 }
 
@@ -107,7 +122,7 @@ func (s *Set) Held() (n int) {
 	if s == nil {
 		return 0
 	}
-	for _, c := range s.c {
+	for _, c := range s.parts() {
 		if c != nil {
 			n++
 		}
@@ -120,10 +135,10 @@ func (s *Set) Release() {
 	if s == nil {
 		return
 	}
-	for i, c := range s.c {
+	for i, c := range s.parts() {
 		if c != nil {
 			PutContainer(c)
-			s.c[i] = nil
+			s.parts()[i] = nil
 		}
 	}
 	s.few, s.dense = nil, false
@@ -145,7 +160,7 @@ func (s *Set) Remove(id uint32) {
 		}
 		return
 	}
-	if c := s.c[id>>16&(Containers-1)]; c != nil {
+	if c := s.parts()[id>>16&(Containers-1)]; c != nil {
 		c[id>>6&(Words-1)] &^= 1 << (id & 63)
 	}
 }
@@ -159,7 +174,7 @@ func (s *Set) Has(id uint32) bool {
 		_, ok := slices.BinarySearch(s.few, id)
 		return ok
 	}
-	c := s.c[id>>16&(Containers-1)]
+	c := s.parts()[id>>16&(Containers-1)]
 	return c != nil && c[id>>6&(Words-1)]>>(id&63)&1 == 1
 }
 
@@ -176,14 +191,14 @@ func (s *Set) And(t *Set) {
 		*s = kept
 		return
 	}
-	for i, c := range s.c {
+	for i, c := range s.parts() {
 		switch {
 		case c == nil:
-		case t.c[i] == nil:
+		case t.parts()[i] == nil:
 			s.Drop(i)
 		default:
 			for w := range c {
-				c[w] &= t.c[i][w]
+				c[w] &= t.parts()[i][w]
 			}
 		}
 	}
@@ -201,12 +216,12 @@ func (s *Set) AndNot(t *Set) {
 		}
 		return
 	}
-	for i, c := range s.c {
-		if c == nil || t.c[i] == nil {
+	for i, c := range s.parts() {
+		if c == nil || t.parts()[i] == nil {
 			continue
 		}
 		for w := range c {
-			c[w] &^= t.c[i][w]
+			c[w] &^= t.parts()[i][w]
 		}
 	}
 }
@@ -216,7 +231,7 @@ func (s *Set) Or(t *Set) {
 	for _, id := range t.few {
 		s.Add(id)
 	}
-	for i, d := range t.c {
+	for i, d := range t.parts() {
 		if d == nil {
 			continue
 		}
@@ -230,7 +245,10 @@ func (s *Set) Or(t *Set) {
 // Clone copies the set.
 func (s *Set) Clone() *Set {
 	t := &Set{Range: s.Range, dense: s.dense, few: slices.Clone(s.few)}
-	for i, c := range s.c {
+	if s.c != nil {
+		t.c = &containers{}
+	}
+	for i, c := range s.parts() {
 		if c != nil {
 			t.c[i] = pool.Get().(*Container)
 			*t.c[i] = *c
@@ -245,7 +263,7 @@ func (s *Set) Card() int {
 		return 0
 	}
 	n := len(s.few)
-	for _, c := range s.c {
+	for _, c := range s.parts() {
 		if c != nil {
 			n += c.Card()
 		}
@@ -261,7 +279,7 @@ func (s *Set) IsEmpty() bool {
 	if len(s.few) > 0 {
 		return false
 	}
-	for _, c := range s.c {
+	for _, c := range s.parts() {
 		if c == nil {
 			continue
 		}
@@ -283,8 +301,8 @@ func (s *Set) Equal(t *Set) bool {
 		return s.Card() == t.Card() && s.hasAll(t)
 	}
 	var none Container
-	for i := range s.c {
-		a, b := s.c[i], t.c[i]
+	for i := range s.parts() {
+		a, b := s.parts()[i], t.parts()[i]
 		if a == nil {
 			a = &none
 		}
@@ -316,12 +334,12 @@ func (s *Set) Intersects(t *Set) bool {
 	case !t.dense:
 		return slices.ContainsFunc(t.few, s.Has)
 	}
-	for i, c := range s.c {
-		if c == nil || t.c[i] == nil {
+	for i, c := range s.parts() {
+		if c == nil || t.parts()[i] == nil {
 			continue
 		}
 		for w := range c {
-			if c[w]&t.c[i][w] != 0 {
+			if c[w]&t.parts()[i][w] != 0 {
 				return true
 			}
 		}
@@ -333,7 +351,7 @@ func (s *Set) Intersects(t *Set) bool {
 func (s *Set) KeepSpan(span job.Span) {
 	s.keepFew(func(id uint32) bool { return span.Lo <= uint64(id) && uint64(id) < span.Hi })
 	base := uint64(s.Range.Lo())
-	for i, c := range s.c {
+	for i, c := range s.parts() {
 		if c == nil {
 			continue
 		}
@@ -395,7 +413,7 @@ func (s *Set) All() iter.Seq[uint32] {
 				return
 			}
 		}
-		for i, c := range s.c {
+		for i, c := range s.parts() {
 			if c == nil {
 				continue
 			}
@@ -421,7 +439,7 @@ func (s *Set) Cut(lo, hi uint64, n int) uint64 {
 	}
 	left := n
 	base := uint64(s.Range.Lo())
-	for i, c := range s.c {
+	for i, c := range s.parts() {
 		at := base + uint64(i)<<ContainerBits
 		if c == nil || at+1<<ContainerBits <= lo || at >= hi {
 			continue

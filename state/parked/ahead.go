@@ -82,10 +82,12 @@ func (a *ahead) take(t *txn, next Number) error {
 	if a.mark = next; !t.ref.Journal.IsZero() {
 		a.journals[t.ref.Journal] = t.js
 	}
-	for _, c := range t.changes {
-		a.totals[c.Job] = c.Total
+	if !t.job.IsZero() {
+		a.totals[t.job] = t.total
 	}
-	a.held = append(a.held, t.changes...)
+	if t.fresh.Parked != nil {
+		a.held = append(a.held, t.fresh)
+	}
 	a.parked = append(a.parked, t.parked...)
 	for _, n := range t.closed {
 		a.opens.Drop(n)

@@ -104,7 +104,9 @@ type txn struct {
 	closed  []opens.Name
 	late    []*opens.Open // new states of doubted reserves; without a set: gone
 	parked  []*idset.Set  // copies
-	changes []Change
+	fresh   Change       // if anybody is in it
+	job     job.ID       // that it counts; zero: none
+	total   Tally        // of it, after the entry
 }
 
 func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
@@ -134,14 +136,12 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 
 // count applies a difference to the job's total, once an entry. A tally is unsigned
 // and wraps, so that a difference may hold negative numbers.
-func (t *txn) count(r job.Range, id job.ID, d *Tally, parked *idset.Set) error {
-	total, err := t.ahead.total(id)
-	if err != nil {
-		return err
+func (t *txn) count(id job.ID, d *Tally) (err error) {
+	t.job = id
+	if t.total, err = t.ahead.total(id); err == nil {
+		t.total.Add(d)
 	}
-	total.Add(d)
-	t.changes = append(t.changes, Change{Job: id, Range: r, Parked: parked, Total: total})
-	return nil
+	return err
 }
 
 // block gives the ids of a job's package in a span, of which an entry says how many
@@ -232,14 +232,15 @@ func (t *txn) reserve(ctx context.Context, e *ledger.Reserve) error {
 	}
 	if e.Rest != job.Parked {
 		rest.Release()
-		rest = nil
 	} else if err := t.park(r, e.Job, rest, false); err != nil {
 		return err
+	} else if !rest.IsEmpty() {
+		t.fresh = Change{e.Job, r, rest}
 	}
 	if err := t.cover(r, e.Job, e.Span); err != nil {
 		return err
 	}
-	return t.count(r, e.Job, &d, rest)
+	return t.count(e.Job, &d)
 }
 
 // cover notes that a block is reserved.
@@ -327,7 +328,7 @@ func (t *txn) drain(e *ledger.Drain) error {
 	if err != nil {
 		return err
 	}
-	return t.count(e.Range, e.Job, &Tally{Parked: -n, HandedOff: n}, nil)
+	return t.count(e.Job, &Tally{Parked: -n, HandedOff: n})
 }
 
 func (t *txn) outcome(e *ledger.Outcome) error {
@@ -343,7 +344,7 @@ func (t *txn) outcome(e *ledger.Outcome) error {
 	n := uint64(e.Set.Card())
 	d := Tally{Parked: -n}
 	d.Gain(e.Outcome, e.Reason, n)
-	return t.count(e.Range, e.Job, &d, nil)
+	return t.count(e.Job, &d)
 }
 
 // inRange reports whether all of the sets that have ids are of a range.

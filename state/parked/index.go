@@ -75,16 +75,13 @@ type journal struct {
 	sealed bool
 }
 
-// Change tells what one entry did that somebody may want to act on.
+// Change tells who was parked by a reserve or a decision, and may be online by now. Who a
+// gateway sent back is in none: presence may still show them there, and an immediate drain would
+// come back as fast. They wait for their next login or the sweep.
 type Change struct {
-	Job   job.ID
-	Range job.Range
-	// Parked is who was parked by a reserve or a decision, and may be online by now;
-	// may be nil. Who a gateway sent back is not in it: presence may still show them
-	// there, and an immediate drain would come back as fast. They wait for their
-	// next login or the sweep.
-	Parked *idset.Set
-	Total  Tally // of the job, after it
+	Job    job.ID
+	Range  job.Range
+	Parked *idset.Set // not empty
 }
 
 // New opens the index kept in a store.

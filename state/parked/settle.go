@@ -132,7 +132,7 @@ func (t *txn) spread(e *ledger.Done, moved *idset.Set, d *Tally) error {
 		}
 	}
 	d.Delivered += uint64(moved.Card())
-	return t.count(e.Range, e.Job, d, nil)
+	return t.count(e.Job, d)
 }
 
 func (t *txn) doubt(e *ledger.Doubt) error {
@@ -166,7 +166,7 @@ func (t *txn) doubt(e *ledger.Doubt) error {
 		t.late = append(t.late, &opens.Open{Name: name, Doubted: true, Set: all})
 	}
 	n := uint64(o.Set.Card())
-	return t.count(e.Range, e.Job, &Tally{HandedOff: -n, InDoubt: n}, nil)
+	return t.count(e.Job, &Tally{HandedOff: -n, InDoubt: n})
 }
 
 func (t *txn) putDoubt(key []byte, s *idset.Set) {
@@ -259,5 +259,8 @@ func (t *txn) decide(e *ledger.Decide) error {
 	if err := t.park(e.Range, e.Job, parked, true); err != nil {
 		return err
 	}
-	return t.count(e.Range, e.Job, &d, parked)
+	if !parked.IsEmpty() {
+		t.fresh = Change{e.Job, e.Range, parked}
+	}
+	return t.count(e.Job, &d)
 }

@@ -96,7 +96,7 @@ func writeAtRandom(ctx context.Context, t *testing.T, stores ...coord.Store) (wa
 					err = s.Delete(t.Context(), key, v)
 					delete(versions, key)
 				} else {
-					versions[key], err = s.Put(t.Context(), key, fmt.Appendf(nil, "%d-%06d", i, n), v)
+					versions[key], err = s.Put(t.Context(), key, fmt.Appendf(nil, "%d-%09d", i, n), v)
 				}
 				if err != nil {
 					t.Errorf("writing %s: %v", key, err)
