@@ -94,19 +94,19 @@ func (a *ahead) erasure(st ledger.Stored) error {
 
 // txn is the work of one entry: all of it or nothing.
 type txn struct {
-	x       *Index
-	ahead   *ahead // what entries see that follow it
-	b       kv.Batch
-	at      Number
-	ref     job.Ref
-	js      journal
-	opened  []*opens.Open
-	closed  []opens.Name
-	late    []*opens.Open // new states of doubted reserves; without a set: gone
-	parked  []*idset.Set  // copies
-	fresh   Change       // if anybody is in it
-	job     job.ID       // that it counts; zero: none
-	total   Tally        // of it, after the entry
+	x      *Index
+	ahead  *ahead // what entries see that follow it
+	b      kv.Batch
+	at     Number
+	ref    job.Ref
+	js     journal
+	opened []*opens.Open
+	closed []opens.Name
+	late   []*opens.Open // new states of doubted reserves; without a set: gone
+	parked []*idset.Set  // copies
+	fresh  Change        // if anybody is in it
+	job    job.ID        // that it counts; zero: none
+	total  Tally         // of it, after the entry
 }
 
 func (t *txn) entry(ctx context.Context, e ledger.Entry) error {

@@ -7,6 +7,9 @@ import "crier/internal/idset"
 // what a pass reads lies together and takes memory of one container a job.
 const admitMost = 256
 
+// listed is up to how many recipients a pass has them as a list, which costs less than a container.
+const listed = 16
+
 // admit takes out of who those whom the next pass is about: whole containers from the
 // given one on, around the end if need be, until there are most recipients or nobody is
 // left. It gives where the pass after it begins.
@@ -27,9 +30,16 @@ func admit(who *idset.Set, from, most int) (now *idset.Set, next int) {
 		if n > 0 && n+c.Card() > most {
 			return now, at
 		}
-		n += c.Card()
-		*now.Ensure(at) = *c
+		if n += c.Card(); n <= listed {
+			first := who.Range.Lo() + uint32(at)<<idset.ContainerBits
+			for w, word := range who.WordsIn(at) {
+				now.AddWord(first+uint32(w)<<6, word)
+			}
+		} else {
+			*now.Ensure(at) = *c
+		}
 		who.Drop(at)
 	}
+	who.Release() // what comes next may be a list again
 	return now, from
 }

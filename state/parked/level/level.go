@@ -43,7 +43,7 @@ const (
 	defaultBlockCache  = 64 << 20
 	bloomBits          = 10
 	tableBytes         = 8 << 20
-	tableBlockBytes    = 16 << 10
+	tableBlockBytes    = 8 << 10
 	openFiles          = 1024
 )
 
@@ -143,6 +143,7 @@ func openDB(cfg Config) (*database, error) {
 		OpenFilesCacheCapacity:       openFiles,
 		CompactionTableSize:          tableBytes,
 		BlockSize:                    tableBlockBytes,
+		Compression:                  opt.NoCompression, // a login reads half a dozen blocks that nobody has read
 	})
 	if err != nil {
 		return nil, errors.Join(classify(err), stor.Close())
