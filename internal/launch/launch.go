@@ -5,8 +5,6 @@ package launch
 import (
 	"context"
 	"log/slog"
-	"os"
-	"runtime/debug"
 
 	"crier/internal/app"
 	"crier/internal/app/member"
@@ -26,7 +24,6 @@ type Process struct {
 
 // Run runs the server until ctx ends; see app.Run.
 func Run(ctx context.Context, cfg config.Server, p Process) error {
-	collectLess()
 	if p.Log == nil {
 		p.Log = slog.Default()
 	}
@@ -43,18 +40,6 @@ func Run(ctx context.Context, cfg config.Server, p Process) error {
 		}
 	}
 	return profiled(cfg.CPUProfile, func() error { return app.Run(ctx, made) })
-}
-
-// garbage is by how much the heap may grow beyond what is in use before it is collected, in percent
-// of that: what a server has in use is a few hundred MiB whatever it does, so that a collector
-// that runs half as often costs as many more, and gives a tenth more logins a second.
-const garbage = 200
-
-// collectLess lets garbage be, unless the environment says how much.
-func collectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 }
 
 // settings is what a configuration makes of a server.
