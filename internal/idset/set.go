@@ -111,9 +111,9 @@ func (s *Set) Drop(i int) {
 	if from, to := s.part(i); from < to {
 		s.few = slices.Delete(s.few, from, to)
 	}
-	if s.parts()[i] != nil {
-		PutContainer(s.parts()[i])
-		s.parts()[i] = nil
+	if c := s.parts()[i]; c != nil {
+		PutContainer(c)
+		s.c[i] = nil
 	}
 }
 
@@ -138,7 +138,7 @@ func (s *Set) Release() {
 	for i, c := range s.parts() {
 		if c != nil {
 			PutContainer(c)
-			s.parts()[i] = nil
+			s.c[i] = nil
 		}
 	}
 	s.few, s.dense = nil, false
@@ -192,13 +192,13 @@ func (s *Set) And(t *Set) {
 		return
 	}
 	for i, c := range s.parts() {
-		switch {
+		switch d := t.parts()[i]; {
 		case c == nil:
-		case t.parts()[i] == nil:
+		case d == nil:
 			s.Drop(i)
 		default:
 			for w := range c {
-				c[w] &= t.parts()[i][w]
+				c[w] &= d[w]
 			}
 		}
 	}
@@ -217,11 +217,12 @@ func (s *Set) AndNot(t *Set) {
 		return
 	}
 	for i, c := range s.parts() {
-		if c == nil || t.parts()[i] == nil {
+		d := t.parts()[i]
+		if c == nil || d == nil {
 			continue
 		}
 		for w := range c {
-			c[w] &^= t.parts()[i][w]
+			c[w] &^= d[w]
 		}
 	}
 }
@@ -335,11 +336,12 @@ func (s *Set) Intersects(t *Set) bool {
 		return slices.ContainsFunc(t.few, s.Has)
 	}
 	for i, c := range s.parts() {
-		if c == nil || t.parts()[i] == nil {
+		d := t.parts()[i]
+		if c == nil || d == nil {
 			continue
 		}
 		for w := range c {
-			if c[w]&t.parts()[i][w] != 0 {
+			if c[w]&d[w] != 0 {
 				return true
 			}
 		}

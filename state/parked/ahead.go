@@ -82,7 +82,7 @@ func (a *ahead) take(t *txn, next Number) error {
 	if a.mark = next; !t.ref.Journal.IsZero() {
 		a.journals[t.ref.Journal] = t.js
 	}
-	if !t.job.IsZero() {
+	if t.counted {
 		a.totals[t.job] = t.total
 	}
 	if t.fresh.Parked != nil {
@@ -116,12 +116,12 @@ func (a *ahead) flush() error {
 	var w bin.Writer
 	w.Uint(a.mark.Seq)
 	w.Uint(uint64(a.mark.Entry))
-	b.Put(globalKey(rowMark), w.B)
+	b.Put(row.Global(rowMark), w.B)
 	for j, js := range a.journals {
 		var w bin.Writer
 		w.Uint(js.next)
 		w.Bool(js.sealed)
-		b.Put(globalKey(rowJournal, row.Journal(j)), w.B)
+		b.Put(row.Global(rowJournal, row.Journal(j)), w.B)
 	}
 	mu.totals.Rows(&b, a.totals)
 	a.opens.Rows(&b)

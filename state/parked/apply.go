@@ -94,19 +94,20 @@ func (a *ahead) erasure(st ledger.Stored) error {
 
 // txn is the work of one entry: all of it or nothing.
 type txn struct {
-	x      *Index
-	ahead  *ahead // what entries see that follow it
-	b      kv.Batch
-	at     Number
-	ref    job.Ref
-	js     journal
-	opened []*opens.Open
-	closed []opens.Name
-	late   []*opens.Open // new states of doubted reserves; without a set: gone
-	parked []*idset.Set  // copies
-	fresh  Change        // if anybody is in it
-	job    job.ID        // that it counts; zero: none
-	total  Tally         // of it, after the entry
+	x       *Index
+	ahead   *ahead // what entries see that follow it
+	b       kv.Batch
+	at      Number
+	ref     job.Ref
+	js      journal
+	opened  []*opens.Open
+	closed  []opens.Name
+	late    []*opens.Open // new states of doubted reserves; without a set: gone
+	parked  []*idset.Set  // copies
+	fresh   Change        // if anybody is in it
+	counted bool          // the total of a job is another
+	job     job.ID        // which
+	total   Tally         // of it, after the entry
 }
 
 func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
@@ -137,7 +138,7 @@ func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
 // count applies a difference to the job's total, once an entry. A tally is unsigned
 // and wraps, so that a difference may hold negative numbers.
 func (t *txn) count(id job.ID, d *Tally) (err error) {
-	t.job = id
+	t.counted, t.job = true, id
 	if t.total, err = t.ahead.total(id); err == nil {
 		t.total.Add(d)
 	}

@@ -11,6 +11,7 @@ import (
 	"crier/internal/bin"
 	"crier/state/parked/kv"
 	"crier/state/parked/opens"
+	"crier/state/parked/row"
 )
 
 // A checkpoint is all rows of an index as they were at one moment (rule 22): key and
@@ -42,6 +43,7 @@ func (x *Index) WriteCheckpoint(out io.Writer) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("writing a checkpoint: %w", err)
 	}
 	var at Number
+	markKey := row.Global(rowMark)
 	oldest := uint64(1<<64 - 1)
 	var front []byte
 	put := func(b []byte) error {
@@ -53,7 +55,7 @@ func (x *Index) WriteCheckpoint(out io.Writer) (Checkpoint, error) {
 		return err
 	}
 	err := x.kv.Scan(nil, nil, func(k, v []byte) error {
-		if bytes.Equal(k, globalKey(rowMark)) {
+		if bytes.Equal(k, markKey) {
 			n, err := parseMark(v)
 			if err != nil {
 				return err
@@ -81,10 +83,15 @@ func (x *Index) WriteCheckpoint(out io.Writer) (Checkpoint, error) {
 func Restore(store kv.Store, in io.Reader) error {
 	r := bufio.NewReaderSize(in, 128<<10)
 	magic := make([]byte, len(checkpointMagic))
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != checkpointMagic {
+	_, err := io.ReadFull(r, magic)
+	switch {
+	case err == nil && string(magic[:2]) == checkpointMagic[:2] && magic[2] != checkpointMagic[2]:
+		return fmt.Errorf("%w of this version: its rows have form %d, not %d; start the version of crier that wrote it", ErrCheckpoint, magic[2], checkpointMagic[2])
+	case err != nil || string(magic) != checkpointMagic:
 		return fmt.Errorf("%w: it starts with other bytes (%v)", ErrCheckpoint, err)
 	}
 	var b, mark kv.Batch
+	markKey := row.Global(rowMark)
 	size := 0
 	for {
 		k, err := readRow(r)
@@ -98,7 +105,7 @@ func Restore(store kv.Store, in io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if bytes.Equal(k, globalKey(rowMark)) {
+		if bytes.Equal(k, markKey) {
 			mark.Put(k, v)
 			continue
 		}
@@ -140,7 +147,7 @@ func readRow(r *bufio.Reader) ([]byte, error) {
 // wholly applied; 0 if the store was never one, or not restored to the end, or has rows of
 // another form than this version's.
 func Watermark(store kv.Store) (uint64, error) {
-	b, err := store.Get(globalKey(rowMark))
+	b, err := store.Get(row.Global(rowMark))
 	if err != nil || b == nil {
 		return 0, err
 	}

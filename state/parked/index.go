@@ -97,7 +97,7 @@ func New(ctx context.Context, store kv.Store, packages Packages, records Records
 }
 
 func (x *Index) load(ctx context.Context) error {
-	b, err := x.kv.Get(globalKey(rowMark))
+	b, err := x.kv.Get(row.Global(rowMark))
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (x *Index) load(ctx context.Context) error {
 	if err := x.mu.totals.Load(x.kv); err != nil {
 		return err
 	}
-	prefix := globalKey(rowJournal)
+	prefix := row.Global(rowJournal)
 	err = x.kv.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		name, val := bin.NewReader(k[len(prefix):]), bin.NewReader(v)
 		x.mu.journals[name.Journal()] = journal{next: val.Uint(), sealed: val.Bool()}

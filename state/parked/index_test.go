@@ -45,6 +45,59 @@ func (r *recorder) Write(b *kv.Batch) error {
 	return r.Memory.Write(b)
 }
 
+// unsure is a store of which a write fails that it may have taken nevertheless.
+type unsure struct {
+	kv.Store
+	fails, takes bool
+}
+
+func (u *unsure) Write(b *kv.Batch) error {
+	if !u.fails {
+		return u.Store.Write(b)
+	}
+	if u.takes {
+		if err := u.Store.Write(b); err != nil {
+			return err
+		}
+	}
+	return kv.ErrNotWritten
+}
+
+// An index whose store failed takes nothing in, for nobody knows what the store has; opened
+// again it goes on from there, and is in the end what one is that never failed.
+func TestAFailedWriteEndsAnIndex(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := newHistory(rapid.Uint64().Draw(t, "seed"))
+		for range rapid.IntRange(2, 40).Draw(t, "records") {
+			h.record()
+		}
+		whole := newIndex(t, kv.NewMemory(), h)
+		apply(t, whole, h.records...)
+		db := &unsure{Store: kv.NewMemory(), takes: rapid.Bool().Draw(t, "takes")}
+		x := newIndex(t, db, h)
+		good := rapid.IntRange(0, len(h.records)-1).Draw(t, "good")
+		apply(t, x, h.records[:good]...)
+		db.fails = true
+		rest := h.records[good:]
+		if _, err := x.Apply(context.Background(), rest[:rapid.IntRange(1, len(rest)).Draw(t, "together")]...); !errors.Is(err, kv.ErrNotWritten) {
+			t.Fatalf("a write that failed: %v", err)
+		}
+		db.fails = false
+		before := dump(t, x)
+		if _, err := x.Apply(context.Background(), rest...); !errors.Is(err, kv.ErrNotWritten) || dump(t, x) != before {
+			t.Fatalf("it goes on: %v", err)
+		}
+		x = newIndex(t, db, h)
+		for len(rest) > 0 && rest[0].Seq < x.Watermark() {
+			rest = rest[1:]
+		}
+		apply(t, x, rest...)
+		if got, want := dump(t, x), dump(t, whole); got != want {
+			t.Fatalf("opened again it is\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
 func newIndex(t fataler, db kv.Store, h *history) *parked.Index {
 	x, err := parked.New(context.Background(), db, h, h)
 	if err != nil {

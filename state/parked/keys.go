@@ -29,17 +29,6 @@ const (
 	rowMark     = 'W'
 )
 
-var globalPrefix = []byte{0xff, 0xff}
-
-func globalKey(row byte, more ...[]byte) []byte {
-	k := append(make([]byte, 0, 64), globalPrefix...)
-	k = append(k, row)
-	for _, m := range more {
-		k = append(k, m...)
-	}
-	return k
-}
-
 func reservedKey(r job.Range, id job.ID) []byte { return row.Key(r, rowReserved, id[:]) }
 
 func doubtKey(r job.Range, id job.ID, ref job.Ref, inc job.Incarnation, how byte) []byte {

@@ -31,6 +31,9 @@ func readReserved(rows charge.Rows, r job.Range, id job.ID) (spans.Set, error) {
 	return spans.Parse(b)
 }
 
+// Tally counts a job's recipients by outcome; what is pending is not in it.
+type Tally = totals.Tally
+
 // Total tells how many recipients of a job have which outcome; absent is zero.
 func (x *Index) Total(id job.ID) (Tally, error) {
 	x.mu.RLock()

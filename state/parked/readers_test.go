@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -437,6 +438,10 @@ func TestCheckpointRefusesOtherBytes(t *testing.T) {
 		if mark, err := parked.Watermark(db); err != nil || mark != 0 {
 			t.Errorf("an index restored from %d of %d bytes has watermark %d, %v", len(bad), len(whole), mark, err)
 		}
+	}
+	older := append([]byte{whole[0], whole[1], whole[2] - 1}, whole[3:]...)
+	if err := parked.Restore(kv.NewMemory(), bytes.NewReader(older)); !errors.Is(err, parked.ErrCheckpoint) || !strings.Contains(err.Error(), "start the version of crier that wrote it") {
+		t.Errorf("a checkpoint of another version: %v", err)
 	}
 	db := kv.NewMemory()
 	if err := parked.Restore(db, bytes.NewReader(whole)); err != nil || dump(t, newIndex(t, db, h)) != dump(t, x) {

@@ -1,9 +1,11 @@
 package home
 
 import (
+	"slices"
 	"testing"
 
 	"crier/internal/idset"
+	"crier/job"
 )
 
 // A storm is served a container after the other, in order and around the end.
@@ -23,6 +25,26 @@ func TestAStormIsServedByContainer(t *testing.T) {
 	}
 	if got := looks(s.Step(Found{Findings{Job: allKnown}})); len(got) > 0 {
 		t.Fatalf("%v, want nothing more", got)
+	}
+}
+
+// Those who are left after a storm are a list again, and so is a pass of a few out of one.
+func TestBehindAStormSetsAreListsAgain(t *testing.T) {
+	who := idset.New(0)
+	for i := range uint32(300) {
+		who.Add(i << 8)
+	}
+	who.KeepSpan(job.Span{Lo: 0, Hi: 3 << 8}) // containers that have three
+	if _, list := who.Few(); list {
+		t.Fatal("the set is no storm's")
+	}
+	now, _ := admit(who, 0, admitMost)
+	if ids, list := now.Few(); !list || !slices.Equal(ids, []uint32{0, 1 << 8, 2 << 8}) {
+		t.Errorf("the pass is about %v, as a list: %v", ids, list)
+	}
+	who.Or(idset.Of(5))
+	if ids, list := who.Few(); !list || !slices.Equal(ids, []uint32{5}) {
+		t.Errorf("the next is about %v, as a list: %v", ids, list)
 	}
 }
 

@@ -36,16 +36,7 @@ func In(rows Rows, jobs *numbers.Table, r job.Range, c Limits) (*idset.Set, erro
 	if len(c.Of) == 0 {
 		return crowded, nil
 	}
-	w := &crowding{from: rows, cap: c.Cap, of: make(map[numbers.Number]Member, len(c.Of)), crowded: crowded, page: -1}
-	for id, member := range c.Of {
-		n, err := jobs.Of(id)
-		if err != nil {
-			return nil, err
-		}
-		if n != 0 {
-			w.of[n] = member
-		}
-	}
+	w := &crowding{from: rows, jobs: jobs, c: c, of: map[numbers.Number]Member{}, crowded: crowded, page: -1}
 	prefix := row.Key(r, page.Letter)
 	err := rows.Scan(prefix, row.After(prefix), w.take)
 	if err == nil {
@@ -56,8 +47,9 @@ func In(rows Rows, jobs *numbers.Table, r job.Range, c Limits) (*idset.Set, erro
 
 type crowding struct {
 	from    Rows
-	cap     int
-	of      map[numbers.Number]Member
+	jobs    *numbers.Table
+	c       Limits
+	of      map[numbers.Number]Member // of the jobs that the range has
 	crowded *idset.Set
 	page    int                // the one that the scan is at; -1: none yet
 	job     numbers.Number     // of the last row
@@ -79,8 +71,12 @@ func (w *crowding) take(k, v []byte) error {
 		}
 		w.page = at
 	}
-	if id := page.JobIn(k); id != w.job {
-		w.job, w.member = id, w.of[id]
+	if n := page.JobIn(k); n != w.job {
+		member, err := w.memberOf(n)
+		if err != nil {
+			return err
+		}
+		w.job, w.member = n, member
 	}
 	if w.member.Counts {
 		w.rows++
@@ -97,10 +93,24 @@ func (w *crowding) take(k, v []byte) error {
 	return nil
 }
 
+// memberOf gives what the job of a number is.
+func (w *crowding) memberOf(n numbers.Number) (Member, error) {
+	m, ok := w.of[n]
+	if ok {
+		return m, nil
+	}
+	id, err := w.jobs.Job(n)
+	if err == nil {
+		m = w.c.Of[id]
+		w.of[n] = m
+	}
+	return m, err
+}
+
 // endPage sums up a page of which all rows were taken.
 func (w *crowding) endPage() error {
 	var err error
-	if w.page >= 0 && w.cap > 0 && w.rows > w.cap {
+	if w.page >= 0 && w.c.Cap > 0 && w.rows > w.c.Cap {
 		err = w.count()
 	}
 	if !w.twice.IsEmpty() {
@@ -125,7 +135,7 @@ func (w *crowding) count() error {
 		for i, word := range p {
 			for ; word != 0; word &= word - 1 {
 				at := i<<6 + bits.TrailingZeros64(word)
-				if items[at]++; items[at] > w.cap {
+				if items[at]++; items[at] > w.c.Cap {
 					w.twice[i] |= word & -word
 				}
 			}

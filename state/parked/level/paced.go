@@ -9,10 +9,11 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
-// A table that is compacted into levels that are full moves ten or twenty times as much as it has, at
-// full speed on a processor of its own for seconds, and logins wait for theirs. So the compaction
-// rests as long as it has worked, a piece of a table at a time, unless so many tables wait for it
-// that looking through them costs more.
+// A table that is compacted into levels that are full moves fifteen times as much as it has, at
+// full speed on a processor of its own for seconds, and logins wait for theirs. So whoever writes
+// tables rests as long as it has worked, a piece at a time, unless so many wait at level 0 that
+// looking through them costs more. The table in memory is written so, too, which takes a fraction of
+// the time in which the next one fills.
 const (
 	pacedBytes = 256 << 10
 	restMost   = 50 * time.Millisecond

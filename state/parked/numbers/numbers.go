@@ -1,7 +1,7 @@
 // Package numbers gives jobs short names for the rows of the index, of which most are parked
 // recipients: a job's number has 4 bytes, its id 16, and they are in every key that is
 // written, compared and compacted. Jobs are numbered in the order in which the ledger first
-// parks anybody for them, so that an index that is made again has the same numbers.
+// parks anybody for them, so that all indexes of a ledger have the same numbers.
 //
 //	0xffff 'i' job        number
 //	0xffff 'n' number     job
@@ -17,6 +17,7 @@ import (
 
 	"crier/job"
 	"crier/state/parked/kv"
+	"crier/state/parked/row"
 )
 
 const (
@@ -63,8 +64,6 @@ func New(rows Rows) *Table {
 	return t
 }
 
-func key(letter byte, more ...byte) []byte { return append([]byte{0xff, 0xff, letter}, more...) }
-
 // Of gives the number of a job; 0: nobody was ever parked for it.
 func (t *Table) Of(id job.ID) (Number, error) {
 	t.mu.RLock()
@@ -81,7 +80,7 @@ func (t *Table) Of(id job.ID) (Number, error) {
 }
 
 func read(rows Rows, id job.ID) (Number, error) {
-	b, err := rows.Get(key(rowNumber, id[:]...))
+	b, err := rows.Get(row.Global(rowNumber, id[:]))
 	if err != nil || b == nil {
 		return 0, err
 	}
@@ -99,7 +98,7 @@ func (t *Table) Job(n Number) (job.ID, error) {
 	if ok {
 		return id, nil
 	}
-	b, err := t.rows.Get(key(rowJob, n.Append(nil)...))
+	b, err := t.rows.Get(row.Global(rowJob, n.Append(nil)))
 	if err == nil && len(b) != len(id) {
 		err = fmt.Errorf("job number %d has %d bytes", n, len(b))
 	}
@@ -143,7 +142,7 @@ func (a Ahead) Give(b *kv.Batch, id job.ID) (Number, error) {
 	if err != nil || n != 0 {
 		return n, err
 	}
-	count, err := a.Rows.Get(key(rowCount))
+	count, err := a.Rows.Get(row.Global(rowCount))
 	if err != nil {
 		return 0, err
 	}
@@ -154,8 +153,8 @@ func (a Ahead) Give(b *kv.Batch, id job.ID) (Number, error) {
 		return 0, errors.New("there are no numbers left for jobs")
 	}
 	n++
-	b.Put(key(rowCount), n.Append(nil))
-	b.Put(key(rowNumber, id[:]...), n.Append(nil))
-	b.Put(key(rowJob, n.Append(nil)...), id[:])
+	b.Put(row.Global(rowCount), n.Append(nil))
+	b.Put(row.Global(rowNumber, id[:]), n.Append(nil))
+	b.Put(row.Global(rowJob, n.Append(nil)), id[:])
 	return n, nil
 }

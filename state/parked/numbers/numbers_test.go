@@ -6,6 +6,7 @@ import (
 
 	"crier/job"
 	"crier/state/parked/kv"
+	"crier/state/parked/row"
 )
 
 func id(n uint64) job.ID {
@@ -70,9 +71,9 @@ func TestNumbers(t *testing.T) {
 func TestNumbersThatAreNone(t *testing.T) {
 	store := kv.NewMemory()
 	var b kv.Batch
-	b.Put(key(rowNumber, make([]byte, 16)...), []byte{1})
-	b.Put(key(rowJob, 0, 0, 0, 1), []byte{1})
-	b.Put(key(rowCount), []byte{0xff, 0xff, 0xff, 0xff})
+	b.Put(row.Global(rowNumber, make([]byte, 16)), []byte{1})
+	b.Put(row.Global(rowJob, []byte{0, 0, 0, 1}), []byte{1})
+	b.Put(row.Global(rowCount), []byte{0xff, 0xff, 0xff, 0xff})
 	if err := store.Write(&b); err != nil {
 		t.Fatal(err)
 	}

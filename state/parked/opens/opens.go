@@ -151,15 +151,22 @@ func (t *Table) Load(r job.Range, rows kv.Store, targets Targets) error {
 		return err
 	}
 	prefix = row.Key(r, rowRest)
-	err = rows.Scan(prefix, row.After(prefix), func(k, v []byte) (err error) {
+	err = rows.Scan(prefix, row.After(prefix), func(k, v []byte) error {
 		key := bin.NewReader(k[len(prefix):])
 		o := &Open{Name: Name{Range: r, Job: key.JobID(), Ref: key.Ref(), Inc: key.Incarnation()}}
-		o.Set, err = row.Set(v)
+		s, err := row.Set(v)
+		if err := errors.Join(key.Err(true), err); err != nil {
+			return err
+		}
+		o.Set = s
 		ahead.Put(o)
-		return errors.Join(key.Err(true), err)
+		return nil
 	})
+	if err != nil {
+		return err
+	}
 	ahead.Written()
-	return err
+	return nil
 }
 
 // Needs gives the record of the ledger without which a row of the index could not be read; ok

@@ -24,6 +24,15 @@ func Key(r job.Range, letter byte, more ...[]byte) []byte {
 	return k
 }
 
+// Global makes the key of a row that belongs to no range; its letters are their own.
+func Global(letter byte, more ...[]byte) []byte {
+	k := append(make([]byte, 0, 64), 0xff, 0xff, letter)
+	for _, m := range more {
+		k = append(k, m...)
+	}
+	return k
+}
+
 // Is reports whether a key is of a row of a range with a letter.
 func Is(key []byte, letter byte) bool {
 	return len(key) > 2 && key[2] == letter && binary.BigEndian.Uint16(key) < job.Ranges

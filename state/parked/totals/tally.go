@@ -21,8 +21,7 @@ type Tally struct {
 	Cancelled uint64
 	Failed    uint64
 	Dropped   [16]uint64 // by reason
-	// FailedFor is Failed by reason; an index from before it was kept has less in it.
-	FailedFor [16]uint64
+	FailedFor [16]uint64 // Failed by reason
 }
 
 func (t *Tally) fields() [9]*uint64 {

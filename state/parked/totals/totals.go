@@ -8,6 +8,7 @@ import (
 	"crier/internal/bin"
 	"crier/job"
 	"crier/state/parked/kv"
+	"crier/state/parked/row"
 )
 
 // Rows. Every batch of the index changes the totals of dozens of jobs, a little; so it writes all of
@@ -28,7 +29,8 @@ const (
 	most = 4096
 )
 
-func key(letter byte, more ...byte) []byte { return append([]byte{0xff, 0xff, letter}, more...) }
+func totalKey(id job.ID) []byte   { return row.Global(rowTotal, id[:]) }
+func changesKey(turn byte) []byte { return row.Global(rowChanges, []byte{turn}) }
 
 // Table is the totals of all jobs. It must be loaded first. It is not safe for concurrent use, but
 // for any number of Get at a time.
@@ -41,11 +43,11 @@ type Table struct {
 
 // Load reads what the rows of changes say.
 func (t *Table) Load(rows kv.Store) error {
-	var c changes
-	if err := rows.Scan(key(rowChanges), key(rowChanges+1), c.take); err != nil {
+	c := changes{since: map[job.ID]Tally{}}
+	if err := rows.Scan(row.Global(rowChanges), row.Global(rowChanges+1), c.take); err != nil {
 		return err
 	}
-	*t = Table{since: c.of(), known: map[job.ID]Tally{}, round: c.round, turn: byte(len(c.turns))}
+	*t = Table{since: c.since, known: map[job.ID]Tally{}, round: c.round, turn: c.turns}
 	return nil
 }
 
@@ -59,8 +61,8 @@ func (t *Table) Get(id job.ID) (Tally, bool) {
 }
 
 // Read reads the row of a job that Get does not know. It may be called while the table changes.
-func Read(rows interface{ Get([]byte) ([]byte, error) }, id job.ID) (Tally, error) {
-	b, err := rows.Get(key(rowTotal, id[:]...))
+func Read(rows kv.Store, id job.ID) (Tally, error) {
+	b, err := rows.Get(totalKey(id))
 	if err != nil || b == nil {
 		return Tally{}, err
 	}
@@ -85,7 +87,7 @@ func (t *Table) Rows(b *kv.Batch, a Ahead) {
 		for id, total := range all {
 			var w bin.Writer
 			total.write(&w)
-			b.Put(key(rowTotal, id[:]...), w.B)
+			b.Put(totalKey(id), w.B)
 		}
 	} else if len(a) == 0 {
 		return
@@ -96,7 +98,7 @@ func (t *Table) Rows(b *kv.Batch, a Ahead) {
 		w.Fixed(id[:])
 		total.write(&w)
 	}
-	b.Put(key(rowChanges, turn), w.B)
+	b.Put(changesKey(turn), w.B)
 }
 
 // Written makes the table what it is behind the batch.
@@ -117,57 +119,49 @@ func (t *Table) Written(a Ahead) {
 	}
 }
 
-// changes are the rows of changes, of the last round.
+// changes is what the rows of changes of the last round say.
 type changes struct {
 	round uint64
-	turns []map[job.ID]Tally
+	turns byte // how many were used in it
+	since map[job.ID]Tally
 }
 
-// take takes in a row; they come by turn.
+// take takes in a row; they come by turn, so that the first is of the last round.
 func (c *changes) take(_, v []byte) error {
 	r := bin.NewReader(v)
-	round := r.Uint()
-	turn := map[job.ID]Tally{}
+	if round := r.Uint(); c.turns == 0 {
+		c.round = round
+	} else if round != c.round {
+		return r.Err(false)
+	}
 	for r.Len() > 0 && r.Err(false) == nil {
 		id := r.JobID()
-		turn[id] = readTally(r)
+		c.since[id] = readTally(r)
 	}
-	switch {
-	case c.turns == nil || round > c.round:
-		c.round, c.turns = round, []map[job.ID]Tally{turn}
-	case round == c.round:
-		c.turns = append(c.turns, turn)
-	}
+	c.turns++
 	return r.Err(true)
-}
-
-func (c *changes) of() map[job.ID]Tally {
-	all := map[job.ID]Tally{}
-	for _, turn := range c.turns {
-		maps.Copy(all, turn)
-	}
-	return all
 }
 
 // Folded calls fn with the rows that a scan of a whole index gives to the function that it makes,
 // as if each job had its row and nothing else were written; end gives the last ones. Two indexes
 // that took in the same records in other batches are equal so.
 func Folded(fn func(k, v []byte) error) (take func(k, v []byte) error, end func() error) {
-	var c changes
-	var since map[job.ID]Tally // what all changes say
-	var behind []job.ID        // whose rows are still to come
+	c := changes{since: map[job.ID]Tally{}}
+	var behind []job.ID // with changes, whose rows are still to come
+	summed := false
 	sum := func() {
-		since = c.of()
-		behind = slices.SortedFunc(maps.Keys(since), func(a, b job.ID) int { return bytes.Compare(a[:], b[:]) })
+		if !summed {
+			summed, behind = true, slices.SortedFunc(maps.Keys(c.since), func(a, b job.ID) int { return bytes.Compare(a[:], b[:]) })
+		}
 	}
 	put := func(id job.ID) error {
 		var w bin.Writer
-		total := since[id]
+		total := c.since[id]
 		total.write(&w)
-		return fn(key(rowTotal, id[:]...), w.B)
+		return fn(totalKey(id), w.B)
 	}
 	pass := func(k []byte) error { // those whose keys are less
-		for len(behind) > 0 && (k == nil || bytes.Compare(key(rowTotal, behind[0][:]...), k) < 0) {
+		for len(behind) > 0 && (k == nil || bytes.Compare(totalKey(behind[0]), k) < 0) {
 			if err := put(behind[0]); err != nil {
 				return err
 			}
@@ -176,24 +170,22 @@ func Folded(fn func(k, v []byte) error) (take func(k, v []byte) error, end func(
 		return nil
 	}
 	take = func(k, v []byte) error {
-		if bytes.HasPrefix(k, key(rowChanges)) {
+		if bytes.HasPrefix(k, row.Global(rowChanges)) {
 			return c.take(k, v)
 		}
-		if since == nil && bytes.Compare(k, key(rowChanges)) > 0 {
+		if bytes.Compare(k, row.Global(rowChanges)) > 0 {
 			sum()
 		}
 		if err := pass(k); err != nil {
 			return err
 		}
-		if len(behind) > 0 && bytes.Equal(k, key(rowTotal, behind[0][:]...)) {
+		if len(behind) > 0 && bytes.Equal(k, totalKey(behind[0])) {
 			return nil // what its changes say comes next
 		}
 		return fn(k, v)
 	}
 	return take, func() error {
-		if since == nil {
-			sum()
-		}
+		sum()
 		return pass(nil)
 	}
 }

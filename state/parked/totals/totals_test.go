@@ -73,7 +73,7 @@ func TestTotalsSurviveEveryBatch(t *testing.T) {
 			if len(table.since) > most || len(table.known) > most {
 				t.Fatalf("%d and %d totals are remembered", len(table.since), len(table.known))
 			}
-			p.Ops = append(p.Ops, kv.Op{Key: key(rowChanges, 0)}) // a row of changes that says nothing
+			p.Ops = append(p.Ops, kv.Op{Key: changesKey(0)}) // a row of changes that says nothing
 			if err := plain.Write(&p); err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +108,7 @@ func TestTotalsSurviveEveryBatch(t *testing.T) {
 func TestChangesThatBreakOff(t *testing.T) {
 	store := kv.NewMemory()
 	var b kv.Batch
-	b.Put(key(rowChanges, 0), []byte{1, 2, 3})
+	b.Put(changesKey(0), []byte{1, 2, 3})
 	if err := store.Write(&b); err != nil {
 		t.Fatal(err)
 	}
