@@ -7,8 +7,12 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/storage"
+	"golang.org/x/sys/unix"
 )
 
+// Tables are handed to the disk a piece at a time, as they are written: what the sync of a whole
+// one leaves to be written at once, the ledger's syncs wait for.
+//
 // A table that is compacted into levels that are full moves fifteen times as much as it has, at
 // full speed on a processor of its own for seconds, and logins wait for theirs. So whoever writes
 // tables rests as long as it has worked, a piece at a time, unless so many wait at level 0 that
@@ -51,7 +55,8 @@ func (p *paced) hurries() bool {
 type pacedTable struct {
 	storage.Writer
 	paced *paced
-	bytes int
+	bytes int       // of the piece that is written
+	ahead int64     // those before it
 	since time.Time // it works
 }
 
@@ -59,10 +64,19 @@ type pacedTable struct {
 func (t *pacedTable) Write(b []byte) (int, error) {
 	n, err := t.Writer.Write(b)
 	if t.bytes += n; t.bytes >= pacedBytes {
+		t.handOver()
 		if worked := t.paced.now().Sub(t.since); !t.paced.hurries() {
 			t.paced.rest(min(worked, restMost))
 		}
 		t.bytes, t.since = 0, t.paced.now()
 	}
 	return n, err
+}
+
+// handOver lets the disk begin to write a piece. It is a hint: what is not written then, Sync writes.
+func (t *pacedTable) handOver() {
+	if f, ok := t.Writer.(interface{ Fd() uintptr }); ok {
+		_ = unix.SyncFileRange(int(f.Fd()), t.ahead, int64(t.bytes), unix.SYNC_FILE_RANGE_WRITE)
+	}
+	t.ahead += int64(t.bytes)
 }

@@ -1,7 +1,10 @@
 package level
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -67,5 +70,70 @@ func TestCompactionsRest(t *testing.T) {
 	}
 	if got := write(storage.TypeTable, time.Millisecond); got != nil {
 		t.Errorf("it rests %v although tables wait", got)
+	}
+}
+
+// fileStorage is files of which what is handed over can be seen: their descriptors are asked for.
+type fileStorage struct {
+	storage.Storage
+	asked int
+}
+
+type fileWriter struct {
+	storage.Writer
+	fd  func() uintptr
+	all *fileStorage
+}
+
+// Create implements storage.Storage.
+func (s *fileStorage) Create(fd storage.FileDesc) (storage.Writer, error) {
+	w, err := s.Storage.Create(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &fileWriter{w, w.(interface{ Fd() uintptr }).Fd, s}, nil
+}
+
+// Fd gives the file's descriptor.
+func (w *fileWriter) Fd() uintptr {
+	w.all.asked++
+	return w.fd()
+}
+
+// Each piece of a table is handed to the disk, and what is stored is what was written.
+func TestTablesAreHandedOver(t *testing.T) {
+	files, err := storage.OpenFile(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { files.Close() })
+	seen := &fileStorage{Storage: files}
+	p := &paced{Storage: seen, now: time.Now, rest: func(time.Duration) {}}
+	fd := storage.FileDesc{Type: storage.TypeTable, Num: 1}
+	w, err := p.Create(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []byte
+	for i := range 3*pacedBytes/(100<<10) + 1 {
+		piece := bytes.Repeat([]byte{byte(i)}, 100<<10)
+		want = append(want, piece...)
+		if _, err := w.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen.asked < 2 {
+		t.Errorf("%d pieces of %d bytes are handed over", seen.asked, len(want))
+	}
+	if err := errors.Join(w.Sync(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := files.Open(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes are read, want the %d that were written: %v", len(got), len(want), err)
 	}
 }
