@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"crier/internal/pause"
 	"crier/job"
 	"crier/state/coord"
 	"crier/state/jobs"
@@ -36,6 +37,8 @@ type Recorder struct {
 	Tally  func(job.Spec) (job.Counts, uint64, error) // and the ledger sequence it is true at
 	Logger *slog.Logger
 	held   sync.Mutex // while it projects a transition, and while somebody holds it
+
+	statuses statuses
 }
 
 // Hold keeps transitions from being projected until release.
@@ -97,34 +100,42 @@ func (r *Recorder) project(ctx context.Context, p sql.Projection) error {
 	return r.Store.Project(ctx, p)
 }
 
-// recordCounts projects how far the live jobs are, once a second.
+// recordCounts projects how far the live jobs are, once a second if they are few.
 func (r *Recorder) recordCounts(ctx context.Context) {
-	t := time.NewTicker(countsEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	for pause.For(ctx, countsEvery) {
 		if err := r.recordOnce(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			r.Logger.Warn("projecting counts to SQL", "error", err)
 		}
 	}
 }
 
-// countsTogether is of how many jobs the counts are one transaction: nobody else writes meanwhile.
-const countsTogether = 100
+// countsTogether is of how many jobs the counts are one transaction, and countsRest is how long others
+// have the processors and the store to themselves behind one: logins wait for what has both.
+const (
+	countsTogether = 100
+	countsRest     = 100 * time.Millisecond
+)
 
 // recordOnce projects the counts of all jobs. One whose acceptance is not projected yet is left for the
 // next round.
 func (r *Recorder) recordOnce(ctx context.Context) error {
+	live := slices.DeleteFunc(r.Jobs.Live(), func(j jobs.Job) bool { return j.State < job.Sending })
+	slices.SortFunc(live, func(a, b jobs.Job) int { return bytes.Compare(a.Spec.ID[:], b.Spec.ID[:]) })
+	var errs []error
+	for some := range slices.Chunk(live, countsTogether) {
+		if len(errs) > 0 && !pause.For(ctx, countsRest) {
+			break
+		}
+		errs = append(errs, r.recordSome(ctx, some))
+	}
+	return errors.Join(errs...)
+}
+
+// recordSome projects the counts of some jobs.
+func (r *Recorder) recordSome(ctx context.Context, some []jobs.Job) error {
 	var errs []error
 	var all []sql.JobCounts
-	for _, j := range r.Jobs.Live() {
-		if j.State < job.Sending {
-			continue
-		}
+	for _, j := range some {
 		counts, seq, err := r.Tally(j.Spec)
 		if err == nil {
 			all = append(all, sql.JobCounts{Job: j.Spec.ID, AsOf: seq, Counts: counts})
@@ -132,9 +143,8 @@ func (r *Recorder) recordOnce(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	slices.SortFunc(all, func(a, b sql.JobCounts) int { return bytes.Compare(a.Job[:], b.Job[:]) })
-	for some := range slices.Chunk(all, countsTogether) {
-		errs = append(errs, r.projectCounts(ctx, some))
+	if len(all) > 0 {
+		errs = append(errs, r.projectCounts(ctx, all))
 	}
 	return errors.Join(errs...)
 }

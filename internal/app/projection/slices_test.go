@@ -75,6 +75,61 @@ func TestStatusesOfLiveJobsAreKept(t *testing.T) {
 	})
 }
 
+// What the sweep goes by may be old: what was written since stays until it is told.
+func TestWhatIsWrittenSinceStays(t *testing.T) {
+	x, ctx := newTrial(t), t.Context()
+	key := sliceKey(x.spec.ID, 3)
+	put := func(version uint64, last coord.Version) coord.Version {
+		t.Helper()
+		b, err := json.Marshal(SliceStatus{Version: version, State: job.SliceSent, Since: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := x.store.Put(ctx, key, b, last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	tell := func(v coord.Version) {
+		t.Helper()
+		e, err := x.store.Get(ctx, key)
+		if err != nil || e.Version != v {
+			t.Fatalf("it is %+v, %v", e, err)
+		}
+		if err := x.slice(ctx, e, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Now().UTC().Format(time.RFC3339Nano)
+	if err := x.Store.Project(ctx, sql.Projection{Recorder: recorderName, Transitions: []job.Transition{
+		{Job: x.spec.ID, Version: 1, State: job.Submitted, At: at, Spec: x.spec},
+		{Job: x.spec.ID, Version: 2, State: job.JobFailed, At: at, Spec: x.spec}}}); err != nil {
+		t.Fatal(err)
+	}
+	x.statuses.forget()
+	first := put(1, 0)
+	tell(first)
+	second := put(2, first)
+	for _, there := range []bool{true, false} {
+		if err := x.sweepSlices(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.store.Get(ctx, key); (err == nil) != there {
+			t.Errorf("it is there: %v, want %v", err, there)
+		}
+		if there {
+			tell(second)
+		}
+	}
+	if err := x.slice(ctx, coord.Entry{Key: key}, true); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(x.statuses.of); n != 0 {
+		t.Errorf("statuses of %d jobs are known that are gone", n)
+	}
+}
+
 // A job that is over as soon as it is sent leaves its slices sent.
 func TestTheLastStatusIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
