@@ -22,6 +22,14 @@ import (
 // online for longer than 5 s (rule 20).
 const Every = 3 * time.Second
 
+// A look at all ranges is in so many parts, spread over its time: of ten million parked
+// it takes a processor a tenth of a second, for which logins would wait.
+const (
+	parts      = 128
+	partEvery  = Every / parts
+	partRanges = job.Ranges / parts
+)
+
 // Sweep is what it looks at, and whom it tells.
 type Sweep struct {
 	Index    *parked.Index
@@ -44,17 +52,17 @@ type Sweep struct {
 // in a range of which little is left that takes milliseconds, and nobody who is online may wait for it.
 func (s *Sweep) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, round := range []func(context.Context) error{s.waiting, s.over} {
-		g.Go(func() error { return again(ctx, round) })
-	}
+	g.Go(func() error { return again(ctx, partEvery, s.waiting()) })
+	g.Go(func() error { return again(ctx, Every, s.over) })
 	return g.Wait()
 }
 
-func again(ctx context.Context, round func(context.Context) error) error {
-	t := time.NewTicker(Every)
+// again looks until ctx ends. Who has not the time to look so often goes on without a rest.
+func again(ctx context.Context, every time.Duration, look func(context.Context) error) error {
+	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
-		if err := round(ctx); err != nil {
+		if err := look(ctx); err != nil {
 			return err
 		}
 		select {
@@ -65,31 +73,57 @@ func again(ctx context.Context, round func(context.Context) error) error {
 	}
 }
 
-// waiting tells the homes who waits and should be looked at.
-func (s *Sweep) waiting(ctx context.Context) error {
-	now, live := time.Now(), s.Jobs.Live()
-	resend := map[job.ID]bool{}
+// waiting gives what tells the homes, of a part of the ranges after another, who waits and should
+// be looked at.
+func (s *Sweep) waiting() func(context.Context) error {
+	var whom whom
+	r := job.Range(0)
+	return func(ctx context.Context) (err error) {
+		if r == 0 {
+			if whom, err = s.whom(time.Now()); err != nil {
+				return err
+			}
+		}
+		for range partRanges {
+			if s.Holds(r) {
+				set, err := s.waitingIn(r, whom)
+				if err != nil {
+					return err
+				}
+				if !set.IsEmpty() {
+					s.Post(ctx, home.Wanted{Who: set})
+				}
+			}
+			r = (r + 1) % job.Ranges
+		}
+		return nil
+	}
+}
+
+// whom is what the live jobs say of who should be looked at.
+type whom struct {
+	resend map[job.ID]bool
+	crowd  crowd.Limits
+	oldest uint64
+}
+
+func (s *Sweep) whom(now time.Time) (whom, error) {
+	live := s.Jobs.Live()
+	w := whom{resend: map[job.ID]bool{}, oldest: oldestOf(live)}
+	waiting := map[job.ID]home.JobInfo{}
 	for _, j := range live {
-		resend[j.Spec.ID] = s.Info(j, now).Resend
-	}
-	oldest := oldestOf(live)
-	crowd, err := s.crowd(now, live)
-	if err != nil {
-		return err
-	}
-	for r := range job.Range(job.Ranges) {
-		if !s.Holds(r) {
-			continue
-		}
-		set, err := s.waitingIn(r, resend, crowd, oldest)
+		info := s.Info(j, now)
+		w.resend[j.Spec.ID] = info.Resend
+		total, err := s.Index.Total(j.Spec.ID)
 		if err != nil {
-			return err
+			return whom{}, err
 		}
-		if !set.IsEmpty() {
-			s.Post(ctx, home.Wanted{Who: set})
+		if total.Parked > 0 {
+			waiting[j.Spec.ID] = info
 		}
 	}
-	return nil
+	w.crowd = home.Crowd(s.Cap, waiting)
+	return w, nil
 }
 
 // over asks the homes to end what is left of jobs.
@@ -103,21 +137,6 @@ func (s *Sweep) over(ctx context.Context) error {
 	}
 	s.bare.end()
 	return nil
-}
-
-// crowd says when too much is parked for somebody.
-func (s *Sweep) crowd(now time.Time, live []jobs.Job) (crowd.Limits, error) {
-	waiting := map[job.ID]home.JobInfo{}
-	for _, j := range live {
-		total, err := s.Index.Total(j.Spec.ID)
-		if err != nil {
-			return crowd.Limits{}, err
-		}
-		if total.Parked > 0 {
-			waiting[j.Spec.ID] = s.Info(j, now)
-		}
-	}
-	return home.Crowd(s.Cap, waiting), nil
 }
 
 // oldestOf is the record with which the first of some jobs was accepted: who asked to be
@@ -137,24 +156,24 @@ func oldestOf(live []jobs.Job) uint64 {
 // waitingIn gives who of a range is online and waits: parked, or in doubt that being online
 // may end (rule 18), by what their clients said at their hello, or because the job is to be
 // sent again. Online or not, it gives for whom too much is parked, and who may be parked and
-// asked to be forgotten behind the record oldest.
-func (s *Sweep) waitingIn(r job.Range, resend map[job.ID]bool, c crowd.Limits, oldest uint64) (*idset.Set, error) {
+// asked to be forgotten behind the record of the first job that is live.
+func (s *Sweep) waitingIn(r job.Range, w whom) (*idset.Set, error) {
 	set, err := s.Index.MayWait(r)
 	if err != nil {
 		return nil, err
 	}
 	defer set.Release()
-	crowded, err := s.Index.Crowded(r, c)
+	crowded, err := s.Index.Crowded(r, w.crowd)
 	if err != nil {
 		return nil, err
 	}
-	erased := s.Erased(oldest, r)
+	erased := s.Erased(w.oldest, r)
 	defer erased.Release()
 	erased.And(set)
 	crowded.Or(erased)
 	doubts, err := s.Index.DoubtIn(r, job.ID{})
 	for _, d := range doubts {
-		if !d.Mute || resend[d.Job] {
+		if !d.Mute || w.resend[d.Job] {
 			set.Or(d.Set)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"crier/internal/idset"
 	"crier/job"
@@ -107,4 +108,40 @@ func TestOverAsksWhereSomebodyIsLeft(t *testing.T) {
 	if got := f.asked(); !slices.Equal(got, []job.Range{1}) {
 		t.Errorf("one is in doubt and nobody parked; asked are %v, want 1", got)
 	}
+}
+
+// TestEveryRangeIsLookedAt: a round of parts asks for each range once, and the next one again.
+func TestEveryRangeIsLookedAt(t *testing.T) {
+	asked := map[job.Range]int{}
+	f := &fixture{t: t, job: jobs.Job{Spec: job.Spec{ID: job.ID{1}}}}
+	s := &Sweep{Jobs: f, Info: func(jobs.Job, time.Time) home.JobInfo { return home.JobInfo{} },
+		Holds: func(r job.Range) bool { asked[r]++; return false }}
+	x, err := parked.New(t.Context(), kv.NewMemory(), f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Index = x
+	look := s.waiting()
+	for round := range 2 {
+		for part := range parts {
+			if err := look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if want := round*job.Ranges + (part+1)*job.Ranges/parts; sum(asked) != want {
+				t.Fatalf("after part %d of round %d %d ranges are looked at, want %d", part, round, sum(asked), want)
+			}
+		}
+		for r := range job.Range(job.Ranges) {
+			if asked[r] != round+1 {
+				t.Fatalf("range %d is looked at %d times in %d rounds", r, asked[r], round+1)
+			}
+		}
+	}
+}
+
+func sum(counts map[job.Range]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
