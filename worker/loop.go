@@ -49,6 +49,13 @@ type (
 	}
 )
 
+// A record of so many entries is not followed by another before so much time is over: each costs
+// a sync, a write to the index and messages to gateways, whatever it has.
+const (
+	sharedBy    = 4
+	sharedEvery = 3 * time.Millisecond
+)
+
 type sliceKey struct {
 	id     job.ID
 	number uint32
@@ -93,7 +100,7 @@ func newLoop(w *Worker, ctx context.Context) *loop {
 
 func (l *loop) run(inherited []outbound.Inherited) error {
 	defer close(l.w.over)
-	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce})
+	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce, Shared: sharedBy})
 	l.journal = state
 	l.doJournal(effects)
 	for _, in := range inherited {
@@ -325,6 +332,13 @@ func (l *loop) doJournal(effects []journal.Effect) {
 			l.w.stats.Records.Add(1)
 			l.w.stats.Bytes.Add(uint64(len(e.Data)))
 			l.w.beside.Go(func() { l.append(e) })
+			if e.Rests {
+				l.w.beside.Go(func() {
+					if pause.For(l.ctx, sharedEvery) {
+						l.w.post(l.ctx, journal.Rested{})
+					}
+				})
+			}
 		case journal.ReadLast:
 			l.w.beside.Go(func() { l.readLast() })
 		case journal.Durable:

@@ -142,7 +142,7 @@ func (s *start) work(inherited []outbound.Inherited) {
 	}
 	s.ring = s.x.look()
 	s.tenure = tenure.New(s.mine, s.ring)
-	state, effects := journal.New(journal.Config{Journal: s.mine, Boot: fmt.Sprint("boot", s.x.boot_), Nonce: w.nonce})
+	state, effects := journal.New(journal.Config{Journal: s.mine, Boot: fmt.Sprint("boot", s.x.boot_), Nonce: w.nonce, Shared: 3})
 	s.journal = state
 	s.ready = true
 	s.doJournal(effects)

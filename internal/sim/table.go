@@ -29,7 +29,7 @@ func Planted() []Variant {
 		v("seen-by-block", "9: a hand-off is known by its job and block", "I4", 2, Rules{SeenByBlock: true}),
 		v("redirect-not-here", "9: who is not here is handed to another gateway in the same reserve", "I3", 308, Rules{RedirectNotHere: true}),
 		v("file-after-socket", "10: the accepted-file is written after the socket", "I3", 51, Rules{FileAfterSocket: true}),
-		v("no-fence", "13: nobody is asked what was accepted", "I3", 7, Rules{NoFence: true}),
+		v("no-fence", "13: nobody is asked what was accepted", "I3", 19, Rules{NoFence: true}),
 		v("silence-is-answer", "13: a fence without an answer means never accepted", "I3", 321, Rules{SilenceIsAnswer: true}),
 		v("fixed-window", "14: a client keeps the last few ids", "I3", 35, Rules{FixedWindow: true}),
 		v("settled-early", "14: clients may forget while a reserve is open", "I3", 1, Rules{SettledEarly: true}),

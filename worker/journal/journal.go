@@ -27,6 +27,7 @@ type Config struct {
 	Boot     string          // boot id, written into the first record
 	Nonce    func() [16]byte // randomness: a different value each time
 	MaxBytes int             // size of a record from which on the next entry waits; default ledger.MaxRecord
+	Shared   int             // entries of a record from which on the next one waits for Rested, so that more gather; 0: none does
 }
 
 // State is a journal. The zero value is not usable; see New.
@@ -38,6 +39,7 @@ type State struct {
 	queue    []submission
 	inflight *attempt
 	reading  bool
+	resting  bool   // the next record waits for Rested
 	stopped  string // reason; "" while it runs
 	full     bool   // reserves are refused: 85 % of the stream is used (rule 3)
 }
@@ -57,7 +59,7 @@ type attempt struct {
 	tries   int  // appends before the one that is out
 }
 
-// Event is one of Submit, Together, Stored, Unclear, LastRecord, NoRecord, Space.
+// Event is one of Submit, Together, Stored, Rested, Unclear, LastRecord, NoRecord, Space.
 type Event interface{ event() }
 
 // Submit asks for an entry to be appended. A Charge, Reserve or Drain is refused while
@@ -72,6 +74,9 @@ type Together []Submit
 
 // Stored is the stream's first OK to the append in flight.
 type Stored struct{ Seq uint64 }
+
+// Rested says that the time is over for which an append asked.
+type Rested struct{}
 
 // Unclear is any other answer to the append in flight, and any error of reading.
 type Unclear struct{ Err error }
@@ -88,6 +93,7 @@ type Space struct{ Full bool }
 func (Submit) event()     {}
 func (Together) event()   {}
 func (Stored) event()     {}
+func (Rested) event()     {}
 func (Unclear) event()    {}
 func (LastRecord) event() {}
 func (NoRecord) event()   {}
@@ -100,7 +106,8 @@ type Effect interface{ effect() }
 type Append struct {
 	Last  uint64 // expected last sequence of the subject
 	Data  []byte
-	Tries int // how often the same append was tried before; wait a little if it is not 0
+	Tries int  // how often the same append was tried before; wait a little if it is not 0
+	Rests bool // answer it with Rested, too, a few milliseconds from now
 }
 
 // ReadLast asks for the last record of the journal's subject.
@@ -172,6 +179,9 @@ func (s *State) Step(ev Event) []Effect {
 		if s.inflight != nil && !s.reading && ev.Seq > s.last {
 			return s.stored(ev.Seq)
 		}
+	case Rested:
+		s.resting = false
+		return s.pump(nil)
 	case Unclear:
 		if s.inflight != nil {
 			s.reading = true
@@ -211,10 +221,10 @@ func takes(e ledger.Entry) bool {
 	return false
 }
 
-// pump starts the next append if none is in flight. A seal is the last entry of
+// pump starts the next append if none is in flight and the journal does not rest. A seal is the last entry of
 // its record: what is queued behind it is never appended.
 func (s *State) pump(out []Effect) []Effect {
-	if s.inflight != nil || len(s.queue) == 0 {
+	if s.inflight != nil || s.resting || len(s.queue) == 0 {
 		return out
 	}
 	a := &attempt{nonce: s.cfg.Nonce()}
@@ -236,7 +246,8 @@ func (s *State) pump(out []Effect) []Effect {
 	s.queue = append(s.queue[:0:0], s.queue[n:]...)
 	a.data = ledger.EncodeRecord(ledger.Record{Journal: s.cfg.Journal, N: s.next, Nonce: a.nonce, Prev: s.prev}, entries)
 	s.inflight = a
-	return append(out, Append{Last: s.last, Data: a.data})
+	s.resting = s.cfg.Shared > 0 && n >= s.cfg.Shared
+	return append(out, Append{Last: s.last, Data: a.data, Rests: s.resting})
 }
 
 // stored settles the append in flight and starts the next.

@@ -71,11 +71,12 @@ type rig struct {
 	stopped map[Ticket]bool
 	ended   bool
 	full    bool
+	resting bool
 }
 
 type fatal interface{ Fatalf(string, ...any) }
 
-func newRig(t fatal, maxBytes int) *rig {
+func newRig(t fatal, maxBytes, shared int) *rig {
 	r := &rig{t: t, entries: map[Ticket][]byte{}, durable: map[Ticket]Durable{}, refused: map[Ticket]bool{}, stopped: map[Ticket]bool{}}
 	nonce := func() [16]byte {
 		r.nonces++
@@ -83,7 +84,7 @@ func newRig(t fatal, maxBytes int) *rig {
 		binary.BigEndian.PutUint64(n[:], r.nonces)
 		return n
 	}
-	s, effects := New(Config{Journal: mine, Boot: "b", Nonce: nonce, MaxBytes: maxBytes})
+	s, effects := New(Config{Journal: mine, Boot: "b", Nonce: nonce, MaxBytes: maxBytes, Shared: shared})
 	r.s = s
 	r.take(effects)
 	return r
@@ -110,9 +111,10 @@ func (r *rig) take(effects []Effect) {
 		}
 		switch e := e.(type) {
 		case Append:
-			if r.out != nil {
-				r.t.Fatalf("two appends at a time")
+			if r.out != nil || r.resting && e.Tries == 0 {
+				r.t.Fatalf("two appends at a time, or one while it rests: %v", r.resting)
 			}
+			r.resting = r.resting || e.Rests
 			r.out = &e
 			r.sub.wire = append(r.sub.wire, e)
 		case ReadLast:
@@ -189,6 +191,11 @@ func (r *rig) read(answer bool) {
 	}
 }
 
+func (r *rig) rested() {
+	r.resting = false
+	r.step(Rested{})
+}
+
 // late lets an old request arrive at the stream; nobody hears of it.
 func (r *rig) late(i int) {
 	a := r.sub.wire[i]
@@ -214,6 +221,8 @@ func (r *rig) finish() {
 			r.deliver(true)
 		case r.reads > 0 && !r.ended:
 			r.read(true)
+		case r.resting && !r.ended:
+			r.rested()
 		default:
 			if !r.ended && !r.s.Idle() {
 				r.t.Fatalf("nothing is under way and the journal is not idle")
@@ -307,7 +316,7 @@ func (r *rig) settled() {
 
 func TestJournalAgainstAFaultyStream(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := newRig(t, rapid.SampledFrom([]int{1, 200, 0}).Draw(t, "max bytes"))
+		r := newRig(t, rapid.SampledFrom([]int{1, 200, 0}).Draw(t, "max bytes"), rapid.IntRange(0, 3).Draw(t, "shared by"))
 		foreign := rapid.Bool().Draw(t, "foreign records")
 		kinds := []string{"reserve", "drain", "done", "done", "done"}
 		if rapid.IntRange(0, 4).Draw(t, "own seal") == 0 {
@@ -349,6 +358,11 @@ func TestJournalAgainstAFaultyStream(t *testing.T) {
 					return
 				}
 				r.read(rapid.IntRange(0, 3).Draw(t, "answered") > 0)
+			},
+			"rested": func(t *rapid.T) {
+				if r.resting && !r.ended {
+					r.rested()
+				}
 			},
 			"late copy of an OK": func(t *rapid.T) {
 				if len(r.oks) == 0 {
@@ -432,7 +446,7 @@ func TestAJournalWhoseRecordsAreGoneStops(t *testing.T) {
 
 func TestARecordIsBounded(t *testing.T) {
 	const limit = 4 << 10
-	r := newRig(t, limit)
+	r := newRig(t, limit, 0)
 	for range 1000 {
 		r.submit("reserve")
 	}
@@ -459,7 +473,7 @@ func TestARecordIsBounded(t *testing.T) {
 
 // Sets that are short as bytes and large in memory are spread over several records.
 func TestARecordsMemoryIsBounded(t *testing.T) {
-	r := newRig(t, 0)
+	r := newRig(t, 0, 0)
 	sparse := idset.New(0)
 	for c := range uint32(idset.Containers) {
 		sparse.Add(c << idset.ContainerBits)
@@ -489,4 +503,46 @@ func TestARecordsMemoryIsBounded(t *testing.T) {
 	if got != entries {
 		t.Errorf("%d of %d entries are in the ledger", got, entries)
 	}
+}
+
+// TestWhatManyShareRests: behind a record with many entries the next one waits, and has what came
+// meanwhile; behind one with few it does not.
+func TestWhatManyShareRests(t *testing.T) {
+	r := newRig(t, 0, 3)
+	r.deliver(true)
+	entries := func() int {
+		t.Helper()
+		if r.out == nil {
+			return 0
+		}
+		rec, err := ledger.ParseRecord(r.out.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(rec.Entries)
+	}
+	is := func(what string, want int, rests bool) {
+		t.Helper()
+		if got := entries(); got != want || r.resting != rests {
+			t.Errorf("%s: %d entries are out and it rests: %v; want %d and %v", what, got, r.resting, want, rests)
+		}
+	}
+	r.submit("done")
+	is("one", 1, false)
+	r.submit("done")
+	r.submit("done")
+	r.deliver(true)
+	is("two came meanwhile", 2, false)
+	for range 3 {
+		r.submit("done")
+	}
+	r.deliver(true)
+	is("three came meanwhile", 3, true)
+	r.submit("done")
+	r.deliver(true)
+	is("it is stored", 0, true)
+	r.submit("done")
+	is("another comes", 0, true)
+	r.rested()
+	is("it has rested", 2, false)
 }
