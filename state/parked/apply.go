@@ -60,8 +60,9 @@ func (a *ahead) record(ctx context.Context, st ledger.Stored) error {
 		from = int(a.mark.Entry)
 	}
 	a.expect(rec.Entries[from:])
+	t := &txn{x: a.x, ahead: a}
 	for i := from; i < len(rec.Entries); i++ {
-		t := &txn{x: a.x, ahead: a, at: Number{st.Seq, uint16(i)}, ref: job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, js: a.journal(rec.Journal)}
+		t.begin(Number{st.Seq, uint16(i)}, job.Ref{Journal: rec.Journal, N: rec.N, Entry: uint16(i)}, a.journal(rec.Journal))
 		t.js.next = rec.N + 1
 		if !t.js.sealed { // rule 3: whatever follows a seal is void
 			if err := t.entry(ctx, rec.Entries[i]); err != nil {
@@ -108,6 +109,12 @@ type txn struct {
 	counted bool          // the total of a job is another
 	job     job.ID        // which
 	total   Tally         // of it, after the entry
+}
+
+// begin makes it the work of another entry, in the memory of the one before, which is taken.
+func (t *txn) begin(at Number, ref job.Ref, js journal) {
+	*t = txn{x: t.x, ahead: t.ahead, at: at, ref: ref, js: js, b: kv.Batch{Ops: t.b.Ops[:0]},
+		opened: t.opened[:0], closed: t.closed[:0], late: t.late[:0], parked: t.parked[:0]}
 }
 
 func (t *txn) entry(ctx context.Context, e ledger.Entry) error {
