@@ -14,8 +14,7 @@ import (
 	"crier/worker/lane"
 )
 
-// look finds out what a pass over a range decides on; try ends when that is not needed
-// any more.
+// look finds out what a pass over a range decides on; try ends when that is not needed any more.
 func (w *Worker) look(ctx, try context.Context, p home.Pass) {
 	f, err := w.findings(try, p)
 	if err != nil {

@@ -49,24 +49,15 @@ type (
 	}
 )
 
-// A record of so many entries is not followed by another before so much time is over: each costs
-// a sync, a write to the index and messages to gateways, whatever it has.
-const (
-	sharedBy    = 4
-	sharedEvery = 3 * time.Millisecond
-)
-
 type sliceKey struct {
 	id     job.ID
 	number uint32
 }
 
-// retryTicks is how many ticks pass, a second in all, before what failed is tried
-// again.
+// retryTicks is how many ticks pass, a second in all, before what failed is tried again.
 const retryTicks = int(time.Second / tickEvery)
 
-// loop is the one owner of the worker's state. It never waits for anything but
-// its events.
+// loop is the one owner of the worker's state. It never waits for anything but its events.
 type loop struct {
 	w        *Worker
 	ctx      context.Context
@@ -100,7 +91,7 @@ func newLoop(w *Worker, ctx context.Context) *loop {
 
 func (l *loop) run(inherited []outbound.Inherited) error {
 	defer close(l.w.over)
-	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce, Shared: sharedBy})
+	state, effects := journal.New(journal.Config{Journal: l.w.journal, Boot: l.w.cfg.Boot, Nonce: nonce})
 	l.journal = state
 	l.doJournal(effects)
 	for _, in := range inherited {
@@ -192,8 +183,7 @@ func (l *loop) step(ev any) {
 	}
 }
 
-// lookTicks is how many ticks pass, a fifth of a second in all, between looks at who
-// else there is.
+// lookTicks is how many ticks pass, a fifth of a second in all, between looks at who else there is.
 const lookTicks = int(200 * time.Millisecond / tickEvery)
 
 // lookRound tells the core of tenure about the others, now and then.
@@ -332,9 +322,9 @@ func (l *loop) doJournal(effects []journal.Effect) {
 			l.w.stats.Records.Add(1)
 			l.w.stats.Bytes.Add(uint64(len(e.Data)))
 			l.w.beside.Go(func() { l.append(e) })
-			if e.Rests {
+			if e.Rest > 0 {
 				l.w.beside.Go(func() {
-					if pause.For(l.ctx, sharedEvery) {
+					if pause.For(l.ctx, e.Rest) {
 						l.w.post(l.ctx, journal.Rested{})
 					}
 				})

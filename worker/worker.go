@@ -249,8 +249,7 @@ func (w *Worker) postSoon(ev any) {
 	}
 }
 
-// tickEvery is how finely time passes for the cores: a rate is spread over 20 blocks
-// a second.
+// tickEvery is how finely time passes for the cores: a rate is spread over 20 blocks a second.
 const tickEvery = 50 * time.Millisecond
 
 // pulse lets the cores' time pass.

@@ -71,8 +71,8 @@ func (s *start) doJournal(effects []journal.Effect) {
 		switch e := e.(type) {
 		case journal.Append:
 			s.append(e)
-			if e.Rests {
-				s.after(3*time.Millisecond, func() { s.doJournal(s.journal.Step(journal.Rested{})) })
+			if e.Rest > 0 {
+				s.after(e.Rest, func() { s.doJournal(s.journal.Step(journal.Rested{})) })
 			}
 		case journal.ReadLast:
 			s.readLast()

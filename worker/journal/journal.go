@@ -6,12 +6,13 @@
 // place of its entry, or Refused or Stopped. After Stopped nothing is appended, and
 // nothing ever is behind a seal, its owner's own included.
 //
-// Each Append is answered by one Stored or Unclear, each ReadLast by one
-// LastRecord, NoRecord or Unclear.
+// Each Append is answered by one Stored or Unclear and, if it asks, by Rested, each ReadLast
+// by one LastRecord, NoRecord or Unclear.
 package journal
 
 import (
 	"fmt"
+	"time"
 
 	"crier/job"
 	"crier/state/ledger"
@@ -27,8 +28,13 @@ type Config struct {
 	Boot     string          // boot id, written into the first record
 	Nonce    func() [16]byte // randomness: a different value each time
 	MaxBytes int             // size of a record from which on the next entry waits; default ledger.MaxRecord
-	Shared   int             // entries of a record from which on the next one waits for Rested, so that more gather; 0: none does
+	Shared   int             // groups in a record from which on the next one waits for Rested; default 4
 }
+
+// sharedRest is how much later than a record that many groups share the next one begins, at least: each
+// costs a sync, a write to the index and messages to gateways, whatever it has. Who is alone, with
+// one group after the other, waits for nothing.
+const sharedRest = 3 * time.Millisecond
 
 // State is a journal. The zero value is not usable; see New.
 type State struct {
@@ -47,7 +53,8 @@ type State struct {
 type submission struct {
 	ticket     Ticket
 	bytes      []byte
-	containers int // of its sets, see ledger.MaxContainers
+	containers int  // of its sets, see ledger.MaxContainers
+	group      bool // it is the first of one
 	seals      bool
 }
 
@@ -69,7 +76,7 @@ type Submit struct {
 	Entry  ledger.Entry
 }
 
-// Together is submissions that may share a record, in their order.
+// Together is a group: submissions that may share a record, in their order.
 type Together []Submit
 
 // Stored is the stream's first OK to the append in flight.
@@ -106,8 +113,8 @@ type Effect interface{ effect() }
 type Append struct {
 	Last  uint64 // expected last sequence of the subject
 	Data  []byte
-	Tries int  // how often the same append was tried before; wait a little if it is not 0
-	Rests bool // answer it with Rested, too, a few milliseconds from now
+	Tries int           // how often the same append was tried before; wait a little if it is not 0
+	Rest  time.Duration // if not 0, answer it with Rested, too, so much later
 }
 
 // ReadLast asks for the last record of the journal's subject.
@@ -145,6 +152,9 @@ func New(cfg Config) (*State, []Effect) {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = ledger.MaxRecord
 	}
+	if cfg.Shared == 0 {
+		cfg.Shared = 4
+	}
 	s := &State{cfg: cfg}
 	s.queue = []submission{{bytes: ledger.EncodeEntry(ledger.Open{Boot: cfg.Boot})}}
 	return s, s.pump(nil)
@@ -160,11 +170,11 @@ func (s *State) Idle() bool { return s.inflight == nil && len(s.queue) == 0 }
 func (s *State) Step(ev Event) []Effect {
 	switch ev := ev.(type) {
 	case Submit:
-		return s.pump(s.submit(ev, nil))
+		return s.pump(s.submit(ev, false, nil))
 	case Together:
 		var out []Effect
-		for _, e := range ev {
-			out = s.submit(e, out)
+		for i, e := range ev {
+			out = s.submit(e, i == 0, out)
 		}
 		return s.pump(out)
 	}
@@ -200,7 +210,7 @@ func (s *State) Step(ev Event) []Effect {
 }
 
 // submit queues an entry, or refuses it.
-func (s *State) submit(ev Submit, out []Effect) []Effect {
+func (s *State) submit(ev Submit, group bool, out []Effect) []Effect {
 	if s.stopped != "" {
 		return append(out, Refused{ev.Ticket, s.stopped})
 	}
@@ -208,7 +218,7 @@ func (s *State) submit(ev Submit, out []Effect) []Effect {
 		return append(out, Refused{ev.Ticket, "the ledger is over 85 % of its limit; reserving waits for space"})
 	}
 	_, seals := ev.Entry.(ledger.Seal)
-	s.queue = append(s.queue, submission{ev.Ticket, ledger.EncodeEntry(ev.Entry), ledger.Containers(ev.Entry), seals})
+	s.queue = append(s.queue, submission{ev.Ticket, ledger.EncodeEntry(ev.Entry), ledger.Containers(ev.Entry), group, seals})
 	return out
 }
 
@@ -228,7 +238,7 @@ func (s *State) pump(out []Effect) []Effect {
 		return out
 	}
 	a := &attempt{nonce: s.cfg.Nonce()}
-	size, held, n := 0, 0, 0
+	size, held, groups, n := 0, 0, 0, 0
 	for n < len(s.queue) && n < ledger.MaxEntries && !a.seals {
 		size += len(s.queue[n].bytes)
 		held += s.queue[n].containers
@@ -236,6 +246,9 @@ func (s *State) pump(out []Effect) []Effect {
 			break
 		}
 		a.seals = s.queue[n].seals
+		if s.queue[n].group {
+			groups++
+		}
 		n++
 	}
 	entries := make([][]byte, n)
@@ -246,8 +259,11 @@ func (s *State) pump(out []Effect) []Effect {
 	s.queue = append(s.queue[:0:0], s.queue[n:]...)
 	a.data = ledger.EncodeRecord(ledger.Record{Journal: s.cfg.Journal, N: s.next, Nonce: a.nonce, Prev: s.prev}, entries)
 	s.inflight = a
-	s.resting = s.cfg.Shared > 0 && n >= s.cfg.Shared
-	return append(out, Append{Last: s.last, Data: a.data, Rests: s.resting})
+	next := Append{Last: s.last, Data: a.data}
+	if s.resting = groups >= s.cfg.Shared; s.resting {
+		next.Rest = sharedRest
+	}
+	return append(out, next)
 }
 
 // stored settles the append in flight and starts the next.
