@@ -142,7 +142,8 @@ func (s *start) work(inherited []outbound.Inherited) {
 	}
 	s.ring = s.x.look()
 	s.tenure = tenure.New(s.mine, s.ring)
-	state, effects := journal.New(journal.Config{Journal: s.mine, Boot: fmt.Sprint("boot", s.x.boot_), Nonce: w.nonce, Shared: 3})
+	// Shared by one: so few log in here at a time that it would hardly ever rest.
+	state, effects := journal.New(journal.Config{Journal: s.mine, Boot: fmt.Sprint("boot", s.x.boot_), Nonce: w.nonce, Shared: 1})
 	s.journal = state
 	s.ready = true
 	s.doJournal(effects)

@@ -23,7 +23,7 @@ func Planted() []Variant {
 		v("seal-elsewhere", "3: the seal goes to another stream", "I7", 6, Rules{SealElsewhere: true}),
 		v("claim-unsealed", "4: a taker claims without sealing", "I7", 6, Rules{ClaimUnsealed: true}),
 		v("act-before-seal-read", "4: a taker acts before its index has read the seal", "I1", 833, Rules{ActBeforeSealRead: true}),
-		v("give-before-durable", "4: a range is released while its appends are under way", "I7", 12, Rules{GiveBeforeDurable: true}),
+		v("give-before-durable", "4: a range is released while its appends are under way", "I7", 19, Rules{GiveBeforeDurable: true}),
 		v("purge-all", "6: a purge takes a journal's last record", "I6", 3, Rules{PurgeAll: true}),
 		v("send-before-reserve", "8: hand-offs leave before their reserve is durable", "I3", 99, Rules{SendBeforeReserve: true}),
 		v("seen-by-block", "9: a hand-off is known by its job and block", "I4", 2, Rules{SeenByBlock: true}),

@@ -76,17 +76,17 @@ func again(ctx context.Context, every time.Duration, look func(context.Context) 
 // waiting gives what tells the homes, of a part of the ranges after another, who waits and should
 // be looked at.
 func (s *Sweep) waiting() func(context.Context) error {
-	var whom whom
+	var w whom
 	r := job.Range(0)
 	return func(ctx context.Context) (err error) {
 		if r == 0 {
-			if whom, err = s.whom(time.Now()); err != nil {
+			if w, err = s.whom(time.Now()); err != nil {
 				return err
 			}
 		}
 		for range partRanges {
 			if s.Holds(r) {
-				set, err := s.waitingIn(r, whom)
+				set, err := s.waitingIn(r, w)
 				if err != nil {
 					return err
 				}

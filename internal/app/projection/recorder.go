@@ -123,10 +123,10 @@ func (r *Recorder) recordOnce(ctx context.Context) error {
 	slices.SortFunc(live, func(a, b jobs.Job) int { return bytes.Compare(a.Spec.ID[:], b.Spec.ID[:]) })
 	var errs []error
 	for some := range slices.Chunk(live, countsTogether) {
-		if len(errs) > 0 && !pause.For(ctx, countsRest) {
+		errs = append(errs, r.recordSome(ctx, some))
+		if !pause.For(ctx, countsRest) {
 			break
 		}
-		errs = append(errs, r.recordSome(ctx, some))
 	}
 	return errors.Join(errs...)
 }

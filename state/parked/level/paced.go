@@ -54,10 +54,10 @@ func (p *paced) hurries() bool {
 
 type pacedTable struct {
 	storage.Writer
-	paced *paced
-	bytes int       // of the piece that is written
-	ahead int64     // those before it
-	since time.Time // it works
+	paced  *paced
+	offset int64     // where the piece begins that is written
+	bytes  int       // of it
+	since  time.Time // it works
 }
 
 // Write implements io.Writer.
@@ -76,7 +76,7 @@ func (t *pacedTable) Write(b []byte) (int, error) {
 // handOver lets the disk begin to write a piece. It is a hint: what is not written then, Sync writes.
 func (t *pacedTable) handOver() {
 	if f, ok := t.Writer.(interface{ Fd() uintptr }); ok {
-		_ = unix.SyncFileRange(int(f.Fd()), t.ahead, int64(t.bytes), unix.SYNC_FILE_RANGE_WRITE)
+		_ = unix.SyncFileRange(int(f.Fd()), t.offset, int64(t.bytes), unix.SYNC_FILE_RANGE_WRITE)
 	}
-	t.ahead += int64(t.bytes)
+	t.offset += int64(t.bytes)
 }
