@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"crier/state/blob"
 	"crier/state/ledger"
 	"crier/state/parked"
@@ -30,6 +32,9 @@ type Files struct {
 // checkpoint is dropped: it is built again from that and the ledger. Damage of what is not read
 // here shows later, as an error; see After.
 func (f *Files) Open(ctx context.Context) (*level.KV, error) {
+	if to, err := filepath.EvalSymlinks(f.Dir); err == nil {
+		f.Dir = to // what is made in its place stays on the disk that an operator gave it
+	}
 	kv, err := level.Open(level.Config{Dir: f.Dir})
 	if level.IsDamaged(err) {
 		if err := f.moveAside(err); err != nil {
@@ -67,10 +72,42 @@ func (f *Files) moveAside(why error) error {
 	for _, b := range before {
 		err = errors.Join(err, os.RemoveAll(b))
 	}
-	if err = errors.Join(err, os.Rename(f.Dir, aside)); err != nil {
+	bad := os.Rename(f.Dir, aside)
+	if errors.Is(bad, unix.EBUSY) { // a disk is mounted there; it stays, and what is on it goes
+		bad = empty(f.Dir)
+	}
+	if err = errors.Join(err, bad); err != nil {
 		return fmt.Errorf("moving the damaged index aside: %w", err)
 	}
 	return nil
+}
+
+// drop removes an index. It is renamed first: half of one must never look like one.
+func drop(dir string) error {
+	old := dir + ".old"
+	err := errors.Join(os.RemoveAll(old), os.Rename(dir, old), os.RemoveAll(old))
+	if errors.Is(err, unix.EBUSY) {
+		err = empty(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("dropping the index: %w", err)
+	}
+	return nil
+}
+
+// empty removes what is in a directory, first of all that without which it is no store.
+func empty(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "CURRENT")); err != nil {
+		return err
+	}
+	for _, f := range files {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, f.Name())))
+	}
+	return err
 }
 
 // restore gives a store that is not behind the ledger's last checkpoint; the records before that
@@ -100,9 +137,8 @@ func (f *Files) restore(ctx context.Context, kv *level.KV) (*level.KV, error) {
 	if err := kv.Close(); err != nil {
 		return nil, err
 	}
-	old := f.Dir + ".old" // renamed first: half of an index must never look like one
-	if err := errors.Join(os.RemoveAll(old), os.Rename(f.Dir, old), os.RemoveAll(old)); err != nil {
-		return nil, fmt.Errorf("dropping the index: %w", err)
+	if err := drop(f.Dir); err != nil {
+		return nil, err
 	}
 	if kv, err = level.Open(level.Config{Dir: f.Dir}); err != nil || !ok {
 		return kv, err
