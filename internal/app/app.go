@@ -28,6 +28,7 @@ import (
 	"crier/api/server"
 	"crier/filters"
 	"crier/internal/app/datadir"
+	"crier/internal/app/index"
 	"crier/internal/app/leases"
 	"crier/internal/app/member"
 	"crier/internal/app/space"
@@ -173,7 +174,7 @@ func (a *app) close() {
 
 // Run runs a process until ctx ends, and returns nil then; or until a part of it
 // cannot go on. What it accepted is then taken over by the next process on the
-// same data directory. A process whose disk is full stops all its parts, for the
+// same data directory. One whose parked index shows that it is damaged begins again without it. A process whose disk is full stops all its parts, for the
 // stores cannot be relied on any more, answers that it is full, and takes over from
 // itself when there is space again. So does one that finds, after it was ready, that a NATS
 // server acknowledges what its disk may not have: not even what is done can be recorded then.
@@ -203,7 +204,7 @@ func (c *Config) takenFrom(err error) bool {
 	return errors.Is(err, worker.ErrStopped) || errors.Is(err, member.ErrRejoin) || errors.Is(err, leases.ErrOver) || c.Cluster.isOn() && errors.Is(err, parked.ErrLedger)
 }
 
-// runWith runs the parts, again and again as long as only the disk, NATS servers, or others, end them,
+// runWith runs the parts, again and again as long as only the disk, a damaged index, NATS servers, or others, end them,
 // or what they need to begin again does not answer: what keeps a process from its first
 // beginning may be its configuration, and ends it.
 func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
@@ -219,7 +220,8 @@ func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
 		}
 		wasUp = wasUp || a.up
 		unsynced := wasUp && errors.Is(err, natsbus.ErrUnsynced)
-		if ctx.Err() != nil || !s.RanOut(err) && !unsynced && !cfg.takenFrom(err) && (!wasUp || a.up) {
+		damaged := index.IsDamaged(err) // the index, which is aside now
+		if ctx.Err() != nil || !s.RanOut(err) && !unsynced && !damaged && !cfg.takenFrom(err) && (!wasUp || a.up) {
 			return err
 		}
 		if !s.RanOut(err) {
@@ -228,6 +230,9 @@ func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
 				if err := s.Hold(ctx, s.Why(err), cfg.synced); err != nil {
 					return err
 				}
+			case damaged:
+				a.log.Warn("this process begins again, and builds its parked index from the ledger", "why", err)
+				pause.For(ctx, time.Second)
 			case cfg.takenFrom(err):
 				a.log.Warn("others took over what this process held; it begins again with nothing", "why", err)
 				pause.For(ctx, time.Second)
@@ -241,9 +246,10 @@ func runWith(ctx context.Context, cfg Config, s *space.Space) (err error) {
 	}
 }
 
-// live takes the data directory over and runs the parts.
+// live takes the data directory over and runs the parts. A parked index that showed that it is
+// damaged is moved aside behind them.
 func (a *app) live(ctx context.Context) (err error) {
-	defer a.close()
+	defer func() { a.close(); err = a.files.After(err) }()
 	if a.node, err = datadir.Take(a.cfg.Data, a.cfg.Name); err != nil {
 		return err
 	}

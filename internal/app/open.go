@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"crier/internal/app/content"
 	"crier/internal/app/datadir"
 	"crier/internal/app/entry"
+	"crier/internal/app/index"
 	"crier/internal/app/member"
 	"crier/internal/app/operator"
 	"crier/internal/app/projection"
@@ -47,7 +47,6 @@ import (
 	"crier/state/parked"
 	"crier/state/parked/feed"
 	"crier/state/parked/kv"
-	"crier/state/parked/level"
 	"crier/state/proof"
 	"crier/state/report"
 	"crier/state/sql"
@@ -82,6 +81,7 @@ type parts struct {
 	entry     *entry.Desk
 	clocks    []entry.Clock
 	content   *content.Content
+	files     *index.Files
 	index     *parked.Index
 	kv        kv.Store
 	planes    *presence.Planes
@@ -203,77 +203,17 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	return nil
 }
 
-// openIndex opens the parked index. One that is damaged is moved aside, and one that
-// is behind the last checkpoint is dropped: it is built again from that and the ledger.
-func (a *app) openIndex(ctx context.Context) error {
+func (a *app) openIndex(ctx context.Context) (err error) {
 	if !a.cfg.has("api", "scheduler", "worker") {
 		return nil
 	}
-	dir := a.path("parked")
-	kv, err := level.Open(level.Config{Dir: dir})
-	if level.IsDamaged(err) {
-		aside := fmt.Sprintf("%s.damaged-%d", dir, a.node.Starts)
-		a.log.Error("the parked index is damaged; it is built again from the ledger", "moved to", aside, "error", err)
-		if err := os.Rename(dir, aside); err != nil {
-			return fmt.Errorf("moving the damaged index aside: %w", err)
-		}
-		kv, err = level.Open(level.Config{Dir: dir})
-	}
-	if err != nil {
+	a.files = &index.Files{Dir: a.path("parked"), Starts: a.node.Starts, Ledger: a.streams.ledger, Blobs: a.blobs, Log: a.log}
+	if a.kv, err = a.files.Open(ctx); err != nil {
 		return err
 	}
-	if kv, err = a.restoreIndex(ctx, dir, kv); err != nil {
-		return err
-	}
-	a.kv = kv
-	a.onClose("parked index", kv.Close)
+	a.onClose("parked index", a.kv.Close)
 	a.index, err = parked.New(ctx, beyond(a.cfg.Edge.Index, a.kv), a.content, a.streams.ledger)
 	return err
-}
-
-// restoreIndex gives a store that is not behind the ledger's last checkpoint; the
-// records before that may be purged. It takes over the store that it is given.
-func (a *app) restoreIndex(ctx context.Context, dir string, kv *level.KV) (*level.KV, error) {
-	folds, err := ledger.ReadFolds(ctx, a.streams.ledger)
-	if err != nil {
-		return nil, errors.Join(err, kv.Close())
-	}
-	last, ok := folds.Checkpoint()
-	mark, err := parked.Watermark(kv)
-	left, leftErr := parked.IsLeftOver(kv)
-	if err = errors.Join(err, leftErr); err != nil {
-		return nil, errors.Join(err, kv.Close())
-	}
-	switch {
-	case ok && mark < last.Through:
-		a.log.Warn("the parked index is behind the last checkpoint; it is restored from that", "index at", mark, "checkpoint at", last.Through)
-		if err := a.blobs.Verify(ctx, last.Checkpoint); err != nil {
-			return nil, errors.Join(fmt.Errorf("reading the checkpoint: %w", err), kv.Close())
-		}
-	case left:
-		a.log.Warn("the parked index is not of this version; it is built again from the ledger")
-	default:
-		return kv, nil
-	}
-	if err := kv.Close(); err != nil {
-		return nil, err
-	}
-	old := dir + ".old" // renamed first: half of an index must never look like one
-	if err := errors.Join(os.RemoveAll(old), os.Rename(dir, old), os.RemoveAll(old)); err != nil {
-		return nil, fmt.Errorf("dropping the index: %w", err)
-	}
-	if kv, err = level.Open(level.Config{Dir: dir}); err != nil || !ok {
-		return kv, err
-	}
-	h, err := a.blobs.Open(ctx, last.Checkpoint)
-	if err != nil {
-		return nil, errors.Join(err, kv.Close())
-	}
-	defer h.Close()
-	if err := parked.Restore(kv, io.NewSectionReader(h, 0, h.Size())); err != nil {
-		return nil, errors.Join(err, kv.Close())
-	}
-	return kv, nil
 }
 
 func (a *app) openPresence(context.Context) (err error) {
