@@ -108,6 +108,8 @@ func (m *Maker) make(ctx context.Context, t lane.Task) (*ledger.Reserve, job.Spa
 	book := m.cfg.InHand
 	if t.Void != job.Parked { // it is closed, and nothing is worked out
 		book = nil
+	} else if err := m.homed(ctx, job.Range(t.Span.Lo>>job.RangeBits)); err != nil {
+		return nil, t.Span, err // who waits has nothing in hand: were the process killed now, it would be no sign
 	}
 	var res *ledger.Reserve
 	var took job.Span

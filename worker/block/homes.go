@@ -59,16 +59,32 @@ func To(worker string) string { return "crier.home." + worker + ".block" }
 // verdict fills in who of a block is dropped and who is a target, as the home of its
 // range says; that may be this worker.
 func (m *Maker) verdict(ctx context.Context, spec job.Spec, res *ledger.Reserve) error {
+	return m.atHome(ctx, res.Range(), func(ctx context.Context) error {
+		return m.decide(ctx, spec, res)
+	}, func(ctx context.Context, home string) error {
+		return m.askHome(ctx, home, res)
+	})
+}
+
+// homed waits until a range has a home that knows who is online, or is another's.
+func (m *Maker) homed(ctx context.Context, r job.Range) error {
+	return m.atHome(ctx, r, func(ctx context.Context) error {
+		return m.learn(ctx, r)
+	}, func(context.Context, string) error { return nil })
+}
+
+// atHome does one thing if this worker is home to a range and the other if another is. It waits
+// until somebody is, but not for long.
+func (m *Maker) atHome(ctx context.Context, r job.Range, here func(context.Context) error, there func(_ context.Context, home string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, homeWait)
 	defer cancel()
-	r := res.Range()
 	for {
 		changed := m.cfg.Holds.Changed()
 		err := errNotHome
 		if home := m.cfg.Home(r); m.cfg.Holds.Has(r) {
-			err = m.decide(ctx, spec, res)
+			err = here(ctx)
 		} else if home != "" && home != m.cfg.Name {
-			err = m.askHome(ctx, home, res)
+			err = there(ctx, home)
 		}
 		if !errors.Is(err, errNotHome) && !errors.Is(err, bus.ErrNoResponders) {
 			return err
@@ -152,6 +168,11 @@ func (m *Maker) answer(ctx context.Context, ask question) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, homeWait)
 	defer cancel()
+	if err := m.learn(ctx, res.Range()); errors.Is(err, errNotHome) {
+		return []byte{notHome}, nil
+	} else if err != nil {
+		return nil, err
+	}
 	err = m.cfg.InHand.Do(ctx, inhand.Work{Kind: inhand.Asked, Job: ask.Job, At: ask.Span.Lo, Again: j.Controls.Again}, func() error {
 		return m.decide(ctx, j.Spec, res)
 	})
