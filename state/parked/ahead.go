@@ -125,8 +125,12 @@ func (a *ahead) flush() error {
 	}
 	mu.totals.Rows(&b, a.totals)
 	a.opens.Rows(&b)
+	fail := func(err error) error { // what is held may be in part: it is not held again
+		a.x.failed = fmt.Errorf("writing the parked index: %w", err)
+		return a.x.failed
+	}
 	if err := a.rows.Hold(&b); err != nil {
-		return err
+		return fail(err)
 	}
 	var gone []*idset.Set
 	err := a.pages.Emptied(func(id page.ID, p page.Page) {
@@ -135,13 +139,12 @@ func (a *ahead) flush() error {
 		gone = append(gone, s)
 	})
 	if err != nil {
-		return err
+		return fail(err)
 	}
 	mu.Lock() // Where must not see half of an entry
 	defer mu.Unlock()
 	if err := a.rows.Flush(); err != nil {
-		a.x.failed = fmt.Errorf("writing the parked index: %w", err)
-		return a.x.failed
+		return fail(err)
 	}
 	for _, s := range a.parked {
 		a.x.people.Add(s)
