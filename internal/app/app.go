@@ -174,7 +174,8 @@ func (a *app) close() {
 
 // Run runs a process until ctx ends, and returns nil then; or until a part of it
 // cannot go on. What it accepted is then taken over by the next process on the
-// same data directory. One whose parked index shows that it is damaged begins again without it. A process whose disk is full stops all its parts, for the
+// same data directory. One whose parked index shows that it is damaged begins again
+// without it. A process whose disk is full stops all its parts, for the
 // stores cannot be relied on any more, answers that it is full, and takes over from
 // itself when there is space again. So does one that finds, after it was ready, that a NATS
 // server acknowledges what its disk may not have: not even what is done can be recorded then.
