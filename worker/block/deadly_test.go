@@ -44,24 +44,40 @@ func (d *deadly) Refuse(context.Context, *idset.Set) (_ *idset.Set, err error) {
 	return nil, errors.Join(err, errors.New("the process dies"))
 }
 
-// config is a maker's where every range has one home.
-func config(name, home string, h *holds.Ranges, b bus.Bus, chain filters.Chain) block.Config {
-	return block.Config{Name: name, Content: content{}, Holds: h, Bus: b, Logger: slog.New(slog.DiscardHandler),
-		Job:     func(_ context.Context, id job.ID) (jobs.Job, error) { return jobs.Job{Spec: job.Spec{ID: id}}, nil },
-		Filters: func(filters.Lists) filters.Chain { return chain },
-		Split:   func(keep *idset.Set) ([]presence.Target, *idset.Set) { return nil, keep },
-		Home:    func(job.Range) string { return home }, Want: func(...job.Range) {}, Full: func(job.Incarnation) bool { return false },
-		Charges: charge.Book{Rows: kv.NewMemory()}, Now: time.Now}
+// deadlyTask is a block of a range.
+var deadlyTask = lane.Task{Job: job.ID{1}, Span: job.Span{Lo: uint64(job.Range(6).Lo()), Hi: uint64(job.Range(7).Lo())}, Void: job.Parked, Budget: 1000}
+
+// sender gives w1 of two workers, the first to send a block and the second to be asked. What one of
+// them has in hand is in the book; begin begins what it holds.
+func sender(t *testing.T, home string, book *inhand.Book, of string, begin func(*holds.Ranges), chain filters.Chain) *block.Maker {
+	b := bus.NewMemory()
+	t.Cleanup(func() { b.Close() })
+	makers := map[string]*block.Maker{}
+	for _, name := range []string{"w1", "w2"} {
+		cfg := block.Config{Name: name, Content: content{}, Holds: holds.New(), Bus: b, Logger: slog.New(slog.DiscardHandler),
+			Job:     func(_ context.Context, id job.ID) (jobs.Job, error) { return jobs.Job{Spec: job.Spec{ID: id}}, nil },
+			Filters: func(filters.Lists) filters.Chain { return chain },
+			Split:   func(keep *idset.Set) ([]presence.Target, *idset.Set) { return nil, keep },
+			Home:    func(job.Range) string { return home }, Want: func(...job.Range) {}, Full: func(job.Incarnation) bool { return false },
+			Charges: charge.Book{Rows: kv.NewMemory()}, Now: time.Now}
+		if name == of {
+			begin(cfg.Holds)
+			cfg.InHand = book
+		}
+		makers[name] = block.New(cfg)
+	}
+	if _, err := b.Subscribe(block.To("w2"), func(m bus.Msg) { makers["w2"].Answer(t.Context(), m) }); err != nil {
+		t.Fatal(err)
+	}
+	return makers["w1"]
 }
 
 // A block at which the process died five times is not worked out again, whether it works it
 // out for itself or for another; what is closed is, for nothing is worked out of it.
 func TestBlockThatEndsTheProcess(t *testing.T) {
 	for _, home := range []string{"w1", "w2"} {
-		b := bus.NewMemory()
-		defer b.Close()
 		d := &deadly{path: filepath.Join(t.TempDir(), "inhand")}
-		task := lane.Task{Job: job.ID{1}, Span: job.Span{Lo: uint64(job.Range(6).Lo()), Hi: uint64(job.Range(7).Lo())}, Void: job.Parked, Budget: 1000}
+		task := deadlyTask
 		// work lets w1 send the block; the process of its home has a book.
 		work := func(task lane.Task) error {
 			book, err := inhand.Open(d.path)
@@ -69,22 +85,7 @@ func TestBlockThatEndsTheProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer book.Close()
-			makers := map[string]*block.Maker{}
-			for _, name := range []string{"w1", "w2"} {
-				h := holds.New()
-				cfg := config(name, home, h, b, filters.Chain{d})
-				if name == home {
-					h.Begin(6, true)
-					cfg.InHand = book
-				}
-				makers[name] = block.New(cfg)
-			}
-			sub, err := b.Subscribe(block.To("w2"), func(m bus.Msg) { makers["w2"].Answer(t.Context(), m) })
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer sub.Unsubscribe()
-			_, _, err = makers["w1"].Make(t.Context(), task)
+			_, _, err = sender(t, home, book, home, func(h *holds.Ranges) { h.Begin(6, true) }, filters.Chain{d}).Make(t.Context(), task)
 			return err
 		}
 		for range job.MaxTries {
@@ -120,35 +121,20 @@ func TestBlockThatWaitsIsNotInHand(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := bus.NewMemory()
-				defer b.Close()
 				path := filepath.Join(t.TempDir(), "inhand")
 				book, err := inhand.Open(path)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer book.Close()
-				makers := map[string]*block.Maker{}
-				for _, name := range []string{"w1", "w2"} {
-					h := holds.New()
-					cfg := config(name, x.home, h, b, nil)
-					if name == cmp.Or(x.home, "w1") {
-						cfg.InHand = book
-						if x.holds {
-							h.Begin(6, false)
-						}
+				w1 := sender(t, x.home, book, cmp.Or(x.home, "w1"), func(h *holds.Ranges) {
+					if x.holds {
+						h.Begin(6, false)
 					}
-					makers[name] = block.New(cfg)
-				}
-				sub, err := b.Subscribe(block.To("w2"), func(m bus.Msg) { makers["w2"].Answer(t.Context(), m) })
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer sub.Unsubscribe()
-				task := lane.Task{Job: job.ID{1}, Span: job.Span{Lo: uint64(job.Range(6).Lo()), Hi: uint64(job.Range(7).Lo())}, Void: job.Parked, Budget: 1000}
+				}, nil)
 				done := make(chan error, 1)
 				go func() {
-					_, _, err := makers["w1"].Make(t.Context(), task)
+					_, _, err := w1.Make(t.Context(), deadlyTask)
 					done <- err
 				}()
 				time.Sleep(time.Second)

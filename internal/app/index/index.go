@@ -67,18 +67,18 @@ func IsDamaged(err error) bool { return level.IsDamaged(err) }
 // has not the space for many.
 func (f *Files) moveAside(why error) error {
 	aside := fmt.Sprintf("%s.damaged-%d", f.Dir, f.Starts)
-	f.Log.Error("the parked index is damaged; it is built again from the ledger", "moved to", aside, "error", why)
 	before, err := filepath.Glob(f.Dir + ".damaged-*")
 	for _, b := range before {
 		err = errors.Join(err, os.RemoveAll(b))
 	}
 	bad := os.Rename(f.Dir, aside)
 	if errors.Is(bad, unix.EBUSY) { // a disk is mounted there; it stays, and what is on it goes
-		bad = empty(f.Dir)
+		aside, bad = "", empty(f.Dir)
 	}
 	if err = errors.Join(err, bad); err != nil {
-		return fmt.Errorf("moving the damaged index aside: %w", err)
+		return fmt.Errorf("making room for another index than one that is damaged (%v): %w", why, err) // no IsDamaged: nothing begins again
 	}
+	f.Log.Error("the parked index is damaged; it is built again from the ledger", "moved to", aside, "error", why)
 	return nil
 }
 
